@@ -1,0 +1,131 @@
+#!/usr/bin/env python3
+"""The developers' door. Standard library only; everything it makes lives in `.dev/`.
+
+COMFYUI_PATH=FOLDER uses another ComfyUI than the pinned one; start dev.py with the Python that runs it:
+    COMFYUI_PATH=/path/to/ComfyUI /path/to/its/venv/bin/python dev.py test
+"""
+
+import argparse
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+
+from devtools import environment, server
+
+
+def setup(arguments: Sequence[str]) -> int:
+    """make the environment and fetch the pinned ComfyUI, or say that both are there"""
+    _no_arguments("setup", arguments)
+    host = environment.resolve_host()
+    environment.say(f"ready: ComfyUI {host.version} in {host.path}, run by {host.python}")
+    return 0
+
+
+def demo(arguments: Sequence[str]) -> int:
+    """three prompts become one long video on a real server [--help for options]"""
+    return _run_module("bench.demo", arguments)
+
+
+def test(arguments: Sequence[str]) -> int:
+    """run the tests [pytest arguments]"""
+    return _run_module("pytest", arguments, needs=["pytest", "hypothesis"])
+
+
+def serve(arguments: Sequence[str]) -> int:
+    """start ComfyUI with the pack for the browser [--port N] [ComfyUI arguments]"""
+    parser = argparse.ArgumentParser(prog="dev.py serve")
+    parser.add_argument("--port", type=int, help="default: a free one")
+    options, rest = parser.parse_known_args(arguments)
+    host = environment.resolve_host()
+    base = environment.DEV / "base"
+    with server.running_server(host.path, host.python, base, rest, port=options.port) as running:
+        environment.say(f"log: {running.log}\nmodels, input and output: {running.base}\nstop with Ctrl-C")
+        print(running.url, flush=True)
+        try:
+            return running.process.wait()
+        except KeyboardInterrupt:
+            return 0
+
+
+def train(arguments: Sequence[str]) -> int:
+    """train the embedded model from seeds [--help for options]"""
+    return _run_module("kvshare_core.embedded.training", arguments)
+
+
+def bench(arguments: Sequence[str]) -> int:
+    """run the benchmark NAME of bench/ [--json FILE] [its own arguments]"""
+    files = (environment.ROOT / "bench").glob("*.py")
+    names = sorted({file.stem for file in files if "__main__" in file.read_text(encoding="utf-8")} - {"demo"})
+    if not arguments or arguments[0] not in names:
+        raise environment.SetupError(f"bench needs a name, one of: {', '.join(names)}")
+    return _run_module(f"bench.{arguments[0]}", arguments[1:])
+
+
+def check(arguments: Sequence[str]) -> int:
+    """lint, format check and strict types"""
+    _no_arguments("check", arguments)
+    host = environment.resolve_host(["ruff", "pyright"])
+    steps = (
+        ["ruff", "check", "."],
+        ["ruff", "format", "--check", "."],
+        ["pyright", "--pythonpath", str(host.python)],
+    )
+    results = [_run([str(host.python), "-m", *step], environment.child_environment(host)) for step in steps]
+    return max(results)
+
+
+COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
+    command.__name__: command for command in (setup, demo, test, serve, train, bench, check)
+}
+
+
+def usage() -> str:
+    """The help text: one line per command."""
+    lines = [f"  {name:6} {command.__doc__}" for name, command in COMMANDS.items()]
+    return "\n".join(["usage: python3 dev.py COMMAND [arguments]", "", *lines, "", str(__doc__).strip()])
+
+
+def _no_arguments(name: str, arguments: Sequence[str]) -> None:
+    if arguments:
+        raise environment.SetupError(f"{name} takes no arguments, got: {shlex.join(arguments)}")
+
+
+def _run_module(module: str, arguments: Sequence[str], needs: Sequence[str] = ()) -> int:
+    """Runs a module in the host's Python, from the repository, with the host in its environment."""
+    host = environment.resolve_host(needs)
+    command_line = f"python3 dev.py {shlex.join(sys.argv[1:])}"
+    variables = {**environment.child_environment(host), "KVSHARE_COMMAND": command_line}
+    return _run([str(host.python), "-m", module, *arguments], variables)
+
+
+def _run(command: Sequence[str], variables: Mapping[str, str]) -> int:
+    with subprocess.Popen(command, cwd=environment.ROOT, env=variables) as process:
+        signal.signal(signal.SIGTERM, lambda number, frame: process.send_signal(number))
+        try:
+            return process.wait()
+        except KeyboardInterrupt:  # The child got it too and stops its server before it leaves.
+            return process.wait()
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs one command and returns its exit status."""
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0
+    command = COMMANDS.get(arguments[0])
+    if command is None:
+        print(f"error: no command {arguments[0]!r}\n\n{usage()}", file=sys.stderr)
+        return 2
+    try:
+        return command(arguments[1:])
+    except (environment.SetupError, server.ServerError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    if sys.version_info < (3, 11):
+        sys.exit(f"error: dev.py needs Python 3.11 or newer, this is {sys.version.split()[0]}")
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,1 @@
+"""Helpers of `dev.py`, the tests and the benchmarks: environment, host server, workflow client."""

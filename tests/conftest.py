@@ -1,0 +1,35 @@
+"""Boots the host for in-process tests, and offers one running server to all tests that need it.
+
+Tests import the pack as `kv_share` (`from kv_share.nodes... import`, `from kv_share.kvshare_core... import`); plain
+`kvshare_core` names the same modules. The host's own `nodes` stays the host's.
+"""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from devtools.environment import find_host
+from devtools.inprocess import enter_host, load_pack
+from devtools.server import Server, running_server
+
+enter_host(find_host())
+load_pack()
+
+import torch  # noqa: E402
+
+torch.set_num_threads(2)
+
+
+@pytest.fixture(scope="session")
+def host() -> Path:
+    """The ComfyUI folder under test."""
+    return find_host()
+
+
+@pytest.fixture(scope="session")
+def server(host: Path) -> Iterator[Server]:
+    """A running ComfyUI with the pack; shared, so a test must not rely on an empty queue history or cache."""
+    with running_server(host, Path(sys.executable)) as running:
+        yield running
