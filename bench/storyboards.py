@@ -1,0 +1,135 @@
+"""Does the subject stay the same? Storyboards of three beats made by every method, measured by the detector.
+
+python -m bench.storyboards [--seeds 20] [--json FILE] [--quick]
+"""
+
+import argparse
+import random
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from kvshare_core.embedded.detector import detect
+from kvshare_core.embedded.scenes import caption
+from kvshare_core.embedded.vocabulary import BACKGROUNDS, DIRECTIONS, SHAPES
+
+from .form import Row, make_result, publish
+from .measures import SAID, Measured, summary
+from .pipeline import METHODS, STEPS, Clip, Method, load_pipeline
+
+BEATS = 3
+JOINS = {"cut": 0, "overlap": 2}
+"""Latent frames that neighbouring segments share under each kind of join."""
+QUICK_SEEDS = 2
+QUICK_STEPS = 8
+
+Generate = Callable[["Storyboard", Method, int], Clip]
+"""Makes a storyboard's video by a method with an overlap."""
+
+
+@dataclass(frozen=True)
+class Storyboard:
+    """Prompts of one subject whose shape is said and whose colour and size are not. `said` holds the words of
+    measures.SAID for every beat; the noise is that of `seed`."""
+
+    seed: int
+    said: tuple[dict[str, str], ...]
+
+    @property
+    def prompts(self) -> tuple[str, ...]:
+        return tuple(caption(words, set(SAID)) for words in self.said)
+
+    @property
+    def shape(self) -> str:
+        return self.said[0]["shape"]
+
+
+def make_storyboard(seed: int) -> Storyboard:
+    """A storyboard of BEATS beats. Of any two transitions in a row one keeps the background and turns the subject, the
+    other changes the background and by a coin turns the subject too."""
+    choice = random.Random(seed)
+    words = {
+        "shape": choice.choice(SHAPES),
+        "direction": choice.choice(DIRECTIONS),
+        "background": choice.choice(BACKGROUNDS),
+    }
+    said = [words]
+    for transition in range(1, BEATS):
+        keeps_background = (seed + transition) % 2 == 0
+        words = dict(words)
+        if keeps_background or choice.random() < 0.5:
+            words["direction"] = choice.choice([word for word in DIRECTIONS if word != words["direction"]])
+        if not keeps_background:
+            words["background"] = choice.choice([word for word in BACKGROUNDS if word != words["background"]])
+        said.append(words)
+    return Storyboard(seed, tuple(said))
+
+
+def measure_clip(storyboard: Storyboard, clip: Clip) -> Measured:
+    """Detects every segment of a storyboard's video in the pictures where its weight is at least one half."""
+    said = tuple(storyboard.said[segment.beat] for segment in clip.timeline.segments)
+    detections = tuple(detect(clip.frames[start:stop]) for start, stop in clip.segment_frames)
+    return Measured(said, detections, clip.frames, clip.seams)
+
+
+def measure_storyboards(
+    storyboards: Sequence[Storyboard], generate: Generate, progress: Callable[[int, int], None]
+) -> list[Row]:
+    """One row for every method under every join. What is the same computation is made once: isolated segments do not
+    depend on the join, and windows without overlap are isolated segments. `progress(done, total)` follows each video."""
+    plans = {(method, join): plan(method, join) for join in JOINS for method in METHODS}
+    needed = list(dict.fromkeys(plans.values()))
+    measured: dict[tuple[Method, int], list[Measured]] = {needs: [] for needs in needed}
+    for number, storyboard in enumerate(storyboards):
+        for place, (method, overlap) in enumerate(needed):
+            clip = generate(storyboard, method, overlap)
+            measured[method, overlap].append(measure_clip(storyboard, clip))
+            progress(number * len(needed) + place + 1, len(storyboards) * len(needed))
+    return [
+        {"method": method, "join": join, **summary(measured[needs], measured["isolated", 0])}
+        for (method, join), needs in plans.items()
+    ]
+
+
+def plan(method: Method, join: str) -> tuple[Method, int]:
+    """The computation, as a method and an overlap, that `method` under `join` stands for."""
+    overlap = JOINS[join]
+    if method == "isolated" or (method == "windows" and overlap == 0):
+        return "isolated", 0
+    return method, overlap
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="identity, adherence, seam and motion over storyboards")
+    parser.add_argument("--seeds", type=int, default=20, help="storyboards, seeds 0 to this minus one")
+    parser.add_argument("--json", type=Path, help="write the results here")
+    parser.add_argument("--quick", action="store_true", help="two seeds and few steps, to see that it runs")
+    options = parser.parse_args()
+    if options.seeds < 1:
+        parser.error(f"--seeds is {options.seeds}; it must be at least 1")
+    pipeline = load_pipeline()
+
+    def generate(storyboard: Storyboard, method: Method, overlap: int) -> Clip:
+        return pipeline.generate(
+            storyboard.prompts,
+            seed=storyboard.seed,
+            overlap=overlap,
+            method=method,
+            subject=storyboard.shape,
+            steps=QUICK_STEPS if options.quick else STEPS,
+        )
+
+    storyboards = [make_storyboard(seed) for seed in range(QUICK_SEEDS if options.quick else options.seeds)]
+    rows = measure_storyboards(storyboards, generate, show_progress)
+    publish(make_result("storyboards", 0, rows, pipeline.host), options.json)
+
+
+def show_progress(done: int, total: int) -> None:
+    """One line that counts up, on stderr."""
+    print(f"\r{done} of {total} videos", end="\n" if done == total else "", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,238 @@
+"""Reads the attributes of a scene back from its frames: what the benchmarks and tests measure with.
+
+No network and nothing learned: the background colour comes from the frame's border, the subject is the connected
+region that differs from it, and its outline is compared with the three analytic shapes. Made for generated frames: soft
+edges, mild colour errors, faint ghosts and some frames without a subject are expected. Lengths are fractions of the
+frame side.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+from .scenes import (
+    BACKGROUND_SHADE,
+    BACKGROUND_VALUES,
+    COLOUR_VALUES,
+    DIRECTION_VECTORS,
+    RADIUS_RANGES,
+    pixel_grid,
+    signed_distance,
+)
+from .vocabulary import BACKGROUNDS, COLOURS, DIRECTIONS, SHAPES, SIZES
+
+BORDER = 1 / 24
+"""Width of the frame's border that shows the background."""
+SEED_WINDOW = 0.15
+"""The subject's colour is first read where a window of this width differs most from the background."""
+MIN_CONTRAST = 0.20
+"""Distance in RGB between subject and background below which there is no subject."""
+MIN_AREA = 0.012
+"""Share of the frame below which a region is no subject; the smallest rendered subject has 0.034."""
+MIN_FRAMES = 0.5
+"""Share of the frames that must show the subject."""
+MIN_OVERLAP = 0.65
+"""Overlap (intersection over union) with the best analytic shape below which the shape has no name."""
+MIN_DISPLACEMENT = 0.06
+"""Displacement of a subject below which it counts as standing still."""
+MAX_COLOUR_DISTANCE = 0.35
+MAX_BACKGROUND_DISTANCE = 0.20
+"""Distances from the nearest palette entry beyond which a colour has no name."""
+
+AREA_FACTORS = torch.tensor([math.pi, 1.8**2, 2.0])
+"""Area of each shape of scenes.signed_distance at radius one."""
+CENTROID_OFFSETS = torch.tensor([0.0, 0.0, 0.85 - 2 / 3])
+"""How far the centre of mass of each shape at radius one lies below the shape's centre."""
+
+
+@dataclass(frozen=True)
+class Detection:
+    """What `detect` saw in a clip of f frames of h x h pixels.
+
+    `found` says whether enough frames show a subject; without one, `colour`, `shape`, `direction` and `radius` are
+    None. A word is also None where nothing in the vocabulary fits; `direction` is None for a subject that stands still.
+    `centres` [f, 2] in (x, y) is NaN and `masks` [f, h, h] is empty in frames without the subject. `displacement`
+    (x, y) is the way of the subject's mean centre from the first to the last third of the clip.
+    """
+
+    found: bool
+    colour: str | None
+    shape: str | None
+    direction: str | None
+    background: str | None
+    radius: float | None
+    centres: torch.Tensor
+    masks: torch.Tensor
+    displacement: tuple[float, float]
+
+    @property
+    def size(self) -> str | None:
+        """The size word whose range of radii is nearest."""
+        if self.radius is None:
+            return None
+        return SIZES[int(self.radius > (RADIUS_RANGES[0][1] + RADIUS_RANGES[1][0]) / 2)]
+
+
+def detect(video: torch.Tensor) -> Detection:
+    """Detects the one subject of `video` [f, 3, h, h] (values in 0..1, any dtype) and the background.
+
+    Raises ValueError for any other shape.
+    """
+    if video.ndim != 4 or video.shape[1] != 3 or video.shape[2] != video.shape[3] or not len(video):
+        raise ValueError(f"detect takes frames [f, 3, h, h], got {list(video.shape)}")
+    video = video.float()
+    background = background_colours(video)
+    alpha, contrast = subject_opacity(video, background)
+    masks = alpha > 0.5
+    present = (contrast >= MIN_CONTRAST) & (masks.float().mean((1, 2)) >= MIN_AREA)
+    masks = masks & present[:, None, None]
+    background_word = vote(nearest(background, BACKGROUND_VALUES, MAX_BACKGROUND_DISTANCE), BACKGROUNDS)
+    nowhere = torch.full((len(video), 2), math.nan)
+    if present.float().mean() < MIN_FRAMES:
+        return Detection(False, None, None, None, background_word, None, nowhere, masks & False, (0.0, 0.0))
+
+    seen = present.nonzero()[:, 0]
+    shape, radius, centres = fit_shape(alpha[seen])
+    colours = opponents(core_colours(video[seen], masks[seen]))
+    displacement = displacement_of(centres, seen, len(video))
+    return Detection(
+        found=True,
+        colour=vote(nearest(colours, opponents(COLOUR_VALUES), MAX_COLOUR_DISTANCE), COLOURS),
+        shape=shape,
+        direction=direction_word(displacement),
+        background=background_word,
+        radius=radius,
+        centres=nowhere.index_copy(0, seen, centres),
+        masks=masks,
+        displacement=displacement,
+    )
+
+
+def background_colours(video: torch.Tensor) -> torch.Tensor:
+    """Background colour [f, 3] of every frame at medium shade: the median of the border, which a subject at the edge
+    covers at most in part."""
+    side = video.shape[-1]
+    shaded = video / background_shade(side)
+    width = max(1, round(side * BORDER))
+    strips = (shaded[..., :width], shaded[..., -width:], shaded[..., :width, :], shaded[..., -width:, :])
+    return torch.cat([strip.flatten(2) for strip in strips], dim=2).median(dim=2).values
+
+
+def background_shade(side: int) -> torch.Tensor:
+    """Brightness [side, 1] of every row of a background."""
+    rows = pixel_grid(side)[1][:, :1]
+    return BACKGROUND_SHADE[0] + (BACKGROUND_SHADE[1] - BACKGROUND_SHADE[0]) * rows / side
+
+
+def subject_opacity(video: torch.Tensor, background: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Opacity of the subject [f, h, h] in 0..1, zero outside its connected region, and its contrast [f].
+
+    The subject's colour is read where the frame differs most from its background; opacity is how far a pixel is on
+    the way from the background to that colour, so its half-way line is the outline for every pair of colours.
+    """
+    frames, _, side, _ = video.shape
+    difference = video - background[:, :, None, None] * background_shade(side)
+    distance = difference.norm(dim=1).clamp(max=0.6)
+    window = 2 * round(side * SEED_WINDOW / 2) + 1
+    mass = F.avg_pool2d(distance[:, None], window, stride=1, padding=window // 2)[:, 0]
+    seed = mass.flatten(1).argmax(1)
+    every = torch.arange(frames)
+    colour = F.avg_pool2d(difference, 5, stride=1, padding=2).flatten(2)[every, :, seed]
+    contrast = colour.norm(dim=1)
+    projected = torch.einsum("fchw,fc->fhw", difference, colour) / contrast.square().clamp(min=1e-6)[:, None, None]
+    alpha = projected.clamp(0, 1)
+    return alpha * connected_region(alpha, seed), contrast
+
+
+def connected_region(alpha: torch.Tensor, seed: torch.Tensor) -> torch.Tensor:
+    """The region [f, h, h] of opaque pixels that hangs together with pixel `seed` [f], with its soft rim.
+
+    It is grown on a grid of 2 x 2 pixels, which is four times less work and bridges single missing pixels.
+    """
+    side = alpha.shape[-1]
+    opaque = (F.avg_pool2d(alpha[:, None], 2, ceil_mode=True) > 0.5).float()
+    coarse = opaque.shape[-1]
+    region = torch.zeros_like(opaque)
+    region.flatten(1)[torch.arange(len(seed)), (seed // side // 2) * coarse + seed % side // 2] = 1
+    region = region * opaque
+    while True:
+        grown = F.max_pool2d(region, 3, stride=1, padding=1) * opaque
+        if torch.equal(grown, region):
+            break
+        region = grown
+    rim = F.max_pool2d(region, 3, stride=1, padding=1)
+    return F.interpolate(rim, scale_factor=2)[:, 0, :side, :side]
+
+
+def core_colours(video: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+    """Mean colour [f, 3] of each mask away from its outline; of the whole mask where it is too thin."""
+    core = 1 - F.max_pool2d(1 - masks.float()[:, None], 5, stride=1, padding=2)
+    core = torch.where(core.sum((1, 2, 3), keepdim=True) > 0, core, masks.float()[:, None])
+    return (video * core).sum((2, 3)) / core.sum((2, 3))
+
+
+def opponents(colours: torch.Tensor) -> torch.Tensor:
+    """Colours [..., 3] as red-green, yellow-blue and half the brightness: hue tells more than lightness."""
+    red, green, blue = colours.unbind(-1)
+    return torch.stack([red - green, (red + green) / 2 - blue, (red + green + blue) / 6], dim=-1)
+
+
+def nearest(values: torch.Tensor, palette: torch.Tensor, limit: float) -> torch.Tensor:
+    """Index [f] of the palette row nearest to each of `values` [f, 3], or -1 beyond `limit`."""
+    distance, index = torch.cdist(values, palette).min(dim=1)
+    return torch.where(distance <= limit, index, -1)
+
+
+def vote(indices: torch.Tensor, words: tuple[str, ...]) -> str | None:
+    """The word that most frames say; -1 says that none fits."""
+    winner = int(indices.mode().values)
+    return words[winner] if winner >= 0 else None
+
+
+def fit_shape(alpha: torch.Tensor) -> tuple[str | None, float, torch.Tensor]:
+    """Shape word, radius and centres [f, 2] of a subject with opacity `alpha` [f, h, h].
+
+    Area and centre of mass give the one candidate of each shape; the shape whose candidates cover the opacity best over
+    all frames wins. Frames in which the subject touches the edge do not vote while others are there.
+    """
+    frames, side, _ = alpha.shape
+    x, y = pixel_grid(side)
+    area = alpha.sum((1, 2))
+    centroid = torch.stack([(alpha * x).sum((1, 2)), (alpha * y).sum((1, 2))], dim=1) / area[:, None]
+    radius = (area[:, None] / AREA_FACTORS).sqrt()
+    centre_y = centroid[:, 1, None] - CENTROID_OFFSETS * radius
+    distance = signed_distance(
+        torch.arange(len(SHAPES)).repeat(frames),
+        x - centroid[:, 0].repeat_interleave(len(SHAPES))[:, None, None],
+        y - centre_y.flatten()[:, None, None],
+        radius.flatten()[:, None, None],
+    )
+    candidate = (distance + 0.5).clamp(0, 1).unflatten(0, (frames, len(SHAPES)))
+    subject = alpha[:, None].expand_as(candidate)
+    overlap = torch.minimum(subject, candidate).sum((2, 3)) / torch.maximum(subject, candidate).sum((2, 3))
+
+    edge = torch.cat([alpha[:, 0], alpha[:, -1], alpha[:, :, 0], alpha[:, :, -1]], dim=1).amax(1) > 0.5
+    whole = ~edge if bool((~edge).any()) else torch.ones_like(edge)
+    score, winner = overlap[whole].mean(0).max(0)
+    word = SHAPES[int(winner)] if score >= MIN_OVERLAP else None
+    centres = torch.stack([centroid[:, 0], centre_y[:, winner]], dim=1) / side
+    return word, float(radius[whole, winner].median() / side), centres
+
+
+def displacement_of(centres: torch.Tensor, seen: torch.Tensor, frames: int) -> tuple[float, float]:
+    """Way (x, y) of the mean centre from the first to the last third of a clip of `frames`; zero when one third shows
+    no subject. `centres` [s, 2] belong to the frames `seen` [s]."""
+    first, last = seen < frames / 3, seen >= frames * 2 / 3
+    if not bool(first.any()) or not bool(last.any()):
+        return 0.0, 0.0
+    x, y = (centres[last].mean(0) - centres[first].mean(0)).tolist()
+    return x, y
+
+
+def direction_word(displacement: tuple[float, float]) -> str | None:
+    """The direction along the dominant axis of `displacement`, None for one that is too small."""
+    if math.hypot(*displacement) < MIN_DISPLACEMENT:
+        return None
+    return DIRECTIONS[int((DIRECTION_VECTORS @ torch.tensor(displacement)).argmax())]

@@ -1,0 +1,40 @@
+"""The embedded model's text encoder: one learned vector per word and a position code.
+
+Each token becomes a row [word vector | position code]. Wan's text width of 4096 (which the oldest supported host insists on)
+is reached by zeros, so only the first `TEXT_WIDTH` columns of the transformer's text projection carry weights.
+"""
+
+import torch
+from torch import nn
+
+from .vocabulary import PAD, WORD_IDS, WORDS, padded_length, split_words, word_id
+
+WORD_WIDTH = 128
+POSITION_WIDTH = 32
+TEXT_WIDTH = WORD_WIDTH + POSITION_WIDTH
+
+
+def token_ids(text: str) -> list[int]:
+    """Ids of the words of `text`, padded to a multiple of the chunk length."""
+    ids = [word_id(word) for word in split_words(text)]
+    return ids + [WORD_IDS[PAD]] * (padded_length(len(ids)) - len(ids))
+
+
+def position_code(length: int, width: int = POSITION_WIDTH) -> torch.Tensor:
+    """Sines and cosines of token positions, [length, width]."""
+    frequency = 0.5 ** torch.arange(width // 2, dtype=torch.float32).div(2)
+    angle = torch.outer(torch.arange(length, dtype=torch.float32), frequency)
+    return torch.cat([angle.sin(), angle.cos()], dim=1)
+
+
+class WordEmbedding(nn.Module):
+    """Token ids [n, tokens] to text [n, tokens, TEXT_WIDTH]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words = nn.Parameter(torch.randn(len(WORDS), WORD_WIDTH))
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        vectors = self.words[ids]
+        positions = position_code(ids.shape[1]).to(vectors).expand(ids.shape[0], -1, -1)
+        return torch.cat([vectors, positions], dim=-1)

@@ -1,0 +1,208 @@
+"""Trains the embedded transformer and its word embedding by flow matching on generated scenes.
+
+x_sigma = sigma * noise + (1 - sigma) * latents; the model learns the velocity noise - latents, which is what ComfyUI's Wan
+models predict. Sigmas follow the shifted schedule that the host samples with.
+"""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from ..latents import LatentBasis, fit_basis
+from ..scenes import ATTRIBUTES, Scenes, caption, render, sample_scenes
+from ..text import WordEmbedding
+from ..transformer import TransformerShape, WanTransformer
+from ..vocabulary import CHUNK_TOKENS, PAD, UNKNOWN, WORD_IDS, split_words, word_id
+
+SAID_PROBABILITY = {"size": 0.5, "colour": 0.6, "shape": 0.9, "direction": 0.85, "background": 0.85}
+EMPTY_PROBABILITY = 0.1
+UNKNOWN_PROBABILITY = 0.1
+
+
+@dataclass(frozen=True)
+class DenoiserRecipe:
+    """Everything that decides the result of a training run besides the machine's rounding."""
+
+    seed: int = 0
+    steps: int = 12_000
+    batch: int = 32
+    learning_rate: float = 4e-3
+    warmup_steps: int = 100
+    decay_fraction: float = 0.35
+    sigma_shift: float = 5.0
+    ema_decay: float = 0.999
+    pool_scenes: int = 16_384
+    first_scenes: int = 4_096
+    fresh_per_step: int = 4
+    shape: TransformerShape = TransformerShape()
+
+
+class ScenePool:
+    """A bounded pool of encoded scenes that is renewed a little every step, so that rendering never dominates."""
+
+    def __init__(self, basis: LatentBasis, recipe: DenoiserRecipe, seed: int):
+        self.basis = basis
+        self.capacity = recipe.pool_scenes
+        self.generator = torch.Generator().manual_seed(seed)
+        self.wording = random.Random(seed)
+        self.latents: list[torch.Tensor] = []
+        self.words: list[dict[str, str]] = []
+        self.oldest = 0
+        while len(self.words) < recipe.first_scenes:
+            self.add(64)
+
+    def add(self, count: int) -> None:
+        """Renders `count` fresh scenes; a full pool forgets its oldest."""
+        scenes = sample_scenes(count, self.generator)
+        encoded = self.basis.encode(render(scenes)[0]).half()
+        for index in range(count):
+            self._store(encoded[index], scenes, index)
+
+    def _store(self, latents: torch.Tensor, scenes: Scenes, index: int) -> None:
+        words = scenes.attribute_words(index)
+        if len(self.words) < self.capacity:
+            self.latents.append(latents)
+            self.words.append(words)
+            return
+        self.latents[self.oldest] = latents
+        self.words[self.oldest] = words
+        self.oldest = (self.oldest + 1) % self.capacity
+
+    def draw(self, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """`count` random scenes: latents [count, 16, t, h, w] and token ids [count, CHUNK_TOKENS] of fresh captions."""
+        chosen = torch.randint(len(self.words), (count,), generator=self.generator).tolist()
+        ids = torch.tensor([training_ids(self.words[index], self.wording) for index in chosen])
+        return torch.stack([self.latents[index] for index in chosen]).float(), ids
+
+
+def training_ids(words: dict[str, str], wording: random.Random) -> list[int]:
+    """One chunk of token ids of a random caption of a scene: some attributes unsaid, sometimes nothing said at all."""
+    if wording.random() < EMPTY_PROBABILITY:
+        ids = []
+    else:
+        said = {name for name in ATTRIBUTES if wording.random() < SAID_PROBABILITY[name]}
+        ids = [word_id(word) for word in split_words(caption(words, said, wording))]
+        if wording.random() < UNKNOWN_PROBABILITY:
+            ids.insert(wording.randrange(len(ids) + 1), WORD_IDS[UNKNOWN])
+    return ids + [WORD_IDS[PAD]] * (CHUNK_TOKENS - len(ids))
+
+
+class Denoiser(torch.nn.Module):
+    """The transformer with its text encoder, as one trainable module."""
+
+    def __init__(self, shape: TransformerShape):
+        super().__init__()
+        self.transformer = WanTransformer(shape)
+        self.text = WordEmbedding()
+
+    def forward(self, noisy: torch.Tensor, sigma: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+        return self.transformer(noisy, sigma * 1000, self.text(ids))
+
+
+def training_sigmas(count: int, shift: float, generator: torch.Generator) -> torch.Tensor:
+    """`count` stratified noise levels in (0, 1), shifted towards noise as the host's schedule is."""
+    level = (torch.arange(count) + torch.rand(count, generator=generator)) / count
+    return shift * level / (1 + (shift - 1) * level)
+
+
+def learning_rate_factor(step: int, recipe: DenoiserRecipe) -> float:
+    """Linear warm-up, constant, then linear to zero over the last `decay_fraction` of the run."""
+    left = (recipe.steps - step) / (recipe.steps * recipe.decay_fraction)
+    return min(1.0, (step + 1) / recipe.warmup_steps, max(left, 0.0))
+
+
+def make_optimizers(model: Denoiser, learning_rate: float) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices inside the blocks, AdamW for everything else."""
+    matrices, others = [], []
+    for name, parameter in model.named_parameters():
+        inside = name.startswith("transformer.blocks.") and parameter.ndim == 2
+        (matrices if inside else others).append(parameter)
+    return [
+        torch.optim.Muon(matrices, lr=learning_rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(others, lr=learning_rate, betas=(0.9, 0.99), weight_decay=0.01),
+    ]
+
+
+def train_denoiser(
+    recipe: DenoiserRecipe,
+    checkpoint: Path,
+    device: torch.device,
+    report: Callable[[int, int, float], None],
+) -> Denoiser:
+    """Trains, or resumes from `checkpoint`, and returns the averaged weights.
+
+    `report(step, steps, loss)` is called every step. The checkpoint is rewritten every 250 steps and at the end.
+    """
+    torch.manual_seed(recipe.seed)
+    model = Denoiser(recipe.shape).to(device)
+    average = Denoiser(recipe.shape).to(device).requires_grad_(False)
+    average.load_state_dict(model.state_dict())
+    optimizers = make_optimizers(model, recipe.learning_rate)
+    start = 0
+    if checkpoint.exists():
+        saved = torch.load(checkpoint, map_location=device, weights_only=True)
+        start = saved["step"]
+        model.load_state_dict(saved["model"])
+        average.load_state_dict(saved["average"])
+        for optimizer, state in zip(optimizers, saved["optimizers"], strict=True):
+            optimizer.load_state_dict(state)
+
+    pool = ScenePool(fit_basis(), recipe, seed=recipe.seed + start)
+    generator = torch.Generator().manual_seed(recipe.seed + start + 1)
+    forward = torch.compile(model, dynamic=False)
+    loss_average = 0.0
+    for step in range(start, recipe.steps):
+        pool.add(recipe.fresh_per_step)
+        latents, ids = pool.draw(recipe.batch)
+        sigma = training_sigmas(recipe.batch, recipe.sigma_shift, generator).to(device)
+        noise = torch.randn(latents.shape, generator=generator).to(device)
+        latents, ids = latents.to(device), ids.to(device)
+        level = sigma.reshape(-1, 1, 1, 1, 1)
+        with torch.autocast(device.type, torch.bfloat16):
+            velocity = forward(level * noise + (1 - level) * latents, sigma, ids)
+        loss = (velocity.float() - (noise - latents)).square().mean()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        factor = learning_rate_factor(step, recipe)
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = recipe.learning_rate * factor
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        decay = min(recipe.ema_decay, (step + 1) / (step + 10))
+        with torch.no_grad():
+            torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - decay)
+        loss_average = loss.item() if step == start else 0.99 * loss_average + 0.01 * loss.item()
+        report(step + 1, recipe.steps, loss_average)
+        if (step + 1) % 250 == 0 or step + 1 == recipe.steps:
+            save_checkpoint(checkpoint, step + 1, model, average, optimizers)
+    return average
+
+
+def save_checkpoint(
+    path: Path, step: int, model: Denoiser, average: Denoiser, optimizers: list[torch.optim.Optimizer]
+) -> None:
+    """Replaces the checkpoint in one move, so that an interrupted write leaves the old one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".partial")
+    torch.save(
+        {
+            "step": step,
+            "model": model.state_dict(),
+            "average": average.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in optimizers],
+        },
+        temporary,
+    )
+    temporary.replace(path)
+
+
+def save_weights(average: Denoiser, transformer_file: Path, text_file: Path) -> None:
+    """Writes the transformer and the text encoder as half-precision safetensors."""
+    half = {name: tensor.half().contiguous() for name, tensor in average.state_dict().items()}
+    save_file({k.removeprefix("transformer."): v for k, v in half.items() if k.startswith("transformer.")}, transformer_file)
+    save_file({k.removeprefix("text."): v for k, v in half.items() if k.startswith("text.")}, text_file)

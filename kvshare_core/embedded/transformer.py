@@ -1,0 +1,188 @@
+"""A lean forward of the Wan 2.1 text-to-video layout, for training without a host.
+
+Parameter names and arithmetic are those of the native layout (`blocks.0.self_attn.q.weight`, ...), so a state dict trained
+here is an ordinary ComfyUI diffusion model; a test holds its output against the host's own class. What is left out is
+what training does not need: patches, reference latents, image conditioning.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import nn
+
+PATCH = 2
+FREQUENCY_DIM = 256
+TEXT_DIM = 4096
+
+
+@dataclass(frozen=True)
+class TransformerShape:
+    """Sizes of the embedded transformer; heads are 128 wide because the host derives their number from `dim`."""
+
+    dim: int = 128
+    ffn_dim: int = 512
+    layers: int = 8
+    channels: int = 16
+
+    @property
+    def heads(self) -> int:
+        return self.dim // 128
+
+
+def sinusoidal_embedding(position: torch.Tensor, dim: int = FREQUENCY_DIM) -> torch.Tensor:
+    """Cosines, then sines, of `position` [n] at `dim / 2` geometric frequencies: [n, dim]."""
+    half = dim // 2
+    frequency = torch.pow(10000, -torch.arange(half, device=position.device, dtype=torch.float32) / half)
+    angle = torch.outer(position.float(), frequency)
+    return torch.cat([angle.cos(), angle.sin()], dim=1)
+
+
+def rope_angles(grid: tuple[int, int, int], head_dim: int = 128) -> torch.Tensor:
+    """Rotation angles [t * h * w, head_dim / 2] of every token of `grid`, frame axis first."""
+    spatial = 2 * (head_dim // 6)
+    axes = (head_dim - 2 * spatial, spatial, spatial)
+    positions = torch.meshgrid(*(torch.arange(size) for size in grid), indexing="ij")
+    angles = [
+        torch.outer(position.flatten().double(), 10000.0 ** (-torch.arange(0, size, 2, dtype=torch.float64) / size))
+        for position, size in zip(positions, axes, strict=True)
+    ]
+    return torch.cat(angles, dim=1).float()
+
+
+def rotate(tensor: torch.Tensor, cosine: torch.Tensor, sine: torch.Tensor) -> torch.Tensor:
+    """Rotates neighbouring channel pairs of `tensor` [n, heads, tokens, head_dim]."""
+    even, odd = tensor.unflatten(-1, (-1, 2)).unbind(-1)
+    return torch.stack([even * cosine - odd * sine, even * sine + odd * cosine], dim=-1).flatten(-2)
+
+
+class Attention(nn.Module):
+    """Attention with RMS-normed queries and keys; self-attention when no context is given."""
+
+    def __init__(self, shape: TransformerShape):
+        super().__init__()
+        self.heads = shape.heads
+        self.q = nn.Linear(shape.dim, shape.dim)
+        self.k = nn.Linear(shape.dim, shape.dim)
+        self.v = nn.Linear(shape.dim, shape.dim)
+        self.o = nn.Linear(shape.dim, shape.dim)
+        self.norm_q = nn.RMSNorm(shape.dim, eps=1e-6)
+        self.norm_k = nn.RMSNorm(shape.dim, eps=1e-6)
+
+    def forward(
+        self,
+        hidden: torch.Tensor,
+        context: torch.Tensor | None = None,
+        rotation: tuple[torch.Tensor, torch.Tensor] | None = None,
+    ) -> torch.Tensor:
+        source = hidden if context is None else context
+        query, key, value = (
+            rearrange(tensor, "n l (h d) -> n h l d", h=self.heads)
+            for tensor in (self.norm_q(self.q(hidden)), self.norm_k(self.k(source)), self.v(source))
+        )
+        if rotation is not None:
+            query, key = rotate(query, *rotation).to(value.dtype), rotate(key, *rotation).to(value.dtype)
+        attended = F.scaled_dot_product_attention(query.to(value.dtype), key.to(value.dtype), value)
+        return self.o(rearrange(attended, "n h l d -> n l (h d)"))
+
+
+class Block(nn.Module):
+    """Self-attention, cross-attention to the text and a feed-forward part, modulated by the time embedding."""
+
+    def __init__(self, shape: TransformerShape):
+        super().__init__()
+        dim = shape.dim
+        self.self_attn = Attention(shape)
+        self.cross_attn = Attention(shape)
+        self.norm3 = nn.LayerNorm(dim, eps=1e-6)
+        self.ffn = nn.Sequential(nn.Linear(dim, shape.ffn_dim), nn.GELU(approximate="tanh"), nn.Linear(shape.ffn_dim, dim))
+        self.modulation = nn.Parameter(torch.empty(1, 6, dim))
+
+    def forward(
+        self,
+        hidden: torch.Tensor,
+        time: torch.Tensor,
+        context: torch.Tensor,
+        rotation: tuple[torch.Tensor, torch.Tensor],
+    ) -> torch.Tensor:
+        shift, scale, gate, ffn_shift, ffn_scale, ffn_gate = (self.modulation + time).chunk(6, dim=1)
+        dim = hidden.shape[-1:]
+        attended = self.self_attn(F.layer_norm(hidden, dim, eps=1e-6) * (1 + scale) + shift, rotation=rotation)
+        hidden = hidden + attended * gate
+        hidden = hidden + self.cross_attn(self.norm3(hidden), context)
+        return hidden + self.ffn(F.layer_norm(hidden, dim, eps=1e-6) * (1 + ffn_scale) + ffn_shift) * ffn_gate
+
+
+class Head(nn.Module):
+    """Modulated projection from tokens to latent patches."""
+
+    def __init__(self, shape: TransformerShape):
+        super().__init__()
+        self.head = nn.Linear(shape.dim, shape.channels * PATCH * PATCH)
+        self.modulation = nn.Parameter(torch.empty(1, 2, shape.dim))
+
+    def forward(self, hidden: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
+        shift, scale = (self.modulation + time[:, None]).chunk(2, dim=1)
+        return self.head(F.layer_norm(hidden, hidden.shape[-1:], eps=1e-6) * (1 + scale) + shift)
+
+
+class WanTransformer(nn.Module):
+    """The denoiser: latents [n, 16, t, h, w], timesteps [n] in 0..1000 and text [n, tokens, 4096] to velocities."""
+
+    def __init__(self, shape: TransformerShape):
+        super().__init__()
+        self.shape = shape
+        dim = shape.dim
+        self.patch_embedding = nn.Conv3d(shape.channels, dim, (1, PATCH, PATCH), (1, PATCH, PATCH))
+        self.text_embedding = nn.Sequential(nn.Linear(TEXT_DIM, dim), nn.GELU(approximate="tanh"), nn.Linear(dim, dim))
+        self.time_embedding = nn.Sequential(nn.Linear(FREQUENCY_DIM, dim), nn.SiLU(), nn.Linear(dim, dim))
+        self.time_projection = nn.Sequential(nn.SiLU(), nn.Linear(dim, 6 * dim))
+        self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.layers))
+        self.head = Head(shape)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Xavier weights, zero biases, unit norms; the output projection starts at zero."""
+        for name, parameter in self.named_parameters():
+            if "modulation" in name:
+                nn.init.normal_(parameter, std=0.02)
+            elif parameter.ndim > 1:
+                nn.init.xavier_uniform_(parameter.view(parameter.shape[0], -1))
+            elif "norm" in name and name.endswith("weight"):
+                nn.init.ones_(parameter)
+            else:
+                nn.init.zeros_(parameter)
+        nn.init.zeros_(self.head.head.weight)
+
+    def forward(self, latents: torch.Tensor, timestep: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
+        grid = (latents.shape[2], latents.shape[3] // PATCH, latents.shape[4] // PATCH)
+        angles = rope_angles(grid, self.shape.dim // self.shape.heads).to(latents.device)
+        rotation = (angles.cos(), angles.sin())
+        patches = rearrange(latents, "n c t (h p) (w q) -> n (t h w) (c p q)", p=PATCH, q=PATCH)
+        hidden = F.linear(patches, self.patch_embedding.weight.flatten(1), self.patch_embedding.bias)
+        time = self.time_embedding(sinusoidal_embedding(timestep))
+        modulation = self.time_projection(time).unflatten(1, (6, self.shape.dim))
+        context = self.embed_text(text)
+        for block in self.blocks:
+            hidden = block(hidden, modulation, context, rotation)
+        return rearrange(
+            self.head(hidden, time),
+            "n (t h w) (p q c) -> n c t (h p) (w q)",
+            t=grid[0],
+            h=grid[1],
+            w=grid[2],
+            p=PATCH,
+            q=PATCH,
+        )
+
+    def embed_text(self, text: torch.Tensor) -> torch.Tensor:
+        """Text [n, tokens, width <= 4096]; a narrower text stands for one padded with zeros."""
+        first, activation, last = self.text_embedding
+        return last(activation(F.linear(text, first.weight[:, : text.shape[-1]], first.bias)))
+
+
+def parameter_count(module: nn.Module) -> int:
+    """Number of trainable values of `module`."""
+    return sum(math.prod(parameter.shape) for parameter in module.parameters())

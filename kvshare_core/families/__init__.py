@@ -1,0 +1,24 @@
+"""The model families that keys and values can be shared in."""
+
+from torch import nn
+
+from .base import Family, FamilyInfo
+from .wan import WanFamily
+
+FAMILIES: tuple[Family, ...] = (WanFamily(),)
+
+
+class UnsupportedModel(ValueError):
+    """A model of no family known here; the message names the model and the families."""
+
+
+def find_family(diffusion_model: nn.Module, latent_channels: int) -> tuple[Family, FamilyInfo]:
+    """The family of a loaded diffusion model and its numbers. Raises UnsupportedModel."""
+    for family in FAMILIES:
+        info = family.describe(diffusion_model, latent_channels)
+        if info is not None:
+            return family, info
+    names = ", ".join(family.name for family in FAMILIES)
+    raise UnsupportedModel(
+        f"{type(diffusion_model).__name__} is not a video diffusion transformer that KV Share knows (known: {names})."
+    )

@@ -1,0 +1,143 @@
+"""Puts a plan on a MODEL through the model-patcher, and runs it while sampling.
+
+The patched MODEL carries frozen values and closures only. Run state lives in a `Session` that exists between the start and the
+end of one `sample()`.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from comfy.model_patcher import create_model_options_clone
+from comfy.patcher_extension import WrappersMP
+
+from ..families import find_family
+from ..families.base import AttentionCall, Family, FamilyInfo
+from ..record import KVShareRecord
+from ..schedule import step_of
+from ..session import Forward, Session, SharePlan
+from ..timeline import Segment
+from . import KEY
+from .segments import SegmentHandler, SegmentWindow
+
+log = logging.getLogger("kvshare")
+
+NATIVE_FRAMES_ATTACHMENT = "kvshare_native_frames"
+"""Attachment of a MODEL whose clips are shorter or longer than its family's: latent frames it was trained on."""
+
+
+def model_info(model: Any) -> tuple[Family, FamilyInfo]:
+    """Family and numbers of a MODEL. Raises families.UnsupportedModel."""
+    latent_format = model.get_model_object("latent_format")
+    family, info = find_family(model.get_model_object("diffusion_model"), latent_format.latent_channels)
+    native_frames = model.get_attachment(NATIVE_FRAMES_ATTACHMENT)
+    return family, info if native_frames is None else replace(info, native_frames=native_frames)
+
+
+def apply(model: Any, plan: SharePlan) -> tuple[Any, KVShareRecord]:
+    """A clone of `model` that samples `plan`, and the record its runs will fill.
+
+    A plan put on before is replaced. Raises families.UnsupportedModel for a model without a family, ValueError when another
+    pack's context windows sit on the model.
+    """
+    family, info = model_info(model)
+    present = model.model_options.get("context_handler")
+    if present is not None and not isinstance(present, SegmentHandler):
+        raise ValueError(
+            f"MaskGuidedKVShare: the model already has context windows ({type(present).__name__}). Remove the node "
+            "that sets them; the timeline makes its own segments."
+        )
+    patched = model.clone()
+    record = KVShareRecord()
+    patched.model_options["context_handler"] = SegmentHandler(plan.timeline)
+    for wrapper_type, wrapper in (
+        (WrappersMP.OUTER_SAMPLE, _outer_sample_wrapper(plan, family, info, record)),
+        (WrappersMP.APPLY_MODEL, _apply_model_wrapper),
+    ):
+        patched.remove_wrappers_with_key(wrapper_type, KEY)
+        patched.add_wrapper_with_key(wrapper_type, KEY, wrapper)
+    return patched, record
+
+
+def _outer_sample_wrapper(
+    plan: SharePlan, family: Family, info: FamilyInfo, record: KVShareRecord
+) -> Callable[..., Any]:
+    def outer_sample(executor: Any, *args: Any, **kwargs: Any) -> Any:
+        guider = executor.class_obj
+        handler = guider.model_options.get("context_handler")
+        if not isinstance(handler, SegmentHandler):
+            raise ValueError(
+                "MaskGuidedKVShare: a later node put other context windows on the model. Remove it, or move "
+                "MaskGuidedKVShare behind it to see which one."
+            )
+        diffusion_model = guider.model_patcher.model.diffusion_model
+        session = Session(plan, family, info, diffusion_model, _warn)
+        original = guider.model_options
+        guider.model_options = create_model_options_clone(original)
+        guider.model_options["transformer_options"][KEY] = session
+        try:
+            result = executor(*args, **kwargs)
+            masks = session.recorded_masks()
+            if masks is not None:
+                record.put(masks)
+            return result
+        finally:
+            guider.model_options = original
+            session.close()
+
+    return outer_sample
+
+
+def _warn(message: str) -> None:
+    log.warning("MaskGuidedKVShare: %s", message)
+
+
+def _apply_model_wrapper(
+    executor: Any,
+    x: torch.Tensor,
+    t: torch.Tensor,
+    c_concat: Any = None,
+    c_crossattn: Any = None,
+    control: Any = None,
+    transformer_options: dict[str, Any] | None = None,
+    **kwargs: Any,
+) -> Any:
+    options = transformer_options or {}
+    session: Session | None = options.get(KEY)
+    forward = None if session is None else _open_forward(session, options, x)
+    if session is not None and forward is not None:
+        options = {**options, "optimized_attention_override": _attention_override(session, forward, options)}
+    return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
+
+
+def _open_forward(session: Session, options: dict[str, Any], x: torch.Tensor) -> Forward | None:
+    """The forward to watch, or None when nothing of it concerns the session."""
+    chunks = tuple(options["cond_or_uncond"])
+    step = step_of(float(options["sigmas"].max()), options["sample_sigmas"].tolist())
+    if not session.wants(step):
+        return None
+    window = options.get("context_window")
+    segment = window.segment if isinstance(window, SegmentWindow) else session.plan.timeline.segments[0]
+    return Forward(segment, chunks, x.shape[0] // len(chunks), session.info.grid(*x.shape[2:]), step)
+
+
+def _attention_override(session: Session, forward: Forward, options: dict[str, Any]) -> Callable[..., torch.Tensor]:
+    """Our attention for one forward, in front of whatever override was there."""
+    previous = options.get("optimized_attention_override")
+
+    def override(function: Callable[..., torch.Tensor], *args: Any, **kwargs: Any) -> torch.Tensor:
+        query, key, value, *rest = args
+        heads = rest[0] if rest else kwargs["heads"]
+        mask = rest[1] if len(rest) > 1 else kwargs.get("mask")
+        call = AttentionCall(query, key, value, heads, 2 if kwargs.get("skip_reshape") else 1, mask is not None)
+
+        def backend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+            if previous is not None:
+                return previous(function, query, key, value, *rest, **kwargs)
+            return function(query, key, value, *rest, **kwargs)
+
+        return session.attend(forward, call, backend)
+
+    return override

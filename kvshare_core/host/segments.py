@@ -1,0 +1,155 @@
+"""Evaluates a long latent segment by segment inside the host's `calc_cond_batch`.
+
+Sitting there catches every guider and every sub-step of every sampler, and leaves batching, offloading and wrappers to the
+host (host.md 2.6).
+"""
+
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from comfy.context_windows import ContextHandlerABC, ContextWindowABC
+from comfy.model_management import throw_exception_if_processing_interrupted
+
+from ..blending import OverlapAdd, window_weights
+from ..session import Session
+from ..timeline import Segment, Timeline
+from . import BEAT_TAG, KEY
+
+FRAME_DIM = 2
+"""Where video latents [batch, channels, frames, height, width] have their frames."""
+
+Conditioning = list[dict[str, Any]]
+
+
+class SegmentWindow(ContextWindowABC):
+    """One segment in the form in which the host's models expect a context window."""
+
+    def __init__(self, segment: Segment, total_frames: int):
+        self.segment = segment
+        self.index_list = list(range(segment.start, segment.stop))
+        self.dim = FRAME_DIM
+        self.context_length = segment.length
+        self.context_overlap = 0
+        self.total_frames = total_frames
+        self.center_ratio = (segment.start + segment.stop) / 2 / total_frames
+        self.causal_anchor_index = None
+
+    def get_tensor(
+        self,
+        full: torch.Tensor,
+        device: torch.device | None = None,
+        dim: int | None = None,
+        retain_index_list: list[int] | None = None,
+    ) -> torch.Tensor:
+        piece = full.narrow(self.dim if dim is None else dim, self.segment.start, self.segment.length)
+        return piece if device is None else piece.to(device)
+
+    def add_window(self, full: torch.Tensor, to_add: torch.Tensor, dim: int | None = None) -> torch.Tensor:
+        full.narrow(self.dim if dim is None else dim, self.segment.start, self.segment.length).add_(to_add)
+        return full
+
+
+@dataclass(frozen=True)
+class SegmentHandler(ContextHandlerABC):
+    """Frozen, so that copies of a MODEL may share it or copy it."""
+
+    timeline: Timeline
+
+    @property
+    def dim(self) -> int:
+        return FRAME_DIM
+
+    @property
+    def context_length(self) -> int:
+        return self.timeline.window
+
+    def should_use_context(
+        self,
+        model: Any,
+        conds: list[Conditioning],
+        x_in: torch.Tensor,
+        timestep: torch.Tensor,
+        model_options: dict[str, Any],
+    ) -> bool:
+        """Raises ValueError when the latent is not the one the timeline plans."""
+        planned = self.timeline.latent_frames
+        if x_in.ndim != 5 or x_in.shape[FRAME_DIM] != planned:
+            found = f"{x_in.shape[FRAME_DIM]} frames" if x_in.ndim == 5 else f"the shape {tuple(x_in.shape)}"
+            raise ValueError(
+                f"MaskGuidedKVShare: the latent has {found}, but the timeline plans {planned} latent frames. "
+                "Connect the latent of the same LongVideoSegmenter to the sampler."
+            )
+        return len(self.timeline.segments) > 1
+
+    def get_resized_cond(
+        self, cond_in: Conditioning | None, x_in: torch.Tensor, window: SegmentWindow, device: Any = None
+    ) -> Conditioning | None:
+        """The conditioning of the window's beat, its per-frame tensors sliced to the window."""
+        if cond_in is None:
+            return None
+        beat = window.segment.beat
+        return [
+            _slice_conditioning(cond, x_in, window) for cond in cond_in if cond.get(BEAT_TAG, beat) == beat
+        ]
+
+    def execute(
+        self,
+        calc_cond_batch: Callable[..., list[torch.Tensor]],
+        model: Any,
+        conds: list[Conditioning],
+        x_in: torch.Tensor,
+        timestep: torch.Tensor,
+        model_options: dict[str, Any],
+    ) -> list[torch.Tensor]:
+        """One model call on the long latent: every segment in order, blended."""
+        timeline = self.timeline
+        session: Session | None = model_options["transformer_options"].get(KEY)
+        sums = [OverlapAdd(x_in, FRAME_DIM) for _ in conds]
+        if session is not None:
+            session.begin_pass()
+        for segment in timeline.segments:
+            throw_exception_if_processing_interrupted()
+            window = SegmentWindow(segment, timeline.latent_frames)
+            if session is not None:
+                session.begin_segment(segment)
+            options = {
+                **model_options,
+                "transformer_options": {**model_options["transformer_options"], "context_window": window},
+            }
+            outputs = calc_cond_batch(
+                model,
+                [self.get_resized_cond(cond, x_in, window) for cond in conds],
+                window.get_tensor(x_in),
+                timestep,
+                options,
+            )
+            weights = segment_weights(timeline, segment)
+            for total, output in zip(sums, outputs, strict=True):
+                total.add(segment.start, output, weights)
+        if session is not None:
+            session.end_pass()
+        return [total.result() for total in sums]
+
+
+def segment_weights(timeline: Timeline, segment: Segment) -> torch.Tensor:
+    """Blending weights of the segment's latent frames."""
+    before = timeline.overlap if segment.index > 0 else 0
+    after = timeline.overlap if segment.index < len(timeline.segments) - 1 else 0
+    return window_weights(segment.length, before, after)
+
+
+def _slice_conditioning(cond: dict[str, Any], x_in: torch.Tensor, window: SegmentWindow) -> dict[str, Any]:
+    """A copy of `cond` for one window. Its uuid is derived, so that caches keyed by it do not mix windows."""
+    model_conds = dict(cond["model_conds"])
+    for name, value in model_conds.items():
+        tensor = getattr(value, "cond", None)
+        if (
+            isinstance(tensor, torch.Tensor)
+            and tensor.ndim == x_in.ndim
+            and tensor.shape[FRAME_DIM] == x_in.shape[FRAME_DIM]
+        ):
+            model_conds[name] = value._copy_with(window.get_tensor(tensor))
+    return {**cond, "model_conds": model_conds, "uuid": uuid.uuid5(cond["uuid"], str(window.segment.index))}

@@ -1,0 +1,16 @@
+"""One file for each node."""
+
+from comfy_api.latest import ComfyExtension, io
+
+from .attention_mask_preview import AttentionMaskPreview
+from .kv_share_config import KVShareConfigNode
+from .load_video_dit import LoadVideoDiT
+from .long_video_segmenter import LongVideoSegmenter
+from .mask_guided_kv_share import MaskGuidedKVShare
+
+
+class KVShareExtension(ComfyExtension):
+    """The pack as ComfyUI sees it."""
+
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        return [LoadVideoDiT, LongVideoSegmenter, KVShareConfigNode, MaskGuidedKVShare, AttentionMaskPreview]

@@ -1,0 +1,84 @@
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..kvshare_core.host.conditioning import empty_latent, encode_timeline
+from ..kvshare_core.host.patch import model_info
+from ..kvshare_core.timeline import parse_prompts, plan_timeline
+from .sockets import CATEGORY, TimelineSocket
+
+
+class LongVideoSegmenter(io.ComfyNode):
+    """Prompts and durations become segments, conditioning and an empty latent."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="LongVideoSegmenter",
+            display_name="Long Video Segmenter",
+            category=CATEGORY,
+            description="Plans one long video from several prompts: overlapping segments of the model's native length, "
+            "each with its own prompt.",
+            inputs=[
+                io.Model.Input("model", tooltip="The video model; its native clip length and latent size are read from it."),
+                io.Clip.Input("clip", tooltip="The text encoder that belongs to the model."),
+                io.String.Input(
+                    "prompts",
+                    multiline=True,
+                    default="",
+                    tooltip="One prompt a line, each with an optional duration in front: [3s] a fox runs, or [48f] a fox "
+                    "sleeps. Without a duration a prompt takes one segment.",
+                ),
+                io.String.Input(
+                    "negative_prompt", multiline=True, default="", tooltip="What no segment should show; one for all."
+                ),
+                io.Int.Input("width", default=832, min=16, max=16384, step=8, tooltip="Width of the video in pixels."),
+                io.Int.Input("height", default=480, min=16, max=16384, step=8, tooltip="Height of the video in pixels."),
+                io.Float.Input(
+                    "fps", default=16.0, min=1.0, max=240.0, step=0.1, tooltip="Frames per second, to read durations in seconds."
+                ),
+                io.Int.Input(
+                    "sampling_num_frames",
+                    default=0,
+                    min=0,
+                    max=1024,
+                    tooltip="Latent frames of one segment; 0 takes the length the model was trained on.",
+                ),
+                io.Int.Input(
+                    "overlap_size",
+                    default=2,
+                    min=0,
+                    max=1024,
+                    tooltip="Latent frames that neighbouring segments share and blend; 0 makes hard cuts.",
+                ),
+                io.Int.Input("batch_size", default=1, min=1, max=64, tooltip="Videos to make at once."),
+            ],
+            outputs=[
+                TimelineSocket.Output(display_name="timeline", tooltip="The plan, for MaskGuidedKVShare."),
+                io.Conditioning.Output(display_name="positive", tooltip="All prompts, each tagged with its beat."),
+                io.Conditioning.Output(display_name="negative", tooltip="The negative prompt."),
+                io.Latent.Output(display_name="latent", tooltip="An empty latent of the whole video."),
+                io.String.Output(display_name="info", tooltip="What each duration was rounded to."),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: Any,
+        clip: Any,
+        prompts: str,
+        negative_prompt: str,
+        width: int,
+        height: int,
+        fps: float,
+        sampling_num_frames: int,
+        overlap_size: int,
+        batch_size: int,
+    ) -> io.NodeOutput:
+        _, info = model_info(model)
+        window = sampling_num_frames or info.native_frames
+        timeline = plan_timeline(parse_prompts(prompts), window, overlap_size, fps, info.compression[0])
+        samples = empty_latent(info, timeline, width, height, batch_size)
+        timeline, positive, negative = encode_timeline(clip, timeline, negative_prompt)
+        return io.NodeOutput(timeline, positive, negative, {"samples": samples}, timeline.describe())

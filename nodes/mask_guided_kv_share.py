@@ -1,0 +1,55 @@
+from typing import Any
+
+import torch
+from comfy_api.latest import io
+
+from ..kvshare_core.config import KVShareConfig
+from ..kvshare_core.host.patch import apply
+from ..kvshare_core.host.plan import make_plan
+from ..kvshare_core.timeline import Timeline
+from .sockets import CATEGORY, ConfigSocket, RecordSocket, TimelineSocket
+
+
+class MaskGuidedKVShare(io.ComfyNode):
+    """Patches a MODEL so that the stock sampler makes the whole timeline with one subject."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="MaskGuidedKVShare",
+            display_name="Mask-Guided KV Share",
+            category=CATEGORY,
+            description="Patches a video model so that the stock sampler evaluates a timeline segment by segment, and the "
+            "subject of later segments attends to the subject of earlier ones.",
+            inputs=[
+                io.Model.Input("model", tooltip="The video model to patch; the input itself is left as it is."),
+                TimelineSocket.Input("timeline", tooltip="The plan from LongVideoSegmenter."),
+                ConfigSocket.Input("config", optional=True, tooltip="From KVShareConfig; without it the defaults hold."),
+                io.String.Input(
+                    "subject",
+                    default="",
+                    tooltip="Words that name what should stay the same, as they stand in every prompt: fox, or red fox. "
+                    "Empty shares everything.",
+                ),
+                io.Mask.Input(
+                    "mask",
+                    optional=True,
+                    tooltip="A mask of the subject: one picture for all frames or one for each. It overrides the words.",
+                ),
+            ],
+            outputs=[
+                io.Model.Output(display_name="model", tooltip="For any sampler, with the conditioning and latent of the timeline."),
+                RecordSocket.Output(display_name="record", tooltip="For AttentionMaskPreview: where the subject was found."),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: Any,
+        timeline: Timeline,
+        subject: str,
+        config: KVShareConfig | None = None,
+        mask: torch.Tensor | None = None,
+    ) -> io.NodeOutput:
+        return io.NodeOutput(*apply(model, make_plan(timeline, config or KVShareConfig(), subject, mask)))

@@ -1,0 +1,201 @@
+"""The detector on rendered truth: what the benchmarks measure with must itself be measured."""
+
+import dataclasses
+import math
+import time
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from kvshare_core.embedded.detector import Detection, detect
+from kvshare_core.embedded.latents import fit_basis
+from kvshare_core.embedded.scenes import (
+    ATTRIBUTES,
+    BACKGROUND_VALUES,
+    COLOUR_VALUES,
+    FRAME_SIDE,
+    Scenes,
+    centres,
+    render,
+    sample_scenes,
+)
+from kvshare_core.embedded.vocabulary import BACKGROUNDS, COLOURS
+
+SCENES = 300
+
+
+@pytest.fixture(scope="module")
+def scenes() -> Scenes:
+    return sample_scenes(SCENES, torch.Generator().manual_seed(21))
+
+
+@pytest.fixture(scope="module")
+def rendered(scenes: Scenes) -> tuple[torch.Tensor, torch.Tensor]:
+    return render(scenes)
+
+
+def one_scene(**attributes: float) -> Scenes:
+    """A large red circle that moves right over night, with some attributes replaced (indices, lengths)."""
+    standard = dict(size=1, colour=0, shape=0, direction=0, background=0, radius=0.22, travel=0.4)
+    values = {name: torch.tensor([value]) for name, value in {**standard, **attributes}.items()}
+    return Scenes(centre=torch.tensor([[0.5, 0.5]]), **values)
+
+
+def blurred(video: torch.Tensor) -> torch.Tensor:
+    """`video` after a binomial blur over 5 x 5 pixels."""
+    row = torch.tensor([1.0, 4, 6, 4, 1]) / 16
+    kernel = torch.outer(row, row).expand(3, 1, 5, 5)
+    padded = F.pad(video.flatten(0, 1), (2, 2, 2, 2), mode="replicate")
+    return F.conv2d(padded, kernel, groups=3).unflatten(0, video.shape[:2])
+
+
+def accuracy(detections: list[Detection], scenes: Scenes) -> dict[str, float]:
+    truth = [scenes.attribute_words(index) for index in range(len(detections))]
+    return {
+        name: sum(getattr(seen, name) == words[name] for seen, words in zip(detections, truth, strict=True))
+        / len(truth)
+        for name in ATTRIBUTES
+    }
+
+
+def radius_errors(detections: list[Detection], scenes: Scenes) -> torch.Tensor:
+    radii = torch.tensor([seen.radius or math.nan for seen in detections])
+    return (radii / scenes.radius[: len(detections)] - 1).abs()
+
+
+def test_rendered_scenes_are_read_back(scenes: Scenes, rendered: tuple[torch.Tensor, torch.Tensor]) -> None:
+    video, masks = rendered
+    detections = [detect(clip) for clip in video]
+    assert min(accuracy(detections, scenes).values()) >= 0.995
+    assert radius_errors(detections, scenes).max() < 0.06
+    seen_centres = torch.stack([seen.centres for seen in detections])
+    assert (seen_centres - centres(scenes)).norm(dim=-1).max() < 0.01
+    seen_masks, true_masks = torch.stack([seen.masks for seen in detections]), masks > 0.5
+    overlap = (seen_masks & true_masks).sum((2, 3)) / (seen_masks | true_masks).sum((2, 3))
+    assert overlap.min() > 0.95
+
+
+def test_rows_of_the_linear_latent_round_trip_are_read_back(
+    scenes: Scenes, rendered: tuple[torch.Tensor, torch.Tensor]
+) -> None:
+    basis = fit_basis(scenes=192)
+    decoded = basis.decode(basis.encode(rendered[0])).clamp(0, 1)
+    error = (decoded - rendered[0]).square().mean()
+    assert -10 * torch.log10(error) < 32  # The blocky one: a faithful decoder would make this test say nothing.
+    detections = [detect(clip) for clip in decoded]
+    assert min(accuracy(detections, scenes).values()) >= 0.97
+    assert radius_errors(detections, scenes).quantile(0.97) < 0.06
+
+
+@pytest.mark.parametrize("spoil", ["noise", "blur"])
+def test_spoiled_frames_are_read_back(spoil: str, scenes: Scenes, rendered: tuple[torch.Tensor, torch.Tensor]) -> None:
+    video = rendered[0][:100]
+    noise = 0.03 * torch.randn(video.shape, generator=torch.Generator().manual_seed(0))
+    video = (video + noise).clamp(0, 1) if spoil == "noise" else blurred(video)
+    detections = [detect(clip) for clip in video]
+    assert min(accuracy(detections, scenes).values()) >= 0.99
+    assert radius_errors(detections, scenes).max() < 0.06
+
+
+@pytest.mark.parametrize("background", range(len(BACKGROUNDS)))
+@pytest.mark.parametrize("colour", range(len(COLOURS)))
+def test_every_colour_is_told_from_every_background_in_wrong_light(colour: int, background: int) -> None:
+    video, _ = render(one_scene(colour=colour, background=background))
+    for light in (0.85, 1.0, 1.15):
+        seen = detect((video[0] * light).clamp(0, 1))
+        assert (seen.colour, seen.background) == (COLOURS[colour], BACKGROUNDS[background])
+
+
+def test_an_empty_scene_has_no_subject_but_a_background() -> None:
+    for index, word in enumerate(BACKGROUNDS):
+        video, _ = render(one_scene(background=index))
+        empty = video[0, :, :, :1, :1] * torch.linspace(0.98, 1.3, FRAME_SIDE)[:, None].expand(17, 3, -1, FRAME_SIDE)
+        noise = 0.03 * torch.randn(empty.shape, generator=torch.Generator().manual_seed(index))
+        seen = detect((empty + noise).clamp(0, 1))
+        assert not seen.found
+        assert (seen.colour, seen.shape, seen.direction, seen.radius, seen.size) == (None,) * 5
+        assert seen.background == word
+        assert not seen.masks.any()
+        assert seen.centres.isnan().all()
+
+
+def test_a_faint_or_tiny_subject_is_none() -> None:
+    video, _ = render(one_scene())
+    background = video * 0 + video[:, :, :, :1, :1]
+    assert not detect((background + 0.1 * (video - background))[0]).found
+    assert not detect(render(one_scene(radius=0.04))[0][0]).found
+
+
+def test_a_subject_that_stands_still_has_no_direction() -> None:
+    seen = detect(render(one_scene(travel=0.0))[0][0])
+    assert seen.found
+    assert seen.direction is None
+    assert math.hypot(*seen.displacement) < 0.01
+
+
+def test_displacement_is_the_way_between_the_outer_thirds() -> None:
+    seen = detect(render(one_scene(travel=0.4, direction=3))[0][0])
+    assert seen.direction == "down"
+    assert seen.displacement == pytest.approx((0.0, 0.4 * 11.5 / 16), abs=0.01)
+
+
+def test_frames_without_the_subject_are_left_out() -> None:
+    video, _ = render(one_scene())
+    missing = [0, 5, 6, 16]
+    clip = video[0].clone()
+    clip[missing] = clip[missing, :, :1, :1]
+    seen = detect(clip)
+    assert (seen.colour, seen.shape, seen.direction) == ("red", "circle", "right")
+    assert seen.centres.isnan().all(1).nonzero()[:, 0].tolist() == missing
+    clip[:9] = clip[:9, :, :1, :1]
+    assert not detect(clip).found
+
+
+def test_a_ghost_changes_nothing() -> None:
+    subject, _ = render(one_scene())
+    other, other_masks = render(
+        dataclasses.replace(one_scene(colour=5, direction=1, radius=0.14), centre=torch.tensor([[0.5, 0.16]]))
+    )
+    seen = detect((subject + 0.3 * other_masks[:, :, None] * (other - subject))[0])
+    assert (seen.colour, seen.shape, seen.direction) == ("red", "circle", "right")
+    assert seen.radius == pytest.approx(0.22, rel=0.06)
+
+
+def test_colours_outside_the_palettes_have_no_name() -> None:
+    video, masks = render(one_scene())
+    video = torch.where(masks[:, :, None] > 0.5, torch.tensor([0.45, 0.45, 0.45]).reshape(3, 1, 1), video)
+    assert detect(video[0]).found
+    bright = torch.where(masks[:, :, None] > 0.5, video, torch.tensor([0.9, 0.3, 0.7]).reshape(3, 1, 1))
+    assert detect(bright[0]).background is None
+
+
+def test_segments_of_other_lengths_are_read() -> None:
+    for frames in (12, 20):
+        seen = detect(render(one_scene(shape=2), frames=frames)[0][0])
+        assert (seen.shape, seen.direction, len(seen.masks)) == ("triangle", "right", frames)
+
+
+@pytest.mark.parametrize("shape", [(17, 96, 96), (17, 1, 96, 96), (17, 3, 96, 64), (0, 3, 96, 96)])
+def test_other_tensors_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"detect takes frames \[f, 3, h, h\]"):
+        detect(torch.zeros(shape))
+
+
+def test_a_clip_takes_less_than_a_tenth_of_a_second(rendered: tuple[torch.Tensor, torch.Tensor]) -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        times = []
+        for clip in rendered[0][:10]:
+            start = time.process_time()
+            detect(clip)
+            times.append(time.process_time() - start)
+    finally:
+        torch.set_num_threads(threads)
+    assert min(times) < 0.1
+
+
+def test_palettes_are_what_the_words_say() -> None:
+    assert len(COLOUR_VALUES) == len(COLOURS)
+    assert len(BACKGROUND_VALUES) == len(BACKGROUNDS)

@@ -1,0 +1,80 @@
+"""Tiny models in native layouts with seeded random weights, loaded through the host's own loaders."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import comfy.ops
+import comfy.sample
+import comfy.sd
+import torch
+from comfy.ldm.wan.model import WanModel
+
+CHANNELS = 16
+
+
+def seeded_state_dict(module: torch.nn.Module, seed: int = 0) -> dict[str, torch.Tensor]:
+    """Every parameter of `module` drawn from a seeded normal distribution; norm weights are one."""
+    generator = torch.Generator().manual_seed(seed)
+    state: dict[str, torch.Tensor] = {}
+    for name, parameter in module.named_parameters():
+        if "norm" in name and name.endswith("weight"):
+            state[name] = torch.ones(parameter.shape)
+        else:
+            state[name] = torch.randn(parameter.shape, generator=generator) * 0.06
+    return state
+
+
+def tiny_wan(image_to_video: bool = False, layers: int = 3) -> Any:
+    """A Wan MODEL of 128 channels; image-to-video takes 20 more input channels and a CLIP vision embedding."""
+    module = WanModel(
+        model_type="i2v" if image_to_video else "t2v",
+        in_dim=CHANNELS + (20 if image_to_video else 0),
+        dim=128,
+        ffn_dim=256,
+        freq_dim=256,
+        text_dim=4096,
+        out_dim=CHANNELS,
+        num_heads=1,
+        num_layers=layers,
+        operations=comfy.ops.disable_weight_init,
+        dtype=torch.float32,
+        device="cpu",
+    )
+    return comfy.sd.load_diffusion_model_state_dict(seeded_state_dict(module))
+
+
+def random_text(seed: int, tokens: int = 6) -> torch.Tensor:
+    """A text embedding as Wan's encoder gives it."""
+    return torch.randn(1, tokens, 4096, generator=torch.Generator().manual_seed(seed))
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Settings of one stock sampling run."""
+
+    steps: int = 2
+    cfg: float = 3.0
+    sampler: str = "euler"
+    scheduler: str = "simple"
+    seed: int = 1
+
+    def run(
+        self, model: Any, positive: list[Any], negative: list[Any], shape: tuple[int, ...], **kwargs: Any
+    ) -> torch.Tensor:
+        """Samples a latent of `shape` with the host's stock sampler."""
+        noise = torch.randn(shape, generator=torch.Generator().manual_seed(5))
+        with torch.inference_mode():
+            return comfy.sample.sample(
+                model,
+                noise,
+                self.steps,
+                self.cfg,
+                self.sampler,
+                self.scheduler,
+                positive,
+                negative,
+                torch.zeros(shape),
+                disable_pbar=True,
+                seed=self.seed,
+                **kwargs,
+            )
