@@ -13,11 +13,13 @@ from pathlib import Path
 import torch
 
 from kvshare_core.embedded.detector import Detection, detect
+from kvshare_core.embedded.latents import fit_basis
 from kvshare_core.embedded.scenes import ATTRIBUTES, caption, sample_scenes
 
-from .form import Result, Row, publish
+from .form import Row, make_result, publish, show_progress
 from .lean import load_lean_sampler
 from .pictures import contact_sheet, save
+from .pipeline import GUIDANCE, STEPS, load_pipeline
 
 TARGETS = {"colour": 0.95, "shape": 0.90, "direction": 0.90, "background": 0.95, "size": None}
 DROPPED = ("colour", "size")
@@ -58,8 +60,7 @@ def measure_accuracy(
     videos: list[torch.Tensor] = []
     for start in range(0, len(tasks), batch):
         videos += sampler([task.text for task in tasks[start : start + batch]], seed + start).unbind()
-        print(f"\r{len(videos)} of {len(tasks)} captions", end="", flush=True)
-    print()
+        show_progress(len(videos), len(tasks), "captions")
     detections = [detect(video) for video in videos]
     return count_right(tasks, detections), videos, detections
 
@@ -86,36 +87,45 @@ def describe(task: Task, seen: Detection) -> list[str]:
     return [task.text, " ".join(words)]
 
 
+def log_line(step: int, guidance: float, rows: Sequence[Row], detections: Sequence[Detection]) -> str:
+    """The figures of one measurement in one line."""
+    figures = " ".join(f"{row['attribute']}={row['accuracy']:.3f}" for row in rows if row["accuracy"] is not None)
+    found = sum(seen.found for seen in detections)
+    return f"step={step} captions={len(detections)} cfg={guidance:g} found={found} {figures}"
+
+
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description="accuracy of the embedded model on held-out captions")
     parser.add_argument("--captions", type=int, default=200)
     parser.add_argument("--batch", type=int, default=25)
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--cfg", type=float, default=4.0)
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--cfg", type=float, default=GUIDANCE)
     parser.add_argument("--seed", type=int, default=1000)
     parser.add_argument("--json", type=Path, help="write the results here")
     parser.add_argument("--sheet", type=Path, help="write a contact sheet (PNG) of the videos here")
     parser.add_argument("--checkpoint", type=Path, help="measure this training checkpoint instead, without a host")
-    parser.add_argument("--log", type=Path, help="append one line with the figures to this file")
+    parser.add_argument("--log", type=Path, help="with --checkpoint: append the figures to this file, in one line")
     options = parser.parse_args()
-    lean = load_lean_sampler(options.checkpoint)
+    if options.captions < 1 or options.batch < 1:
+        parser.error("--captions and --batch must be at least 1")
+    if options.log and not options.checkpoint:
+        parser.error("--log follows a training run; name its --checkpoint too")
 
-    def sampler(prompts: list[str], seed: int) -> torch.Tensor:
-        return lean.sample(prompts, seed, options.steps, options.cfg)
-
+    lean = load_lean_sampler(options.checkpoint, fit_basis()) if options.checkpoint else None
+    pipeline = None if lean else load_pipeline()
+    make = lean.sample if lean else pipeline.single_clips
     tasks = make_tasks(options.captions, options.seed)
-    rows, videos, detections = measure_accuracy(tasks, sampler, options.batch, options.seed)
-    publish(Result("accuracy", options.seed, rows), options.json)
+    rows, videos, detections = measure_accuracy(
+        tasks, lambda prompts, seed: make(prompts, seed, options.steps, options.cfg), options.batch, options.seed
+    )
+    publish(make_result("accuracy", options.seed, rows, pipeline.host if pipeline else None), options.json)
     if options.sheet:
         labels = [describe(task, seen) for task, seen in zip(tasks, detections, strict=True)]
         save(contact_sheet(videos, labels), options.sheet)
-    if options.log:
-        figures = " ".join(f"{row['attribute']}={row['accuracy']:.3f}" for row in rows if row["accuracy"] is not None)
+    if lean and options.log:
         with options.log.open("a", encoding="utf-8") as log:
-            log.write(
-                f"step={lean.step} captions={len(tasks)} cfg={options.cfg} found={sum(d.found for d in detections)} {figures}\n"
-            )
+            log.write(log_line(lean.step, options.cfg, rows, detections) + "\n")
 
 
 if __name__ == "__main__":

@@ -122,6 +122,11 @@ def publish(result: Result, file: Path | None) -> None:
         print(f"\nwritten to {file}")
 
 
+def show_progress(done: int, total: int, what: str) -> None:
+    """One line on stderr that counts up: `done` of `total` things called `what`."""
+    print(f"\r{done} of {total} {what}", end="\n" if done == total else "", file=sys.stderr, flush=True)
+
+
 def _cell(value: Value) -> str:
     if value is None:
         return "-"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from kvshare_core.embedded.latents import CHANNELS, LatentBasis, fit_basis
+from kvshare_core.embedded.latents import CHANNELS, LatentBasis
 from kvshare_core.embedded.text import token_ids
 from kvshare_core.embedded.training.denoiser import Denoiser
 from kvshare_core.embedded.transformer import TransformerShape
@@ -41,15 +41,15 @@ class LeanSampler:
         return self.basis.decode(latents).clamp(0, 1)
 
 
-def load_lean_sampler(checkpoint: Path) -> LeanSampler:
-    """Reads a checkpoint of training/denoiser.py. Raises ValueError when it is none."""
+def load_lean_sampler(checkpoint: Path, basis: LatentBasis) -> LeanSampler:
+    """Reads a checkpoint of training/denoiser.py, made with the latents of `basis`. Raises ValueError when it is none."""
     saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
     if not isinstance(saved, dict) or "average" not in saved:
         raise ValueError(f"{checkpoint} is no checkpoint of the transformer's training: it has no averaged weights")
     weights = saved["average"]
     model = Denoiser(shape_of(weights))
     model.load_state_dict(weights)
-    return LeanSampler(model.requires_grad_(False), fit_basis(), int(saved["step"]))
+    return LeanSampler(model.requires_grad_(False), basis, int(saved["step"]))
 
 
 def shape_of(weights: dict[str, torch.Tensor]) -> TransformerShape:

@@ -18,10 +18,9 @@ from .spans import own_pictures, seam_pictures
 Method = Literal["isolated", "windows", "kvshare"]
 METHODS: tuple[Method, ...] = get_args(Method)
 
-WINDOW = 5
-"""Latent frames of the clips that the embedded model was trained on."""
 SIDE = 96
-FPS = 16.0
+FPS = 8.0
+"""Frames as the embedded model was trained on; its other numbers come from the loaded model."""
 SAMPLER, SCHEDULER = "euler", "simple"
 STEPS = 20
 GUIDANCE = 4.0
@@ -82,7 +81,7 @@ class Pipeline:
         _, info = model_info(self.model)
         shared_frames = 0 if method == "isolated" else overlap
         lines = parse_prompts("\n".join(prompts))
-        timeline = plan_timeline(lines, WINDOW, shared_frames, FPS, info.compression[0])
+        timeline = plan_timeline(lines, info.native_frames, shared_frames, FPS, info.compression[0])
         timeline, positive, negative = encode_timeline(self.clip, timeline, "")
         settings = (config or KVShareConfig()) if method == "kvshare" else KVShareConfig(mode="off")
         patched, record = apply(self.model, make_plan(timeline, settings, subject, None))
@@ -103,7 +102,7 @@ class Pipeline:
         from kvshare_core.host.patch import model_info
 
         _, info = model_info(self.model)
-        timeline = plan_timeline(parse_prompts(prompts[0]), WINDOW, 0, FPS, info.compression[0])
+        timeline = plan_timeline(parse_prompts(prompts[0]), info.native_frames, 0, FPS, info.compression[0])
         encoded = [encode(self.clip, prompt) for prompt in prompts]
         positive = [[torch.cat([cond[0][0] for cond in encoded]), dict(encoded[0][0][1])]]
         latent = empty_latent(info, timeline, SIDE, SIDE, len(prompts))
@@ -112,7 +111,14 @@ class Pipeline:
         return self._decode(samples)
 
     def _sample(
-        self, model: Any, latent: torch.Tensor, seeds: Sequence[int], positive: Any, negative: Any, steps: int, cfg: float
+        self,
+        model: Any,
+        latent: torch.Tensor,
+        seeds: Sequence[int],
+        positive: Any,
+        negative: Any,
+        steps: int,
+        cfg: float,
     ) -> torch.Tensor:
         import comfy.sample
 
@@ -140,9 +146,9 @@ def load_pipeline() -> Pipeline:
     """Starts the host in this process and loads the embedded model. Call it before anything imports `comfy`."""
     host = find_host()
     enter_host(host)
-    from kvshare_core.embedded.model import load_embedded
+    from kvshare_core.host.loading import EMBEDDED, load_video_model
 
-    return Pipeline(host, *load_embedded())
+    return Pipeline(host, *load_video_model(EMBEDDED, EMBEDDED, EMBEDDED, "default"))
 
 
 def _masks(record: Any, frames: torch.Tensor) -> torch.Tensor | None:

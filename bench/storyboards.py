@@ -5,7 +5,6 @@ python -m bench.storyboards [--seeds 20] [--json FILE] [--quick]
 
 import argparse
 import random
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from kvshare_core.embedded.detector import detect
 from kvshare_core.embedded.scenes import caption
 from kvshare_core.embedded.vocabulary import BACKGROUNDS, DIRECTIONS, SHAPES
 
-from .form import Row, make_result, publish
+from .form import Row, make_result, publish, show_progress
 from .measures import SAID, Measured, summary
 from .pipeline import METHODS, STEPS, Clip, Method, load_pipeline
 
@@ -76,8 +75,11 @@ def measure_clip(storyboard: Storyboard, clip: Clip) -> Measured:
 def measure_storyboards(
     storyboards: Sequence[Storyboard], generate: Generate, progress: Callable[[int, int], None]
 ) -> list[Row]:
-    """One row for every method under every join. What is the same computation is made once: isolated segments do not
-    depend on the join, and windows without overlap are isolated segments. `progress(done, total)` follows each video."""
+    """One row for every method under every join; `progress(done, total)` follows each video.
+
+    What is the same computation is made once: isolated segments do not depend on the join, and windows without overlap
+    are isolated segments.
+    """
     plans = {(method, join): plan(method, join) for join in JOINS for method in METHODS}
     needed = list(dict.fromkeys(plans.values()))
     measured: dict[tuple[Method, int], list[Measured]] = {needs: [] for needs in needed}
@@ -122,13 +124,8 @@ def main() -> None:
         )
 
     storyboards = [make_storyboard(seed) for seed in range(QUICK_SEEDS if options.quick else options.seeds)]
-    rows = measure_storyboards(storyboards, generate, show_progress)
+    rows = measure_storyboards(storyboards, generate, lambda done, total: show_progress(done, total, "videos"))
     publish(make_result("storyboards", 0, rows, pipeline.host), options.json)
-
-
-def show_progress(done: int, total: int) -> None:
-    """One line that counts up, on stderr."""
-    print(f"\r{done} of {total} videos", end="\n" if done == total else "", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,207 @@
+"""Three prompts become one long video, on a real ComfyUI server, and the same without sharing for comparison.
+
+Submits the example workflow over HTTP three times: as it is, with sharing off (windows), and without overlaps as well
+(isolated). Ends with one line of JSON; `seconds` is the time the whole demo took.
+"""
+
+import argparse
+import copy
+import io
+import json
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from devtools import client
+from devtools.environment import ROOT, find_host, say
+from devtools.server import Server, running_server
+from kvshare_core.embedded.detector import detect
+from kvshare_core.embedded.vocabulary import BACKGROUNDS, DIRECTIONS, SHAPES, split_words
+from kvshare_core.timeline import Timeline, parse_prompts, plan_timeline
+
+from .form import show_progress, text_table
+from .measures import Measured, summary
+from .spans import own_pictures, seam_pictures
+from .videos import enlarge, side_by_side, write_mp4
+
+WORKFLOW = ROOT / "example_workflows" / "kv_share_first_light.json"
+OUT = ROOT / "out" / "demo"
+TEMPORAL_COMPRESSION = 4
+NATIVE_WINDOW = 5
+"""Pictures per latent frame and latent frames per segment of the embedded model, which the workflow loads."""
+FRAMES_NODE, HEAT_NODE = "demo_frames", "demo_heat"
+LABELS = {"isolated": "isolated segments", "windows": "windows", "kvshare": "KV Share"}
+CHOICES = {"shape": SHAPES, "direction": DIRECTIONS, "background": BACKGROUNDS}
+
+Workflow = dict[str, dict[str, Any]]
+"""A workflow in API format: node id to class_type and inputs."""
+
+
+@dataclass(frozen=True)
+class Video:
+    """What one run of the workflow left: `frames` and `heat` [f, 3, h, w] in 0..1 (None when it was not asked for), and
+    the plan by which it was made."""
+
+    frames: torch.Tensor
+    heat: torch.Tensor | None
+    timeline: Timeline
+
+
+def node_of(workflow: Workflow, class_type: str) -> str:
+    """The id of the one node of a type. Raises ValueError when there are none or several."""
+    found = [node_id for node_id, node in workflow.items() if node["class_type"] == class_type]
+    if len(found) != 1:
+        raise ValueError(f"the demo's workflow needs one {class_type}, it has {len(found)}")
+    return found[0]
+
+
+def saving_frames(workflow: Workflow, heat: bool) -> Workflow:
+    """The workflow with the decoded frames, and the heat when asked for, saved as PNG, and nothing that is not needed
+    for that."""
+    extended = copy.deepcopy(workflow)
+    sources = {FRAMES_NODE: "VAEDecode", **({HEAT_NODE: "AttentionMaskPreview"} if heat else {})}
+    for name, class_type in sources.items():
+        inputs = {"images": [node_of(workflow, class_type), 0], "filename_prefix": name}
+        extended[name] = {"class_type": "SaveImage", "inputs": inputs}
+    return with_ancestors(extended, list(sources))
+
+
+def with_ancestors(workflow: Workflow, targets: list[str]) -> Workflow:
+    """The nodes `targets` and all that they depend on."""
+    kept: Workflow = {}
+    waiting = list(targets)
+    while waiting:
+        node_id = waiting.pop()
+        if node_id in kept:
+            continue
+        kept[node_id] = workflow[node_id]
+        inputs = workflow[node_id]["inputs"].values()
+        waiting += [value[0] for value in inputs if isinstance(value, list)]
+    return kept
+
+
+def without_sharing(workflow: Workflow, overlap: bool) -> Workflow:
+    """The workflow with sharing off; without `overlap`, with hard cuts between segments as well."""
+    changed = copy.deepcopy(workflow)
+    changed[node_of(workflow, "KVShareConfig")]["inputs"]["mode"] = "off"
+    if not overlap:
+        changed[node_of(workflow, "LongVideoSegmenter")]["inputs"]["overlap_size"] = 0
+    return changed
+
+
+def timeline_of(workflow: Workflow) -> Timeline:
+    """The plan that the workflow's LongVideoSegmenter makes."""
+    inputs = workflow[node_of(workflow, "LongVideoSegmenter")]["inputs"]
+    window = inputs["sampling_num_frames"] or NATIVE_WINDOW
+    lines = parse_prompts(inputs["prompts"])
+    return plan_timeline(lines, window, inputs["overlap_size"], inputs["fps"], TEMPORAL_COMPRESSION)
+
+
+def said_attributes(prompt: str) -> dict[str, str]:
+    """The words of measures.SAID in a prompt. Raises ValueError when one is missing: it could not be right or wrong."""
+    words = split_words(prompt)
+    said = {name: word for name, options in CHOICES.items() for word in words if word in options}
+    missing = [name for name in CHOICES if name not in said]
+    if missing:
+        raise ValueError(
+            f"the demo measures prompts that say shape, direction and background; {prompt!r} lacks {missing}"
+        )
+    return said
+
+
+def measured(video: Video) -> Measured:
+    """Detects every segment of a video."""
+    timeline = video.timeline
+    said = tuple(said_attributes(timeline.beats[segment.beat].prompt) for segment in timeline.segments)
+    detections = tuple(detect(video.frames[start:stop]) for start, stop in own_pictures(timeline))
+    return Measured(said, detections, video.frames, seam_pictures(timeline))
+
+
+def run(server: Server, workflow: Workflow, heat: bool, label: str) -> Video:
+    """Submits a workflow, shows its progress and fetches the frames. Raises RuntimeError when their number is wrong."""
+    timeline = timeline_of(workflow)
+    prompt = saving_frames(workflow, heat)
+    sampler = node_of(prompt, "KSampler")
+
+    def on_progress(progress: client.Progress) -> None:
+        if progress.node_id == sampler:
+            show_progress(int(progress.value), int(progress.maximum), f"steps: {label}")
+
+    entry = client.run(server.url, prompt, on_progress)
+    frames = fetch_frames(server, entry, FRAMES_NODE)
+    if len(frames) != timeline.frames:
+        raise RuntimeError(f"{label}: the server saved {len(frames)} frames, the timeline has {timeline.frames}")
+    return Video(frames, fetch_frames(server, entry, HEAT_NODE) if heat else None, timeline)
+
+
+def fetch_frames(server: Server, entry: Mapping[str, Any], node_id: str) -> torch.Tensor:
+    """The pictures [f, 3, h, w] in 0..1 that a SaveImage node left, in order."""
+    files = [file for file in client.output_files(entry) if file.node_id == node_id]
+    pictures = [Image.open(io.BytesIO(client.fetch_view(server.url, file))).convert("RGB") for file in files]
+    return torch.stack([torch.from_numpy(np.array(picture)) for picture in pictures]).movedim(-1, 1) / 255
+
+
+def make_videos(workflow_file: Path) -> dict[str, Video]:
+    """Runs the workflow by every method on a server of its own."""
+    host = find_host()
+    say("demo: starting ComfyUI")
+    with running_server(host, Path(sys.executable)) as server:
+        saved = json.loads(workflow_file.read_text(encoding="utf-8"))
+        workflow = client.to_api_format(saved, client.object_info(server.url))
+        return {
+            "kvshare": run(server, workflow, True, LABELS["kvshare"]),
+            "windows": run(server, without_sharing(workflow, overlap=True), False, LABELS["windows"]),
+            "isolated": run(server, without_sharing(workflow, overlap=False), False, LABELS["isolated"]),
+        }
+
+
+def write_files(videos: Mapping[str, Video], out: Path) -> dict[str, str]:
+    """Writes the three mp4 files and returns their paths."""
+    shared = videos["kvshare"]
+    if shared.heat is None:
+        raise ValueError("the KV Share run left no heat overlay")
+    fps = shared.timeline.fps
+    enlarged = {LABELS[method]: enlarge(videos[method].frames) for method in LABELS}
+    contents = {
+        "video": enlarge(shared.frames),
+        "masks": enlarge(shared.heat),
+        "comparison": side_by_side(enlarged),
+    }
+    files = {name: out / f"{name}.mp4" for name in contents}
+    for name, frames in contents.items():
+        write_mp4(frames, fps, files[name])
+    return {name: str(file) for name, file in files.items()}
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="three prompts become one long video on a real ComfyUI server")
+    parser.add_argument("--out", type=Path, default=OUT, help="folder for the videos (default: out/demo)")
+    parser.add_argument("--workflow", type=Path, default=WORKFLOW, help="workflow as the browser saves it")
+    options = parser.parse_args()
+    start = time.monotonic()
+    videos = make_videos(options.workflow)
+    boards = {method: measured(videos[method]) for method in LABELS}
+    table = {method: summary([board], [boards["isolated"]]) for method, board in boards.items()}
+    files = write_files(videos, options.out)
+    say(text_table([{"method": method, **measures} for method, measures in table.items()]))
+    shared = videos["kvshare"]
+    result = {
+        **files,
+        "frames": len(shared.frames),
+        "fps": shared.timeline.fps,
+        "seconds": round(time.monotonic() - start, 1),
+        "table": table,
+    }
+    print(json.dumps(result), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+"""The embedded text encoder as a ComfyUI CLIP, for the stock text nodes.
+
+A prompt becomes one token per word, padded to whole chunks of CHUNK_TOKENS; longer prompts take more chunks and nothing is
+cut. The conditioning is [1, tokens, 4096]: the word's vector times its weight, the position code, then zeros up to the
+width that Wan models expect. A weight, as in `(red:1.3)`, scales the word's vector only.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import comfy.model_management
+import comfy.ops
+import comfy.sd
+import comfy.supported_models_base
+import comfy.utils
+import torch
+
+from ..words import PromptWords
+from .text import POSITION_WIDTH, TEXT_WIDTH, WORD_WIDTH, position_code
+from .transformer import TEXT_DIM
+from .vocabulary import CHUNK_TOKENS, PAD, UNKNOWN, WORD_IDS, WORDS, padded_length, split_words, word_id
+from .words import prompt_words, weighted_words
+
+TOKENS = "words"
+"""Name of the token lists in what `CLIP.tokenize` returns."""
+
+Token = tuple[int, float] | tuple[int, float, int]
+
+
+class WordTokenizer:
+    """Prompt to `{"words": [chunk, ...]}`, each chunk a list of CHUNK_TOKENS (word id, weight) pairs."""
+
+    def __init__(self, embedding_directory: object = None, tokenizer_data: Mapping[str, Any] | None = None):
+        """Takes, and has no use for, what the host hands to every tokenizer."""
+
+    def tokenize_with_weights(
+        self, text: str, return_word_ids: bool = False, disable_weights: bool = False, **_options: object
+    ) -> dict[str, list[list[Token]]]:
+        """Tokens of `text`. With `return_word_ids` each also has the word's number from 1, and 0 for padding."""
+        weighted = [(word, 1.0) for word in split_words(text)] if disable_weights else weighted_words(text)
+        warn_of_unknown([word for word, _ in weighted])
+        tokens: list[Token] = [(word_id(word), weight, number) for number, (word, weight) in enumerate(weighted, 1)]
+        tokens += [(WORD_IDS[PAD], 1.0, 0)] * (padded_length(len(tokens)) - len(tokens))
+        if not return_word_ids:
+            tokens = [token[:2] for token in tokens]
+        return {TOKENS: [tokens[start : start + CHUNK_TOKENS] for start in range(0, len(tokens), CHUNK_TOKENS)]}
+
+    def untokenize(self, token_weight_pair: Sequence[Token]) -> list[tuple[Token, str]]:
+        """The tokens of one chunk, each with its word."""
+        return [(token, WORDS[token[0]]) for token in token_weight_pair]
+
+    def locate_words(self, text: str) -> PromptWords:
+        """The words of `text` with their token positions: the word's place in the prompt."""
+        words = prompt_words(text)
+        return PromptWords(tuple(words), tuple((place,) for place in range(len(words))))
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """The vocabulary is part of the code, so there is nothing to save."""
+        return {}
+
+
+def warn_of_unknown(words: Sequence[str]) -> None:
+    """Logs one warning that names the words the embedded model has never seen, if there are any."""
+    unknown = list(dict.fromkeys(word for word in words if word not in WORD_IDS))
+    if unknown:
+        logging.warning(
+            "The embedded KV Share model does not know: %s. It draws nothing for them. Known words are: %s.",
+            ", ".join(unknown),
+            ", ".join(word for word in WORDS if word not in (PAD, UNKNOWN)),
+        )
+
+
+class WordTextModel(torch.nn.Module):
+    """The host's side of `WordEmbedding`: same arithmetic, on layers that the host can move, cast and patch."""
+
+    def __init__(
+        self,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype | None = None,
+        model_options: Mapping[str, Any] | None = None,
+    ):
+        super().__init__()
+        operations = (model_options or {}).get("custom_operations", comfy.ops.manual_cast)
+        self.words = operations.Embedding(len(WORDS), WORD_WIDTH, device=device, dtype=dtype)
+        self.dtypes = set() if dtype is None else {dtype}
+        self.execution_device: torch.device | None = None
+
+    def set_clip_options(self, options: Mapping[str, Any]) -> None:
+        """Takes the device to compute on; layers and projections, which other options choose, do not exist here."""
+        self.execution_device = options.get("execution_device", self.execution_device)
+
+    def reset_clip_options(self) -> None:
+        """Forgets what `set_clip_options` took."""
+        self.execution_device = None
+
+    def encode_token_weights(self, token_weight_pairs: Mapping[str, Sequence[Sequence[Token]]]) -> tuple[torch.Tensor, None]:
+        """Conditioning [1, tokens, 4096] of what the tokenizer returned; there is no pooled output."""
+        tokens = [token for chunk in token_weight_pairs[TOKENS] for token in chunk]
+        device = self.execution_device or self.words.weight.device
+        ids = torch.tensor([[token[0] for token in tokens]], device=device)
+        weights = torch.tensor([token[1] for token in tokens], device=device)
+        text = torch.zeros(1, len(tokens), TEXT_DIM, device=device)
+        text[..., :WORD_WIDTH] = self.words(ids, out_dtype=torch.float32) * weights[:, None]
+        text[..., WORD_WIDTH:TEXT_WIDTH] = position_code(len(tokens), POSITION_WIDTH)
+        return text.to(comfy.model_management.intermediate_device()), None
+
+    def load_sd(self, state_dict: Mapping[str, torch.Tensor]) -> Any:
+        """Loads the text encoder's file, whose one tensor is the table of word vectors."""
+        return self.load_state_dict({"words.weight": state_dict["words"]}, strict=True)
+
+
+def load_text_encoder(file: Path) -> comfy.sd.CLIP:
+    """A ComfyUI CLIP with the word vectors in `file`."""
+    state_dict = comfy.utils.load_torch_file(str(file), safe_load=True)
+    target = comfy.supported_models_base.ClipTarget(WordTokenizer, WordTextModel)
+    clip = comfy.sd.CLIP(target, parameters=state_dict["words"].numel())
+    clip.load_sd(state_dict)
+    return clip

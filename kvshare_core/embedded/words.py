@@ -1,0 +1,96 @@
+"""Where words stand in a prompt: ComfyUI's weight syntax, and token positions of the subject and of other words.
+
+Pure Python. Token `i` of the embedded text encoder is the `i`-th word of the prompt, so a word's index here is its
+position in the conditioning.
+"""
+
+import math
+from itertools import groupby
+
+from .vocabulary import FILLERS, WORD_IDS, split_words
+
+GROUP_WEIGHT = 1.1
+"""What a pair of parentheses without a number multiplies the weight by."""
+
+
+def weighted_words(text: str) -> list[tuple[str, float]]:
+    """Words of `text` with their weights: words of `(red circle)` weigh 1.1, those of `(red:1.3)` weigh 1.3.
+
+    Parentheses nest; a number replaces the weight of everything around it. `\\(`, `\\)` and parentheses without a
+    partner are plain punctuation.
+    """
+    text = text.replace("\\(", "  ").replace("\\)", "  ")
+    characters = list(text)
+    weights = [1.0] * len(text)
+    for start, end in _parentheses(text):
+        tail, weight = _explicit_weight(text, start, end)
+        weights[start:end] = [weights[start] * GROUP_WEIGHT if weight is None else weight] * (end - start)
+        for position in (start, *range(tail, end + 1)):
+            characters[position] = " "
+    return [
+        (word, weight)
+        for weight, run in groupby(zip(characters, weights, strict=True), key=lambda pair: pair[1])
+        for word in split_words("".join(character for character, _ in run))
+    ]
+
+
+def _parentheses(text: str) -> list[tuple[int, int]]:
+    """Indices of the two characters of every pair of parentheses, outer pairs before the pairs inside them."""
+    open_at: list[int] = []
+    pairs: list[tuple[int, int]] = []
+    for index, character in enumerate(text):
+        if character == "(":
+            open_at.append(index)
+        elif character == ")" and open_at:
+            pairs.append((open_at.pop(), index))
+    return sorted(pairs)
+
+
+def _explicit_weight(text: str, start: int, end: int) -> tuple[int, float | None]:
+    """Where the `:number` of the parentheses from `start` to `end` begins, and the number; (end, None) without one."""
+    colon = text.rfind(":", start + 2, end)
+    if colon >= 0:
+        try:
+            weight = float(text[colon + 1 : end])
+        except ValueError:
+            return end, None
+        if math.isfinite(weight):
+            return colon, weight
+    return end, None
+
+
+def prompt_words(text: str) -> list[str]:
+    """Words of a prompt in token order, without the weight syntax."""
+    return [word for word, _ in weighted_words(text)]
+
+
+def subject_positions(text: str, words: str) -> list[int]:
+    """Token positions in prompt `text` of every word of `words` ("red circle" or "circle, square"), in order.
+
+    Raises ValueError when `words` is empty or the prompt lacks one of them.
+    """
+    wanted = split_words(words)
+    present = prompt_words(text)
+    if not wanted:
+        raise ValueError(f'No subject words are given. Name some of the words of the prompt "{text}".')
+    for word in wanted:
+        if word not in present:
+            raise ValueError(
+                f'The subject word "{word}" is not in the prompt "{text}". '
+                f"Its words are: {', '.join(dict.fromkeys(present)) or 'none, it is empty'}."
+            )
+    return [position for position, word in enumerate(present) if word in wanted]
+
+
+def content_positions(text: str, exclude: str) -> list[int]:
+    """Token positions in prompt `text` of the words that say something else than `exclude` does.
+
+    Left out are the words of `exclude`, words that only join others ("a", "the", "moving", ...) and words that the embedded
+    model does not know.
+    """
+    unwanted = {*FILLERS, *split_words(exclude)}
+    return [
+        position
+        for position, word in enumerate(prompt_words(text))
+        if word in WORD_IDS and word not in unwanted
+    ]

@@ -1,0 +1,119 @@
+"""The accuracy benchmark on rendered truth, and the sampler that needs no host."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from bench.accuracy import TARGETS, Task, count_right, describe, log_line, make_tasks, measure_accuracy
+from bench.lean import flow_sigmas, load_lean_sampler
+from bench.pictures import contact_sheet
+from kvshare_core.embedded.latents import fit_basis
+from kvshare_core.embedded.scenes import Scenes, is_held_out, render
+from kvshare_core.embedded.training.denoiser import Denoiser
+from kvshare_core.embedded.transformer import TransformerShape
+from kvshare_core.embedded.vocabulary import BACKGROUNDS, COLOURS, DIRECTIONS, SHAPES, SIZES
+
+TASKS = make_tasks(40, seed=5)
+
+
+def show(said: dict[str, str]) -> torch.Tensor:
+    """A rendered video of what is said; what is not said is small and red."""
+    words = {"size": "small", "colour": "red", **said}
+    options = {"colour": COLOURS, "shape": SHAPES, "direction": DIRECTIONS, "background": BACKGROUNDS, "size": SIZES}
+    indices = {name: torch.tensor([values.index(words[name])]) for name, values in options.items()}
+    radius = torch.tensor([(0.15, 0.22)[int(indices["size"])]])
+    return render(Scenes(radius=radius, travel=torch.tensor([0.4]), centre=torch.tensor([[0.5, 0.5]]), **indices))[0][0]
+
+
+def test_half_of_the_captions_say_everything() -> None:
+    assert all(set(task.said) == set(TARGETS) for task in TASKS[::2])
+    dropped = [set(TARGETS) - set(task.said) for task in TASKS[1::2]]
+    assert all(names <= {"colour", "size"} for names in dropped)
+    assert {frozenset(names) for names in dropped} == {
+        frozenset(),
+        frozenset({"colour"}),
+        frozenset({"size"}),
+        frozenset({"colour", "size"}),
+    }
+    for task in TASKS:
+        assert all(word in task.text.split() for word in task.said.values())
+
+
+def test_the_combinations_are_held_out() -> None:
+    for task in TASKS[::2]:
+        options = {"colour": COLOURS, "shape": SHAPES, "direction": DIRECTIONS, "background": BACKGROUNDS}
+        assert is_held_out(*(torch.tensor(values.index(task.said[name])) for name, values in options.items()))
+
+
+def test_right_videos_are_right_and_wrong_ones_wrong() -> None:
+    tasks = TASKS[:12]
+    truth = {task.text: show(task.said) for task in tasks}
+    seeds: list[int] = []
+
+    def right(prompts: list[str], seed: int) -> torch.Tensor:
+        seeds.append(seed)
+        return torch.stack([truth[prompt] for prompt in prompts])
+
+    rows, videos, detections = measure_accuracy(tasks, right, batch=5, seed=100)
+    assert seeds == [100, 105, 110]
+    assert len(videos) == len(detections) == 12
+    assert [row["attribute"] for row in rows] == ["colour", "shape", "direction", "background", "size"]
+    assert all(row["accuracy"] == 1 and row["right"] == row["said"] for row in rows)
+    assert describe(tasks[0], detections[0])[1].count("!") == 0
+
+    turned = [torch.flip(truth[task.text], [0]) for task in tasks]
+    rows, _, detections = measure_accuracy(
+        tasks, lambda prompts, seed: torch.stack(turned[seed:][: len(prompts)]), 4, 0
+    )
+    assert {row["attribute"]: row["accuracy"] for row in rows} == dict.fromkeys(TARGETS, 1) | {"direction": 0}
+    assert describe(tasks[0], detections[0])[1].count("!") == 1
+
+
+def test_a_video_without_subject_is_all_wrong() -> None:
+    task = Task("a circle moving right over night", {"shape": "circle", "direction": "right", "background": "night"})
+    empty = show(task.said)[:, :, :1, :1].expand(17, 3, 96, 96)
+    rows, _, detections = measure_accuracy([task], lambda prompts, seed: empty[None], 1, 0)
+    assert [row["right"] for row in rows] == [0] * 5
+    assert [row["accuracy"] for row in rows] == [None, 0, 0, 0, None]
+    assert describe(task, detections[0])[1] == "! no subject, night"
+    assert log_line(250, 4, rows, detections).startswith("step=250 captions=1 cfg=4 found=0 shape=0.000")
+    assert count_right([task], detections) == rows
+
+
+def test_the_schedule_is_the_hosts() -> None:
+    from comfy.model_sampling import ModelSamplingDiscreteFlow
+    from comfy.samplers import calculate_sigmas
+
+    sampling = ModelSamplingDiscreteFlow()
+    sampling.set_parameters(shift=8.0, multiplier=1000)
+    torch.testing.assert_close(flow_sigmas(20), calculate_sigmas(sampling, "simple", 20), atol=1e-6, rtol=0)
+
+
+def test_a_checkpoint_is_sampled_without_a_host(tmp_path: Path) -> None:
+    file = tmp_path / "denoiser.pt"
+    model = Denoiser(TransformerShape(ffn_dim=64, layers=2))
+    torch.nn.init.normal_(model.transformer.head.head.weight, std=0.02)
+    torch.save({"step": 250, "average": model.state_dict()}, file)
+    sampler = load_lean_sampler(file, fit_basis(scenes=64))
+    assert (sampler.step, sampler.model.transformer.shape) == (250, TransformerShape(ffn_dim=64, layers=2))
+    prompts = ["a red circle moving right", "a shape moving", "a white square moving"]
+    videos = sampler.sample(prompts, seed=3, steps=2, guidance=4.0)
+    assert videos.shape == (3, 17, 3, 96, 96)
+    torch.testing.assert_close(videos[2:], sampler.sample(prompts[2:], seed=5, steps=2, guidance=4.0))
+    assert not torch.equal(videos[1], sampler.sample(prompts[:2], seed=3, steps=2, guidance=1.0)[1])
+
+
+def test_other_files_are_refused(tmp_path: Path) -> None:
+    torch.save({"weights": torch.zeros(1)}, tmp_path / "other.pt")
+    with pytest.raises(ValueError, match="no checkpoint of the transformer's training"):
+        load_lean_sampler(tmp_path / "other.pt", fit_basis(scenes=64))
+
+
+def test_a_contact_sheet_holds_three_frames_of_every_clip() -> None:
+    clips = [show(TASKS[0].said), show(TASKS[2].said)]
+    sheet = contact_sheet(clips, [["first", "two lines"], ["second"]], columns=4)
+    assert sheet.size == (2 * (3 * 96 + 8), 96 + 2 * 16 + 8)
+    assert sheet.getpixel((4 + 48, 4 + 48)) != sheet.getpixel((0, 0))
+    with pytest.raises(ValueError, match="2 clips, 1 labels"):
+        contact_sheet(clips, [["first"]])

@@ -1,0 +1,101 @@
+"""Storyboards, and the benchmark over them with rendered truth in place of a model."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+
+from bench.measures import SAID
+from bench.pipeline import METHODS, Clip, Method
+from bench.storyboards import BEATS, JOINS, Storyboard, make_storyboard, measure_clip, measure_storyboards, plan
+from kvshare_core.embedded.scenes import Scenes, render
+from kvshare_core.embedded.vocabulary import BACKGROUNDS, COLOURS, DIRECTIONS, SHAPES, unknown_words
+from kvshare_core.timeline import parse_prompts, plan_timeline
+
+STORYBOARDS = [make_storyboard(seed) for seed in range(200)]
+
+
+def render_storyboard(storyboard: Storyboard, overlap: int, colours: tuple[str, ...]) -> Clip:
+    """A video that shows what the storyboard says, in one colour per beat."""
+    lines = parse_prompts("\n".join(storyboard.prompts))
+    timeline = plan_timeline(lines, window=5, overlap=overlap, fps=16, temporal_compression=4)
+    empty = Clip(torch.zeros(timeline.frames, 3, 96, 96), timeline, 1.0, None)
+    for (start, stop), words, colour in zip(empty.segment_frames, storyboard.said, colours, strict=True):
+        scenes = Scenes(
+            size=torch.tensor([0]),
+            colour=torch.tensor([COLOURS.index(colour)]),
+            shape=torch.tensor([SHAPES.index(words["shape"])]),
+            direction=torch.tensor([DIRECTIONS.index(words["direction"])]),
+            background=torch.tensor([BACKGROUNDS.index(words["background"])]),
+            radius=torch.tensor([0.18]),
+            travel=torch.tensor([0.4]),
+            centre=torch.tensor([[0.5, 0.5]]),
+        )
+        empty.frames[start:stop] = render(scenes, frames=stop - start)[0][0]
+    return empty
+
+
+def test_storyboards_leave_colour_and_size_open() -> None:
+    storyboard = STORYBOARDS[0]
+    assert len(storyboard.prompts) == BEATS
+    for board in STORYBOARDS:
+        for prompt, words in zip(board.prompts, board.said, strict=True):
+            assert prompt == f"a {words['shape']} moving {words['direction']} over {words['background']}"
+            assert unknown_words(prompt) == []
+
+
+def test_one_shape_and_a_change_at_every_beat() -> None:
+    for board in STORYBOARDS:
+        assert {words["shape"] for words in board.said} == {board.shape}
+        for before, after in pairwise(board.said):
+            assert any(before[name] != after[name] for name in ("direction", "background"))
+
+
+def test_half_of_the_transitions_keep_the_background() -> None:
+    kept = [
+        before["background"] == after["background"] for board in STORYBOARDS for before, after in pairwise(board.said)
+    ]
+    assert sum(kept) == len(kept) / 2
+
+
+def test_storyboards_are_reproducible_and_varied() -> None:
+    assert make_storyboard(7) == STORYBOARDS[7]
+    assert len({board.prompts for board in STORYBOARDS}) > 150
+
+
+def test_a_video_that_shows_what_is_said_scores_full() -> None:
+    board = STORYBOARDS[3]
+    measured = measure_clip(board, render_storyboard(board, 2, ("red",) * BEATS))
+    assert [seen.colour for seen in measured.detections] == ["red"] * BEATS
+    for words, seen in zip(board.said, measured.detections, strict=True):
+        assert {name: getattr(seen, name) for name in SAID} == words
+
+
+def test_the_benchmark_tells_the_methods_apart() -> None:
+    calls: list[tuple[int, Method, int]] = []
+    done: list[int] = []
+
+    def generate(storyboard: Storyboard, method: Method, overlap: int) -> Clip:
+        calls.append((storyboard.seed, method, overlap))
+        colours = ("red",) * BEATS if method == "kvshare" else ("red", "white", "blue")
+        return render_storyboard(storyboard, overlap, colours)
+
+    rows = measure_storyboards(STORYBOARDS[:2], generate, lambda count, total: done.append(total - count))
+    assert [(row["method"], row["join"]) for row in rows] == [(m, j) for j in JOINS for m in METHODS]
+    assert [list(row) for row in rows] == [["method", "join", "identity", "adherence", "seam", "motion"]] * 6
+    table = {(row["method"], row["join"]): row for row in rows}
+    for join in JOINS:
+        assert table["kvshare", join]["identity"] == 1
+        assert table["windows", join]["identity"] == 0
+        assert table["isolated", join]["motion"] == pytest.approx(1)
+        assert table["kvshare", join]["adherence"] == 1
+    assert table["kvshare", "cut"]["seam"] is None
+    assert table["windows", "overlap"]["seam"] is not None
+    assert len(calls) == len(set(calls)) == 2 * 4
+    assert done == list(range(7, -1, -1))
+
+
+def test_only_what_differs_is_computed() -> None:
+    assert plan("windows", "cut") == plan("isolated", "cut") == plan("isolated", "overlap") == ("isolated", 0)
+    assert plan("windows", "overlap") == ("windows", 2)
+    assert plan("kvshare", "cut") == ("kvshare", 0)
