@@ -62,21 +62,26 @@ def node_of(workflow: Workflow, class_type: str) -> str:
     return found[0]
 
 
-def saving_frames(workflow: Workflow, heat: bool) -> Workflow:
-    """The workflow with the decoded frames, and the heat when asked for, saved as PNG, and nothing that is not needed
-    for that."""
-    extended = copy.deepcopy(workflow)
-    sources = {FRAMES_NODE: "VAEDecode", **({HEAT_NODE: "AttentionMaskPreview"} if heat else {})}
-    for name, class_type in sources.items():
-        inputs = {"images": [node_of(workflow, class_type), 0], "filename_prefix": name}
-        extended[name] = {"class_type": "SaveImage", "inputs": inputs}
-    return with_ancestors(extended, list(sources))
+def saving_heat(workflow: Workflow) -> Workflow:
+    """The whole workflow, with the heat overlay saved as PNG as well."""
+    return with_pictures(workflow, HEAT_NODE, "AttentionMaskPreview")
 
 
-def with_ancestors(workflow: Workflow, targets: list[str]) -> Workflow:
-    """The nodes `targets` and all that they depend on."""
+def saving_frames(workflow: Workflow) -> Workflow:
+    """The workflow with the decoded frames saved as PNG, which lose nothing."""
+    return with_pictures(workflow, FRAMES_NODE, "VAEDecode")
+
+
+def with_pictures(workflow: Workflow, name: str, class_type: str) -> Workflow:
+    """The workflow with a SaveImage node `name` behind its node of a type."""
+    inputs = {"images": [node_of(workflow, class_type), 0], "filename_prefix": name}
+    return {**workflow, name: {"class_type": "SaveImage", "inputs": inputs}}
+
+
+def only(workflow: Workflow, target: str) -> Workflow:
+    """The node `target` and all that it depends on."""
     kept: Workflow = {}
-    waiting = list(targets)
+    waiting = [target]
     while waiting:
         node_id = waiting.pop()
         if node_id in kept:
@@ -124,21 +129,23 @@ def measured(video: Video) -> Measured:
     return Measured(said, detections, video.frames, seam_pictures(timeline))
 
 
-def run(server: Server, workflow: Workflow, heat: bool, label: str) -> Video:
-    """Submits a workflow, shows its progress and fetches the frames. Raises RuntimeError when their number is wrong."""
+def run(server: Server, workflow: Workflow, label: str) -> Video:
+    """Submits a workflow, shows its progress and fetches what it saved.
+
+    Raises RuntimeError when the number of frames is wrong.
+    """
     timeline = timeline_of(workflow)
-    prompt = saving_frames(workflow, heat)
-    sampler = node_of(prompt, "KSampler")
+    sampler = node_of(workflow, "KSampler")
 
     def on_progress(progress: client.Progress) -> None:
         if progress.node_id == sampler:
             show_progress(int(progress.value), int(progress.maximum), f"steps: {label}")
 
-    entry = client.run(server.url, prompt, on_progress)
+    entry = client.run(server.url, workflow, on_progress)
     frames = fetch_frames(server, entry, FRAMES_NODE)
     if len(frames) != timeline.frames:
         raise RuntimeError(f"{label}: the server saved {len(frames)} frames, the timeline has {timeline.frames}")
-    return Video(frames, fetch_frames(server, entry, HEAT_NODE) if heat else None, timeline)
+    return Video(frames, fetch_frames(server, entry, HEAT_NODE) if HEAT_NODE in workflow else None, timeline)
 
 
 def fetch_frames(server: Server, entry: Mapping[str, Any], node_id: str) -> torch.Tensor:
@@ -155,10 +162,12 @@ def make_videos(workflow_file: Path) -> dict[str, Video]:
     with running_server(host, Path(sys.executable)) as server:
         saved = json.loads(workflow_file.read_text(encoding="utf-8"))
         workflow = client.to_api_format(saved, client.object_info(server.url))
+        windows = only(saving_frames(without_sharing(workflow, overlap=True)), FRAMES_NODE)
+        isolated = only(saving_frames(without_sharing(workflow, overlap=False)), FRAMES_NODE)
         return {
-            "kvshare": run(server, workflow, True, LABELS["kvshare"]),
-            "windows": run(server, without_sharing(workflow, overlap=True), False, LABELS["windows"]),
-            "isolated": run(server, without_sharing(workflow, overlap=False), False, LABELS["isolated"]),
+            "kvshare": run(server, saving_heat(saving_frames(workflow)), LABELS["kvshare"]),
+            "windows": run(server, windows, LABELS["windows"]),
+            "isolated": run(server, isolated, LABELS["isolated"]),
         }
 
 

@@ -42,7 +42,10 @@ class LeanSampler:
 
 
 def load_lean_sampler(checkpoint: Path, basis: LatentBasis) -> LeanSampler:
-    """Reads a checkpoint of training/denoiser.py, made with the latents of `basis`. Raises ValueError when it is none."""
+    """Reads a checkpoint of training/denoiser.py, whose latents are those of `basis`.
+
+    Raises ValueError when the file is none.
+    """
     saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
     if not isinstance(saved, dict) or "average" not in saved:
         raise ValueError(f"{checkpoint} is no checkpoint of the transformer's training: it has no averaged weights")

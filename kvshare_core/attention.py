@@ -1,8 +1,8 @@
 """Attention over chosen keys: gather, parts, merge. No L x L tensor and no attention mask.
 
 Tensors are either "flat" [rows, tokens, heads * head_dim] (token_dim 1) or "split" [rows, heads, tokens, head_dim]
-(token_dim 2), as the host's call came. A backend is a callable (query, key, value) -> output of the flat layout that does one
-ordinary attention the way the user's installation does it.
+(token_dim 2), as the host's call came. A backend is a callable (query, key, value) -> output of the flat layout that
+does one ordinary attention the way the user's installation does it.
 """
 
 import math
@@ -50,11 +50,11 @@ def attend(
     token_dim: int,
     scale: float | None = None,
 ) -> torch.Tensor:
-    """Attention of `query` over the union of `parts`, each weighed by exp(bias); flat output [rows, tokens, heads * dim].
+    """Attention of `query` over all `parts`, each weighed by exp(bias); flat output [rows, tokens, heads * dim].
 
-    Biases of 0 and -inf go through `backend` in one call; others through a chunked softmax in float32 or better. `scale`
-    defaults to head_dim ** -0.5 and only matters for the weighted path. Raises ValueError when nothing is left to attend to.
-    (architecture.md 5; DiTCtrl section 3.3 is the case bias(own) = -inf.)
+    Biases of 0 and -inf go through `backend` in one call; others through a chunked softmax in float32 or better.
+    `scale` defaults to head_dim ** -0.5 and only matters for the weighted path. Raises ValueError when nothing is left
+    to attend to. (architecture.md 5; DiTCtrl section 3.3 is the case bias(own) = -inf.)
     """
     present = [part for part in parts if part.bias != -math.inf and part.key.shape[token_dim] > 0]
     if not present:
@@ -67,7 +67,7 @@ def attend(
         return backend(query, key, value)
     bias = torch.cat(
         [
-            torch.full((part.key.shape[token_dim],), part.bias, device=query.device, dtype=torch.float32)
+            torch.full((part.key.shape[token_dim],), part.bias, device=query.device, dtype=working_dtype(query))
             for part in present
         ]
     )
@@ -104,6 +104,11 @@ def attend_groups(
     return output
 
 
+def working_dtype(tensor: torch.Tensor) -> torch.dtype:
+    """The tensor's own precision, at least float32."""
+    return torch.promote_types(tensor.dtype, torch.float32)
+
+
 def split_heads(tensor: torch.Tensor, heads: int, token_dim: int) -> torch.Tensor:
     """Either layout to [rows, heads, tokens, head_dim]."""
     return tensor if token_dim == 2 else tensor.unflatten(-1, (heads, -1)).transpose(1, 2)
@@ -122,15 +127,15 @@ def weighted_attention(
 
     Queries are taken in chunks, so memory is linear in the number of keys.
     """
-    working = torch.promote_types(query.dtype, torch.float32)
+    working = working_dtype(query)
     query_heads, key_heads, value_heads = (
         split_heads(tensor, heads, token_dim).to(working) for tensor in (query, key, value)
     )
-    scale = query_heads.shape[-1] ** -0.5 if scale is None else scale
+    factor = query_heads.shape[-1] ** -0.5 if scale is None else scale
     rows, _, tokens, _ = query_heads.shape
     chunk = max(1, CHUNK_ELEMENTS // (rows * heads * key_heads.shape[2]))
     pieces = [
-        torch.softmax(piece @ key_heads.transpose(-1, -2) * scale + bias.to(working), dim=-1) @ value_heads
+        torch.softmax(piece @ key_heads.transpose(-1, -2) * factor + bias.to(working), dim=-1) @ value_heads
         for piece in query_heads.split(min(chunk, tokens), dim=2)
     ]
     return torch.cat(pieces, dim=2).transpose(1, 2).flatten(2).to(query.dtype)

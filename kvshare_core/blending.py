@@ -6,8 +6,8 @@ import torch
 def window_weights(length: int, overlap_before: int, overlap_after: int) -> torch.Tensor:
     """Weights of one segment's latent frames, [length] in (0, 1].
 
-    The weight rises linearly over the frames shared with the segment before and falls over those shared with the segment
-    after, so that two neighbours sum to one on every shared frame. Elsewhere it is one.
+    The weight rises linearly over the frames shared with the segment before and falls over those shared with the
+    segment after, so that two neighbours sum to one on every shared frame. Elsewhere it is one.
     """
     frame = torch.arange(length, dtype=torch.float64)
     rising = (frame + 1) / (overlap_before + 1)

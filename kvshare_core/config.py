@@ -8,6 +8,7 @@ Sources = Literal["first", "previous", "first and previous"]
 
 MODES: tuple[str, ...] = get_args(Mode)
 SOURCES: tuple[str, ...] = get_args(Sources)
+MAX_STRENGTH = 10.0
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,8 @@ class KVShareConfig:
 
     mode: `extend` lets subject tokens attend to the source's subject beside everything of their own; `replace` hides
         their own video tokens from them (MasaCtrl, DiTCtrl); `off` evaluates the segments without sharing.
-    strength: weight of the source keys, 0 to 1. In `replace`, own keys keep the weight 1 - strength.
+    strength: weight of the source keys beside own keys of weight 1, 0 to MAX_STRENGTH. In `replace`, own keys keep the
+        weight 1 - strength, nothing from 1 on.
     sources: which earlier segments are attended to.
     start_step, end_step: sampler steps [start, end); -1 as end means the last step.
     start_layer, end_layer: transformer blocks [start, end); -1 as end means the last block.
@@ -46,10 +48,10 @@ class KVShareConfig:
             raise ValueError(f"KVShareConfig: mode is '{self.mode}'; choose one of {', '.join(MODES)}.")
         if self.sources not in SOURCES:
             raise ValueError(f"KVShareConfig: sources is '{self.sources}'; choose one of {', '.join(SOURCES)}.")
-        for name in ("strength", "thres"):
+        for name, highest in (("strength", MAX_STRENGTH), ("thres", 1.0)):
             value = getattr(self, name)
-            if not 0.0 <= value <= 1.0:
-                raise ValueError(f"KVShareConfig: {name} is {value}; it must lie between 0 and 1.")
+            if not 0.0 <= value <= highest:
+                raise ValueError(f"KVShareConfig: {name} is {value}; it must lie between 0 and {highest:g}.")
         for what in ("step", "layer"):
             start, end = getattr(self, f"start_{what}"), getattr(self, f"end_{what}")
             if start < 0 or end < -1:

@@ -4,14 +4,17 @@ from dataclasses import dataclass
 
 import torch
 
+Chunk = tuple[int, int]
+"""A part of the host's batch: the list of conditioning it comes from and its place in that list."""
+
 
 @dataclass(frozen=True)
 class BankKey:
-    """Where keys came from. `chunk` is (conditioning index, how many chunks of that index came before) in the batch."""
+    """Where keys came from."""
 
     segment: int
     block: int
-    chunk: tuple[int, int]
+    chunk: Chunk
     row: int
 
 

@@ -1,7 +1,8 @@
 """Where the subject is: maps from video queries to text tokens, and masks made of them.
 
-Only the columns of real text tokens are ever computed: memory is video tokens x text tokens. (DiTCtrl section 3.2 uses the
-same cue; the contrast with the other content words replaces its per-frame min-max, which sees a subject in every frame.)
+Only the columns of real text tokens are ever computed: memory is video tokens x text tokens. (DiTCtrl section 3.2 uses
+the same cue; the contrast with the other content words replaces its per-frame min-max, which sees a subject in every
+frame.)
 """
 
 import torch
@@ -32,8 +33,8 @@ def text_probabilities(
 def subject_score(probabilities: torch.Tensor, tokens: tuple[int, ...], subject: SubjectTokens) -> torch.Tensor:
     """How much more each video token looks at the subject than at the other content words, [rows, video tokens].
 
-    probabilities: [rows, video tokens, len(tokens)], columns in the order of `tokens`. Means, not sums, so that long words
-    and long prompts do not decide. Without other content words the subject's own probability is the score.
+    probabilities: [rows, video tokens, len(tokens)], columns in the order of `tokens`. Means, not sums, so that long
+    words and long prompts do not decide. Without other content words the subject's own probability is the score.
     """
     column = {token: place for place, token in enumerate(tokens)}
     score = probabilities[..., [column[token] for token in subject.subject]].mean(-1)
@@ -57,9 +58,9 @@ def threshold_mask(normalised: torch.Tensor, threshold: float) -> torch.Tensor:
 def mask_to_tokens(mask: torch.Tensor, start: int, stop: int, grid: tuple[int, int, int], scale: int) -> torch.Tensor:
     """A picture mask as token values of latent frames [start, stop): float [tokens] in 0..1.
 
-    mask: [pictures, h, w] in 0..1, one picture for the whole video or one for each; `scale` pictures make one latent frame
-    after the first. Each token gets the mean of the pictures and pixels it covers. Raises ValueError when the mask has
-    too few pictures.
+    mask: [pictures, h, w] in 0..1, one picture for the whole video or one for each; `scale` pictures make one latent
+    frame after the first. Each token gets the mean of the pictures and pixels it covers. Raises ValueError when the
+    mask has too few pictures.
     """
     frames, height, width = grid
     shrunk = torch.nn.functional.adaptive_avg_pool2d(mask[None].float(), (height, width))[0]

@@ -9,12 +9,10 @@ HEAT_COLOURS = ((0.0, 0.0, 0.2), (0.45, 0.0, 0.55), (0.9, 0.25, 0.25), (1.0, 0.7
 """Colours of the heat from 0 to 1, evenly spaced, dark to bright."""
 
 
-def pictures_of(
-    masks: RecordedMasks, pictures: int, height: int, width: int
-) -> tuple[torch.Tensor, torch.Tensor]:
+def pictures_of(masks: RecordedMasks, pictures: int, height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Heat and mask for every decoded picture, each float [pictures, height, width] in 0..1.
 
-    Batches follow one another, as VAEDecode lays them out. Raises ValueError when the pictures are not those of the run.
+    Batches follow one another, as VAEDecode lays them out. Raises ValueError when the pictures are of another run.
     """
     batch = masks.heat.shape[0]
     timeline = masks.timeline
@@ -24,11 +22,7 @@ def pictures_of(
             "Connect the decoded frames of the same run."
         )
     owners = torch.tensor(
-        [
-            frame
-            for frame in range(timeline.latent_frames)
-            for _ in range(*timeline.picture_range(frame, frame + 1))
-        ]
+        [frame for frame in range(timeline.latent_frames) for _ in range(*timeline.picture_range(frame, frame + 1))]
     )
     heat = F.interpolate(masks.heat[:, owners], (height, width), mode="bilinear", align_corners=False)
     mask = F.interpolate(masks.mask[:, owners], (height, width), mode="nearest")

@@ -20,8 +20,8 @@ class RecordedMasks:
 class KVShareRecord:
     """A letter box between a sampling run and the nodes behind it.
 
-    The node that patches a model makes one and hands it out; each run of that model puts its result in when it ends. It is
-    the only value of the pack that changes after it was made, because maps exist only after sampling.
+    The node that patches a model makes one and hands it out; each run of that model puts its result in when it ends.
+    It is the only value of the pack that changes after it was made, because maps exist only after sampling.
     """
 
     def __init__(self) -> None:

@@ -8,8 +8,8 @@ from .config import KVShareConfig
 def step_of(sigma: float, sample_sigmas: Sequence[float]) -> int:
     """Index of the sampler step that a model call at `sigma` belongs to.
 
-    `sample_sigmas` are the run's sigmas, falling, with the final one. A sigma between two entries (samplers that evaluate
-    the model more than once a step) belongs to the step it lies in.
+    `sample_sigmas` are the run's sigmas, falling, with the final one. A sigma between two entries (samplers that
+    evaluate the model more than once a step) belongs to the step it lies in.
     """
     tolerance = 1e-6 * max(1.0, abs(sigma))
     return sum(1 for reached in sample_sigmas[1:] if reached >= sigma - tolerance)

@@ -1,13 +1,12 @@
 """One sampling run: owns the bank, the maps and the counters.
 
-The host layer makes a session when sampling starts and closes it when sampling ends, however it ends. A model call on the long
-latent is a *pass*: `begin_pass`, then one forward (or more, when the host splits its batch) for every segment in order, then
-`end_pass`, after which no keys are held. Masks found in one pass are used from the next pass on, so that all segments
-of a pass see the same ones.
+The host layer makes a session when sampling starts and closes it when sampling ends, however it ends. A model call on
+the long latent is a *pass*: `begin_pass`, then one forward (or more, when the host splits its batch) for every segment
+in order, then `end_pass`, after which no keys are held. Masks found in one pass are used from the next pass on, so that
+all segments of a pass see the same ones.
 """
 
 import math
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -15,15 +14,12 @@ import torch
 
 from . import attention, maps, schedule
 from .config import KVShareConfig
-from .families.base import AttentionCall, Family, FamilyInfo, UnexpectedCall
-from .kv_bank import BankEntry, BankKey, KeyValueBank
+from .families.base import AttentionCall, Family, FamilyInfo, UnexpectedCallError
+from .kv_bank import BankEntry, BankKey, Chunk, KeyValueBank
 from .record import RecordedMasks
 from .sharing import TokenSplit, sharing_groups, split_tokens
 from .timeline import Segment, Timeline
 from .words import SubjectTokens
-
-CONDITIONAL = 0
-"""Index of the positive conditioning in the host's lists; maps are read from its rows."""
 
 
 @dataclass(frozen=True)
@@ -51,29 +47,23 @@ class SharePlan:
 class Forward:
     """One forward of the diffusion model on one segment, opened and dropped by the host layer.
 
-    chunks: the conditioning index of each batch chunk; rows: latents in each chunk; grid: tokens (t, h, w).
+    chunks: of each batch chunk the list of conditioning it comes from and its place there, the same for every segment;
+    prompts: the list that begins with the beat's own prompt, None when that is unknown; rows: latents in each chunk;
+    grid: tokens (t, h, w); text_tokens: length of the conditioning.
     """
 
     segment: Segment
-    chunks: tuple[int, ...]
+    chunks: tuple[Chunk, ...]
+    prompts: int | None
     rows: int
     grid: tuple[int, int, int]
+    text_tokens: int
     step: int
     call_index: int = 0
-    trusted: bool = True
 
     @property
     def video_tokens(self) -> int:
         return math.prod(self.grid)
-
-    def chunk_names(self) -> list[tuple[int, int]]:
-        """(conditioning index, occurrence) of each chunk: stable when the host splits or reorders its batch."""
-        seen: Counter[int] = Counter()
-        names: list[tuple[int, int]] = []
-        for index in self.chunks:
-            names.append((index, seen[index]))
-            seen[index] += 1
-        return names
 
 
 class Session:
@@ -95,6 +85,7 @@ class Session:
         self.shared_calls = 0
         self._warn = warn
         self._warned: set[str] = set()
+        self._trusted = True
         self._masks: dict[int, torch.Tensor] = {}
         self._heat: dict[int, torch.Tensor] = {}
         self._scores: dict[int, torch.Tensor] = {}
@@ -126,26 +117,26 @@ class Session:
 
     def wants(self, step: int) -> bool:
         """Whether a forward in `step` has to be watched at all."""
-        return self._reads_maps() or schedule.shares_step(self.plan.config, step)
+        return self._trusted and (self._reads_maps() or schedule.shares_step(self.plan.config, step))
 
     def attend(self, forward: Forward, call: AttentionCall, backend: attention.Backend) -> torch.Tensor:
         """One attention call of a watched forward; `backend(query, key, value)` is what the host would have done."""
         index = forward.call_index
         forward.call_index += 1
-        if not forward.trusted:
+        if not self._trusted:
             return backend(call.query, call.key, call.value)
         try:
-            site = self.family.classify(self.diffusion_model, index, call, forward.video_tokens)
-        except UnexpectedCall as reason:
-            forward.trusted = False
-            self._warn_once(f"{self.info.family}: attention call {index} has {reason}; this model is left unshared.")
+            site = self.family.classify(self.diffusion_model, index, call, forward.video_tokens, forward.text_tokens)
+        except UnexpectedCallError as reason:
+            self._distrust()
+            self.warn_once(f"{self.info.family}: attention call {index} has {reason}; this model is left unshared.")
             return backend(call.query, call.key, call.value)
         if site.kind == "cross" and self._reads_maps():
             self._watch(forward, call)
         if site.kind == "self" and self._shares(forward, site.block):
             if not call.masked:
                 return self._share(forward, call, site.block, backend)
-            self._warn_once(f"{self.info.family}: self-attention comes with a mask; it is left unshared.")
+            self.warn_once(f"{self.info.family}: self-attention comes with a mask; it is left unshared.")
         return backend(call.query, call.key, call.value)
 
     def recorded_masks(self) -> RecordedMasks | None:
@@ -192,11 +183,14 @@ class Session:
         beat = forward.segment.beat
         tokens = self.plan.beat_tokens[beat]
         if tokens[-1] >= call.key_tokens:
-            self._warn_once("the prompt has more tokens than the model received; its subject cannot be followed.")
+            self.warn_once("the prompt has more tokens than the model received; its subject cannot be followed.")
+            return
+        if forward.prompts is None:
+            self.warn_once("the conditioning does not come from LongVideoSegmenter; its subject cannot be followed.")
             return
         self._grid = forward.grid
-        for place, (index, occurrence) in enumerate(forward.chunk_names()):
-            if index != CONDITIONAL or occurrence > 0:
+        for place, chunk in enumerate(forward.chunks):
+            if chunk != (forward.prompts, 0):
                 continue
             rows = slice(place * forward.rows, (place + 1) * forward.rows)
             probabilities = maps.text_probabilities(
@@ -221,23 +215,20 @@ class Session:
             self._grid = forward.grid
         return known
 
-    def _share(
-        self, forward: Forward, call: AttentionCall, block: int, backend: attention.Backend
-    ) -> torch.Tensor:
+    def _share(self, forward: Forward, call: AttentionCall, block: int, backend: attention.Backend) -> torch.Tensor:
         mask = None
         if self.plan.guided:
             mask = self._mask(forward)
             if mask is None:
                 return backend(call.query, call.key, call.value)
             mask = mask.to(call.query.device)
-        names = forward.chunk_names()
         keeps = self._needed_later(forward.segment.index)
         sources = sorted(self._sources(forward.segment.index))
         shared: dict[int, torch.Tensor] = {}
         for row in range(forward.rows):
             split = None if mask is None else split_tokens(mask[row])
-            for place, name in enumerate(names):
-                if name[0] != CONDITIONAL and not self.plan.config.share_uncond:
+            for place, chunk in enumerate(forward.chunks):
+                if chunk[0] != forward.prompts and not self.plan.config.share_uncond:
                     continue
                 index = place * forward.rows + row
                 own = replace(
@@ -247,8 +238,8 @@ class Session:
                     value=call.value[index : index + 1],
                 )
                 if keeps:
-                    self.bank.put(BankKey(forward.segment.index, block, name, row), self._entry(own, split))
-                entries = [self.bank.get(BankKey(source, block, name, row)) for source in sources]
+                    self.bank.put(BankKey(forward.segment.index, block, chunk, row), self._entry(own, split))
+                entries = [self.bank.get(BankKey(source, block, chunk, row)) for source in sources]
                 groups = sharing_groups(own, split, [entry for entry in entries if entry], self.plan.config)
                 if groups is None:
                     continue
@@ -270,7 +261,13 @@ class Session:
             attention.take_tokens(own.value, split.background, own.token_dim),
         )
 
-    def _warn_once(self, message: str) -> None:
+    def _distrust(self) -> None:
+        """Leaves this run unshared: what was found and kept so far may belong to other calls than it seemed."""
+        self._trusted = False
+        self.close()
+
+    def warn_once(self, message: str) -> None:
+        """Warns, unless this run has said the same before."""
         if message not in self._warned:
             self._warned.add(message)
             self._warn(message)

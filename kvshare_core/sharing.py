@@ -29,7 +29,7 @@ def own_bias(config: KVShareConfig) -> float:
     """Log-weight of a token's own keys."""
     if config.mode == "extend":
         return 0.0
-    return -math.inf if config.strength == 1.0 else math.log(1.0 - config.strength)
+    return -math.inf if config.strength >= 1.0 else math.log(1.0 - config.strength)
 
 
 def sharing_groups(

@@ -1,9 +1,9 @@
 """Prompts with durations become segments of equal length. Pure Python.
 
-A prompt is a *beat*. The long latent is covered by *segments*: windows of `window` latent frames, the length the model was
-trained on, each starting `window - overlap` frames after the one before. A beat takes as many segments as its duration
-needs, at least one. `latent frame` means a frame of the compressed video: the first stands for one picture, each later one
-for `temporal_compression` pictures.
+A prompt is a *beat*. The long latent is covered by *segments*: windows of `window` latent frames, the length the model
+was trained on, each starting `window - overlap` frames after the one before. A beat takes as many segments as its
+duration needs, at least one. `latent frame` means a frame of the compressed video: the first stands for one picture,
+each later one for `temporal_compression` pictures.
 """
 
 import re
@@ -81,7 +81,9 @@ class Timeline:
             start = own[0].start if number == 0 else own[0].start + self.overlap
             first, last = self.picture_range(start, own[-1].stop)
             count = f"{len(own)} segment" + ("s" if len(own) > 1 else "")
-            lines.append(f"{first / self.fps:.2f}-{last / self.fps:.2f} s, frames {first}-{last - 1}, {count}: {beat.prompt}")
+            lines.append(
+                f"{first / self.fps:.2f}-{last / self.fps:.2f} s, frames {first}-{last - 1}, {count}: {beat.prompt}"
+            )
         lines.append(
             f"{self.frames} frames, {self.frames / self.fps:.2f} s at {self.fps:g} frames per second; "
             f"{len(self.segments)} segments of {self.window} latent frames, overlap {self.overlap}."

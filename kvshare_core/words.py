@@ -4,10 +4,13 @@ import re
 from dataclasses import dataclass
 
 STOP_WORDS = frozenset(
-    "a an the this that these those and or but of in on at to from by with over under across into onto through for as is "
-    "are was were be been it its his her their he she they".split()
+    "a an the this that these those and or but of in on at to from by with over under across into onto through for as "
+    "is are was were be been it its his her their he she they s t".split()
 )
 """Words that name nothing one could see; they take no part in contrasting the subject with the rest of a prompt."""
+
+WORD = re.compile(r"[^\W_]+")
+"""A word. Apostrophes and hyphens separate words, because not every tokenizer tells them from spaces."""
 
 
 class WordError(ValueError):
@@ -37,7 +40,7 @@ class SubjectTokens:
 
 def split_words(text: str) -> list[str]:
     """Lower-cased words of `text`; punctuation separates words."""
-    return re.findall(r"[^\W_]+(?:['-][^\W_]+)*", text.lower())
+    return WORD.findall(text.lower())
 
 
 def find_subject(prompt: str, known: PromptWords, subject: str) -> SubjectTokens:

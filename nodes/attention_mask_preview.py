@@ -18,24 +18,30 @@ class AttentionMaskPreview(io.ComfyNode):
             description="Lays the subject map that the attention found over the decoded frames.",
             inputs=[
                 RecordSocket.Input("record", tooltip="From MaskGuidedKVShare."),
-                io.Image.Input("images", tooltip="The decoded frames of the run; they also make this node wait for it."),
+                io.Image.Input(
+                    "images", tooltip="The decoded frames of the run; they also make this node wait for it."
+                ),
                 io.Float.Input(
                     "opacity", default=0.6, min=0.0, max=1.0, step=0.05, tooltip="How much the heat covers the frames."
                 ),
             ],
             outputs=[
                 io.Image.Output(display_name="images", tooltip="The frames with the subject map as heat."),
-                io.Mask.Output(display_name="mask", tooltip="The subject mask that guided the sharing, one for each frame."),
+                io.Mask.Output(
+                    display_name="mask", tooltip="The subject mask that guided the sharing, one for each frame."
+                ),
             ],
         )
 
     @classmethod
-    def execute(cls, record: KVShareRecord, images: torch.Tensor, opacity: float) -> io.NodeOutput:
+    def execute(  # pyright: ignore[reportIncompatibleMethodOverride]
+        cls, record: KVShareRecord, images: torch.Tensor, opacity: float
+    ) -> io.NodeOutput:
         masks = record.latest()
         if masks is None:
             raise ValueError(
-                "AttentionMaskPreview: no run of this model has found a subject yet. Name a subject or connect a mask in "
-                "MaskGuidedKVShare, and take the images from the sampler behind it."
+                "AttentionMaskPreview: no run of this model has found a subject yet. Name a subject or connect a mask "
+                "in MaskGuidedKVShare, and take the images from the sampler behind it."
             )
         heat, mask = pictures_of(masks, images.shape[0], images.shape[1], images.shape[2])
         return io.NodeOutput(overlay_heat(images, heat, opacity), mask)

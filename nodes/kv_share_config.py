@@ -1,6 +1,6 @@
 from comfy_api.latest import io
 
-from ..kvshare_core.config import MODES, SOURCES, KVShareConfig, parse_indices
+from ..kvshare_core.config import MAX_STRENGTH, MODES, SOURCES, KVShareConfig, parse_indices
 from .sockets import CATEGORY, ConfigSocket
 
 
@@ -14,22 +14,25 @@ class KVShareConfigNode(io.ComfyNode):
             node_id="KVShareConfig",
             display_name="KV Share Config",
             category=CATEGORY,
-            description="How, how strongly, when and where segments share the attention keys and values of their subject.",
+            description="How, how strongly, when and where segments share the attention keys and values of their "
+            "subject.",
             inputs=[
                 io.Combo.Input(
                     "mode",
                     options=list(MODES),
                     default=defaults.mode,
-                    tooltip="extend: the subject sees the source's subject beside everything of its own. replace: it sees "
-                    "the source's subject instead of its own video tokens, the strongest identity. off: no sharing.",
+                    tooltip="extend: the subject sees the source's subject beside everything of its own. replace: it "
+                    "sees the source's subject instead of its own video tokens, the strongest identity. off: no "
+                    "sharing.",
                 ),
                 io.Float.Input(
                     "strength",
                     default=defaults.strength,
                     min=0.0,
-                    max=1.0,
+                    max=MAX_STRENGTH,
                     step=0.05,
-                    tooltip="Weight of the source's keys. 0 is the plain model, bit for bit.",
+                    tooltip="Weight of the source's keys beside the segment's own. 0 is the plain model, bit for bit; "
+                    "more than 1 makes the source count for more than the segment itself.",
                 ),
                 io.Combo.Input(
                     "sources",
@@ -83,7 +86,8 @@ class KVShareConfigNode(io.ComfyNode):
                 io.Boolean.Input(
                     "share_uncond",
                     default=defaults.share_uncond,
-                    tooltip="Share in the unconditional half of CFG too. Off halves the memory and strengthens guidance.",
+                    tooltip="Share in the unconditional half of CFG too. Off halves the memory and strengthens "
+                    "guidance.",
                 ),
                 io.Float.Input(
                     "thres",
@@ -98,7 +102,7 @@ class KVShareConfigNode(io.ComfyNode):
         )
 
     @classmethod
-    def execute(
+    def execute(  # pyright: ignore[reportIncompatibleMethodOverride]
         cls,
         mode: str,
         strength: float,

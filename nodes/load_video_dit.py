@@ -20,14 +20,15 @@ class LoadVideoDiT(io.ComfyNode):
             node_id="LoadVideoDiT",
             display_name="Load Video DiT",
             category=CATEGORY,
-            description="Loads a video diffusion transformer with its text encoder and VAE, or the small model that ships "
-            "with KV Share for trying things out.",
+            description="Loads a video diffusion transformer with its text encoder and VAE, or the small model that "
+            "ships with KV Share for trying things out.",
             inputs=[
                 io.Combo.Input(
                     "diffusion_model",
                     options=diffusion_model_names(),
                     default=EMBEDDED,
-                    tooltip="A file in models/diffusion_models; 'embedded' is a few megabytes of moving coloured shapes.",
+                    tooltip="A file in models/diffusion_models; 'embedded' is a few megabytes of moving coloured "
+                    "shapes.",
                 ),
                 io.Combo.Input(
                     "text_encoder",
@@ -53,5 +54,7 @@ class LoadVideoDiT(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, diffusion_model: str, text_encoder: str, vae: str, weight_dtype: str) -> io.NodeOutput:
+    def execute(  # pyright: ignore[reportIncompatibleMethodOverride]
+        cls, diffusion_model: str, text_encoder: str, vae: str, weight_dtype: str
+    ) -> io.NodeOutput:
         return io.NodeOutput(*load_video_model(diffusion_model, text_encoder, vae, weight_dtype))

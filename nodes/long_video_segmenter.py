@@ -5,6 +5,7 @@ from comfy_api.latest import io
 from ..kvshare_core.host.conditioning import empty_latent, encode_timeline
 from ..kvshare_core.host.patch import model_info
 from ..kvshare_core.timeline import parse_prompts, plan_timeline
+from .errors import named_errors
 from .sockets import CATEGORY, TimelineSocket
 
 
@@ -20,22 +21,31 @@ class LongVideoSegmenter(io.ComfyNode):
             description="Plans one long video from several prompts: overlapping segments of the model's native length, "
             "each with its own prompt.",
             inputs=[
-                io.Model.Input("model", tooltip="The video model; its native clip length and latent size are read from it."),
+                io.Model.Input(
+                    "model", tooltip="The video model; its native clip length and latent size are read from it."
+                ),
                 io.Clip.Input("clip", tooltip="The text encoder that belongs to the model."),
                 io.String.Input(
                     "prompts",
                     multiline=True,
                     default="",
-                    tooltip="One prompt a line, each with an optional duration in front: [3s] a fox runs, or [48f] a fox "
-                    "sleeps. Without a duration a prompt takes one segment.",
+                    tooltip="One prompt a line, each with an optional duration in front: [3s] a fox runs, or [48f] a "
+                    "fox sleeps. Without a duration a prompt takes one segment.",
                 ),
                 io.String.Input(
                     "negative_prompt", multiline=True, default="", tooltip="What no segment should show; one for all."
                 ),
                 io.Int.Input("width", default=832, min=16, max=16384, step=8, tooltip="Width of the video in pixels."),
-                io.Int.Input("height", default=480, min=16, max=16384, step=8, tooltip="Height of the video in pixels."),
+                io.Int.Input(
+                    "height", default=480, min=16, max=16384, step=8, tooltip="Height of the video in pixels."
+                ),
                 io.Float.Input(
-                    "fps", default=16.0, min=1.0, max=240.0, step=0.1, tooltip="Frames per second, to read durations in seconds."
+                    "fps",
+                    default=16.0,
+                    min=1.0,
+                    max=240.0,
+                    step=0.1,
+                    tooltip="Frames per second, to read durations in seconds.",
                 ),
                 io.Int.Input(
                     "sampling_num_frames",
@@ -63,7 +73,7 @@ class LongVideoSegmenter(io.ComfyNode):
         )
 
     @classmethod
-    def execute(
+    def execute(  # pyright: ignore[reportIncompatibleMethodOverride]
         cls,
         model: Any,
         clip: Any,
@@ -76,9 +86,10 @@ class LongVideoSegmenter(io.ComfyNode):
         overlap_size: int,
         batch_size: int,
     ) -> io.NodeOutput:
-        _, info = model_info(model)
-        window = sampling_num_frames or info.native_frames
-        timeline = plan_timeline(parse_prompts(prompts), window, overlap_size, fps, info.compression[0])
-        samples = empty_latent(info, timeline, width, height, batch_size)
+        with named_errors("LongVideoSegmenter"):
+            _, info = model_info(model)
+            window = sampling_num_frames or info.native_frames
+            timeline = plan_timeline(parse_prompts(prompts), window, overlap_size, fps, info.compression[0])
+            samples = empty_latent(info, timeline, width, height, batch_size)
         timeline, positive, negative = encode_timeline(clip, timeline, negative_prompt)
         return io.NodeOutput(timeline, positive, negative, {"samples": samples}, timeline.describe())

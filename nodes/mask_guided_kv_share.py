@@ -7,6 +7,7 @@ from ..kvshare_core.config import KVShareConfig
 from ..kvshare_core.host.patch import apply
 from ..kvshare_core.host.plan import make_plan
 from ..kvshare_core.timeline import Timeline
+from .errors import named_errors
 from .sockets import CATEGORY, ConfigSocket, RecordSocket, TimelineSocket
 
 
@@ -19,32 +20,39 @@ class MaskGuidedKVShare(io.ComfyNode):
             node_id="MaskGuidedKVShare",
             display_name="Mask-Guided KV Share",
             category=CATEGORY,
-            description="Patches a video model so that the stock sampler evaluates a timeline segment by segment, and the "
-            "subject of later segments attends to the subject of earlier ones.",
+            description="Patches a video model so that the stock sampler evaluates a timeline segment by segment, and "
+            "the subject of later segments attends to the subject of earlier ones.",
             inputs=[
                 io.Model.Input("model", tooltip="The video model to patch; the input itself is left as it is."),
                 TimelineSocket.Input("timeline", tooltip="The plan from LongVideoSegmenter."),
-                ConfigSocket.Input("config", optional=True, tooltip="From KVShareConfig; without it the defaults hold."),
+                ConfigSocket.Input(
+                    "config", optional=True, tooltip="From KVShareConfig; without it the defaults hold."
+                ),
                 io.String.Input(
                     "subject",
                     default="",
-                    tooltip="Words that name what should stay the same, as they stand in every prompt: fox, or red fox. "
-                    "Empty shares everything.",
+                    tooltip="Words that name what should stay the same, as they stand in every prompt: fox, or red "
+                    "fox. Empty shares everything.",
                 ),
                 io.Mask.Input(
                     "mask",
                     optional=True,
-                    tooltip="A mask of the subject: one picture for all frames or one for each. It overrides the words.",
+                    tooltip="A mask of the subject: one picture for all frames or one for each. It overrides the "
+                    "words.",
                 ),
             ],
             outputs=[
-                io.Model.Output(display_name="model", tooltip="For any sampler, with the conditioning and latent of the timeline."),
-                RecordSocket.Output(display_name="record", tooltip="For AttentionMaskPreview: where the subject was found."),
+                io.Model.Output(
+                    display_name="model", tooltip="For any sampler, with the conditioning and latent of the timeline."
+                ),
+                RecordSocket.Output(
+                    display_name="record", tooltip="For AttentionMaskPreview: where the subject was found."
+                ),
             ],
         )
 
     @classmethod
-    def execute(
+    def execute(  # pyright: ignore[reportIncompatibleMethodOverride]
         cls,
         model: Any,
         timeline: Timeline,
@@ -52,4 +60,5 @@ class MaskGuidedKVShare(io.ComfyNode):
         config: KVShareConfig | None = None,
         mask: torch.Tensor | None = None,
     ) -> io.NodeOutput:
-        return io.NodeOutput(*apply(model, make_plan(timeline, config or KVShareConfig(), subject, mask)))
+        with named_errors("MaskGuidedKVShare"):
+            return io.NodeOutput(*apply(model, make_plan(timeline, config or KVShareConfig(), subject, mask)))

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from devtools.environment import find_host
@@ -16,6 +17,10 @@ from devtools.server import Server, running_server
 
 enter_host(find_host())
 load_pack()
+
+# A busy machine is no bug: examples may take as long as they need.
+hypothesis.settings.register_profile("busy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("busy")
 
 import torch  # noqa: E402
 

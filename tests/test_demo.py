@@ -14,8 +14,10 @@ from bench.demo import (
     Video,
     measured,
     node_of,
+    only,
     said_attributes,
     saving_frames,
+    saving_heat,
     timeline_of,
     without_sharing,
     write_files,
@@ -45,14 +47,20 @@ WORKFLOW = {
 }
 
 
-def test_frames_and_heat_are_saved_and_nothing_else_is_made() -> None:
+def test_frames_and_heat_are_saved_beside_the_whole_workflow() -> None:
     before = copy.deepcopy(WORKFLOW)
-    both = saving_frames(WORKFLOW, heat=True)
+    both = saving_heat(saving_frames(WORKFLOW))
     assert before == WORKFLOW
-    assert both.keys() == {"1", "2", "3", "4", "5", "6", "7", FRAMES_NODE, HEAT_NODE}
-    assert both[FRAMES_NODE]["inputs"]["images"] == ["6", 0]
-    assert both[HEAT_NODE]["inputs"]["images"] == ["7", 0]
-    assert saving_frames(WORKFLOW, heat=False).keys() == {"1", "2", "3", "4", "5", "6", FRAMES_NODE}
+    assert both == {
+        **WORKFLOW,
+        FRAMES_NODE: {"class_type": "SaveImage", "inputs": {"images": ["6", 0], "filename_prefix": FRAMES_NODE}},
+        HEAT_NODE: {"class_type": "SaveImage", "inputs": {"images": ["7", 0], "filename_prefix": HEAT_NODE}},
+    }
+
+
+def test_only_what_a_node_needs_is_kept() -> None:
+    kept = only(saving_frames(WORKFLOW), FRAMES_NODE)
+    assert kept.keys() == {"1", "2", "3", "4", "5", "6", FRAMES_NODE}
 
 
 def test_the_variants_differ_only_in_sharing_and_overlap() -> None:
@@ -117,7 +125,13 @@ def test_videos_side_by_side_keep_their_frames() -> None:
         side_by_side({"a": short, "b": torch.rand(2, 3, 8, 8)})
 
 
-def test_the_demo_leaves_three_videos(tmp_path: Path) -> None:
+def test_small_frames_are_enlarged_by_a_whole_factor() -> None:
+    assert enlarge(torch.rand(1, 3, 96, 96)).shape == (1, 3, 384, 384)
+    assert enlarge(torch.rand(1, 3, 480, 832)).shape == (1, 3, 480, 832)
+
+
+def test_the_demo_leaves_three_videos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.videos.VIEW_SIDE", 96)
     timeline = timeline_of(WORKFLOW)
     cut = timeline_of(without_sharing(WORKFLOW, overlap=False))
     videos = {
@@ -130,6 +144,5 @@ def test_the_demo_leaves_three_videos(tmp_path: Path) -> None:
     files = write_files(videos, tmp_path)
     assert list(files) == ["video", "masks", "comparison"]
     shapes = {name: read_mp4(Path(file))[0].shape for name, file in files.items()}
-    assert shapes["video"] == shapes["masks"] == (41, 3, 384, 384)
-    assert shapes["comparison"] == (57, 3, 384 + STRIP_HEIGHT, 384 * len(LABELS))
-    assert enlarge(torch.rand(1, 3, 480, 832)).shape == (1, 3, 480, 832)
+    assert shapes["video"] == shapes["masks"] == (41, 3, 96, 96)
+    assert shapes["comparison"] == (57, 3, 96 + STRIP_HEIGHT, 96 * len(LABELS))

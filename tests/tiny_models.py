@@ -6,6 +6,9 @@ from typing import Any
 import comfy.ops
 import comfy.sample
 import comfy.sd
+import comfy.sd1_clip
+import comfy.supported_models_base
+import comfy.text_encoders.genmo
 import torch
 from comfy.ldm.wan.model import WanModel
 
@@ -48,6 +51,11 @@ def random_text(seed: int, tokens: int = 6) -> torch.Tensor:
     return torch.randn(1, tokens, 4096, generator=torch.Generator().manual_seed(seed))
 
 
+def one_prompt(seed: int = 99, tokens: int = 6, **extra: Any) -> list[Any]:
+    """Conditioning of one seeded text for the whole video."""
+    return [[random_text(seed, tokens), dict(extra)]]
+
+
 @dataclass(frozen=True)
 class Sampling:
     """Settings of one stock sampling run."""
@@ -59,10 +67,17 @@ class Sampling:
     seed: int = 1
 
     def run(
-        self, model: Any, positive: list[Any], negative: list[Any], shape: tuple[int, ...], **kwargs: Any
+        self,
+        model: Any,
+        positive: list[Any],
+        negative: list[Any],
+        shape: tuple[int, ...],
+        noise: torch.Tensor | None = None,
+        **kwargs: Any,
     ) -> torch.Tensor:
-        """Samples a latent of `shape` with the host's stock sampler."""
-        noise = torch.randn(shape, generator=torch.Generator().manual_seed(5))
+        """Samples a latent of `shape` with the host's stock sampler, from `noise` or from seeded noise."""
+        if noise is None:
+            noise = torch.randn(shape, generator=torch.Generator().manual_seed(5))
         with torch.inference_mode():
             return comfy.sample.sample(
                 model,
@@ -78,3 +93,31 @@ class Sampling:
                 seed=self.seed,
                 **kwargs,
             )
+
+
+def tiny_text_encoder(kind: str) -> Any:
+    """A CLIP with a tokenizer of the host that needs no download, `t5` or `clip_l`, and a transformer of 2 layers."""
+    tokenizer, encoder, sizes = {
+        "t5": (
+            comfy.text_encoders.genmo.MochiT5Tokenizer,
+            comfy.text_encoders.genmo.mochi_te(),
+            {"t5xxl_model_config": {"d_ff": 64, "d_model": 32, "d_kv": 8, "num_heads": 4, "num_layers": 2}},
+        ),
+        "clip_l": (
+            comfy.sd1_clip.SD1Tokenizer,
+            comfy.sd1_clip.SD1ClipModel,
+            {
+                "clip_l_model_config": {
+                    "hidden_size": 32,
+                    "intermediate_size": 64,
+                    "num_attention_heads": 2,
+                    "num_hidden_layers": 2,
+                    "projection_dim": 32,
+                }
+            },
+        ),
+    }[kind]
+    target = comfy.supported_models_base.ClipTarget(tokenizer, encoder)
+    clip = comfy.sd.CLIP(target, parameters=1, model_options=sizes)
+    clip.cond_stage_model.load_state_dict(seeded_state_dict(clip.cond_stage_model), strict=False)
+    return clip

@@ -1,16 +1,17 @@
 """The embedded text encoder as a ComfyUI CLIP, for the stock text nodes.
 
-A prompt becomes one token per word, padded to whole chunks of CHUNK_TOKENS; longer prompts take more chunks and nothing is
-cut. The conditioning is [1, tokens, 4096]: the word's vector times its weight, the position code, then zeros up to the
-width that Wan models expect. A weight, as in `(red:1.3)`, scales the word's vector only.
+A prompt becomes one token per word, padded to whole chunks of CHUNK_TOKENS; longer prompts take more chunks and
+nothing is cut. The conditioning is [1, tokens, 4096]: the word's vector times its weight, the position code, then
+zeros up to the width that Wan models expect. A weight, as in `(red:1.3)`, scales the word's vector only.
 """
 
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import comfy.model_management
+import comfy.model_patcher
 import comfy.ops
 import comfy.sd
 import comfy.supported_models_base
@@ -95,7 +96,9 @@ class WordTextModel(torch.nn.Module):
         """Forgets what `set_clip_options` took."""
         self.execution_device = None
 
-    def encode_token_weights(self, token_weight_pairs: Mapping[str, Sequence[Sequence[Token]]]) -> tuple[torch.Tensor, None]:
+    def encode_token_weights(
+        self, token_weight_pairs: Mapping[str, Sequence[Sequence[Token]]]
+    ) -> tuple[torch.Tensor, None]:
         """Conditioning [1, tokens, 4096] of what the tokenizer returned; there is no pooled output."""
         tokens = [token for chunk in token_weight_pairs[TOKENS] for token in chunk]
         device = self.execution_device or self.words.weight.device
@@ -111,10 +114,16 @@ class WordTextModel(torch.nn.Module):
         return self.load_state_dict({"words.weight": state_dict["words"]}, strict=True)
 
 
-def load_text_encoder(file: Path) -> comfy.sd.CLIP:
-    """A ComfyUI CLIP with the word vectors in `file`."""
-    state_dict = comfy.utils.load_torch_file(str(file), safe_load=True)
+def load_text_encoder(file: Path, **options: Any) -> comfy.sd.CLIP:
+    """A ComfyUI CLIP with the word vectors in `file`; `options` go to the host's class."""
+    state_dict = cast(dict[str, torch.Tensor], comfy.utils.load_torch_file(str(file), safe_load=True))
     target = comfy.supported_models_base.ClipTarget(WordTokenizer, WordTextModel)
-    clip = comfy.sd.CLIP(target, parameters=state_dict["words"].numel())
+    clip = comfy.sd.CLIP(target, parameters=state_dict["words"].numel(), **options)
     clip.load_sd(state_dict)
+    vars(clip.patcher)["cached_patcher_init"] = (load_text_encoder_patcher, (file,))
     return clip
+
+
+def load_text_encoder_patcher(file: Path, **options: Any) -> comfy.model_patcher.ModelPatcher:
+    """Newer hosts call this for a second copy: for one more GPU, or without dynamic loading."""
+    return load_text_encoder(file, **options).patcher

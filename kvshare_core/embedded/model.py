@@ -1,4 +1,4 @@
-"""Loads the embedded model through ComfyUI's own loaders: a diffusion model, a text encoder and a VAE like any other."""
+"""Loads the embedded model through ComfyUI's own loaders, as the diffusion model, CLIP and VAE it is."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -8,6 +8,7 @@ import comfy.sd
 import comfy.utils
 
 from .clip import load_text_encoder
+from .files import TEXT_ENCODER_FILE, TRANSFORMER_FILE, VAE_FILE, WEIGHTS, weight_file
 
 FPS = 8
 """Frames per second that the training scenes stand for."""
@@ -15,11 +16,6 @@ NATIVE_LATENT_FRAMES = 5
 """Latent frames (17 frames of video) of a training clip; longer videos are evaluated as overlapping windows."""
 SIDE = 96
 """Width and height of a training frame in pixels."""
-
-WEIGHTS = Path(__file__).resolve().parent / "weights"
-TRANSFORMER_FILE = "transformer.safetensors"
-TEXT_ENCODER_FILE = "text_encoder.safetensors"
-VAE_FILE = "vae.safetensors"
 
 
 class EmbeddedModel(NamedTuple):
@@ -49,15 +45,10 @@ def load_vae(weights: Path = WEIGHTS) -> comfy.sd.VAE:
     """The VAE."""
     vae = comfy.sd.VAE(sd=comfy.utils.load_torch_file(str(weight_file(weights, VAE_FILE)), safe_load=True))
     vae.throw_exception_if_invalid()
+    vars(vae.patcher)["cached_patcher_init"] = (load_vae_patcher, (weights,))
     return vae
 
 
-def weight_file(weights: Path, name: str) -> Path:
-    """The path of one weights file. Raises FileNotFoundError, saying how to make it, when it is missing."""
-    file = weights / name
-    if not file.is_file():
-        raise FileNotFoundError(
-            f"The embedded KV Share model lacks {file}. The file is part of the node pack: install the pack again, or train "
-            "the model anew from the pack's folder with: python -m kvshare_core.embedded.training all"
-        )
-    return file
+def load_vae_patcher(weights: Path, disable_dynamic: bool = False) -> comfy.model_patcher.ModelPatcher:
+    """Newer hosts call this for a second copy, as for one more GPU; like their own loader, it ignores the option."""
+    return load_vae(weights).patcher

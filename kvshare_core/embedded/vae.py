@@ -1,9 +1,10 @@
 """A lean forward of the Wan 2.1 VAE layout, for training without a host.
 
-Parameter names and arithmetic are those of the native layout (`decoder.upsamples.0.residual.2.weight`, ...), so a state dict
-trained here is an ordinary ComfyUI VAE. The host walks through a clip in chunks and caches what the causal convolutions
-need; here a whole clip goes through at once, padded with zeros in front, which gives the same values (a test holds them
-against each other) and trains several times faster. Videos are [n, 3, 4 * t - 3, h, w] in -1..1, latents [n, 16, t, h / 8, w / 8].
+Parameter names and arithmetic are those of the native layout (`decoder.upsamples.0.residual.2.weight`, ...), so a
+state dict trained here is an ordinary ComfyUI VAE. The host walks through a clip in chunks and caches what the causal
+convolutions need; here a whole clip goes through at once, padded with zeros in front, which gives the same values (a
+test holds them against each other) and trains several times faster. Videos are [n, 3, 4 * t - 3, h, w] in -1..1,
+latents [n, 16, t, h / 8, w / 8].
 """
 
 import torch
@@ -18,13 +19,17 @@ STAGES_THAT_HALVE_TIME = (False, True, True)
 
 # Published normalisation of Wan 2.1 latents: what the VAE calls a latent is `normalised * std + mean`.
 LATENT_MEAN = torch.tensor(
-    [-0.7571, -0.7089, -0.9113, 0.1075, -0.1745, 0.9653, -0.1517, 1.5508]
-    + [0.4134, -0.0715, 0.5517, -0.3632, -0.1922, -0.9497, 0.2503, -0.2921]
-)
+    [
+        (-0.7571, -0.7089, -0.9113, 0.1075, -0.1745, 0.9653, -0.1517, 1.5508),
+        (0.4134, -0.0715, 0.5517, -0.3632, -0.1922, -0.9497, 0.2503, -0.2921),
+    ]
+).flatten()
 LATENT_STD = torch.tensor(
-    [2.8184, 1.4541, 2.3275, 2.6558, 1.2196, 1.7708, 2.6052, 2.0743]
-    + [3.2687, 2.1526, 2.8652, 1.5579, 1.6382, 1.1253, 2.8251, 1.9160]
-)
+    [
+        (2.8184, 1.4541, 2.3275, 2.6558, 1.2196, 1.7708, 2.6052, 2.0743),
+        (3.2687, 2.1526, 2.8652, 1.5579, 1.6382, 1.1253, 2.8251, 1.9160),
+    ]
+).flatten()
 
 
 class CausalConv(nn.Conv3d):
@@ -66,34 +71,31 @@ class ResidualBlock(nn.Module):
             ChannelNorm(outputs, 3),
             nn.SiLU(),
             nn.Identity(),
-            CausalConv(outputs, outputs, 3),
+            start_at_zero(CausalConv(outputs, outputs, 3)),
         )
         self.shortcut = CausalConv(inputs, outputs, 1) if inputs != outputs else nn.Identity()
-        nn.init.zeros_(self.residual[6].weight)
-        nn.init.zeros_(self.residual[6].bias)
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         return self.shortcut(input) + self.residual(input)
 
 
 class FrameAttention(nn.Module):
-    """The layout's attention inside each frame. Its output projection starts at zero and training leaves it there, so that
-    weights trained on small crops act alike on frames of any size."""
+    """The layout's attention inside each frame.
+
+    Its output projection starts at zero and training leaves it there, so that weights trained on small crops act
+    alike on frames of any size.
+    """
 
     def __init__(self, channels: int):
         super().__init__()
         self.norm = ChannelNorm(channels, 2)
         self.to_qkv = nn.Conv2d(channels, channels * 3, 1)
-        self.proj = nn.Conv2d(channels, channels, 1)
-        nn.init.zeros_(self.proj.weight)
-        nn.init.zeros_(self.proj.bias)
+        self.proj = start_at_zero(nn.Conv2d(channels, channels, 1))
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         count, _, frames, height, width = input.shape
         normed = self.norm(rearrange(input, "n c t h w -> (n t) c h w"))
-        query, key, value = (
-            rearrange(part, "n c h w -> n (h w) c") for part in self.to_qkv(normed).chunk(3, dim=1)
-        )
+        query, key, value = (rearrange(part, "n c h w -> n (h w) c") for part in self.to_qkv(normed).chunk(3, dim=1))
         attended = F.scaled_dot_product_attention(query[:, None], key[:, None], value[:, None])[:, 0]
         projected = self.proj(rearrange(attended, "n (h w) c -> n c h w", h=height, w=width))
         return input + rearrange(projected, "(n t) c h w -> n c t h w", n=count, t=frames)
@@ -126,11 +128,19 @@ class Upsample(nn.Module):
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         if self.time_conv is not None and input.shape[2] > 1:
-            # The layout gives the first frame no part in this convolution: it is neither doubled nor seen by later ones.
+            # The layout gives the first frame no part in this convolution: it is neither doubled nor seen by later
+            # ones.
             doubled = self.time_conv(F.pad(input[:, :, 1:], (0, 0, 0, 0, 2, 0)))
             doubled = rearrange(doubled, "n (two c) t h w -> n c (t two) h w", two=2)
             input = torch.cat([input[:, :, :1], doubled], dim=2)
         return each_frame(self.resample, input)
+
+
+def start_at_zero(module: nn.Module) -> nn.Module:
+    """Sets every parameter of `module` to zero and returns it."""
+    for parameter in module.parameters():
+        nn.init.zeros_(parameter)
+    return module
 
 
 def each_frame(module: nn.Module, video: torch.Tensor) -> torch.Tensor:
@@ -154,16 +164,17 @@ class Encoder(nn.Module):
 
     def __init__(self, dim: int):
         super().__init__()
-        widths = [dim, *(dim * width for width in STAGE_WIDTHS)]
         self.conv1 = CausalConv(3, dim, 3)
         layers: list[nn.Module] = []
-        for stage, (inputs, outputs) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
-            layers += [ResidualBlock(outputs if i else inputs, outputs) for i in range(RESIDUAL_BLOCKS)]
+        inputs = dim
+        for stage, width in enumerate(dim * factor for factor in STAGE_WIDTHS):
+            layers += [ResidualBlock(width if i else inputs, width) for i in range(RESIDUAL_BLOCKS)]
             if stage < len(STAGES_THAT_HALVE_TIME):
-                layers.append(Downsample(outputs, STAGES_THAT_HALVE_TIME[stage]))
+                layers.append(Downsample(width, STAGES_THAT_HALVE_TIME[stage]))
+            inputs = width
         self.downsamples = nn.Sequential(*layers)
-        self.middle = middle_blocks(widths[-1])
-        self.head = output_head(widths[-1], 2 * CHANNELS)
+        self.middle = middle_blocks(inputs)
+        self.head = output_head(inputs, 2 * CHANNELS)
 
     def forward(self, video: torch.Tensor) -> torch.Tensor:
         return self.head(self.middle(self.downsamples(self.conv1(video))))
@@ -174,22 +185,26 @@ class Decoder(nn.Module):
 
     def __init__(self, dim: int):
         super().__init__()
-        outputs = [dim * width for width in reversed(STAGE_WIDTHS)]
-        inputs = [outputs[0], *(width // 2 for width in outputs[:-1])]
-        inputs[0] = outputs[0]
-        self.conv1 = CausalConv(CHANNELS, outputs[0], 3)
-        self.middle = middle_blocks(outputs[0])
+        inputs = dim * STAGE_WIDTHS[-1]
+        self.conv1 = CausalConv(CHANNELS, inputs, 3)
+        self.middle = middle_blocks(inputs)
         double_time = tuple(reversed(STAGES_THAT_HALVE_TIME))
         layers: list[nn.Module] = []
-        for stage, (first, width) in enumerate(zip(inputs, outputs, strict=True)):
-            layers += [ResidualBlock(width if i else first, width) for i in range(RESIDUAL_BLOCKS + 1)]
+        for stage, width in enumerate(dim * factor for factor in reversed(STAGE_WIDTHS)):
+            layers += [ResidualBlock(width if i else inputs, width) for i in range(RESIDUAL_BLOCKS + 1)]
             if stage < len(double_time):
                 layers.append(Upsample(width, double_time[stage]))
+            inputs = width // 2
         self.upsamples = nn.Sequential(*layers)
-        self.head = output_head(outputs[-1], 3)
+        self.head = output_head(dim, 3)
 
     def forward(self, latents: torch.Tensor) -> torch.Tensor:
         return self.head(self.upsamples(self.middle(self.conv1(latents))))
+
+
+def set_diagonal(convolution: nn.Module, scale: torch.Tensor, shift: torch.Tensor) -> None:
+    """Makes a 1x1x1 convolution multiply each channel by `scale` [c] and add `shift` [c]."""
+    convolution.load_state_dict({"weight": torch.diag(scale)[..., None, None, None], "bias": shift})
 
 
 class WanAutoencoder(nn.Module):
@@ -201,12 +216,10 @@ class WanAutoencoder(nn.Module):
         self.conv1 = CausalConv(2 * CHANNELS, 2 * CHANNELS, 1)
         self.conv2 = CausalConv(CHANNELS, CHANNELS, 1)
         self.decoder = Decoder(dim)
-        with torch.no_grad():
-            scale = torch.cat([LATENT_STD, torch.ones(CHANNELS)])
-            self.conv1.weight.copy_(torch.diag(scale).reshape(self.conv1.weight.shape))
-            self.conv1.bias.copy_(torch.cat([LATENT_MEAN, torch.zeros(CHANNELS)]))
-            self.conv2.weight.copy_(torch.diag(1 / LATENT_STD).reshape(self.conv2.weight.shape))
-            self.conv2.bias.copy_(-LATENT_MEAN / LATENT_STD)
+        scale = torch.cat([LATENT_STD, torch.ones(CHANNELS)])
+        shift = torch.cat([LATENT_MEAN, torch.zeros(CHANNELS)])
+        set_diagonal(self.conv1, scale, shift)
+        set_diagonal(self.conv2, 1 / LATENT_STD, -LATENT_MEAN / LATENT_STD)
 
     def encode(self, video: torch.Tensor) -> torch.Tensor:
         """Video [n, 3, 4 * t - 3, h, w] in -1..1 to raw latents (the means)."""

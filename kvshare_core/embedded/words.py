@@ -85,12 +85,8 @@ def subject_positions(text: str, words: str) -> list[int]:
 def content_positions(text: str, exclude: str) -> list[int]:
     """Token positions in prompt `text` of the words that say something else than `exclude` does.
 
-    Left out are the words of `exclude`, words that only join others ("a", "the", "moving", ...) and words that the embedded
-    model does not know.
+    Left out are the words of `exclude`, words that only join others ("a", "the", "moving", ...) and words that the
+    embedded model does not know.
     """
     unwanted = {*FILLERS, *split_words(exclude)}
-    return [
-        position
-        for position, word in enumerate(prompt_words(text))
-        if word in WORD_IDS and word not in unwanted
-    ]
+    return [position for position, word in enumerate(prompt_words(text)) if word in WORD_IDS and word not in unwanted]

@@ -8,17 +8,18 @@ from .wan import WanFamily
 FAMILIES: tuple[Family, ...] = (WanFamily(),)
 
 
-class UnsupportedModel(ValueError):
+class UnsupportedModelError(ValueError):
     """A model of no family known here; the message names the model and the families."""
 
 
 def find_family(diffusion_model: nn.Module, latent_channels: int) -> tuple[Family, FamilyInfo]:
-    """The family of a loaded diffusion model and its numbers. Raises UnsupportedModel."""
+    """The family of a loaded diffusion model and its numbers. Raises UnsupportedModelError."""
     for family in FAMILIES:
         info = family.describe(diffusion_model, latent_channels)
         if info is not None:
             return family, info
     names = ", ".join(family.name for family in FAMILIES)
-    raise UnsupportedModel(
-        f"{type(diffusion_model).__name__} is not a video diffusion transformer that KV Share knows (known: {names})."
+    raise UnsupportedModelError(
+        f"the model is a {type(diffusion_model).__name__}, but KV Share works with video diffusion transformers of "
+        f"these families: {names}. Load one of those."
     )

@@ -62,7 +62,7 @@ class FamilyInfo:
         return tuple(-(-size // patch) for size, patch in zip(sizes, self.patch, strict=True))  # type: ignore[return-value]
 
 
-class UnexpectedCall(Exception):
+class UnexpectedCallError(Exception):
     """An attention call that does not fit the family's call cycle: sharing must leave this forward alone."""
 
 
@@ -76,7 +76,12 @@ class Family(Protocol):
         ...
 
     def classify(
-        self, diffusion_model: torch.nn.Module, call_index: int, call: AttentionCall, video_tokens: int
+        self,
+        diffusion_model: torch.nn.Module,
+        call_index: int,
+        call: AttentionCall,
+        video_tokens: int,
+        text_tokens: int,
     ) -> CallSite:
-        """What the `call_index`-th attention call of a forward is. Raises UnexpectedCall when shapes disagree."""
+        """What the `call_index`-th attention call of a forward is. Raises UnexpectedCallError when shapes disagree."""
         ...

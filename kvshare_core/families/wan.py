@@ -1,12 +1,13 @@
 """Wan 2.1 and 2.2: text-to-video and image-to-video (host.md 1.3).
 
-Every block calls self-attention, then cross-attention to the image (image-to-video models only), then cross-attention to the
-text. The oldest supported host passes no block index, so blocks are counted within one forward and checked by shapes.
+Every block calls self-attention, then cross-attention to the image (image-to-video models only), then cross-attention
+to the text. The oldest supported host passes no block index, so blocks are counted within one forward and checked by
+shapes.
 """
 
 from torch import nn
 
-from .base import AttentionCall, CallSite, FamilyInfo, UnexpectedCall
+from .base import AttentionCall, CallSite, FamilyInfo, UnexpectedCallError
 
 NATIVE_FRAMES = 21
 
@@ -30,13 +31,21 @@ class WanFamily:
             native_frames=NATIVE_FRAMES,
         )
 
-    def classify(self, diffusion_model: nn.Module, call_index: int, call: AttentionCall, video_tokens: int) -> CallSite:
+    def classify(
+        self, diffusion_model: nn.Module, call_index: int, call: AttentionCall, video_tokens: int, text_tokens: int
+    ) -> CallSite:
         cycle = 3 if diffusion_model.model_type == "i2v" else 2
         block, place = divmod(call_index, cycle)
+        if block >= len(diffusion_model.blocks):  # type: ignore[arg-type]
+            raise UnexpectedCallError("no block to belong to")
         if call.query_tokens != video_tokens:
-            raise UnexpectedCall(f"{call.query_tokens} query tokens where the video has {video_tokens}")
+            raise UnexpectedCallError(f"{call.query_tokens} query tokens where the video has {video_tokens}")
         if place == 0:
             if call.key_tokens != video_tokens:
-                raise UnexpectedCall(f"{call.key_tokens} key tokens in a self-attention over {video_tokens}")
+                raise UnexpectedCallError(f"{call.key_tokens} key tokens in a self-attention over {video_tokens}")
             return CallSite(block, "self")
-        return CallSite(block, "cross" if place == cycle - 1 else "other")
+        if place < cycle - 1:
+            return CallSite(block, "other")
+        if call.key_tokens != text_tokens:
+            raise UnexpectedCallError(f"{call.key_tokens} key tokens in a cross-attention to {text_tokens} text tokens")
+        return CallSite(block, "cross")

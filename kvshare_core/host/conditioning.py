@@ -33,13 +33,13 @@ def encode(clip: Any, text: str) -> list[Any]:
 
 
 def empty_latent(info: FamilyInfo, timeline: Timeline, width: int, height: int, batch: int) -> torch.Tensor:
-    """Zeros [batch, channels, frames, height, width] for the whole timeline. Raises ValueError on sizes that do not fit."""
+    """Zeros [batch, channels, frames, height, width] for the whole timeline. Raises ValueError on sizes that misfit."""
     _, down_height, down_width = info.compression
     for name, size, factor in (("width", width, down_width), ("height", height, down_height)):
         step = factor * info.patch[1 if name == "height" else 2]
         if size % step:
             raise ValueError(
-                f"LongVideoSegmenter: {name} is {size}, but this model needs a multiple of {step}; "
+                f"{name} is {size}, but this model needs a multiple of {step}; "
                 f"take {max(step, round(size / step) * step)}."
             )
     shape = (batch, info.latent_channels, timeline.latent_frames, height // down_height, width // down_width)

@@ -8,7 +8,7 @@ import folder_paths
 import torch
 
 from ..embedded.model import NATIVE_LATENT_FRAMES, load_embedded
-from ..families import UnsupportedModel
+from ..families import UnsupportedModelError
 from .patch import NATIVE_FRAMES_ATTACHMENT, model_info
 
 EMBEDDED = "embedded"
@@ -39,8 +39,8 @@ def vae_names() -> list[str]:
 def load_video_model(diffusion_model: str, text_encoder: str, vae: str, weight_dtype: str) -> tuple[Any, Any, Any]:
     """MODEL, CLIP and VAE of the named files.
 
-    Raises ValueError when embedded and own files are mixed, families.UnsupportedModel when the file is no video diffusion
-    transformer, FileNotFoundError for a file that is gone.
+    Raises ValueError when embedded and own files are mixed, families.UnsupportedModelError when the file is no video
+    diffusion transformer, FileNotFoundError for a file that is gone.
     """
     chosen = {"diffusion_model": diffusion_model, "text_encoder": text_encoder, "vae": vae}
     embedded = [name for name, value in chosen.items() if value == EMBEDDED]
@@ -51,8 +51,8 @@ def load_video_model(diffusion_model: str, text_encoder: str, vae: str, weight_d
     if embedded:
         others = ", ".join(name for name in chosen if name not in embedded)
         raise ValueError(
-            f"LoadVideoDiT: {', '.join(embedded)} is '{EMBEDDED}' but {others} is a file of yours. The embedded model, text "
-            "encoder and VAE only fit each other: choose it for all three, or files for all three."
+            f"LoadVideoDiT: {', '.join(embedded)} is '{EMBEDDED}' but {others} is a file of yours. The embedded model, "
+            "text encoder and VAE only fit each other: choose it for all three, or files for all three."
         )
     model = _load_diffusion_model(diffusion_model, weight_dtype)
     clip = comfy.sd.load_clip(
@@ -71,10 +71,10 @@ def _load_diffusion_model(name: str, weight_dtype: str) -> Any:
     try:
         model = comfy.sd.load_diffusion_model(path, model_options={} if dtype is None else {"dtype": dtype})
         model_info(model)
-    except UnsupportedModel as reason:
-        raise UnsupportedModel(f"LoadVideoDiT: '{name}' cannot be used: {reason}") from None
+    except UnsupportedModelError as reason:
+        raise UnsupportedModelError(f"LoadVideoDiT: diffusion_model '{name}' cannot be used: {reason}") from None
     except RuntimeError as reason:
-        raise UnsupportedModel(
-            f"LoadVideoDiT: '{name}' is no diffusion model that ComfyUI can load: {reason}"
+        raise UnsupportedModelError(
+            f"LoadVideoDiT: diffusion_model '{name}' is no diffusion model that ComfyUI can load: {reason}"
         ) from reason
     return model

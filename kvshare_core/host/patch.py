@@ -1,7 +1,7 @@
 """Puts a plan on a MODEL through the model-patcher, and runs it while sampling.
 
-The patched MODEL carries frozen values and closures only. Run state lives in a `Session` that exists between the start and the
-end of one `sample()`.
+The patched MODEL carries frozen values and closures only. Run state lives in a `Session` that exists between the start
+and the end of one `sample()`.
 """
 
 import logging
@@ -13,12 +13,12 @@ import torch
 from comfy.model_patcher import create_model_options_clone
 from comfy.patcher_extension import WrappersMP
 
+from ..config import KVShareConfig
 from ..families import find_family
 from ..families.base import AttentionCall, Family, FamilyInfo
 from ..record import KVShareRecord
 from ..schedule import step_of
 from ..session import Forward, Session, SharePlan
-from ..timeline import Segment
 from . import KEY
 from .segments import SegmentHandler, SegmentWindow
 
@@ -29,7 +29,7 @@ NATIVE_FRAMES_ATTACHMENT = "kvshare_native_frames"
 
 
 def model_info(model: Any) -> tuple[Family, FamilyInfo]:
-    """Family and numbers of a MODEL. Raises families.UnsupportedModel."""
+    """Family and numbers of a MODEL. Raises families.UnsupportedModelError."""
     latent_format = model.get_model_object("latent_format")
     family, info = find_family(model.get_model_object("diffusion_model"), latent_format.latent_channels)
     native_frames = model.get_attachment(NATIVE_FRAMES_ATTACHMENT)
@@ -39,14 +39,15 @@ def model_info(model: Any) -> tuple[Family, FamilyInfo]:
 def apply(model: Any, plan: SharePlan) -> tuple[Any, KVShareRecord]:
     """A clone of `model` that samples `plan`, and the record its runs will fill.
 
-    A plan put on before is replaced. Raises families.UnsupportedModel for a model without a family, ValueError when another
-    pack's context windows sit on the model.
+    A plan put on before is replaced. Raises families.UnsupportedModelError for a model without a family, ValueError
+    when another pack's context windows sit on the model or the plan asks for blocks that it does not have.
     """
     family, info = model_info(model)
+    _check_blocks(plan.config, info.blocks)
     present = model.model_options.get("context_handler")
     if present is not None and not isinstance(present, SegmentHandler):
         raise ValueError(
-            f"MaskGuidedKVShare: the model already has context windows ({type(present).__name__}). Remove the node "
+            f"model: it already has context windows ({type(present).__name__}). Remove the node "
             "that sets them; the timeline makes its own segments."
         )
     patched = model.clone()
@@ -59,6 +60,13 @@ def apply(model: Any, plan: SharePlan) -> tuple[Any, KVShareRecord]:
         patched.remove_wrappers_with_key(wrapper_type, KEY)
         patched.add_wrapper_with_key(wrapper_type, KEY, wrapper)
     return patched, record
+
+
+def _check_blocks(config: KVShareConfig, blocks: int) -> None:
+    chosen = config.layer_idx or (config.start_layer,)
+    if max(chosen) >= blocks:
+        name = "layer_idx" if config.layer_idx else "start_layer"
+        raise ValueError(f"config: {name} asks for block {max(chosen)}, but this model has blocks 0 to {blocks - 1}.")
 
 
 def _outer_sample_wrapper(
@@ -106,21 +114,38 @@ def _apply_model_wrapper(
 ) -> Any:
     options = transformer_options or {}
     session: Session | None = options.get(KEY)
-    forward = None if session is None else _open_forward(session, options, x)
+    forward = None if session is None else _open_forward(session, options, x, c_crossattn)
     if session is not None and forward is not None:
         options = {**options, "optimized_attention_override": _attention_override(session, forward, options)}
     return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
 
 
-def _open_forward(session: Session, options: dict[str, Any], x: torch.Tensor) -> Forward | None:
-    """The forward to watch, or None when nothing of it concerns the session."""
-    chunks = tuple(options["cond_or_uncond"])
+def _open_forward(
+    session: Session, options: dict[str, Any], x: torch.Tensor, text: torch.Tensor | None
+) -> Forward | None:
+    """The forward to watch, or None when nothing of it concerns the session or it is not one of a whole segment."""
+    window = options.get("context_window")
+    if not isinstance(window, SegmentWindow) or text is None:
+        return None
     step = step_of(float(options["sigmas"].max()), options["sample_sigmas"].tolist())
     if not session.wants(step):
         return None
-    window = options.get("context_window")
-    segment = window.segment if isinstance(window, SegmentWindow) else session.plan.timeline.segments[0]
-    return Forward(segment, chunks, x.shape[0] // len(chunks), session.info.grid(*x.shape[2:]), step)
+    names = list(zip(options["cond_or_uncond"], options["uuids"], strict=True))
+    if any(name not in window.places for name in names):
+        session.warn_once("another node evaluates conditioning of its own; it is left unshared.")
+        return None
+    if x.shape[2:] != window.shape:
+        session.warn_once("conditioning for a part of the picture is left unshared.")
+        return None
+    return Forward(
+        segment=window.segment,
+        prompts=window.prompts,
+        chunks=tuple((index, window.places[index, identity]) for index, identity in names),
+        rows=x.shape[0] // len(names),
+        grid=session.info.grid(*window.shape),
+        text_tokens=text.shape[1],
+        step=step,
+    )
 
 
 def _attention_override(session: Session, forward: Forward, options: dict[str, Any]) -> Callable[..., torch.Tensor]:

@@ -1,11 +1,11 @@
 """Evaluates a long latent segment by segment inside the host's `calc_cond_batch`.
 
-Sitting there catches every guider and every sub-step of every sampler, and leaves batching, offloading and wrappers to the
-host (host.md 2.6).
+Sitting there catches every guider and every sub-step of every sampler, and leaves batching, offloading and wrappers to
+the host (host.md 2.6).
 """
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,10 +25,20 @@ Conditioning = list[dict[str, Any]]
 
 
 class SegmentWindow(ContextWindowABC):
-    """One segment in the form in which the host's models expect a context window."""
+    """One segment in the form in which the host's models expect a context window.
 
-    def __init__(self, segment: Segment, total_frames: int):
+    shape: latent frames, height and width; places: of each conditioning, by the number of the list it is in and its
+        uuid, the place in that list, which stays the same however the host splits and orders its batches;
+    prompts: the list that begins with the beat's own prompt, None when no conditioning says so. Guiders order their
+        lists as they like.
+    """
+
+    def __init__(self, segment: Segment, latent: torch.Tensor):
+        total_frames = latent.shape[FRAME_DIM]
         self.segment = segment
+        self.shape = (segment.length, *latent.shape[FRAME_DIM + 1 :])
+        self.places: dict[tuple[int, uuid.UUID], int] = {}
+        self.prompts: int | None = None
         self.index_list = list(range(segment.start, segment.stop))
         self.dim = FRAME_DIM
         self.context_length = segment.length
@@ -74,7 +84,7 @@ class SegmentHandler(ContextHandlerABC):
         timestep: torch.Tensor,
         model_options: dict[str, Any],
     ) -> bool:
-        """Raises ValueError when the latent is not the one the timeline plans."""
+        """Always; raises ValueError when the latent or the conditioning is not the one of the timeline."""
         planned = self.timeline.latent_frames
         if x_in.ndim != 5 or x_in.shape[FRAME_DIM] != planned:
             found = f"{x_in.shape[FRAME_DIM]} frames" if x_in.ndim == 5 else f"the shape {tuple(x_in.shape)}"
@@ -82,18 +92,30 @@ class SegmentHandler(ContextHandlerABC):
                 f"MaskGuidedKVShare: the latent has {found}, but the timeline plans {planned} latent frames. "
                 "Connect the latent of the same LongVideoSegmenter to the sampler."
             )
-        return len(self.timeline.segments) > 1
+        self._check_conditioning(conds)
+        return True
 
-    def get_resized_cond(
+    def _check_conditioning(self, conds: Sequence[Conditioning | None]) -> None:
+        """Every beat must have conditioning, and no conditioning may be of a beat that the timeline does not have."""
+        beats = set(range(len(self.timeline.beats)))
+        for cond in conds:
+            tags = {entry[BEAT_TAG] for entry in cond or () if BEAT_TAG in entry}
+            for_every_beat = any(BEAT_TAG not in entry for entry in cond or ())
+            if tags - beats or (tags and not for_every_beat and tags != beats):
+                found = ", ".join(str(tag + 1) for tag in sorted(tags))
+                raise ValueError(
+                    f"MaskGuidedKVShare: the conditioning has prompts {found}, but the timeline has {len(beats)} of "
+                    "them. Connect the conditioning of the same LongVideoSegmenter to the sampler."
+                )
+
+    def get_resized_cond(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, cond_in: Conditioning | None, x_in: torch.Tensor, window: SegmentWindow, device: Any = None
     ) -> Conditioning | None:
         """The conditioning of the window's beat, its per-frame tensors sliced to the window."""
         if cond_in is None:
             return None
         beat = window.segment.beat
-        return [
-            _slice_conditioning(cond, x_in, window) for cond in cond_in if cond.get(BEAT_TAG, beat) == beat
-        ]
+        return [_slice_conditioning(cond, x_in, window) for cond in cond_in if cond.get(BEAT_TAG, beat) == beat]
 
     def execute(
         self,
@@ -112,7 +134,16 @@ class SegmentHandler(ContextHandlerABC):
             session.begin_pass()
         for segment in timeline.segments:
             throw_exception_if_processing_interrupted()
-            window = SegmentWindow(segment, timeline.latent_frames)
+            window = SegmentWindow(segment, x_in)
+            window_conds = [self.get_resized_cond(cond, x_in, window) for cond in conds]
+            window.places = {
+                (index, cond["uuid"]): place
+                for index, entries in enumerate(window_conds)
+                for place, cond in enumerate(entries or ())
+            }
+            window.prompts = next(
+                (index for index, entries in enumerate(window_conds) if entries and BEAT_TAG in entries[0]), None
+            )
             if session is not None:
                 session.begin_segment(segment)
             options = {
@@ -121,7 +152,7 @@ class SegmentHandler(ContextHandlerABC):
             }
             outputs = calc_cond_batch(
                 model,
-                [self.get_resized_cond(cond, x_in, window) for cond in conds],
+                window_conds,
                 window.get_tensor(x_in),
                 timestep,
                 options,

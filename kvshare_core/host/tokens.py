@@ -1,11 +1,9 @@
 """Finds the words of a prompt among the tokens of the user's own text encoder."""
 
-import re
 from typing import Any
 
-from ..words import PromptWords
+from ..words import WORD, PromptWords
 
-WORD = re.compile(r"[^\W_]+(?:['-][^\W_]+)*")
 SPACE_MARKS = {"\u2581": " ", "</w>": " ", "\u0120": " "}
 """How sentencepiece, CLIP's and byte-level tokenizers write a space."""
 

@@ -19,8 +19,8 @@ class CropShape:
 class ClipSampler:
     """Draws endless crops of training scenes.
 
-    Besides plain scenes there are what a long video with several prompts contains: cuts from one scene to the next, cross-fades
-    between two scenes, and colours that lie off the palette.
+    Besides plain scenes there are what a long video with several prompts contains: cuts from one scene to the next,
+    cross-fades between two scenes, and colours that lie off the palette.
     """
 
     def __init__(self, seed: int):
@@ -57,9 +57,7 @@ class ClipSampler:
         """Rendered scenes, half of them with subject and background moved a little off their palette colour."""
         video, mask = render(sample_scenes(count, self.generator))
         amount = 0.08 * (self._uniform(count, 1, 1, 1, 1) < 0.5)
-        subject, background = (
-            amount * torch.randn(count, 1, 3, 1, 1, generator=self.generator) for _ in range(2)
-        )
+        subject, background = (amount * torch.randn(count, 1, 3, 1, 1, generator=self.generator) for _ in range(2))
         return (video + torch.lerp(background, subject, mask[:, :, None])).clamp(0, 1)
 
     def _uniform(self, *shape: int) -> torch.Tensor:

@@ -28,7 +28,7 @@ class DenoiserRecipe:
     """Everything that decides the result of a training run besides the machine's rounding."""
 
     seed: int = 0
-    steps: int = 12_000
+    steps: int = 7_500
     batch: int = 32
     learning_rate: float = 4e-3
     warmup_steps: int = 100

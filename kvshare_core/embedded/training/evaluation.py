@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 
 from ..latents import LatentBasis
 from ..scenes import render, sample_scenes
@@ -15,10 +16,10 @@ from .vae import to_signed
 class AutoencoderQuality:
     """Peak signal-to-noise ratios in decibels, on held-out scenes at full size.
 
-    `linear`: the linear inverse of the latent space, the baseline; `decoder`: its exact latents decoded; `noisy_decoder`: the
-    same with noise of standard deviation 0.1 added; `round_trip`: encoded and decoded. `latent_error` is the encoder's root
-    mean square error in normalised latents, whose variance is about 1; `flat_colour_error` the largest mean
-    colour error over a subject's inside or the background of a scene, in 0..1.
+    `linear`: the linear inverse of the latent space, the baseline; `decoder`: its exact latents decoded;
+    `noisy_decoder`: the same with noise of standard deviation 0.1 added; `round_trip`: encoded and decoded.
+    `latent_error` is the encoder's root mean square error in normalised latents, whose variance is about 1;
+    `flat_colour_error` is the largest mean colour error, in 0..1, over the `flat_regions` of a scene.
     """
 
     linear: float
@@ -51,12 +52,22 @@ def evaluate(autoencoder: WanAutoencoder, basis: LatentBasis, scenes: int = 24, 
         errors = [(candidate.clamp(0, 1) - video).square().mean() for candidate in candidates]
         errors.append(((raw - mean) / std - latents).square().mean())
         squares += torch.stack(errors).double()
-        for region in (mask == 1, mask == 0):
+        for region in flat_regions(mask):
             inside = region[:, :, None]
             difference = ((decoded - video) * inside).sum((0, 1, 3, 4)) / inside.sum()
             colour_error = max(colour_error, float(difference.abs().max()))
     linear, decoder, noisy, round_trip = (-10 * math.log10(value) for value in (squares[:4] / scenes).tolist())
     return AutoencoderQuality(linear, decoder, noisy, round_trip, math.sqrt(float(squares[4]) / scenes), colour_error)
+
+
+def flat_regions(mask: torch.Tensor, margin: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
+    """Pixels well inside the subject and well outside it, at least `margin` pixels from its outline.
+
+    `mask` [n, t, h, w] is in 0..1; so are both results, which are either 0 or 1.
+    """
+    window = {"kernel_size": 2 * margin + 1, "stride": 1, "padding": margin}
+    outside = 1 - F.max_pool2d((mask > 0).float(), **window)
+    return 1 - F.max_pool2d((mask < 1).float(), **window), outside
 
 
 def _decode(autoencoder: WanAutoencoder, raw: torch.Tensor) -> torch.Tensor:

@@ -1,9 +1,9 @@
 """Trains the two halves of the embedded VAE, each against the fixed latent space of `LatentBasis`.
 
-The latents of any clip are known beforehand, so both halves are plain regressions on endless renderings: the encoder from
-pixels to latents, the decoder from slightly noisy latents (a generated latent is never perfect) to clean pixels. The
-convolutions see little context, so small crops teach as much as whole clips; a few larger and longer ones keep the
-borders and long videos right.
+The latents of any clip are known beforehand, so both halves are plain regressions on endless renderings: the encoder
+from pixels to latents, the decoder from slightly noisy latents (a generated latent is never perfect) to clean pixels.
+The convolutions see little context, so small crops teach as much as whole clips; a few larger and longer ones keep
+the borders and long videos right.
 """
 
 from collections.abc import Callable
@@ -12,11 +12,11 @@ from pathlib import Path
 
 import torch
 from einops import rearrange
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
-from ..latents import LatentBasis, fit_basis
-from ..vae import WanAutoencoder
+from ..latents import LatentBasis
+from ..vae import FrameAttention, WanAutoencoder
 from .clips import ClipSampler, CropShape
 
 HALVES = ("decoder", "encoder")
@@ -28,8 +28,8 @@ class AutoencoderRecipe:
 
     seed: int = 0
     dim: int = 8
-    decoder_steps: int = 6_000
-    encoder_steps: int = 3_000
+    decoder_steps: int = 4_500
+    encoder_steps: int = 2_000
     learning_rate: float = 3e-3
     warmup_steps: int = 100
     decay_fraction: float = 0.6
@@ -51,10 +51,14 @@ class AutoencoderRecipe:
         return self.decoder_steps if half == "decoder" else self.encoder_steps
 
 
-Report = Callable[[int, int, float], None]
-
-
-def train_half(half: str, recipe: AutoencoderRecipe, checkpoint: Path, device: torch.device, report: Report) -> nn.Module:
+def train_half(
+    half: str,
+    recipe: AutoencoderRecipe,
+    basis: LatentBasis,
+    checkpoint: Path,
+    device: torch.device,
+    report: Callable[[int, int, float], None],
+) -> nn.Module:
     """Trains one of HALVES, or resumes from `checkpoint`, and returns the averaged weights.
 
     `report(step, steps, loss)` is called every step. The checkpoint is rewritten every 100 steps and at the end.
@@ -63,7 +67,9 @@ def train_half(half: str, recipe: AutoencoderRecipe, checkpoint: Path, device: t
     model = channels_last(getattr(WanAutoencoder(recipe.dim), half)).to(device)
     average = channels_last(getattr(WanAutoencoder(recipe.dim), half)).to(device).requires_grad_(False)
     average.load_state_dict(model.state_dict())
-    model.middle[1].requires_grad_(False)
+    for module in model.modules():
+        if isinstance(module, FrameAttention):
+            module.requires_grad_(False)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=recipe.learning_rate, betas=(0.9, 0.99), weight_decay=0.01)
     steps = recipe.steps(half)
@@ -75,7 +81,6 @@ def train_half(half: str, recipe: AutoencoderRecipe, checkpoint: Path, device: t
         average.load_state_dict(saved["average"])
         optimizer.load_state_dict(saved["optimizer"])
 
-    basis = fit_basis()
     sampler = ClipSampler(recipe.seed + start + 1)
     loss_average = 0.0
     for step in range(start, steps):
@@ -89,7 +94,8 @@ def train_half(half: str, recipe: AutoencoderRecipe, checkpoint: Path, device: t
         optimizer.zero_grad(set_to_none=True)
         decay = min(recipe.ema_decay, (step + 1) / (step + 10))
         with torch.no_grad():
-            torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - decay)
+            for averaged, parameter in zip(average.parameters(), model.parameters(), strict=True):
+                averaged.lerp_(parameter, 1 - decay)
         loss_average = loss.item() if step == start else 0.98 * loss_average + 0.02 * loss.item()
         report(step + 1, steps, loss_average)
         if (step + 1) % 100 == 0 or step + 1 == steps:
@@ -101,8 +107,11 @@ def train_half(half: str, recipe: AutoencoderRecipe, checkpoint: Path, device: t
 def half_loss(
     half: str, model: nn.Module, video: torch.Tensor, basis: LatentBasis, noise: float, device: torch.device
 ) -> torch.Tensor:
-    """Absolute plus weighted squared error of one batch; `video` [n, frames, 3, side, side] in 0..1, `noise` the largest
-    standard deviation of the noise on the decoder's latents."""
+    """Absolute plus weighted squared error of one batch.
+
+    `video` [n, frames, 3, side, side] is in 0..1; `noise` is the largest standard deviation of the noise on the
+    decoder's latents.
+    """
     latents = basis.encode(video)
     pixels = to_signed(video).to(device)
     if half == "decoder":
@@ -144,15 +153,13 @@ def save_checkpoint(path: Path, state: dict[str, object]) -> None:
     temporary.replace(path)
 
 
-def load_average(half: str, recipe: AutoencoderRecipe, checkpoint: Path) -> nn.Module:
-    """The averaged weights in `checkpoint`, on the CPU. Raises FileNotFoundError when there is no checkpoint."""
-    module = getattr(WanAutoencoder(recipe.dim), half).requires_grad_(False)
-    module.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True)["average"])
-    return module
+def checkpoint_loss(checkpoint: Path) -> float:
+    """The averaged training loss when `checkpoint` was written."""
+    return torch.load(checkpoint, map_location="cpu", weights_only=True)["loss"]
 
 
 def assemble(recipe: AutoencoderRecipe, halves: dict[str, nn.Module]) -> WanAutoencoder:
-    """The whole VAE from trained halves; a half that is missing stays untrained."""
+    """The whole VAE from trained halves; a half that is missing stays as it starts."""
     torch.manual_seed(recipe.seed)
     autoencoder = WanAutoencoder(recipe.dim).requires_grad_(False)
     for half, module in halves.items():
@@ -164,3 +171,11 @@ def save_weights(autoencoder: WanAutoencoder, file: Path) -> None:
     """Writes the VAE as half-precision safetensors."""
     file.parent.mkdir(parents=True, exist_ok=True)
     save_file({name: tensor.half().contiguous() for name, tensor in autoencoder.state_dict().items()}, file)
+
+
+def load_weights(file: Path) -> WanAutoencoder:
+    """Reads a VAE that `save_weights` wrote, in float32; the sizes come from its tensors."""
+    state = {name: tensor.float() for name, tensor in load_file(file).items()}
+    autoencoder = WanAutoencoder(state["decoder.head.0.gamma"].shape[0]).requires_grad_(False)
+    autoencoder.load_state_dict(state)
+    return autoencoder

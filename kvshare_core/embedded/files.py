@@ -1,0 +1,20 @@
+"""Where the embedded model's weights lie, and how their files are called."""
+
+from pathlib import Path
+
+WEIGHTS = Path(__file__).resolve().parent / "weights"
+TRANSFORMER_FILE = "transformer.safetensors"
+TEXT_ENCODER_FILE = "text_encoder.safetensors"
+VAE_FILE = "vae.safetensors"
+RESULTS_FILE = "results.json"
+
+
+def weight_file(weights: Path, name: str) -> Path:
+    """The path of one weights file. Raises FileNotFoundError, saying how to make it, when it is missing."""
+    file = weights / name
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"The embedded KV Share model lacks {file}. The file is part of the node pack: install the pack again, or "
+            "train the model anew from the pack's folder with: python -m kvshare_core.embedded.training all"
+        )
+    return file

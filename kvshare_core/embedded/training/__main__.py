@@ -1,0 +1,105 @@
+"""Trains the embedded model and writes its weights and what was measured:
+`python -m kvshare_core.embedded.training [all|denoiser|vae]`. An interrupted run goes on where it stopped.
+"""
+
+import argparse
+import json
+import platform
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..files import RESULTS_FILE, TEXT_ENCODER_FILE, TRANSFORMER_FILE, VAE_FILE, WEIGHTS, weight_file
+from ..latents import LatentBasis, fit_basis
+from ..transformer import parameter_count
+from . import denoiser, vae
+from .evaluation import evaluate
+from .progress import Progress
+
+WORK = Path(__file__).resolve().parents[3] / ".dev" / "training"
+
+
+def main(arguments: list[str]) -> None:
+    """Runs the command line."""
+    options = parse(arguments)
+    name = ("cuda" if torch.cuda.is_available() else "cpu") if options.device == "auto" else options.device
+    device = torch.device(name)
+    options.output.mkdir(parents=True, exist_ok=True)
+    results = options.output / RESULTS_FILE
+    if options.part in ("all", "denoiser") and not options.evaluate_only:
+        record(results, "denoiser", train_denoiser(options.steps, options.work, options.output, device))
+    if options.part in ("all", "vae"):
+        basis = fit_basis()
+        if not options.evaluate_only:
+            record(results, "vae", train_vae(options.steps, basis, options.work, options.output, device))
+        record(results, "vae", evaluate_vae(basis, options.output))
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """Reads the command line; a wrong one ends the program with a message."""
+    parser = argparse.ArgumentParser(prog="python -m kvshare_core.embedded.training", description=__doc__)
+    parser.add_argument("part", nargs="?", choices=("all", "denoiser", "vae"), default="all", help="what to train")
+    parser.add_argument("--steps", type=int, help="training steps of each part, instead of the recipe's")
+    parser.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto: CUDA when there is one"
+    )
+    parser.add_argument("--work", type=Path, default=WORK, metavar="DIR", help="checkpoints (%(default)s)")
+    parser.add_argument("--output", type=Path, default=WEIGHTS, metavar="DIR", help="weights (%(default)s)")
+    parser.add_argument("--evaluate-only", action="store_true", help="only measure the VAE weights")
+    options = parser.parse_args(arguments)
+    if options.evaluate_only and options.part == "denoiser":
+        parser.error("--evaluate-only measures the VAE; generated videos are measured by the bench, not here")
+    return options
+
+
+def train_denoiser(steps: int | None, work: Path, output: Path, device: torch.device) -> dict[str, Any]:
+    """Trains the transformer with its text encoder, writes both and returns their entry in the results."""
+    recipe = denoiser.DenoiserRecipe()
+    recipe = replace(recipe, steps=steps or recipe.steps)
+    progress = Progress("denoiser")
+    model = denoiser.train_denoiser(recipe, work / "denoiser.pt", device, progress)
+    denoiser.save_weights(model.cpu(), output / TRANSFORMER_FILE, output / TEXT_ENCODER_FILE)
+    entry: dict[str, Any] = {"recipe": asdict(recipe), "parameters": parameter_count(model), **versions(device)}
+    return entry if progress.loss is None else {**entry, "loss": progress.loss}
+
+
+def train_vae(steps: int | None, basis: LatentBasis, work: Path, output: Path, device: torch.device) -> dict[str, Any]:
+    """Trains both halves of the VAE, writes it and returns its entry in the results."""
+    recipe = vae.AutoencoderRecipe()
+    if steps:
+        recipe = replace(recipe, decoder_steps=steps, encoder_steps=steps)
+    halves = {
+        half: vae.train_half(half, recipe, basis, work / f"{half}.pt", device, Progress(half)).cpu()
+        for half in vae.HALVES
+    }
+    autoencoder = vae.assemble(recipe, halves)
+    vae.save_weights(autoencoder, output / VAE_FILE)
+    loss = {half: vae.checkpoint_loss(work / f"{half}.pt") for half in vae.HALVES}
+    return {"recipe": asdict(recipe), "parameters": parameter_count(autoencoder), "loss": loss, **versions(device)}
+
+
+def evaluate_vae(basis: LatentBasis, output: Path) -> dict[str, Any]:
+    """Measures the VAE file in `output` and returns the figures for the results."""
+    quality = asdict(evaluate(vae.load_weights(weight_file(output, VAE_FILE)), basis))
+    figures = {name: round(value, 4) for name, value in quality.items()}
+    sys.stdout.write("".join(f"vae {name}: {value}\n" for name, value in figures.items()))
+    return {"quality": figures}
+
+
+def versions(device: torch.device) -> dict[str, str]:
+    """What the figures of a run depend on besides its recipe."""
+    return {"device": device.type, "torch": torch.__version__, "python": platform.python_version()}
+
+
+def record(file: Path, part: str, entry: dict[str, Any]) -> None:
+    """Updates one part's entry in the results file and leaves everything else in it as it is."""
+    results: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    results[part] = {**results.get(part, {}), **entry}
+    file.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

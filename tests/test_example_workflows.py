@@ -1,0 +1,94 @@
+"""The example workflow on a real server, over HTTP, as a user's browser would queue it."""
+
+import io
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from devtools import client
+from devtools.environment import ROOT
+from devtools.server import Server
+
+WORKFLOWS = sorted((ROOT / "example_workflows").glob("*.json"))
+FIRST_LIGHT = ROOT / "example_workflows" / "kv_share_first_light.json"
+FRAMES = "frames"
+
+
+def api_workflow(server: Server, steps: int = 2) -> dict[str, Any]:
+    """The first workflow in API format, short, with its frames saved without loss."""
+    saved = json.loads(FIRST_LIGHT.read_text(encoding="utf-8"))
+    workflow = client.to_api_format(saved, client.object_info(server.url))
+    (sampler,) = (node for node in workflow.values() if node["class_type"] == "KSampler")
+    sampler["inputs"]["steps"] = steps
+    (decode,) = (name for name, node in workflow.items() if node["class_type"] == "VAEDecode")
+    workflow[FRAMES] = {"class_type": "SaveImage", "inputs": {"images": [decode, 0], "filename_prefix": "frames"}}
+    return workflow
+
+
+def cached_nodes(entry: dict[str, Any]) -> set[str]:
+    """Nodes that the host did not run again."""
+    return {node for kind, data in entry["status"]["messages"] if kind == "execution_cached" for node in data["nodes"]}
+
+
+def frames(server: Server, entry: dict[str, Any]) -> np.ndarray:
+    """Saved frames [f, h, w, 3]."""
+    files = [file for file in client.output_files(entry) if file.node_id == FRAMES]
+    return np.stack([np.array(Image.open(io.BytesIO(client.fetch_view(server.url, file)))) for file in files])
+
+
+def test_every_example_has_a_thumbnail() -> None:
+    assert WORKFLOWS
+    for workflow in WORKFLOWS:
+        with Image.open(workflow.with_suffix(".jpg")) as thumbnail:
+            assert min(thumbnail.size) >= 200
+
+
+def test_a_second_run_is_served_from_the_cache(server: Server) -> None:
+    workflow = api_workflow(server)
+    client.run(server.url, workflow)
+    again = client.run(server.url, workflow)
+    assert set(workflow) <= cached_nodes(again)
+
+
+def test_a_cached_model_samples_the_same_frames_again(server: Server) -> None:
+    workflow = api_workflow(server, steps=3)
+    (sampler,) = (node for node in workflow.values() if node["class_type"] == "KSampler")
+    first = frames(server, client.run(server.url, workflow))
+    sampler["inputs"]["seed"] += 1
+    other = frames(server, client.run(server.url, workflow))
+    sampler["inputs"]["seed"] -= 1
+    workflow[FRAMES]["inputs"]["filename_prefix"] = "again"
+    again = frames(server, client.run(server.url, workflow))
+    assert first.shape == (41, 96, 96, 3)
+    assert not np.array_equal(first, other)
+    assert np.array_equal(first, again)
+
+
+def test_a_run_after_an_interrupt_equals_one_before_it(server: Server) -> None:
+    workflow = api_workflow(server, steps=4)
+    (name,) = (name for name, node in workflow.items() if node["class_type"] == "KSampler")
+    before = frames(server, client.run(server.url, workflow))
+
+    longer = json.loads(json.dumps(workflow))
+    longer[name]["inputs"]["steps"] = 500
+    with pytest.raises(client.WorkflowInterruptedError):
+        client.run(
+            server.url, longer, lambda progress: client.interrupt(server.url) if progress.node_id == name else None
+        )
+
+    workflow[FRAMES]["inputs"]["filename_prefix"] = "after"
+    workflow[name]["inputs"]["denoise"] = 0.999999
+    after = frames(server, client.run(server.url, workflow))
+    assert np.array_equal(before, after)
+
+
+def test_a_broken_duration_is_reported_by_the_node_that_reads_it(server: Server) -> None:
+    workflow = api_workflow(server)
+    (name,) = (name for name, node in workflow.items() if node["class_type"] == "LongVideoSegmenter")
+    workflow[name]["inputs"]["prompts"] = "a circle\n[3 parsecs] a square"
+    with pytest.raises(client.WorkflowError, match="line 2") as caught:
+        client.run(server.url, workflow)
+    assert caught.value.node_type == "LongVideoSegmenter"
