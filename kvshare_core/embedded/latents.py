@@ -1,10 +1,11 @@
 """The latent space of the embedded model: principal components of 8x8x4 pixel blocks.
 
-A block is what one Wan latent position covers: 8x8 pixels of 4 frames (the first latent frame covers one frame, taken four
-times). Its pixels are projected on the 16 strongest components of rendered scenes and half whitened: each channel is
+A block is what one Wan latent position covers: 8x8 pixels of 4 frames (the first latent frame covers one frame, taken
+four times). Its pixels are projected on the 16 strongest components of rendered scenes and half whitened: each channel is
 divided by the square root of its standard deviation, which leaves a mean variance of about one and neither drowns
-outlines in colour nor colour in outlines. The basis comes from one eigendecomposition of seeded renderings, so it is reproducible in seconds, needs no network, and lets the
-transformer and the two halves of the VAE be trained independently of each other against the same target.
+outlines in colour nor colour in outlines. The basis comes from one eigendecomposition of seeded renderings, so it is
+reproducible in seconds, needs no network, and lets the transformer and the two halves of the VAE be trained each on
+its own against the same target.
 """
 
 from dataclasses import dataclass
@@ -47,9 +48,7 @@ class LatentBasis:
 def to_blocks(video: torch.Tensor) -> torch.Tensor:
     """Video [n, 4 * t - 3, 3, h, w] to blocks [n, t, h / 8, w / 8, 768]."""
     padded = torch.cat([video[:, :1].expand(-1, BLOCK_FRAMES - 1, -1, -1, -1), video], dim=1)
-    return rearrange(
-        padded, "n (t f) c (h p) (w q) -> n t h w (f c p q)", f=BLOCK_FRAMES, p=BLOCK_SIDE, q=BLOCK_SIDE
-    )
+    return rearrange(padded, "n (t f) c (h p) (w q) -> n t h w (f c p q)", f=BLOCK_FRAMES, p=BLOCK_SIDE, q=BLOCK_SIDE)
 
 
 def fit_basis(seed: int = 0, scenes: int = 768) -> LatentBasis:

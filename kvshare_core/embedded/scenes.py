@@ -1,7 +1,7 @@
 """Generated scenes with ground truth: one coloured shape that moves over a background.
 
-Everything about a scene is known (mask, colour, shape, size, direction and background of every frame), so quality can be
-measured without any downloaded network. Lengths are fractions of the frame side unless said otherwise; images have
+Everything about a scene is known (mask, colour, shape, size, direction and background of every frame), so quality can
+be measured without any downloaded network. Lengths are fractions of the frame side unless said otherwise; images have
 values in 0..1; the y axis points down.
 """
 
@@ -135,7 +135,9 @@ def render(scenes: Scenes, side: int = FRAME_SIDE, frames: int = FRAMES) -> tupl
     centre = centres(scenes, frames) * side
     offset_x = x - centre[..., 0, None, None]
     offset_y = y - centre[..., 1, None, None]
-    mask = (signed_distance(scenes.shape, offset_x, offset_y, scenes.radius.reshape(-1, 1, 1, 1) * side) + 0.5).clamp(0, 1)
+    mask = (signed_distance(scenes.shape, offset_x, offset_y, scenes.radius.reshape(-1, 1, 1, 1) * side) + 0.5).clamp(
+        0, 1
+    )
 
     shade = BACKGROUND_SHADE[0] + (BACKGROUND_SHADE[1] - BACKGROUND_SHADE[0]) * y / side
     background = BACKGROUND_VALUES[scenes.background][:, None, :, None, None] * shade

@@ -1,8 +1,8 @@
 """A lean forward of the Wan 2.1 text-to-video layout, for training without a host.
 
-Parameter names and arithmetic are those of the native layout (`blocks.0.self_attn.q.weight`, ...), so a state dict trained
-here is an ordinary ComfyUI diffusion model; a test holds its output against the host's own class. What is left out is
-what training does not need: patches, reference latents, image conditioning.
+Parameter names and arithmetic are those of the native layout (`blocks.0.self_attn.q.weight`, ...), so a state dict
+trained here is an ordinary ComfyUI diffusion model; a test holds its output against the host's own class. What is left
+out is what training does not need: patches, reference latents, image conditioning.
 """
 
 import math
@@ -97,7 +97,9 @@ class Block(nn.Module):
         self.self_attn = Attention(shape)
         self.cross_attn = Attention(shape)
         self.norm3 = nn.LayerNorm(dim, eps=1e-6)
-        self.ffn = nn.Sequential(nn.Linear(dim, shape.ffn_dim), nn.GELU(approximate="tanh"), nn.Linear(shape.ffn_dim, dim))
+        self.ffn = nn.Sequential(
+            nn.Linear(dim, shape.ffn_dim), nn.GELU(approximate="tanh"), nn.Linear(shape.ffn_dim, dim)
+        )
         self.modulation = nn.Parameter(torch.empty(1, 6, dim))
 
     def forward(
@@ -179,8 +181,9 @@ class WanTransformer(nn.Module):
 
     def embed_text(self, text: torch.Tensor) -> torch.Tensor:
         """Text [n, tokens, width <= 4096]; a narrower text stands for one padded with zeros."""
-        first, activation, last = self.text_embedding
-        return last(activation(F.linear(text, first.weight[:, : text.shape[-1]], first.bias)))
+        first, rest = self.text_embedding[0], self.text_embedding[1:]
+        assert isinstance(first, nn.Linear)
+        return rest(F.linear(text, first.weight[:, : text.shape[-1]], first.bias))
 
 
 def parameter_count(module: nn.Module) -> int:

@@ -1,16 +1,17 @@
 """Trains the embedded transformer and its word embedding by flow matching on generated scenes.
 
-x_sigma = sigma * noise + (1 - sigma) * latents; the model learns the velocity noise - latents, which is what ComfyUI's Wan
-models predict. Sigmas follow the shifted schedule that the host samples with.
+x_sigma = sigma * noise + (1 - sigma) * latents; the model learns the velocity noise - latents, which is what ComfyUI's
+Wan models predict. Sigmas follow a shifted schedule, as the host's do.
 """
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from ..latents import LatentBasis, fit_basis
 from ..scenes import ATTRIBUTES, Scenes, caption, render, sample_scenes
@@ -38,7 +39,7 @@ class DenoiserRecipe:
     pool_scenes: int = 16_384
     first_scenes: int = 4_096
     fresh_per_step: int = 4
-    shape: TransformerShape = TransformerShape()
+    shape: TransformerShape = field(default_factory=TransformerShape)
 
 
 class ScenePool:
@@ -174,8 +175,7 @@ def train_denoiser(
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         decay = min(recipe.ema_decay, (step + 1) / (step + 10))
-        with torch.no_grad():
-            torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - decay)
+        get_ema_multi_avg_fn(decay)(list(average.parameters()), list(model.parameters()), step)
         loss_average = loss.item() if step == start else 0.99 * loss_average + 0.01 * loss.item()
         report(step + 1, recipe.steps, loss_average)
         if (step + 1) % 250 == 0 or step + 1 == recipe.steps:
@@ -204,5 +204,6 @@ def save_checkpoint(
 def save_weights(average: Denoiser, transformer_file: Path, text_file: Path) -> None:
     """Writes the transformer and the text encoder as half-precision safetensors."""
     half = {name: tensor.half().contiguous() for name, tensor in average.state_dict().items()}
-    save_file({k.removeprefix("transformer."): v for k, v in half.items() if k.startswith("transformer.")}, transformer_file)
-    save_file({k.removeprefix("text."): v for k, v in half.items() if k.startswith("text.")}, text_file)
+    for prefix, file in (("transformer.", transformer_file), ("text.", text_file)):
+        part = {name.removeprefix(prefix): tensor for name, tensor in half.items() if name.startswith(prefix)}
+        save_file(part, file)
