@@ -1,8 +1,8 @@
 """The latent space of the embedded model: principal components of 8x8x4 pixel blocks.
 
 A block is what one Wan latent position covers: 8x8 pixels of 4 frames (the first latent frame covers one frame, taken
-four times). Its pixels are projected on the 16 strongest components of rendered scenes and half whitened: each channel is
-divided by the square root of its standard deviation, which leaves a mean variance of about one and neither drowns
+four times). Its pixels are projected on the 16 strongest components of rendered scenes and half whitened: each channel
+is divided by the square root of its standard deviation, which leaves a mean variance of about one and neither drowns
 outlines in colour nor colour in outlines. The basis comes from one eigendecomposition of seeded renderings, so it is
 reproducible in seconds, needs no network, and lets the transformer and the two halves of the VAE be trained each on
 its own against the same target.

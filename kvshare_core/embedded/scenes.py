@@ -112,8 +112,8 @@ def centres(scenes: Scenes, frames: int = FRAMES) -> torch.Tensor:
 def signed_distance(shape: torch.Tensor, offset_x: torch.Tensor, offset_y: torch.Tensor, radius: torch.Tensor):
     """Distance to the outline of each shape, positive inside; all in one unit.
 
-    `shape` [n] indexes SHAPES; offsets from the shape's centre and `radius` broadcast to [n, ...]. The three shapes of
-    one radius have areas within 20 % of each other.
+    `shape` [n] indexes SHAPES; offsets from the shape's centre and `radius` broadcast to [n, ...]. Of one
+    radius, the square has the area of the circle and the triangle about two thirds of it.
     """
     circle = radius - torch.hypot(offset_x, offset_y)
     square = radius * 0.90 - torch.maximum(offset_x.abs(), offset_y.abs())

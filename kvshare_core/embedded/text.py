@@ -1,7 +1,8 @@
 """The embedded model's text encoder: one learned vector per word and a position code.
 
 Each token becomes a row [word vector | position code]. Wan's text width of 4096 (which the oldest supported host
-insists on) is reached by zeros, so only the first `TEXT_WIDTH` columns of the transformer's text projection carry weights.
+insists on) is reached by zeros, so only the first `TEXT_WIDTH` columns of the transformer's text projection carry
+weights.
 """
 
 import torch

@@ -65,9 +65,10 @@ def flat_regions(mask: torch.Tensor, margin: int = 3) -> tuple[torch.Tensor, tor
 
     `mask` [n, t, h, w] is in 0..1; so are both results, which are either 0 or 1.
     """
-    window = {"kernel_size": 2 * margin + 1, "stride": 1, "padding": margin}
-    outside = 1 - F.max_pool2d((mask > 0).float(), **window)
-    return 1 - F.max_pool2d((mask < 1).float(), **window), outside
+    near_subject, near_outside = (
+        F.max_pool2d(region.float(), 2 * margin + 1, stride=1, padding=margin) for region in (mask > 0, mask < 1)
+    )
+    return 1 - near_outside, 1 - near_subject
 
 
 def _decode(autoencoder: WanAutoencoder, raw: torch.Tensor) -> torch.Tensor:

@@ -28,7 +28,7 @@ class AutoencoderRecipe:
 
     seed: int = 0
     dim: int = 8
-    decoder_steps: int = 4_500
+    decoder_steps: int = 6_000
     encoder_steps: int = 2_000
     learning_rate: float = 3e-3
     warmup_steps: int = 100
