@@ -23,8 +23,10 @@ from devtools import client
 from devtools.environment import ROOT, find_host, say
 from devtools.server import Server, running_server
 from kvshare_core.embedded.detector import detect
-from kvshare_core.embedded.vocabulary import BACKGROUNDS, DIRECTIONS, SHAPES, split_words
+from kvshare_core.embedded.latents import BLOCK_FRAMES, NATIVE_LATENT_FRAMES
+from kvshare_core.embedded.vocabulary import BACKGROUNDS, DIRECTIONS, SHAPES
 from kvshare_core.timeline import Timeline, parse_prompts, plan_timeline
+from kvshare_core.words import split_words
 
 from .form import show_progress, text_table
 from .measures import Measured, summary
@@ -33,9 +35,6 @@ from .videos import enlarge, side_by_side, write_mp4
 
 WORKFLOW = ROOT / "example_workflows" / "kv_share_first_light.json"
 OUT = ROOT / "out" / "demo"
-TEMPORAL_COMPRESSION = 4
-NATIVE_WINDOW = 5
-"""Pictures per latent frame and latent frames per segment of the embedded model, which the workflow loads."""
 FRAMES_NODE, HEAT_NODE = "demo_frames", "demo_heat"
 LABELS = {"isolated": "isolated segments", "windows": "windows", "kvshare": "KV Share"}
 CHOICES = {"shape": SHAPES, "direction": DIRECTIONS, "background": BACKGROUNDS}
@@ -104,9 +103,9 @@ def without_sharing(workflow: Workflow, overlap: bool) -> Workflow:
 def timeline_of(workflow: Workflow) -> Timeline:
     """The plan that the workflow's LongVideoSegmenter makes."""
     inputs = workflow[node_of(workflow, "LongVideoSegmenter")]["inputs"]
-    window = inputs["sampling_num_frames"] or NATIVE_WINDOW
+    window = inputs["sampling_num_frames"] or NATIVE_LATENT_FRAMES
     lines = parse_prompts(inputs["prompts"])
-    return plan_timeline(lines, window, inputs["overlap_size"], inputs["fps"], TEMPORAL_COMPRESSION)
+    return plan_timeline(lines, window, inputs["overlap_size"], inputs["fps"], BLOCK_FRAMES)
 
 
 def said_attributes(prompt: str) -> dict[str, str]:

@@ -30,7 +30,7 @@ class KVShareConfig:
     Raises ValueError on values outside these ranges.
     """
 
-    mode: Mode = "replace"
+    mode: Mode = "extend"
     strength: float = 1.0
     sources: Sources = "first"
     start_step: int = 0

@@ -15,8 +15,9 @@ from safetensors.torch import load_file, save_file
 from kvshare_core.embedded.clip import TOKENS, WordTokenizer, load_text_encoder, load_text_encoder_patcher
 from kvshare_core.embedded.files import TEXT_ENCODER_FILE
 from kvshare_core.embedded.text import TEXT_WIDTH, WORD_WIDTH, WordEmbedding, position_code, token_ids
-from kvshare_core.embedded.vocabulary import CHUNK_TOKENS, PAD, UNKNOWN, WORD_IDS, WORDS, split_words
-from kvshare_core.embedded.words import content_positions, prompt_words, subject_positions, weighted_words
+from kvshare_core.embedded.vocabulary import CHUNK_TOKENS, PAD, UNKNOWN, WORD_IDS, WORDS
+from kvshare_core.embedded.weight_syntax import prompt_words, weighted_words
+from kvshare_core.words import split_words
 
 PROMPT = "a large red circle moving right over grass"
 
@@ -195,22 +196,7 @@ def test_disable_weights_takes_the_text_literally() -> None:
     assert tokens[0] == (WORD_IDS["red"], 1.0)
 
 
-def test_subject_positions() -> None:
-    assert subject_positions(PROMPT, "red circle") == [2, 3]
-    assert subject_positions(PROMPT, "Circle, large") == [1, 3]
-    assert subject_positions("a (red:1.4) circle and a red square", "red") == [1, 5]
-
-
-def test_subject_errors_name_the_word_and_the_prompt() -> None:
-    with pytest.raises(ValueError, match=r'"fox" is not in the prompt "a red circle".*a, red, circle'):
-        subject_positions("a red circle", "red fox")
-    with pytest.raises(ValueError, match="No subject words"):
-        subject_positions("a red circle", " , ")
-    with pytest.raises(ValueError, match="none, it is empty"):
-        subject_positions("", "circle")
-
-
-def test_content_positions_leave_out_fillers_subject_and_unknown_words() -> None:
-    assert content_positions(PROMPT, "red circle") == [1, 5, 7]
-    assert content_positions("the dancing red circle", "circle") == [2]
-    assert content_positions("a circle moving", "circle") == []
+def test_the_tokenizer_says_where_its_words_are() -> None:
+    located = WordTokenizer().locate_words("a (red:1.4) circle, and a red square")
+    assert located.words == ("a", "red", "circle", "and", "a", "red", "square")
+    assert located.tokens == tuple(range(7))

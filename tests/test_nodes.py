@@ -16,7 +16,7 @@ from comfy_api.latest import ComfyExtension, io
 import kv_share
 from kvshare_core.config import KVShareConfig
 from kvshare_core.embedded.clip import load_text_encoder
-from kvshare_core.embedded.model import NATIVE_LATENT_FRAMES
+from kvshare_core.embedded.latents import NATIVE_LATENT_FRAMES
 from kvshare_core.embedded.text import WORD_WIDTH
 from kvshare_core.embedded.vocabulary import WORDS
 from tests.tiny_models import Sampling, seeded_state_dict, tiny_text_encoder, tiny_wan

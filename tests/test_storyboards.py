@@ -11,6 +11,7 @@ from bench.storyboards import BEATS, JOINS, Storyboard, make_storyboard, measure
 from kvshare_core.embedded.scenes import Scenes, render
 from kvshare_core.embedded.vocabulary import BACKGROUNDS, COLOURS, DIRECTIONS, SHAPES, unknown_words
 from kvshare_core.timeline import parse_prompts, plan_timeline
+from kvshare_core.words import split_words
 
 STORYBOARDS = [make_storyboard(seed) for seed in range(200)]
 
@@ -41,7 +42,7 @@ def test_storyboards_leave_colour_and_size_open() -> None:
     for board in STORYBOARDS:
         for prompt, words in zip(board.prompts, board.said, strict=True):
             assert prompt == f"a {words['shape']} moving {words['direction']} over {words['background']}"
-            assert unknown_words(prompt) == []
+            assert unknown_words(split_words(prompt)) == []
 
 
 def test_one_shape_and_a_change_at_every_beat() -> None:

@@ -18,11 +18,11 @@ import comfy.supported_models_base
 import comfy.utils
 import torch
 
-from ..words import PromptWords
+from ..words import PromptWords, split_words
 from .text import POSITION_WIDTH, TEXT_WIDTH, WORD_WIDTH, position_code
 from .transformer import TEXT_DIM
-from .vocabulary import CHUNK_TOKENS, PAD, UNKNOWN, WORD_IDS, WORDS, padded_length, split_words, word_id
-from .words import prompt_words, weighted_words
+from .vocabulary import CHUNK_TOKENS, PAD, UNKNOWN, WORD_IDS, WORDS, padded_length, unknown_words, word_id
+from .weight_syntax import prompt_words, weighted_words
 
 TOKENS = "words"
 """Name of the token lists in what `CLIP.tokenize` returns."""
@@ -64,7 +64,7 @@ class WordTokenizer:
 
 def warn_of_unknown(words: Sequence[str]) -> None:
     """Logs one warning that names the words the embedded model has never seen, if there are any."""
-    unknown = list(dict.fromkeys(word for word in words if word not in WORD_IDS))
+    unknown = unknown_words(words)
     if unknown:
         logging.warning(
             "The embedded KV Share model does not know: %s. It draws nothing for them. Known words are: %s.",

@@ -13,11 +13,13 @@ from dataclasses import dataclass
 import torch
 from einops import rearrange
 
-from .scenes import render, sample_scenes
+from .scenes import FRAMES, render, sample_scenes
 
 CHANNELS = 16
 BLOCK_FRAMES = 4
 BLOCK_SIDE = 8
+NATIVE_LATENT_FRAMES = (FRAMES - 1) // BLOCK_FRAMES + 1
+"""Latent frames of a training clip; longer videos are evaluated as segments of this length."""
 
 
 @dataclass(frozen=True)

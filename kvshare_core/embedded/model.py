@@ -10,13 +10,6 @@ import comfy.utils
 from .clip import load_text_encoder
 from .files import TEXT_ENCODER_FILE, TRANSFORMER_FILE, VAE_FILE, WEIGHTS, weight_file
 
-FPS = 8
-"""Frames per second that the training scenes stand for."""
-NATIVE_LATENT_FRAMES = 5
-"""Latent frames (17 frames of video) of a training clip; longer videos are evaluated as overlapping windows."""
-SIDE = 96
-"""Width and height of a training frame in pixels."""
-
 
 class EmbeddedModel(NamedTuple):
     """The three parts, as the stock loader nodes would return them."""

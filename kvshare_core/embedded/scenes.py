@@ -14,6 +14,8 @@ from .vocabulary import BACKGROUNDS, COLOURS, DIRECTIONS, SHAPES, SIZES
 
 FRAME_SIDE = 96
 FRAMES = 17
+FPS = 8
+"""Frames per second that a scene stands for."""
 
 COLOUR_VALUES = torch.tensor(
     [

@@ -8,7 +8,8 @@ weights.
 import torch
 from torch import nn
 
-from .vocabulary import PAD, WORD_IDS, WORDS, padded_length, split_words, word_id
+from ..words import split_words
+from .vocabulary import PAD, WORD_IDS, WORDS, padded_length, word_id
 
 WORD_WIDTH = 128
 POSITION_WIDTH = 32

@@ -4,7 +4,7 @@ Pure Python: the text encoder, the scene captions and the tests share this one l
 weights (a word's place is its row in the embedding table), so words are only ever appended.
 """
 
-import re
+from collections.abc import Iterable
 
 PAD = "<pad>"
 UNKNOWN = "<unknown>"
@@ -23,19 +23,14 @@ CHUNK_TOKENS = 16
 """A text is padded to a multiple of this many tokens, so that texts of ordinary length share one shape."""
 
 
-def split_words(text: str) -> list[str]:
-    """Lower-cased words of `text`; punctuation separates words and is dropped."""
-    return re.findall(r"[^\W_]+(?:['-][^\W_]+)*", text.lower())
-
-
 def word_id(word: str) -> int:
     """Row of `word` in the embedding table; words outside the vocabulary share the `<unknown>` row."""
     return WORD_IDS.get(word, WORD_IDS[UNKNOWN])
 
 
-def unknown_words(text: str) -> list[str]:
-    """Words of `text` that the embedded model has never seen, in order, each once."""
-    return list(dict.fromkeys(word for word in split_words(text) if word not in WORD_IDS))
+def unknown_words(words: Iterable[str]) -> list[str]:
+    """Those of `words` that the embedded model has never seen, in order, each once."""
+    return list(dict.fromkeys(word for word in words if word not in WORD_IDS))
 
 
 def padded_length(count: int) -> int:

@@ -7,7 +7,8 @@ import comfy.utils
 import folder_paths
 import torch
 
-from ..embedded.model import NATIVE_LATENT_FRAMES, load_embedded
+from ..embedded.latents import NATIVE_LATENT_FRAMES
+from ..embedded.model import load_embedded
 from ..families import UnsupportedModelError
 from .patch import NATIVE_FRAMES_ATTACHMENT, model_info
 

@@ -13,11 +13,12 @@ import torch
 from safetensors.torch import save_file
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from ...words import split_words
 from ..latents import LatentBasis, fit_basis
 from ..scenes import ATTRIBUTES, Scenes, caption, render, sample_scenes
 from ..text import WordEmbedding
 from ..transformer import TransformerShape, WanTransformer
-from ..vocabulary import CHUNK_TOKENS, PAD, UNKNOWN, WORD_IDS, split_words, word_id
+from ..vocabulary import CHUNK_TOKENS, PAD, UNKNOWN, WORD_IDS, word_id
 
 SAID_PROBABILITY = {"size": 0.5, "colour": 0.6, "shape": 0.9, "direction": 0.85, "background": 0.85}
 EMPTY_PROBABILITY = 0.1

@@ -1,13 +1,12 @@
-"""Where words stand in a prompt: ComfyUI's weight syntax, and token positions of the subject and of other words.
+"""ComfyUI's weight syntax, read into words.
 
-Pure Python. Token `i` of the embedded text encoder is the `i`-th word of the prompt, so a word's index here is its
-position in the conditioning.
+Token `i` of the embedded text encoder is the `i`-th word of the prompt.
 """
 
 import math
 from itertools import groupby
 
-from .vocabulary import FILLERS, WORD_IDS, split_words
+from ..words import split_words
 
 GROUP_WEIGHT = 1.1
 """What a pair of parentheses without a number multiplies the weight by."""
@@ -62,31 +61,3 @@ def _explicit_weight(text: str, start: int, end: int) -> tuple[int, float | None
 def prompt_words(text: str) -> list[str]:
     """Words of a prompt in token order, without the weight syntax."""
     return [word for word, _ in weighted_words(text)]
-
-
-def subject_positions(text: str, words: str) -> list[int]:
-    """Token positions in prompt `text` of every word of `words` ("red circle" or "circle, square"), in order.
-
-    Raises ValueError when `words` is empty or the prompt lacks one of them.
-    """
-    wanted = split_words(words)
-    present = prompt_words(text)
-    if not wanted:
-        raise ValueError(f'No subject words are given. Name some of the words of the prompt "{text}".')
-    for word in wanted:
-        if word not in present:
-            raise ValueError(
-                f'The subject word "{word}" is not in the prompt "{text}". '
-                f"Its words are: {', '.join(dict.fromkeys(present)) or 'none, it is empty'}."
-            )
-    return [position for position, word in enumerate(present) if word in wanted]
-
-
-def content_positions(text: str, exclude: str) -> list[int]:
-    """Token positions in prompt `text` of the words that say something else than `exclude` does.
-
-    Left out are the words of `exclude`, words that only join others ("a", "the", "moving", ...) and words that the
-    embedded model does not know.
-    """
-    unwanted = {*FILLERS, *split_words(exclude)}
-    return [position for position, word in enumerate(prompt_words(text)) if word in WORD_IDS and word not in unwanted]
