@@ -17,6 +17,7 @@ from ..latents import LatentBasis, fit_basis
 from ..transformer import parameter_count
 from . import denoiser, vae
 from .evaluation import evaluate
+from .loop import checkpoint_loss
 from .progress import Progress
 
 WORK = Path(__file__).resolve().parents[3] / ".dev" / "training"
@@ -59,11 +60,10 @@ def train_denoiser(steps: int | None, work: Path, output: Path, device: torch.de
     """Trains the transformer with its text encoder, writes both and returns their entry in the results."""
     recipe = denoiser.DenoiserRecipe()
     recipe = replace(recipe, steps=steps or recipe.steps)
-    progress = Progress("denoiser")
-    model = denoiser.train_denoiser(recipe, work / "denoiser.pt", device, progress)
+    model = denoiser.train_denoiser(recipe, work / "denoiser.pt", device, Progress("denoiser"))
     denoiser.save_weights(model.cpu(), output / TRANSFORMER_FILE, output / TEXT_ENCODER_FILE)
-    entry: dict[str, Any] = {"recipe": asdict(recipe), "parameters": parameter_count(model), **versions(device)}
-    return entry if progress.loss is None else {**entry, "loss": progress.loss}
+    loss = checkpoint_loss(work / "denoiser.pt")
+    return {"recipe": asdict(recipe), "parameters": parameter_count(model), "loss": loss, **versions(device)}
 
 
 def train_vae(steps: int | None, basis: LatentBasis, work: Path, output: Path, device: torch.device) -> dict[str, Any]:
@@ -77,7 +77,7 @@ def train_vae(steps: int | None, basis: LatentBasis, work: Path, output: Path, d
     }
     autoencoder = vae.assemble(recipe, halves)
     vae.save_weights(autoencoder, output / VAE_FILE)
-    loss = {half: vae.checkpoint_loss(work / f"{half}.pt") for half in vae.HALVES}
+    loss = {half: checkpoint_loss(work / f"{half}.pt") for half in vae.HALVES}
     return {"recipe": asdict(recipe), "parameters": parameter_count(autoencoder), "loss": loss, **versions(device)}
 
 

@@ -5,13 +5,11 @@ Wan models predict. Sigmas follow a shifted schedule, as the host's do.
 """
 
 import random
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from ...words import split_words
 from ..latents import LatentBasis, fit_basis
@@ -19,6 +17,7 @@ from ..scenes import ATTRIBUTES, Scenes, caption, render, sample_scenes
 from ..text import WordEmbedding
 from ..transformer import TransformerShape, WanTransformer
 from ..vocabulary import CHUNK_TOKENS, PAD, UNKNOWN, WORD_IDS, word_id
+from .loop import Report, Schedule, TrainingRun
 
 SAID_PROBABILITY = {"size": 0.5, "colour": 0.6, "shape": 0.9, "direction": 0.85, "background": 0.85}
 EMPTY_PROBABILITY = 0.1
@@ -41,6 +40,10 @@ class DenoiserRecipe:
     first_scenes: int = 4_096
     fresh_per_step: int = 4
     shape: TransformerShape = field(default_factory=TransformerShape)
+
+    @property
+    def schedule(self) -> Schedule:
+        return Schedule(self.steps, self.learning_rate, self.warmup_steps, self.decay_fraction, self.ema_decay)
 
 
 class ScenePool:
@@ -111,12 +114,6 @@ def training_sigmas(count: int, shift: float, generator: torch.Generator) -> tor
     return shift * level / (1 + (shift - 1) * level)
 
 
-def learning_rate_factor(step: int, recipe: DenoiserRecipe) -> float:
-    """Linear warm-up, constant, then linear to zero over the last `decay_fraction` of the run."""
-    left = (recipe.steps - step) / (recipe.steps * recipe.decay_fraction)
-    return min(1.0, (step + 1) / recipe.warmup_steps, max(left, 0.0))
-
-
 def make_optimizers(model: Denoiser, learning_rate: float) -> list[torch.optim.Optimizer]:
     """Muon for the matrices inside the blocks, AdamW for everything else."""
     matrices, others = [], []
@@ -129,35 +126,19 @@ def make_optimizers(model: Denoiser, learning_rate: float) -> list[torch.optim.O
     ]
 
 
-def train_denoiser(
-    recipe: DenoiserRecipe,
-    checkpoint: Path,
-    device: torch.device,
-    report: Callable[[int, int, float], None],
-) -> Denoiser:
-    """Trains, or resumes from `checkpoint`, and returns the averaged weights.
-
-    `report(step, steps, loss)` is called every step. The checkpoint is rewritten every 250 steps and at the end.
-    """
+def train_denoiser(recipe: DenoiserRecipe, checkpoint: Path, device: torch.device, report: Report) -> Denoiser:
+    """Trains, or resumes from `checkpoint`, and returns the averaged weights."""
     torch.manual_seed(recipe.seed)
-    model = Denoiser(recipe.shape).to(device)
-    average = Denoiser(recipe.shape).to(device).requires_grad_(False)
-    average.load_state_dict(model.state_dict())
+    model, average = Denoiser(recipe.shape).to(device), Denoiser(recipe.shape).to(device)
     optimizers = make_optimizers(model, recipe.learning_rate)
-    start = 0
-    if checkpoint.exists():
-        saved = torch.load(checkpoint, map_location=device, weights_only=True)
-        start = saved["step"]
-        model.load_state_dict(saved["model"])
-        average.load_state_dict(saved["average"])
-        for optimizer, state in zip(optimizers, saved["optimizers"], strict=True):
-            optimizer.load_state_dict(state)
+    run = TrainingRun(model, average, optimizers, recipe.schedule, checkpoint, save_every=250)
+    if run.start >= recipe.steps:
+        return average
 
-    pool = ScenePool(fit_basis(), recipe, seed=recipe.seed + start)
-    generator = torch.Generator().manual_seed(recipe.seed + start + 1)
+    pool = ScenePool(fit_basis(), recipe, seed=recipe.seed + run.start)
+    generator = torch.Generator().manual_seed(recipe.seed + run.start + 1)
     forward = torch.compile(model, dynamic=False)
-    loss_average = 0.0
-    for step in range(start, recipe.steps):
+    for step in range(run.start, recipe.steps):
         pool.add(recipe.fresh_per_step)
         latents, ids = pool.draw(recipe.batch)
         sigma = training_sigmas(recipe.batch, recipe.sigma_shift, generator).to(device)
@@ -166,40 +147,8 @@ def train_denoiser(
         level = sigma.reshape(-1, 1, 1, 1, 1)
         with torch.autocast(device.type, torch.bfloat16):
             velocity = forward(level * noise + (1 - level) * latents, sigma, ids)
-        loss = (velocity.float() - (noise - latents)).square().mean()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        factor = learning_rate_factor(step, recipe)
-        for optimizer in optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = recipe.learning_rate * factor
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-        decay = min(recipe.ema_decay, (step + 1) / (step + 10))
-        get_ema_multi_avg_fn(decay)(list(average.parameters()), list(model.parameters()), step)
-        loss_average = loss.item() if step == start else 0.99 * loss_average + 0.01 * loss.item()
-        report(step + 1, recipe.steps, loss_average)
-        if (step + 1) % 250 == 0 or step + 1 == recipe.steps:
-            save_checkpoint(checkpoint, step + 1, model, average, optimizers)
+        run.update(step, (velocity.float() - (noise - latents)).square().mean(), report)
     return average
-
-
-def save_checkpoint(
-    path: Path, step: int, model: Denoiser, average: Denoiser, optimizers: list[torch.optim.Optimizer]
-) -> None:
-    """Replaces the checkpoint in one move, so that an interrupted write leaves the old one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".partial")
-    torch.save(
-        {
-            "step": step,
-            "model": model.state_dict(),
-            "average": average.state_dict(),
-            "optimizers": [optimizer.state_dict() for optimizer in optimizers],
-        },
-        temporary,
-    )
-    temporary.replace(path)
 
 
 def save_weights(average: Denoiser, transformer_file: Path, text_file: Path) -> None:

@@ -13,13 +13,11 @@ class Progress:
 
     def __init__(self, title: str):
         self.title = title
-        self.loss: float | None = None
         self.first: tuple[int, float] | None = None
         self.written = 0.0
 
     def __call__(self, step: int, steps: int, loss: float) -> None:
         now = time.monotonic()
-        self.loss = loss
         if self.first is None:
             self.first = (step, now)
         terminal = sys.stdout.isatty()

@@ -6,7 +6,6 @@ The convolutions see little context, so small crops teach as much as whole clips
 the borders and long videos right.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from torch import nn
 from ..latents import LatentBasis
 from ..vae import FrameAttention, WanAutoencoder
 from .clips import ClipSampler, CropShape
+from .loop import Report, Schedule, TrainingRun
 
 HALVES = ("decoder", "encoder")
 
@@ -50,57 +50,27 @@ class AutoencoderRecipe:
         """Training steps of `half`, one of HALVES."""
         return self.decoder_steps if half == "decoder" else self.encoder_steps
 
+    def schedule(self, half: str) -> Schedule:
+        """Schedule of `half`, one of HALVES."""
+        return Schedule(self.steps(half), self.learning_rate, self.warmup_steps, self.decay_fraction, self.ema_decay)
+
 
 def train_half(
-    half: str,
-    recipe: AutoencoderRecipe,
-    basis: LatentBasis,
-    checkpoint: Path,
-    device: torch.device,
-    report: Callable[[int, int, float], None],
+    half: str, recipe: AutoencoderRecipe, basis: LatentBasis, checkpoint: Path, device: torch.device, report: Report
 ) -> nn.Module:
-    """Trains one of HALVES, or resumes from `checkpoint`, and returns the averaged weights.
-
-    `report(step, steps, loss)` is called every step. The checkpoint is rewritten every 100 steps and at the end.
-    """
+    """Trains one of HALVES, or resumes from `checkpoint`, and returns the averaged weights."""
     torch.manual_seed(recipe.seed)
-    model = channels_last(getattr(WanAutoencoder(recipe.dim), half)).to(device)
-    average = channels_last(getattr(WanAutoencoder(recipe.dim), half)).to(device).requires_grad_(False)
-    average.load_state_dict(model.state_dict())
+    model, average = (channels_last(getattr(WanAutoencoder(recipe.dim), half)).to(device) for _ in range(2))
     for module in model.modules():
         if isinstance(module, FrameAttention):
             module.requires_grad_(False)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=recipe.learning_rate, betas=(0.9, 0.99), weight_decay=0.01)
-    steps = recipe.steps(half)
-    start = 0
-    if checkpoint.exists():
-        saved = torch.load(checkpoint, map_location=device, weights_only=True)
-        start = saved["step"]
-        model.load_state_dict(saved["model"])
-        average.load_state_dict(saved["average"])
-        optimizer.load_state_dict(saved["optimizer"])
-
-    sampler = ClipSampler(recipe.seed + start + 1)
-    loss_average = 0.0
-    for step in range(start, steps):
+    run = TrainingRun(model, average, [optimizer], recipe.schedule(half), checkpoint, save_every=100)
+    sampler = ClipSampler(recipe.seed + run.start + 1)
+    for step in range(run.start, recipe.steps(half)):
         video = sampler.draw(recipe.crops[step % len(recipe.crops)])
-        loss = half_loss(half, model, video, basis, recipe.latent_noise, device)
-        loss.backward()
-        nn.utils.clip_grad_norm_(trained, 1.0)
-        for group in optimizer.param_groups:
-            group["lr"] = recipe.learning_rate * learning_rate_factor(step, steps, recipe)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        decay = min(recipe.ema_decay, (step + 1) / (step + 10))
-        with torch.no_grad():
-            for averaged, parameter in zip(average.parameters(), model.parameters(), strict=True):
-                averaged.lerp_(parameter, 1 - decay)
-        loss_average = loss.item() if step == start else 0.98 * loss_average + 0.02 * loss.item()
-        report(step + 1, steps, loss_average)
-        if (step + 1) % 100 == 0 or step + 1 == steps:
-            state = {"model": model.state_dict(), "average": average.state_dict(), "optimizer": optimizer.state_dict()}
-            save_checkpoint(checkpoint, {"step": step + 1, "loss": loss_average, **state})
+        run.update(step, half_loss(half, model, video, basis, recipe.latent_noise, device), report)
     return average
 
 
@@ -126,12 +96,6 @@ def half_loss(
     return error.abs().mean() + 4 * error.square().mean()
 
 
-def learning_rate_factor(step: int, steps: int, recipe: AutoencoderRecipe) -> float:
-    """Linear warm-up, constant, then linear to zero over the last `decay_fraction` of the run."""
-    left = (steps - step) / (steps * recipe.decay_fraction)
-    return min(1.0, (step + 1) / recipe.warmup_steps, left)
-
-
 def channels_last(module: nn.Module) -> nn.Module:
     """Stores convolution weights with the channels adjacent, which the CPU's convolutions want."""
     for parameter in module.parameters():
@@ -143,19 +107,6 @@ def channels_last(module: nn.Module) -> nn.Module:
 def to_signed(video: torch.Tensor) -> torch.Tensor:
     """Rendered video [n, t, 3, h, w] in 0..1 to the VAE's [n, 3, t, h, w] in -1..1."""
     return rearrange(video, "n t c h w -> n c t h w") * 2 - 1
-
-
-def save_checkpoint(path: Path, state: dict[str, object]) -> None:
-    """Replaces the checkpoint in one move, so that an interrupted write leaves the old one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".partial")
-    torch.save(state, temporary)
-    temporary.replace(path)
-
-
-def checkpoint_loss(checkpoint: Path) -> float:
-    """The averaged training loss when `checkpoint` was written."""
-    return torch.load(checkpoint, map_location="cpu", weights_only=True)["loss"]
 
 
 def assemble(recipe: AutoencoderRecipe, halves: dict[str, nn.Module]) -> WanAutoencoder:

@@ -1,0 +1,75 @@
+"""The training loop of the embedded model: resuming, averaging, and one short run of the real thing."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from kvshare_core.embedded.training.denoiser import DenoiserRecipe, train_denoiser
+from kvshare_core.embedded.training.loop import Schedule, TrainingRun, checkpoint_loss
+from kvshare_core.embedded.transformer import TransformerShape
+
+SCHEDULE = Schedule(steps=12, learning_rate=0.1, warmup_steps=3, decay_fraction=0.5, ema_decay=0.9)
+
+
+class StoppedError(Exception):
+    pass
+
+
+def train_line(checkpoint: Path, stop_after: int | None = None) -> TrainingRun:
+    """Fits a line with a checkpoint every fourth step; stops in the middle when asked to."""
+    torch.manual_seed(0)
+    model, average = nn.Linear(2, 1), nn.Linear(2, 1)
+    optimizer = torch.optim.AdamW(model.parameters())
+    run = TrainingRun(model, average, [optimizer], SCHEDULE, checkpoint, save_every=4)
+    for step in range(run.start, SCHEDULE.steps):
+        if step == stop_after:
+            raise StoppedError
+        points = torch.randn(8, 2, generator=torch.Generator().manual_seed(step))
+        run.update(step, (model(points) - points.sum(1, keepdim=True)).square().mean(), lambda *_: None)
+    return run
+
+
+def test_a_resumed_run_equals_an_unbroken_one(tmp_path: Path) -> None:
+    unbroken = train_line(tmp_path / "unbroken.pt")
+    with pytest.raises(StoppedError):
+        train_line(tmp_path / "broken.pt", stop_after=6)
+    resumed = train_line(tmp_path / "broken.pt")
+    assert resumed.start == 4
+    for one, other in (resumed.model, unbroken.model), (resumed.average, unbroken.average):
+        torch.testing.assert_close(one.state_dict(), other.state_dict())
+    assert checkpoint_loss(tmp_path / "broken.pt") == pytest.approx(checkpoint_loss(tmp_path / "unbroken.pt"))
+
+
+def test_a_finished_run_has_nothing_left_to_do(tmp_path: Path) -> None:
+    train_line(tmp_path / "line.pt")
+    assert train_line(tmp_path / "line.pt").start == SCHEDULE.steps
+
+
+def test_the_learning_rate_rises_holds_and_falls_to_zero() -> None:
+    rates = [SCHEDULE.learning_rate_at(step) for step in range(SCHEDULE.steps + 1)]
+    assert rates[:3] == pytest.approx([0.1 / 3, 0.2 / 3, 0.1])
+    assert rates[3:7] == pytest.approx([0.1] * 4)
+    assert rates[7:] == sorted(rates[7:], reverse=True)
+    assert rates[-1] == 0
+
+
+def test_a_short_run_of_the_denoiser_learns(tmp_path: Path) -> None:
+    recipe = DenoiserRecipe(
+        steps=12,
+        batch=8,
+        warmup_steps=2,
+        pool_scenes=64,
+        first_scenes=64,
+        fresh_per_step=1,
+        shape=TransformerShape(ffn_dim=128, layers=1),
+    )
+    losses: list[float] = []
+    with torch.compiler.set_stance("force_eager"):
+        average = train_denoiser(
+            recipe, tmp_path / "denoiser.pt", torch.device("cpu"), lambda step, steps, loss: losses.append(loss)
+        )
+    assert len(losses) == recipe.steps
+    assert losses[-1] < losses[0]
+    assert not any(parameter.requires_grad for parameter in average.parameters())
