@@ -80,6 +80,7 @@ def test_a_run_after_an_interrupt_equals_one_before_it(server: Server) -> None:
         )
 
     workflow[FRAMES]["inputs"]["filename_prefix"] = "after"
+    # Another value of the same meaning, so that the host samples again instead of serving its cache.
     workflow[name]["inputs"]["denoise"] = 0.999999
     after = frames(server, client.run(server.url, workflow))
     assert np.array_equal(before, after)

@@ -15,6 +15,6 @@ def weight_file(weights: Path, name: str) -> Path:
     if not file.is_file():
         raise FileNotFoundError(
             f"The embedded KV Share model lacks {file}. The file is part of the node pack: install the pack again, or "
-            "train the model anew from the pack's folder with: python -m kvshare_core.embedded.training all"
+            "train the model anew in a clone of the repository with: python3 dev.py train"
         )
     return file
