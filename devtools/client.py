@@ -76,7 +76,7 @@ def queue_prompt(url: str, workflow: Mapping[str, Any]) -> str:
 
     The host runs the valid outputs of a workflow with invalid ones; that is an error here too, but the rest still runs.
     """
-    prompt_id = uuid.uuid4().hex
+    prompt_id = str(uuid.uuid4())
     # The prompt id serves as client id too: `wait` can then listen to this prompt alone.
     body = {"prompt": workflow, "prompt_id": prompt_id, "client_id": prompt_id}
     try:

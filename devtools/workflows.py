@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 WIDGET_TYPES = frozenset({"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "COLOR"})
+DYNAMIC_COMBO = "COMFY_DYNAMICCOMBO_V3"
+"""A combo whose choice brings inputs of its own, named behind a dot; newer hosts have them."""
 SEED_NAMES = frozenset({"seed", "noise_seed"})
 COMMENT_NODES = frozenset({"Note", "MarkdownNote"})
 REROUTE = "Reroute"
@@ -39,22 +41,36 @@ def to_api_format(workflow: Mapping[str, Any], object_info: Mapping[str, Any]) -
     return prompt
 
 
-def widget_slots(info: Mapping[str, Any]) -> list[str | None]:
+def widget_slots(info: Mapping[str, Any], values: Sequence[Any] = ()) -> list[str | None]:
     """What each entry of `widgets_values` belongs to, in order: an input's name, or None for a helper widget.
 
-    Helpers are the `control_after_generate` of a seed, and that plus a filter for a combo that asks for it.
+    Helpers are the `control_after_generate` of a seed, and that plus a filter for a combo that asks for it. Which inputs
+    a dynamic combo brings depends on its value, hence `values`.
     """
     slots: list[str | None] = []
+    _add_slots(slots, info, values, "")
+    return slots
+
+
+def _add_slots(slots: list[str | None], info: Mapping[str, Any], values: Sequence[Any], prefix: str) -> None:
     for name, kind, options in _inputs(info):
-        if kind not in WIDGET_TYPES or options.get("forceInput"):
+        if options.get("forceInput") or options.get("hidden"):
             continue
-        slots.append(name)
+        if kind == DYNAMIC_COMBO:
+            place = len(slots)
+            slots.append(prefix + name)
+            for option in options["options"]:
+                if place < len(values) and option["key"] == values[place]:
+                    _add_slots(slots, {"input": option["inputs"]}, values, f"{prefix}{name}.")
+            continue
+        if kind not in WIDGET_TYPES:
+            continue
+        slots.append(prefix + name)
         controlled = options.get("control_after_generate")
         if controlled is None:
             controlled = kind == "INT" and name in SEED_NAMES
         if controlled:
             slots.extend([None, None] if kind == "COMBO" else [None])
-    return slots
 
 
 def _inputs(info: Mapping[str, Any]) -> Iterator[tuple[str, str, Json]]:
@@ -68,7 +84,7 @@ def _inputs(info: Mapping[str, Any]) -> Iterator[tuple[str, str, Json]]:
 
 def _widget_inputs(node: Json, info: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     values = cast("Sequence[Any] | Mapping[str, Any]", node.get("widgets_values") or [])
-    slots = widget_slots(info)
+    slots = widget_slots(info, () if isinstance(values, Mapping) else values)
     if isinstance(values, Mapping):
         named = {name: values[name] for name in slots if name is not None and name in values}
     else:

@@ -182,3 +182,15 @@ def test_conversion_undoes_saving(
     info: Json, prompt: dict[str, Json], reroute: bool, objects: bool, control: str
 ) -> None:
     assert to_api_format(as_saved(prompt, reroute, objects, control), info) == prompt
+
+
+def test_a_dynamic_combo_takes_the_inputs_of_its_choice() -> None:
+    codec = ["COMFY_DYNAMICCOMBO_V3", {"options": [{"key": "auto", "inputs": {}}, {"key": "h264", "inputs": {}}]}]
+    container = [
+        "COMFY_DYNAMICCOMBO_V3",
+        {"options": [{"key": "auto", "inputs": {}}, {"key": "mp4", "inputs": {"required": {"codec": codec}}}]},
+    ]
+    required = {"prefix": ["STRING", {}], "format": container, "codec": ["COMBO", {"hidden": True}], "fps": ["INT", {}]}
+    info = {"input": {"required": required}}
+    assert widget_slots(info, ["a", "mp4", "h264", 8]) == ["prefix", "format", "format.codec", "fps"]
+    assert widget_slots(info, ["a", "auto", 8]) == ["prefix", "format", "fps"]

@@ -13,6 +13,7 @@ from kvshare_core.embedded.scenes import COLOUR_VALUES, render, sample_scenes
 from kvshare_core.embedded.training import vae as training
 from kvshare_core.embedded.training.clips import ClipSampler, CropShape
 from kvshare_core.embedded.training.evaluation import evaluate, flat_regions
+from kvshare_core.embedded.training.loop import checkpoint_loss
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +63,7 @@ def test_shipped_file_is_small() -> None:
 
 
 def test_missing_weights_say_what_to_run(tmp_path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"python -m kvshare_core\.embedded\.training all"):
+    with pytest.raises(FileNotFoundError, match=r"python3 dev\.py train"):
         load_vae(tmp_path)
 
 
@@ -141,7 +142,7 @@ def test_training_lowers_the_loss_and_resumes(half: str, basis: LatentBasis, tmp
     resumed = train(24)
     assert seen == list(range(1, 25))
     assert loss(resumed) < 0.95 * untrained
-    assert training.checkpoint_loss(tmp_path / "half.pt") > 0
+    assert checkpoint_loss(tmp_path / "half.pt") > 0
 
 
 def test_saved_weights_load_and_are_measured(basis: LatentBasis, tmp_path) -> None:
