@@ -44,8 +44,8 @@ def to_api_format(workflow: Mapping[str, Any], object_info: Mapping[str, Any]) -
 def widget_slots(info: Mapping[str, Any], values: Sequence[Any] = ()) -> list[str | None]:
     """What each entry of `widgets_values` belongs to, in order: an input's name, or None for a helper widget.
 
-    Helpers are the `control_after_generate` of a seed, and that plus a filter for a combo that asks for it. Which inputs
-    a dynamic combo brings depends on its value, hence `values`.
+    Helpers are the `control_after_generate` of a seed, and that plus a filter for a combo that asks for it. Which
+    inputs a dynamic combo brings depends on its value, hence `values`.
     """
     slots: list[str | None] = []
     _add_slots(slots, info, values, "")
