@@ -685,6 +685,20 @@ def test_stock_samplers_share(t2v: Case, sampler: str) -> None:
     assert record.latest() is not None
 
 
+def test_the_host_budgets_memory_for_one_segment(t2v: Case) -> None:
+    timeline = tiny_timeline(3)
+    budgeted: list[int] = []
+
+    def look(executor: Any, model: Any, noise_shape: Any, *args: Any, **kwargs: Any) -> Any:
+        budgeted.append(noise_shape[2])
+        return executor(model, noise_shape, *args, **kwargs)
+
+    patched, _ = share(t2v.model, timeline, SHARED)
+    patched.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, "look", look)
+    assert t2v.sample(patched, timeline).shape[2] == timeline.latent_frames
+    assert budgeted == [timeline.window]
+
+
 def test_a_model_of_no_known_family_is_refused(t2v: Case) -> None:
     model = t2v.model.clone()
     model.add_object_patch("diffusion_model", torch.nn.Linear(1, 1))

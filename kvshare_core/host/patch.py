@@ -20,7 +20,7 @@ from ..record import KVShareRecord
 from ..schedule import step_of
 from ..session import Forward, Session, SharePlan
 from . import KEY
-from .segments import SegmentHandler, SegmentWindow
+from .segments import FRAME_DIM, SegmentHandler, SegmentWindow
 
 log = logging.getLogger("kvshare")
 
@@ -55,6 +55,7 @@ def apply(model: Any, plan: SharePlan) -> tuple[Any, KVShareRecord]:
     patched.model_options["context_handler"] = SegmentHandler(plan.timeline)
     for wrapper_type, wrapper in (
         (WrappersMP.OUTER_SAMPLE, _outer_sample_wrapper(plan, family, info, record)),
+        (WrappersMP.PREPARE_SAMPLING, _prepare_sampling_wrapper),
         (WrappersMP.APPLY_MODEL, _apply_model_wrapper),
     ):
         patched.remove_wrappers_with_key(wrapper_type, KEY)
@@ -96,6 +97,15 @@ def _outer_sample_wrapper(
             session.close()
 
     return outer_sample
+
+
+def _prepare_sampling_wrapper(executor: Any, model: Any, noise_shape: Any, *args: Any, **kwargs: Any) -> Any:
+    """Lets the host budget memory for one segment: no forward ever sees the long latent."""
+    handler = model.model_options.get("context_handler")
+    if isinstance(handler, SegmentHandler):
+        noise_shape = list(noise_shape)
+        noise_shape[FRAME_DIM] = min(noise_shape[FRAME_DIM], handler.context_length)
+    return executor(model, noise_shape, *args, **kwargs)
 
 
 def _warn(message: str) -> None:
