@@ -5,10 +5,49 @@ from typing import Literal, get_args
 
 Mode = Literal["off", "replace", "extend"]
 Sources = Literal["first", "previous", "first and previous"]
+Order = Literal["lockstep", "ditctrl"]
+Position = Literal["same", "gap", "matched", "frame"]
+MaskKind = Literal["contrast", "threshold"]
+Place = Literal["auto", "device", "cpu"]
+StoreDtype = Literal["model", "fp8"]
 
 MODES: tuple[str, ...] = get_args(Mode)
 SOURCES: tuple[str, ...] = get_args(Sources)
+POSITIONS: tuple[str, ...] = get_args(Position)
+MASK_KINDS: tuple[str, ...] = get_args(MaskKind)
+PLACES: tuple[str, ...] = get_args(Place)
+STORE_DTYPES: tuple[str, ...] = get_args(StoreDtype)
 MAX_STRENGTH = 10.0
+MAX_INDEX = 10_000
+"""Largest step or block that can be named."""
+
+
+@dataclass(frozen=True)
+class MemorySettings:
+    """Where and how the keys and values of source segments are kept.
+
+    place: `device` keeps them where the model computes, `cpu` in the computer's own memory, fetched while the block
+        before computes; `auto` keeps them on the device up to `budget_mib` and the rest on the CPU.
+    budget_mib: MiB for `auto`; 0 lets the host layer choose from what is free.
+    dtype: `model` keeps them as the model produced them, `fp8` as e4m3 with one scale per head.
+
+    Raises ValueError on values outside these.
+    """
+
+    place: Place = "auto"
+    budget_mib: int = 0
+    dtype: StoreDtype = "model"
+
+    def __post_init__(self) -> None:
+        _check_choice("place", self.place, PLACES)
+        _check_choice("dtype", self.dtype, STORE_DTYPES)
+        if self.budget_mib < 0:
+            raise ValueError(f"KVShareConfig: budget_mib is {self.budget_mib}; it cannot be negative.")
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"KVShareConfig: {name} is '{value}'; choose one of {', '.join(choices)}.")
 
 
 @dataclass(frozen=True)
