@@ -1,0 +1,93 @@
+"""How much the key/value bank is going to hold, before a run.
+
+Found by going through a pass rather than by a formula, since what is released when decides the peak.
+"""
+
+from collections import Counter
+from collections.abc import Sequence, Set
+from dataclasses import dataclass
+
+from .config import MemorySettings
+
+
+@dataclass(frozen=True)
+class TokenCounts:
+    """How many tokens one entry keeps; None for a part it does not have."""
+
+    subject: int
+    background: int | None = None
+    text: int | None = None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One forward of a pass: the segments whose keys it reads, and what it leaves of `segment` for later forwards."""
+
+    segment: int
+    sources: Set[int]
+    keeps: TokenCounts | None
+
+
+def count_readers(evaluations: Sequence[Evaluation], place: int) -> int:
+    """How many later forwards read what `evaluations[place]` leaves: those before the segment's next entry."""
+    own = evaluations[place]
+    if own.keeps is None:
+        return 0
+    readers = 0
+    for later in evaluations[place + 1 :]:
+        readers += own.segment in later.sources
+        if later.segment == own.segment and later.keeps is not None:
+            break
+    return readers
+
+
+def predict_bytes(
+    evaluations: Sequence[Evaluation],
+    blocks: int,
+    rows: int,
+    key_heads: int,
+    head_dim: int,
+    element_size: int,
+    memory: MemorySettings,
+) -> int:
+    """The `peak_bytes` of a bank after one pass, found by going through the pass as a session does.
+
+    evaluations: the forwards of a pass in their order. blocks: blocks that share. rows: rows that share, over all
+    chunks of the batch. element_size: bytes of a number in the dtype in which the model computes.
+
+    In every block, row after row, a forward gets what it reads and then puts its own.
+    """
+    readers = [count_readers(evaluations, place) for place in range(len(evaluations))]
+    held: dict[tuple[int, int, int], int] = {}
+    left = Counter[tuple[int, int, int]]()
+    total = peak = 0
+    for evaluation, wanted in zip(evaluations, readers, strict=True):
+        for block in range(blocks):
+            for row in range(rows):
+                for source in evaluation.sources:
+                    place = source, block, row
+                    left[place] -= 1
+                    if left[place] == 0:
+                        total -= held.pop(place)
+                if evaluation.keeps is None:
+                    continue
+                place = evaluation.segment, block, row
+                total -= held.pop(place, 0)
+                left[place] = wanted
+                if wanted:
+                    held[place] = entry_bytes(evaluation.keeps, key_heads, head_dim, element_size, memory)
+                    total += held[place]
+                    peak = max(peak, total)
+    return peak
+
+
+def entry_bytes(counts: TokenCounts, key_heads: int, head_dim: int, element_size: int, memory: MemorySettings) -> int:
+    """Bytes of one entry: keys and values, their scales in fp8, and 8 bytes per token for its place."""
+    total = 0
+    for tokens, quantised in ((counts.subject, True), (counts.background, True), (counts.text, False)):
+        if tokens is None:
+            continue
+        numbers = key_heads * tokens * head_dim
+        small = quantised and memory.dtype == "fp8"
+        total += 2 * (numbers + 4 * key_heads if small else numbers * element_size) + 8 * tokens
+    return total
