@@ -15,6 +15,13 @@ def window_weights(length: int, overlap_before: int, overlap_after: int) -> torc
     return torch.minimum(rising, falling).clamp(max=1.0)
 
 
+def triangle_weights(length: int) -> torch.Tensor:
+    """DiTCtrl's weights of one segment's latent frames, [length] in (0, 1]: the same for every segment, the middle
+    frame highest (ditctrl.md 3.4)."""
+    rising = 2 * (torch.arange(length, dtype=torch.float64) + 0.5) / length
+    return torch.minimum(rising, 2 - rising)
+
+
 class OverlapAdd:
     """Adds weighted segments to a long tensor and divides by the sum of weights at the end."""
 

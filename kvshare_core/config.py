@@ -10,9 +10,12 @@ Position = Literal["same", "gap", "matched", "frame"]
 MaskKind = Literal["contrast", "threshold"]
 Place = Literal["auto", "device", "cpu"]
 StoreDtype = Literal["model", "fp8"]
+LayerPreset = Literal["custom", "late", "middle"]
 
 MODES: tuple[str, ...] = get_args(Mode)
 SOURCES: tuple[str, ...] = get_args(Sources)
+ORDERS: tuple[str, ...] = get_args(Order)
+LAYER_PRESETS: tuple[str, ...] = get_args(LayerPreset)
 POSITIONS: tuple[str, ...] = get_args(Position)
 MASK_KINDS: tuple[str, ...] = get_args(MaskKind)
 PLACES: tuple[str, ...] = get_args(Place)
@@ -20,6 +23,21 @@ STORE_DTYPES: tuple[str, ...] = get_args(StoreDtype)
 MAX_STRENGTH = 10.0
 MAX_INDEX = 10_000
 """Largest step or block that can be named."""
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"KVShareConfig: {name} is '{value}'; choose one of {', '.join(choices)}.")
+
+
+def _check_range(name: str, value: float, highest: float) -> None:
+    if not 0.0 <= value <= highest:
+        raise ValueError(f"KVShareConfig: {name} is {value}; it must lie between 0 and {highest:g}.")
+
+
+def _check_indices(name: str, indices: tuple[int, ...]) -> None:
+    if any(index < 0 for index in indices):
+        raise ValueError(f"KVShareConfig: {name} has a negative number; counts start at 0.")
 
 
 @dataclass(frozen=True)
@@ -45,9 +63,44 @@ class MemorySettings:
             raise ValueError(f"KVShareConfig: budget_mib is {self.budget_mib}; it cannot be negative.")
 
 
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"KVShareConfig: {name} is '{value}'; choose one of {', '.join(choices)}.")
+@dataclass(frozen=True)
+class MaskSettings:
+    """How the subject is found.
+
+    kind: `contrast` compares the subject's words with the other content words over the clip, found in one model call
+        and used from the next on; `threshold` is DiTCtrl's: per-frame minimum to maximum of the attention to the
+        subject's words, averaged over the blocks so far of the same forward.
+    thres: threshold on the normalised map, 0 to 1.
+    presence: a frame whose strongest response is less than this part of the clip's has no subject; 0 does not ask.
+    clean: takes in holes of one token and drops single tokens.
+    hysteresis: a token that was subject stays so until its map falls this far below `thres` (`contrast` only).
+    freeze_after: part of the steps after which masks no longer change, 0 to 1 (`contrast` only); 1 never freezes.
+    attn_map_step_idx, attn_map_layer_idx: steps and blocks whose maps are read; empty means all.
+    ref_token_idx, cur_token_idx: places of the subject among the text tokens of source and target segments, instead of
+        words; both or neither.
+
+    Raises ValueError on values outside these ranges.
+    """
+
+    kind: MaskKind = "contrast"
+    thres: float = 0.5
+    presence: float = 0.0
+    clean: bool = False
+    hysteresis: float = 0.0
+    freeze_after: float = 1.0
+    attn_map_step_idx: tuple[int, ...] = ()
+    attn_map_layer_idx: tuple[int, ...] = ()
+    ref_token_idx: tuple[int, ...] = ()
+    cur_token_idx: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check_choice("mask_kind", self.kind, MASK_KINDS)
+        for name in ("thres", "presence", "hysteresis", "freeze_after"):
+            _check_range(name, getattr(self, name), 1.0)
+        for name in ("attn_map_step_idx", "attn_map_layer_idx", "ref_token_idx", "cur_token_idx"):
+            _check_indices(name, getattr(self, name))
+        if bool(self.ref_token_idx) != bool(self.cur_token_idx):
+            raise ValueError("KVShareConfig: give both ref_token_idx and cur_token_idx, or neither.")
 
 
 @dataclass(frozen=True)
@@ -56,41 +109,70 @@ class KVShareConfig:
 
     mode: `extend` lets subject tokens attend to the source's subject beside everything of their own; `replace` hides
         their own video tokens from them (MasaCtrl, DiTCtrl); `off` evaluates the segments without sharing.
-    strength: weight of the source keys beside own keys of weight 1, 0 to MAX_STRENGTH. In `replace`, own keys keep the
-        weight 1 - strength, nothing from 1 on.
+    strength, end_strength: weight of the source keys beside own keys of weight 1, 0 to MAX_STRENGTH, in the first and
+        the last shared step, linear in between; None as end keeps it. In `replace`, own keys keep the weight
+        1 - strength, nothing from 1 on.
     sources: which earlier segments are attended to.
+    order: `lockstep` evaluates every segment once, each reading what earlier ones wrote in the same model call;
+        `ditctrl` is the paper's: neighbours in pairs, sources unshared, inner segments counted twice.
     start_step, end_step: sampler steps [start, end); -1 as end means the last step.
+    start_percent, end_percent: part of the noise schedule that shares, as ComfyUI counts it: 0 is pure noise.
     start_layer, end_layer: transformer blocks [start, end); -1 as end means the last block.
     step_idx, layer_idx: explicit steps or blocks; when given they replace the ranges (names of the paper's code).
+    layer_preset: a named choice of blocks that replaces start_layer, end_layer and layer_idx; see schedule.PRESETS.
     share_background: background tokens also attend to the source's background.
     share_uncond: the unconditional rows share among themselves too.
-    thres: threshold on the normalised subject map, 0 to 1.
+    share_text: in `replace`, the source's text keys take the place of the segment's own (joint attention only); the
+        paper does so, and it costs adherence to the prompt.
+    position: where source keys seem to stand: `same` keeps their place, `gap` moves them by position_gap latent
+        frames, `matched` puts each where the most similar subject token of the target is, `frame` keeps their place
+        and lets every latent frame see the source's same frame only.
+    token_dropout: part of the source's subject tokens that is left out, another choice in every step, 0 to below 1.
 
     Raises ValueError on values outside these ranges.
     """
 
     mode: Mode = "extend"
     strength: float = 1.0
+    end_strength: float | None = None
     sources: Sources = "first"
+    order: Order = "lockstep"
     start_step: int = 0
     end_step: int = -1
+    start_percent: float = 0.0
+    end_percent: float = 1.0
     start_layer: int = 0
     end_layer: int = -1
     step_idx: tuple[int, ...] = ()
     layer_idx: tuple[int, ...] = ()
+    layer_preset: LayerPreset = "custom"
     share_background: bool = False
     share_uncond: bool = True
-    thres: float = 0.5
+    share_text: bool = False
+    position: Position = "same"
+    position_gap: int = 0
+    token_dropout: float = 0.0
+    masks: MaskSettings = MaskSettings()
+    memory: MemorySettings = MemorySettings()
 
     def __post_init__(self) -> None:
-        if self.mode not in MODES:
-            raise ValueError(f"KVShareConfig: mode is '{self.mode}'; choose one of {', '.join(MODES)}.")
-        if self.sources not in SOURCES:
-            raise ValueError(f"KVShareConfig: sources is '{self.sources}'; choose one of {', '.join(SOURCES)}.")
-        for name, highest in (("strength", MAX_STRENGTH), ("thres", 1.0)):
-            value = getattr(self, name)
-            if not 0.0 <= value <= highest:
-                raise ValueError(f"KVShareConfig: {name} is {value}; it must lie between 0 and {highest:g}.")
+        _check_choice("mode", self.mode, MODES)
+        _check_choice("sources", self.sources, SOURCES)
+        _check_choice("order", self.order, ORDERS)
+        _check_choice("layer_preset", self.layer_preset, LAYER_PRESETS)
+        _check_choice("position", self.position, POSITIONS)
+        _check_range("strength", self.strength, MAX_STRENGTH)
+        if self.end_strength is not None:
+            _check_range("end_strength", self.end_strength, MAX_STRENGTH)
+        for name in ("start_percent", "end_percent"):
+            _check_range(name, getattr(self, name), 1.0)
+        if self.start_percent >= self.end_percent:
+            raise ValueError(
+                f"KVShareConfig: end_percent ({self.end_percent:g}) must be larger than start_percent "
+                f"({self.start_percent:g})."
+            )
+        if not 0.0 <= self.token_dropout < 1.0:
+            raise ValueError(f"KVShareConfig: token_dropout is {self.token_dropout}; it must be at least 0 and below 1.")
         for what in ("step", "layer"):
             start, end = getattr(self, f"start_{what}"), getattr(self, f"end_{what}")
             if start < 0 or end < -1:
@@ -100,19 +182,35 @@ class KVShareConfig:
                     f"KVShareConfig: end_{what} ({end}) must be larger than start_{what} ({start}); "
                     f"use -1 for the last {what}."
                 )
-            if any(index < 0 for index in getattr(self, f"{what}_idx")):
-                raise ValueError(f"KVShareConfig: {what}_idx has a negative number; counts start at 0.")
+            _check_indices(f"{what}_idx", getattr(self, f"{what}_idx"))
+        if self.share_text and self.mode == "extend":
+            raise ValueError("KVShareConfig: share_text works in mode 'replace' only; own and foreign text would mix.")
 
     @property
     def shares(self) -> bool:
         """Whether this configuration changes anything compared with plain windows."""
-        return self.mode != "off" and self.strength > 0.0
+        return self.mode != "off" and max(self.strength, self.end_strength or 0.0) > 0.0
+
+
+DITCTRL = KVShareConfig(
+    mode="replace",
+    sources="previous",
+    order="ditctrl",
+    start_step=2,
+    end_step=25,
+    start_layer=25,
+    end_layer=30,
+    share_background=True,
+    share_text=True,
+    masks=MaskSettings(kind="threshold", thres=0.3),
+)
+"""The paper's method with the values of its released code (configs/inference.yaml)."""
 
 
 def parse_indices(text: str, name: str) -> tuple[int, ...]:
     """Numbers and ranges such as "2, 5, 25-29" (both ends included), sorted; an empty text gives ().
 
-    Raises ValueError naming `name` and the part that is neither.
+    Raises ValueError naming `name` and the part that is neither, or a number beyond MAX_INDEX.
     """
     indices: set[int] = set()
     for part in (piece.strip() for piece in text.split(",")):
@@ -124,5 +222,7 @@ def parse_indices(text: str, name: str) -> tuple[int, ...]:
         upper = int(last) if dash else int(first)
         if upper < int(first):
             raise ValueError(f"{name}: the range '{part}' runs backwards.")
+        if upper > MAX_INDEX:
+            raise ValueError(f"{name}: '{part}' goes beyond {MAX_INDEX}.")
         indices.update(range(int(first), upper + 1))
     return tuple(sorted(indices))

@@ -2,32 +2,57 @@
 
 Only the columns of real text tokens are ever computed: memory is video tokens x text tokens. (DiTCtrl section 3.2 uses
 the same cue; the contrast with the other content words replaces its per-frame min-max, which sees a subject in every
-frame.)
+frame.) Tensors of a call are [rows, heads, tokens, head_dim].
 """
 
 import torch
+import torch.nn.functional as F
 
-from .attention import split_heads
 from .words import SubjectTokens
+
+Grid = tuple[int, int, int]
 
 
 def text_probabilities(
-    query: torch.Tensor, key: torch.Tensor, tokens: tuple[int, ...], heads: int, token_dim: int
+    query: torch.Tensor,
+    text_key: torch.Tensor,
+    scale: float | None = None,
+    log_sum_exp: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Mean over heads of the softmax over the text tokens `tokens`: float32 [rows, video tokens, len(tokens)].
+    """How much every video query looks at every given text token, mean over heads: float32 [rows, video, text].
 
-    query: video queries; key: text keys, both as the cross-attention received them.
+    query: video queries; text_key: keys of the text tokens wanted. Without `log_sum_exp` the softmax runs over exactly
+    these tokens: complete for cross-attention when they are all real ones, and in joint attention independent of how
+    much the query looks at video. With the `log_sum_exp` [rows, heads, video] of the whole call the result is the exact
+    probability in it (ditctrl.md 6.4 C).
     """
-    index = torch.tensor(tokens, device=key.device)
-    selected = split_heads(key.index_select(token_dim, index), heads, token_dim).float()
-    queries = split_heads(query, heads, token_dim)
+    factor = query.shape[-1] ** -0.5 if scale is None else scale
+    heads, key_heads = query.shape[1], text_key.shape[1]
     total: torch.Tensor | None = None
     for head in range(heads):
-        scores = queries[:, head].float() @ selected[:, head].transpose(-1, -2) * queries.shape[-1] ** -0.5
-        probabilities = scores.softmax(dim=-1)
+        columns = text_key[:, head * key_heads // heads].float().transpose(-1, -2) * factor
+        scores = query[:, head].float() @ columns
+        if log_sum_exp is None:
+            probabilities = scores.softmax(dim=-1)
+        else:
+            probabilities = scores.sub_(log_sum_exp[:, head, :, None]).exp_()
         total = probabilities if total is None else total.add_(probabilities)
     assert total is not None
     return total / heads
+
+
+def point_map(
+    query: torch.Tensor, key: torch.Tensor, place: int, scale: float | None = None
+) -> torch.Tensor:
+    """What the one query at `place` looks at, mean over heads: float32 [rows, keys], summing to one.
+
+    query, key: the whole call; only the scores of that query are computed. (DiTCtrl section 3.2, its video-to-video
+    maps.)
+    """
+    factor = query.shape[-1] ** -0.5 if scale is None else scale
+    keys = key.repeat_interleave(query.shape[1] // key.shape[1], dim=1) if query.shape[1] != key.shape[1] else key
+    scores = (keys @ query[:, :, place, :, None]).squeeze(-1).float() * factor
+    return scores.softmax(dim=-1).mean(1)
 
 
 def subject_score(probabilities: torch.Tensor, tokens: tuple[int, ...], subject: SubjectTokens) -> torch.Tensor:
@@ -50,12 +75,45 @@ def normalise_over_clip(score: torch.Tensor) -> torch.Tensor:
     return ((score - low[..., None]) / span[..., None]).clamp(0, 1)
 
 
-def threshold_mask(normalised: torch.Tensor, threshold: float) -> torch.Tensor:
-    """Boolean mask of the tokens whose normalised score reaches `threshold`."""
-    return normalised >= threshold
+def normalise_over_frames(score: torch.Tensor, grid: Grid) -> torch.Tensor:
+    """Scales every latent frame of every row [rows, tokens] to 0..1 by its own minimum and maximum, as DiTCtrl does."""
+    frames = score.unflatten(-1, (grid[0], -1))
+    low, high = frames.amin(-1, keepdim=True), frames.amax(-1, keepdim=True)
+    return ((frames - low) / (high - low + 1e-6)).flatten(-2)
 
 
-def mask_to_tokens(mask: torch.Tensor, start: int, stop: int, grid: tuple[int, int, int], scale: int) -> torch.Tensor:
+def threshold_mask(
+    normalised: torch.Tensor, threshold: float, before: torch.Tensor | None = None, hysteresis: float = 0.0
+) -> torch.Tensor:
+    """Boolean mask of the tokens whose normalised score reaches `threshold`; tokens that were in the mask `before`
+    stay until they fall `hysteresis` below it."""
+    mask = normalised >= threshold
+    if before is not None and hysteresis > 0:
+        mask |= before & (normalised >= threshold - hysteresis)
+    return mask
+
+
+def drop_absent_frames(mask: torch.Tensor, score: torch.Tensor, presence: float, grid: Grid) -> torch.Tensor:
+    """`mask` [rows, tokens] without the frames whose strongest score, between the clip's lowest and highest, is below
+    `presence`."""
+    low, high = score.amin(-1, keepdim=True), score.amax(-1, keepdim=True)
+    strongest = score.unflatten(-1, (grid[0], -1)).amax(-1)
+    present = (strongest - low) >= presence * (high - low)
+    return (mask.unflatten(-1, (grid[0], -1)) & present[..., None]).flatten(-2)
+
+
+def clean_mask(mask: torch.Tensor, grid: Grid) -> torch.Tensor:
+    """`mask` [rows, tokens] without tokens that have no neighbour in it, and with tokens whose four direct neighbours
+    are all in it; neighbours within a latent frame, and tokens at the border count what lies outside as not in it."""
+    frames = mask.reshape(-1, 1, *grid[1:]).float()
+    around = F.conv2d(frames, torch.ones(1, 1, 3, 3, device=mask.device), padding=1) - frames
+    cross = torch.tensor([[0.0, 1, 0], [1, 0, 1], [0, 1, 0]], device=mask.device)
+    direct = F.conv2d(frames, cross[None, None], padding=1)
+    cleaned = (frames > 0) & (around > 0) | (direct == 4)
+    return cleaned.reshape(mask.shape)
+
+
+def mask_to_tokens(mask: torch.Tensor, start: int, stop: int, grid: Grid, scale: int) -> torch.Tensor:
     """A picture mask as token values of latent frames [start, stop): float [tokens] in 0..1.
 
     mask: [pictures, h, w] in 0..1, one picture for the whole video or one for each; `scale` pictures make one latent

@@ -3,7 +3,7 @@
 Cached keys are already rotated at the positions of their own segment, in which frames count from 0. Rotations compose,
 so turning such a key by the angles of (new position - old position) gives the key that the model would have computed at
 the new position, exact up to rounding (research.md 2.3). Of the position modes, "same index" and "frame-locked" turn
-nothing, "gap" uses `gap_offset`, and "matched token" uses `match_tokens` and `matched_offsets`.
+nothing, "gap" moves all keys alike, and "matched token" uses `match_tokens` and `matched_offsets`.
 
 Keys have the layout [rows, heads, tokens, head_dim]. Positions and offsets are (frame, height, width) in token steps.
 """
@@ -16,7 +16,7 @@ from typing import Literal
 import torch
 from torch.nn.functional import normalize
 
-from .attention import working_dtype
+from .log_sum_exp import working_dtype
 
 CHUNK_ELEMENTS = 1 << 24
 """Largest number of channels turned, or of similarities held, at once."""
@@ -119,14 +119,6 @@ def _channel_pairs(tensor: torch.Tensor, scheme: RopeScheme) -> tuple[torch.Tens
     if scheme.layout == "interleaved":
         return tensor[..., 0::2], tensor[..., 1::2]
     return tensor[..., : scheme.pairs], tensor[..., scheme.pairs :]
-
-
-def gap_offset(source_frames: int, gap: int) -> torch.Tensor:
-    """The offset [3] that puts a source of `source_frames` token frames before the target, `gap` empty frames between.
-
-    With 0 source frames the source keeps its alignment with the target and only moves back by `gap`.
-    """
-    return torch.tensor([-(source_frames + gap), 0, 0])
 
 
 def grid_positions(tokens: torch.Tensor, grid: tuple[int, int, int]) -> torch.Tensor:

@@ -1,8 +1,54 @@
-"""Which sampler step and which transformer block share."""
+"""Which step and which block share, how strongly, and in which order the segments are evaluated."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
-from .config import KVShareConfig
+from .config import KVShareConfig, Order
+from .timeline import Segment, Timeline
+
+Role = Literal["plain", "both", "source", "target"]
+"""What one evaluation of a segment does with keys: nothing, read and write, only write, only read."""
+
+PRESETS: Mapping[str, tuple[float, float, int]] = {"late": (25 / 30, 1.0, 1), "middle": (0.35, 0.75, 2)}
+"""Named choices of blocks for a model of any depth: from and to which part of its depth, and every how manieth block.
+
+`late` is what DiTCtrl uses, the last sixth (published for CogVideoX-2B, without an ablation); `middle` takes every
+second block of the part where correspondence and identity were found in several models (inferred, not yet measured).
+"""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One evaluation of one segment in a model call on the long latent; its output counts `weight` times."""
+
+    segment: Segment
+    role: Role
+    weight: float = 1.0
+
+
+def evaluations(timeline: Timeline, order: Order, shared: bool) -> list[Evaluation]:
+    """Evaluations of one model call, in order; `shared` says whether anything is shared in it.
+
+    `lockstep` evaluates each segment once. `ditctrl` gives what the paper's pairs of neighbours give: every pair
+    (k, k + 1) evaluates its source unshared and its target with the source's keys, so inner segments count twice, as
+    target and as source. Where nothing is shared both are the same and one evaluation of weight 2 does (ditctrl.md
+    6.4 A).
+    """
+    segments = timeline.segments
+    if order == "lockstep" or len(segments) == 1:
+        return [Evaluation(segment, "both" if shared else "plain") for segment in segments]
+    inner = range(1, len(segments) - 1)
+    if not shared:
+        return [Evaluation(segment, "plain", 2.0 if segment.index in inner else 1.0) for segment in segments]
+    order_of_pairs: list[Evaluation] = []
+    for segment in segments:
+        # As target first: its source's keys are no longer needed once the segment's own are made.
+        if segment.index > 0:
+            order_of_pairs.append(Evaluation(segment, "target"))
+        if segment.index < len(segments) - 1:
+            order_of_pairs.append(Evaluation(segment, "source"))
+    return order_of_pairs
 
 
 def step_of(sigma: float, sample_sigmas: Sequence[float]) -> int:
@@ -15,17 +61,35 @@ def step_of(sigma: float, sample_sigmas: Sequence[float]) -> int:
     return sum(1 for reached in sample_sigmas[1:] if reached >= sigma - tolerance)
 
 
+def shares_step(config: KVShareConfig, step: int) -> bool:
+    """Whether `config` shares anything in sampler step `step`, its percent window aside."""
+    return config.shares and _selected(step, config.start_step, config.end_step, config.step_idx)
+
+
+def strength_at(config: KVShareConfig, step: int, steps: int) -> float:
+    """Strength in sampler step `step` of `steps`: linear from the first shared step to the last."""
+    if config.end_strength is None:
+        return config.strength
+    first, last = (
+        (min(config.step_idx), max(config.step_idx))
+        if config.step_idx
+        else (config.start_step, (steps if config.end_step == -1 else min(config.end_step, steps)) - 1)
+    )
+    progress = min(1.0, max(0.0, (step - first) / (last - first))) if last > first else 0.0
+    return config.strength + (config.end_strength - config.strength) * progress
+
+
+def shared_blocks(config: KVShareConfig, blocks: int) -> frozenset[int]:
+    """The transformer blocks that share in a model of `blocks` blocks, in a step that shares."""
+    if config.layer_preset != "custom":
+        start, stop, every = PRESETS[config.layer_preset]
+        return frozenset(range(min(round(start * blocks), blocks - 1), max(1, round(stop * blocks)), every))
+    return frozenset(
+        block for block in range(blocks) if _selected(block, config.start_layer, config.end_layer, config.layer_idx)
+    )
+
+
 def _selected(index: int, start: int, end: int, chosen: tuple[int, ...]) -> bool:
     if chosen:
         return index in chosen
     return index >= start and (end == -1 or index < end)
-
-
-def shares_step(config: KVShareConfig, step: int) -> bool:
-    """Whether `config` shares anything in sampler step `step`."""
-    return config.shares and _selected(step, config.start_step, config.end_step, config.step_idx)
-
-
-def shares_block(config: KVShareConfig, block: int) -> bool:
-    """Whether `config` shares in transformer block `block`, in a step that shares."""
-    return _selected(block, config.start_layer, config.end_layer, config.layer_idx)

@@ -1,73 +1,37 @@
-"""One sampling run: owns the bank, the maps and the counters.
+"""One sampling run: owns the bank, the subject's masks and the counters.
 
 The host layer makes a session when sampling starts and closes it when sampling ends, however it ends. A model call on
-the long latent is a *pass*: `begin_pass`, then one forward (or more, when the host splits its batch) for every segment
-in order, then `end_pass`, after which no keys are held. Masks found in one pass are used from the next pass on, so that
-all segments of a pass see the same ones.
+the long latent is a *pass*: `begin_pass`, then one forward (or more, when the host splits its batch) for every
+evaluation in order, then `end_pass`, after which no keys are held.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 
-from . import attention, maps, schedule
-from .config import KVShareConfig
-from .families.base import AttentionCall, Family, FamilyInfo, UnexpectedCallError
-from .kv_bank import BankEntry, BankKey, Chunk, KeyValueBank
+from . import attention, schedule
+from .attention import TOKEN_DIM
+from .families.base import AttentionCall, CallSite, Family, FamilyInfo, UnexpectedCallError
+from .key_masks import KeyMask, read_key_mask
+from .kv_bank import BankEntry, BankKey, Chunk, KeyValueBank, StoredTokens
+from .log_sum_exp import LogSumExpAttention, Partial
+from .plan import Forward, SharePlan
+from .positions import PositionMover
 from .record import RecordedMasks
-from .sharing import TokenSplit, sharing_groups, split_tokens
-from .timeline import Segment, Timeline
-from .words import SubjectTokens
-
-
-@dataclass(frozen=True)
-class SharePlan:
-    """Everything frozen that a session works from.
-
-    subjects: for each beat the tokens of the subject, or empty when no subject was named.
-    beat_tokens: for each beat all real text tokens.
-    mask: a user's subject mask [pictures, h, w] in 0..1, or None.
-    """
-
-    timeline: Timeline
-    config: KVShareConfig
-    subjects: tuple[SubjectTokens, ...]
-    beat_tokens: tuple[tuple[int, ...], ...]
-    mask: torch.Tensor | None
-
-    @property
-    def guided(self) -> bool:
-        """Whether a subject mask splits the tokens."""
-        return self.mask is not None or bool(self.subjects)
-
-
-@dataclass
-class Forward:
-    """One forward of the diffusion model on one segment, opened and dropped by the host layer.
-
-    chunks: of each batch chunk the list of conditioning it comes from and its place there, the same for every segment;
-    prompts: the list that begins with the beat's own prompt, None when that is unknown; rows: latents in each chunk;
-    grid: tokens (t, h, w); text_tokens: length of the conditioning.
-    """
-
-    segment: Segment
-    chunks: tuple[Chunk, ...]
-    prompts: int | None
-    rows: int
-    grid: tuple[int, int, int]
-    text_tokens: int
-    step: int
-    call_index: int = 0
-
-    @property
-    def video_tokens(self) -> int:
-        return math.prod(self.grid)
+from .schedule import Evaluation
+from .sharing import OwnTokens, TokenSplit, sharing_groups, split_tokens
+from .subject import SubjectTracker
 
 
 class Session:
-    """State of one sampling run. `warn` receives each kind of warning once."""
+    """State of one sampling run. `warn` receives each kind of warning once.
+
+    sigma_window: the highest and the lowest sigma that share (start_percent and end_percent of the configuration);
+    bank_budget: bytes that the bank may keep on the device where the configuration leaves that open;
+    rope_options: how the host scales positions in this run.
+    """
 
     def __init__(
         self,
@@ -76,190 +40,305 @@ class Session:
         info: FamilyInfo,
         diffusion_model: torch.nn.Module,
         warn: Callable[[str], None],
+        sigma_window: tuple[float, float] = (math.inf, 0.0),
+        bank_budget: int | None = None,
+        rope_options: Mapping[str, float] | None = None,
     ):
         self.plan = plan
         self.family = family
         self.info = info
         self.diffusion_model = diffusion_model
-        self.bank = KeyValueBank()
+        self.sigma_window = sigma_window
+        self.bank = KeyValueBank(plan.config.memory, bank_budget)
+        self.blocks = sorted(schedule.shared_blocks(plan.config, info.blocks))
         self.shared_calls = 0
+        self._pass: _Pass | None = None
         self._warn = warn
         self._warned: set[str] = set()
         self._trusted = True
-        self._masks: dict[int, torch.Tensor] = {}
-        self._heat: dict[int, torch.Tensor] = {}
-        self._scores: dict[int, torch.Tensor] = {}
-        self._grid: tuple[int, int, int] | None = None
+        self._tracker = SubjectTracker(plan, info.compression[0], self.warn_once)
+        self._partial = LogSumExpAttention()
+        self._mover = PositionMover(plan.config, family.rope_scheme(diffusion_model, rope_options or {}))
+        self._device: torch.device | None = None
+        self._ever_shared = False
 
     def close(self) -> None:
         """Frees everything; safe to call twice."""
         self.bank.clear()
-        self._masks.clear()
-        self._heat.clear()
-        self._scores.clear()
+        self._tracker.clear()
 
-    def begin_pass(self) -> None:
-        """Starts a model call on the long latent."""
+    def finish(self) -> RecordedMasks | None:
+        """Ends a run that came through: what it found out about its subject, and a warning when no step shared."""
+        if self._trusted and self.plan.config.shares and self._pass is not None and not self._ever_shared:
+            self.warn_once("nothing was shared: no step of this run lies in the steps that the configuration names.")
+        return self._tracker.recorded()
+
+    def begin_pass(self, sigma: float, sample_sigmas: Sequence[float]) -> list[Evaluation]:
+        """Starts a model call on the long latent; the evaluations of its segments in order.
+
+        sample_sigmas: the sigmas of the run, falling, with the final one.
+        """
+        config, steps = self.plan.config, len(sample_sigmas) - 1
+        step = schedule.step_of(sigma, sample_sigmas)
+        high, low = self.sigma_window
+        strength = schedule.strength_at(config, step, steps)
+        shares = (
+            self._trusted
+            and low <= sigma <= high
+            and bool(self.blocks)
+            and strength > 0
+            and schedule.shares_step(config, step)
+        )
+        self._ever_shared |= shares
+        self._pass = _Pass(step, strength, shares, self._trusted and self._tracker.reads(step, steps))
         self.bank.clear()
-        self._scores.clear()
+        self._tracker.begin_pass()
+        return schedule.evaluations(self.plan.timeline, config.order, shares)
 
     def end_pass(self) -> None:
         """Ends a model call: turns the maps it gathered into masks and releases its keys."""
         self.bank.clear()
-        for index, score in self._scores.items():
-            self._heat[index] = maps.normalise_over_clip(score)
-            self._masks[index] = maps.threshold_mask(self._heat[index], self.plan.config.thres)
-        self._scores.clear()
+        self._tracker.end_pass(self._device)
 
-    def begin_segment(self, segment: Segment) -> None:
-        """Releases the keys that no later segment asks for."""
-        self.bank.keep_segments(self._sources(segment.index))
+    def begin_evaluation(self, evaluation: Evaluation) -> None:
+        """Releases the keys that neither this evaluation nor a later one asks for."""
+        remaining = range(evaluation.segment.index, len(self.plan.timeline.segments))
+        self.bank.keep_segments({source for later in remaining for source in self.plan.sources(later)})
 
-    def wants(self, step: int) -> bool:
-        """Whether a forward in `step` has to be watched at all."""
-        return self._trusted and (self._reads_maps() or schedule.shares_step(self.plan.config, step))
+    def open_forward(
+        self,
+        evaluation: Evaluation,
+        chunks: tuple[Chunk, ...],
+        prompts: int | None,
+        rows: int,
+        grid: tuple[int, int, int],
+        text_tokens: int,
+    ) -> Forward | None:
+        """A forward of the running pass to be watched, or None when nothing of it concerns the session; the arguments
+        are those of Forward."""
+        now = self._pass
+        if now is None or not self._trusted or not (now.shares or now.reads):
+            return None
+        forward = Forward(
+            evaluation.segment, chunks, prompts, rows, grid, text_tokens, now.step, evaluation.role, now.strength
+        )
+        forward.shares = now.shares and evaluation.role != "plain"
+        forward.reads = now.reads and (forward.shares or self.plan.config.masks.kind == "contrast")
+        if not (forward.shares or forward.reads):
+            return None
+        self._prefetch(forward, self.blocks[:1])
+        return forward
 
-    def attend(self, forward: Forward, call: AttentionCall, backend: attention.Backend) -> torch.Tensor:
-        """One attention call of a watched forward; `backend(query, key, value)` is what the host would have done."""
+    def attend(self, forward: Forward, call: AttentionCall, backend: attention.Backend) -> torch.Tensor | None:
+        """The output [rows, heads, tokens, head_dim] of one attention call, or None where the ordinary call will do.
+
+        `backend(query, key, value)` attends as the host would have done.
+        """
         index = forward.call_index
         forward.call_index += 1
         if not self._trusted:
-            return backend(call.query, call.key, call.value)
+            return None
         try:
             site = self.family.classify(self.diffusion_model, index, call, forward.video_tokens, forward.text_tokens)
         except UnexpectedCallError as reason:
             self._distrust()
             self.warn_once(f"{self.info.family}: attention call {index} has {reason}; this model is left unshared.")
-            return backend(call.query, call.key, call.value)
-        if site.kind == "cross" and self._reads_maps():
-            self._watch(forward, call)
-        if site.kind == "self" and self._shares(forward, site.block):
-            if not call.masked:
-                return self._share(forward, call, site.block, backend)
-            self.warn_once(f"{self.info.family}: self-attention comes with a mask; it is left unshared.")
-        return backend(call.query, call.key, call.value)
-
-    def recorded_masks(self) -> RecordedMasks | None:
-        """Masks over the whole timeline from the newest finished pass; None when no subject was followed."""
-        if not self._masks or self._grid is None:
             return None
-        timeline = self.plan.timeline
-        frames, height, width = self._grid
-        rows = next(iter(self._masks.values())).shape[0]
-        total = torch.zeros(2, rows, timeline.latent_frames, height, width)
-        count = torch.zeros(timeline.latent_frames)
-        for segment in timeline.segments:
-            if segment.index not in self._masks:
-                continue
-            mask = self._masks[segment.index].float().cpu()
-            heat = self._heat.get(segment.index, mask).float().cpu()
-            pieces = torch.stack([heat, mask]).reshape(2, rows, frames, height, width)
-            total[:, :, segment.start : segment.stop] += pieces
-            count[segment.start : segment.stop] += 1
-        total /= count.clamp(min=1)[:, None, None]
-        return RecordedMasks(timeline, total[0], (total[1] >= 0.5).float())
+        if site.kind == "other":
+            return None
+        self._device = call.query.device
+        ordinary = self._watch(forward, call, site)
+        if site.kind == "cross" or not forward.shares or site.block not in self.blocks:
+            return ordinary
+        shared = self._share(forward, call, site, backend)
+        return ordinary if shared is None else shared
 
-    def _reads_maps(self) -> bool:
-        return bool(self.plan.subjects) and self.plan.mask is None
+    def _watch(self, forward: Forward, call: AttentionCall, site: CallSite) -> torch.Tensor | None:
+        """Reads the maps of a call. Where that took the whole attention, its output comes as a gift."""
+        if not forward.reads or not self._tracker.reads_block(site.block):
+            return None
+        if site.kind == "cross":
+            self._tracker.watch(forward, call, site)
+        elif site.kind == "joint" and self.plan.config.masks.kind == "contrast":
+            self._tracker.watch(forward, call, site)
+        elif site.kind == "joint" and (not self.blocks or site.block <= self.blocks[-1]):
+            return self._watch_exactly(forward, call, site)
+        return None
 
-    def _shares(self, forward: Forward, block: int) -> bool:
-        config = self.plan.config
-        return schedule.shares_step(config, forward.step) and schedule.shares_block(config, block)
+    def _watch_exactly(self, forward: Forward, call: AttentionCall, site: CallSite) -> torch.Tensor | None:
+        """Reads exact joint probabilities; the attention itself is computed for it, once."""
+        rows = self._tracker.conditional_rows(forward)
+        if rows is None:
+            return None
+        video = slice(site.video_start, site.video_start + forward.video_tokens)
+        # Where our output would not be used, only the rows and queries that are read are worth computing.
+        useless = call.overridden or self._will_share(forward, site)
+        chosen, queries = (rows, video) if useless else (slice(None), slice(None))
+        partial = self._ordinary(forward, call, site, chosen, queries)
+        if partial is None:
+            self.warn_once(f"{self.info.family}: attention comes with a mask of every query; its subject is not read.")
+            return None
+        output, total = partial
+        if useless:
+            self._tracker.watch(forward, call, site, total)
+            return None
+        self._tracker.watch(forward, call, site, total[rows, :, video])
+        return output
 
-    def _sources(self, index: int) -> set[int]:
-        chosen = self.plan.config.sources
-        sources = set[int]()
-        if chosen in ("first", "first and previous"):
-            sources.add(0)
-        if chosen in ("previous", "first and previous"):
-            sources.add(index - 1)
-        return {source for source in sources if 0 <= source < index}
+    def _will_share(self, forward: Forward, site: CallSite) -> bool:
+        """Whether the call's output will be made with source keys."""
+        return (
+            forward.shares
+            and site.block in self.blocks
+            and forward.role in ("both", "target")
+            and bool(self.plan.sources(forward.segment.index))
+        )
 
-    def _needed_later(self, index: int) -> bool:
-        last = len(self.plan.timeline.segments) - 1
-        return any(index in self._sources(later) for later in range(index + 1, last + 1))
+    def _ordinary(
+        self, forward: Forward, call: AttentionCall, site: CallSite, rows: slice, queries: slice
+    ) -> Partial | None:
+        """The attention of `queries` over all own keys of the batch `rows`, with its log-sum-exp."""
+        masks = self._key_masks(forward, call, site)
+        if masks is None:
+            return None
+        outputs: list[Partial] = []
+        for indices, mask in _alike(range(call.query.shape[0])[rows], masks.__getitem__):
+            own = _own(_rows(call, indices), forward, site, mask).everything()
+            query = _take_rows(call.query, indices)[:, :, queries]
+            outputs.append(self._partial(query, own.key, own.value, call.scale, own.key_bias))
+        if len(outputs) == 1:
+            return outputs[0]
+        # Rows with masks of their own come in order, because rows that are alike stand together or alone.
+        return torch.cat([output for output, _ in outputs]), torch.cat([total for _, total in outputs])
 
-    def _watch(self, forward: Forward, call: AttentionCall) -> None:
-        beat = forward.segment.beat
-        tokens = self.plan.beat_tokens[beat]
-        if tokens[-1] >= call.key_tokens:
-            self.warn_once("the prompt has more tokens than the model received; its subject cannot be followed.")
-            return
-        if forward.prompts is None:
-            self.warn_once("the conditioning does not come from LongVideoSegmenter; its subject cannot be followed.")
-            return
-        self._grid = forward.grid
-        for place, chunk in enumerate(forward.chunks):
-            if chunk != (forward.prompts, 0):
-                continue
-            rows = slice(place * forward.rows, (place + 1) * forward.rows)
-            probabilities = maps.text_probabilities(
-                call.query[rows], call.key[rows], tokens, call.heads, call.token_dim
-            )
-            score = maps.subject_score(probabilities, tokens, self.plan.subjects[beat])
-            known = self._scores.get(forward.segment.index)
-            self._scores[forward.segment.index] = score if known is None else known + score
+    def _key_masks(self, forward: Forward, call: AttentionCall, site: CallSite) -> list[KeyMask] | None:
+        """For every batch row what the call's own mask hides; read once per forward. None for a mask that differs from
+        query to query."""
+        if forward.key_masks is None or forward.key_masks[0] is not call.mask:
+            video = slice(site.video_start, site.video_start + forward.video_tokens)
+            forward.key_masks = (call.mask, read_key_mask(call.mask, call.key, video))
+        return forward.key_masks[1]
 
-    def _mask(self, forward: Forward) -> torch.Tensor | None:
-        """Subject mask [rows, tokens] of the forward's segment, or None while none is known."""
-        if self.plan.mask is None:
-            return self._masks.get(forward.segment.index)
-        known = self._masks.get(forward.segment.index)
-        if known is None:
-            segment = forward.segment
-            values = maps.mask_to_tokens(
-                self.plan.mask, segment.start, segment.stop, forward.grid, self.info.compression[0]
-            )
-            known = (values >= 0.5).expand(forward.rows, -1)
-            self._masks[segment.index] = known
-            self._grid = forward.grid
-        return known
-
-    def _share(self, forward: Forward, call: AttentionCall, block: int, backend: attention.Backend) -> torch.Tensor:
-        mask = None
-        if self.plan.guided:
-            mask = self._mask(forward)
-            if mask is None:
-                return backend(call.query, call.key, call.value)
-            mask = mask.to(call.query.device)
-        keeps = self._needed_later(forward.segment.index)
-        sources = sorted(self._sources(forward.segment.index))
-        shared: dict[int, torch.Tensor] = {}
+    def _share(
+        self, forward: Forward, call: AttentionCall, site: CallSite, backend: attention.Backend
+    ) -> torch.Tensor | None:
+        masks = self._key_masks(forward, call, site)
+        if masks is None:
+            self.warn_once(f"{self.info.family}: attention comes with a mask of every query; it is left unshared.")
+            return None
+        splits = self._splits(forward, site, call.query.device)
+        if splits is None:
+            return None
+        reads = forward.role in ("both", "target")
+        readers = self.plan.readers(forward.segment.index) if forward.role in ("both", "source") else 0
+        work: list[_SharedRow] = []
         for row in range(forward.rows):
-            split = None if mask is None else split_tokens(mask[row])
             for place, chunk in enumerate(forward.chunks):
                 if chunk[0] != forward.prompts and not self.plan.config.share_uncond:
                     continue
                 index = place * forward.rows + row
-                own = replace(
-                    call,
-                    query=call.query[index : index + 1],
-                    key=call.key[index : index + 1],
-                    value=call.value[index : index + 1],
-                )
-                if keeps:
-                    self.bank.put(BankKey(forward.segment.index, block, chunk, row), self._entry(own, split))
-                entries = [self.bank.get(BankKey(source, block, chunk, row)) for source in sources]
-                groups = sharing_groups(own, split, [entry for entry in entries if entry], self.plan.config)
-                if groups is None:
-                    continue
-                self.shared_calls += 1
-                shared[index] = attention.attend_groups(own.query, groups, backend, call.heads, call.token_dim)
-        return _join_rows(call, shared, backend)
+                key = BankKey(forward.segment.index, site.block, chunk, row)
+                sources = self.plan.sources(forward.segment.index) if reads else ()
+                entries = [self.bank.get(replace(key, segment=source)) for source in sources]
+                found = tuple(entry for entry in entries if entry is not None)
+                if readers:
+                    own = _own(_rows(call, [index]), forward, site, masks[index])
+                    self.bank.put(key, self._entry(forward, own, splits[row], row), readers)
+                if found:
+                    work.append(_SharedRow(index, row, found, masks[index]))
+        self._prefetch(forward, [block for block in self.blocks if block > site.block][:1])
+        shared: dict[int, torch.Tensor] = {}
+        for same in _grouped(work):
+            indices = [item.index for item in same]
+            own = _own(_rows(call, indices), forward, site, same[0].mask)
+            split = splits[same[0].row]
+            entries = [_batch(entries) for entries in zip(*(item.entries for item in same), strict=True)]
+            entries = [
+                self._mover.move(entry, self._offset(forward, own, entry, split, (same[0].row, place)))
+                for place, entry in enumerate(entries)
+            ]
+            groups = sharing_groups(
+                own, split, entries, self.plan.config, forward.strength, forward.grid[1] * forward.grid[2]
+            )
+            if groups is None:
+                continue
+            self.shared_calls += len(same)
+            output = attention.attend_groups(
+                _take_rows(call.query, indices), groups, backend, self._partial, call.scale
+            )
+            shared |= {index: output[place : place + 1] for place, index in enumerate(indices)}
+            if len(indices) == call.query.shape[0]:
+                return output
+        if not shared:
+            return None
+        return self._join(call, forward, site, masks, shared, backend)
 
-    def _entry(self, own: AttentionCall, split: TokenSplit | None) -> BankEntry:
-        if split is None:
-            return BankEntry(own.key.clone(), own.value.clone())
-        key = attention.take_tokens(own.key, split.subject, own.token_dim)
-        value = attention.take_tokens(own.value, split.subject, own.token_dim)
-        if not self.plan.config.share_background:
-            return BankEntry(key, value)
-        return BankEntry(
-            key,
-            value,
-            attention.take_tokens(own.key, split.background, own.token_dim),
-            attention.take_tokens(own.value, split.background, own.token_dim),
+    def _offset(
+        self, forward: Forward, own: OwnTokens, entry: BankEntry, split: TokenSplit | None, place: tuple[int, int]
+    ) -> torch.Tensor | None:
+        """How far the keys of a latent's source move; found in the first shared block, kept for the forward."""
+        if place not in forward.offsets:
+            forward.offsets[place] = self._mover.offset(entry, own, split, forward.grid)
+        return forward.offsets[place]
+
+    def _splits(self, forward: Forward, site: CallSite, device: torch.device) -> Sequence[TokenSplit | None] | None:
+        """The split of every latent; a list of None where nothing splits the tokens; None where it is unknown yet."""
+        if self.plan.guided:
+            return self._tracker.splits(forward, site.block, device)
+        if self.plan.config.position != "frame":
+            return [None] * forward.rows
+        if forward.whole is None:
+            forward.whole = split_tokens(torch.ones(forward.video_tokens, dtype=torch.bool), device)
+        return [forward.whole] * forward.rows
+
+    def _entry(self, forward: Forward, own: OwnTokens, split: TokenSplit | None, row: int) -> BankEntry:
+        config = self.plan.config
+        text = own.outside_part() if config.share_text else None
+        stored_text = (
+            None if text is None else StoredTokens(text.key, text.value, torch.arange(text.key.shape[TOKEN_DIM]))
         )
+        if split is None:
+            places = torch.arange(forward.video_tokens)
+            kept = _drop(places, config.token_dropout, forward, row)
+            if kept is places:
+                video = own.video_part(0.0)
+                return BankEntry(StoredTokens(video.key, video.value, places), None, stored_text)
+            return BankEntry(_stored(own, kept), None, stored_text)
+        kept = _drop(split.subject, config.token_dropout, forward, row)
+        subject = _stored(own, kept, split.subject_index if kept is split.subject else None)
+        background = _stored(own, split.background, split.background_index) if config.share_background else None
+        return BankEntry(subject, background, stored_text)
+
+    def _prefetch(self, forward: Forward, blocks: Sequence[int]) -> None:
+        """Starts bringing what `blocks` of the forward read."""
+        if forward.shares and forward.role in ("both", "target"):
+            self.bank.prefetch(
+                [
+                    BankKey(source, block, chunk, row)
+                    for block in blocks
+                    for source in self.plan.sources(forward.segment.index)
+                    for chunk in forward.chunks
+                    for row in range(forward.rows)
+                ]
+            )
+
+    def _join(
+        self,
+        call: AttentionCall,
+        forward: Forward,
+        site: CallSite,
+        masks: list[KeyMask],
+        shared: dict[int, torch.Tensor],
+        backend: attention.Backend,
+    ) -> torch.Tensor:
+        """Output of all batch rows: `shared` ones as given, the others by ordinary attention."""
+        rest = [index for index in range(call.query.shape[0]) if index not in shared]
+        for indices, mask in _alike(rest, masks.__getitem__):
+            own = _own(_rows(call, indices), forward, site, mask)
+            query = _take_rows(call.query, indices)
+            output = attention.attend(query, [own.everything()], backend, self._partial, call.scale)
+            shared |= {index: output[place : place + 1] for place, index in enumerate(indices)}
+        return torch.cat([shared[index] for index in range(call.query.shape[0])])
 
     def _distrust(self) -> None:
         """Leaves this run unshared: what was found and kept so far may belong to other calls than it seemed."""
@@ -273,14 +352,100 @@ class Session:
             self._warn(message)
 
 
-def _join_rows(call: AttentionCall, shared: dict[int, torch.Tensor], backend: attention.Backend) -> torch.Tensor:
-    """Output of all batch rows: `shared` ones as given, the others by one ordinary call."""
-    total = call.query.shape[0]
-    plain = [row for row in range(total) if row not in shared]
-    if len(plain) == total:
-        return backend(call.query, call.key, call.value)
-    if plain:
-        index = torch.tensor(plain, device=call.query.device)
-        rest = backend(*(tensor.index_select(0, index) for tensor in (call.query, call.key, call.value)))
-        shared = shared | {row: rest[place : place + 1] for place, row in enumerate(plain)}
-    return torch.cat([shared[row] for row in range(total)])
+@dataclass(frozen=True)
+class _Pass:
+    """What holds for one model call on the long latent."""
+
+    step: int
+    strength: float
+    shares: bool
+    reads: bool
+
+
+@dataclass(frozen=True)
+class _SharedRow:
+    """One batch row that sees source keys: its place in the batch, its latent, what it sees, what its mask hides."""
+
+    index: int
+    row: int
+    entries: tuple[BankEntry, ...]
+    mask: KeyMask
+
+    @property
+    def likeness(self) -> tuple[object, ...]:
+        """Rows with equal likeness can go through one attention call."""
+        return (self.row, self.mask, *(_sizes(entry) for entry in self.entries))
+
+
+def _grouped(work: list[_SharedRow]) -> Iterator[list[_SharedRow]]:
+    groups: dict[tuple[object, ...], list[_SharedRow]] = {}
+    for item in work:
+        groups.setdefault(item.likeness, []).append(item)
+    yield from groups.values()
+
+
+def _alike(indices: Sequence[int], mask_of: Callable[[int], KeyMask]) -> Iterator[tuple[list[int], KeyMask]]:
+    """Batch rows in order, those with equal masks together if that keeps the order, else one by one."""
+    masks = {mask_of(index) for index in indices}
+    if len(masks) == 1:
+        yield list(indices), mask_of(indices[0])
+        return
+    for index in indices:
+        yield [index], mask_of(index)
+
+
+def _sizes(entry: BankEntry) -> tuple[int, ...]:
+    parts = (entry.subject, entry.background, entry.text)
+    return tuple(-1 if part is None else part.key.shape[TOKEN_DIM] for part in parts)
+
+
+def _batch(entries: Sequence[BankEntry]) -> BankEntry:
+    """Entries of several batch rows as one of that many rows."""
+    if len(entries) == 1:
+        return entries[0]
+
+    def joined(parts: Sequence[StoredTokens | None]) -> StoredTokens | None:
+        present = [part for part in parts if part is not None]
+        if not present:
+            return None
+        return StoredTokens(
+            torch.cat([part.key for part in present]), torch.cat([part.value for part in present]), present[0].tokens
+        )
+
+    subject = joined([entry.subject for entry in entries])
+    assert subject is not None
+    return BankEntry(
+        subject, joined([entry.background for entry in entries]), joined([entry.text for entry in entries])
+    )
+
+
+def _take_rows(tensor: torch.Tensor, indices: Sequence[int]) -> torch.Tensor:
+    """The batch rows `indices`, ascending; no copy where they stand together."""
+    if indices[-1] - indices[0] == len(indices) - 1:
+        return tensor[indices[0] : indices[-1] + 1]
+    return torch.cat([tensor[index : index + 1] for index in indices])
+
+
+def _rows(call: AttentionCall, indices: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    return _take_rows(call.key, indices), _take_rows(call.value, indices)
+
+
+def _own(
+    tensors: tuple[torch.Tensor, torch.Tensor], forward: Forward, site: CallSite, mask: KeyMask
+) -> OwnTokens:
+    video = slice(site.video_start, site.video_start + forward.video_tokens)
+    return OwnTokens(*tensors, video, mask.outside, mask.visible, mask.visible_outside, mask.key_bias)
+
+
+def _stored(own: OwnTokens, places: torch.Tensor, index: torch.Tensor | None = None) -> StoredTokens:
+    index = places.to(own.key.device, non_blocking=True) if index is None else index
+    return StoredTokens(*own.take_video(index), places)
+
+
+def _drop(places: torch.Tensor, part: float, forward: Forward, row: int) -> torch.Tensor:
+    """`places` without a random `part` of them: the same in all blocks of a forward, another choice in every step."""
+    if part == 0.0:
+        return places
+    generator = torch.Generator().manual_seed((forward.step * 10_007 + forward.segment.index) * 1_009 + row)
+    keep = len(places) - int(part * len(places))
+    return places[torch.randperm(len(places), generator=generator)[:keep].sort().values]

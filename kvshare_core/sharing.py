@@ -6,75 +6,179 @@ from dataclasses import dataclass
 
 import torch
 
-from .attention import KeyValuePart, QueryGroup
+from .attention import TOKEN_DIM, KeyValuePart, QueryGroup
 from .config import KVShareConfig
-from .families.base import AttentionCall
-from .kv_bank import BankEntry
+from .kv_bank import BankEntry, StoredTokens
 
 
 @dataclass(frozen=True)
 class TokenSplit:
-    """Indices of one latent's subject and background tokens."""
+    """Places of one latent's subject and background tokens in its video grid: int64, ascending, on the CPU and, as
+    `subject_index` and `background_index`, on the device of the model."""
 
     subject: torch.Tensor
     background: torch.Tensor
+    subject_index: torch.Tensor
+    background_index: torch.Tensor
 
 
-def split_tokens(mask: torch.Tensor) -> TokenSplit:
-    """Splits tokens by a boolean mask [tokens]."""
-    return TokenSplit(mask.nonzero().squeeze(1), (~mask).nonzero().squeeze(1))
+def split_tokens(mask: torch.Tensor, device: torch.device | str = "cpu") -> TokenSplit:
+    """Splits tokens by a boolean mask [tokens] that lies on the CPU."""
+    subject, background = mask.nonzero().squeeze(1), (~mask).nonzero().squeeze(1)
+    return TokenSplit(
+        subject, background, subject.to(device, non_blocking=True), background.to(device, non_blocking=True)
+    )
 
 
-def own_bias(config: KVShareConfig) -> float:
-    """Log-weight of a token's own keys."""
+@dataclass(frozen=True)
+class OwnTokens:
+    """The sequence of one attention call, [rows, heads, tokens, head_dim].
+
+    video: where the video's tokens stand; outside: indices of all other tokens, None when there are none.
+    visible, visible_outside: indices of the keys that the call's own mask does not hide, of all and of those outside
+    the video; None when it hides none. key_bias: what the mask adds to the scores beyond hiding, [rows, tokens].
+    """
+
+    key: torch.Tensor
+    value: torch.Tensor
+    video: slice
+    outside: torch.Tensor | None = None
+    visible: torch.Tensor | None = None
+    visible_outside: torch.Tensor | None = None
+    key_bias: torch.Tensor | None = None
+
+    def everything(self) -> KeyValuePart:
+        """All keys that may be seen."""
+        return self._part(self.visible)
+
+    def video_part(self, bias: float) -> KeyValuePart:
+        """The video's keys, weighed by exp(bias)."""
+        key_bias = None if self.key_bias is None else self.key_bias[:, self.video]
+        return KeyValuePart(self.key[:, :, self.video], self.value[:, :, self.video], bias, key_bias)
+
+    def outside_part(self) -> KeyValuePart | None:
+        """The keys outside the video that may be seen: text, reference frames."""
+        if self.outside is None:
+            return None
+        return self._part(self.outside if self.visible_outside is None else self.visible_outside)
+
+    def take_video(self, places: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keys and values of the video tokens `places`, copied."""
+        index = places + self.video.start
+        return self.key.index_select(TOKEN_DIM, index), self.value.index_select(TOKEN_DIM, index)
+
+    def _part(self, index: torch.Tensor | None) -> KeyValuePart:
+        if index is None:
+            return KeyValuePart(self.key, self.value, 0.0, self.key_bias)
+        key_bias = None if self.key_bias is None else self.key_bias.index_select(1, index)
+        return KeyValuePart(
+            self.key.index_select(TOKEN_DIM, index), self.value.index_select(TOKEN_DIM, index), 0.0, key_bias
+        )
+
+
+def own_bias(config: KVShareConfig, strength: float) -> float:
+    """Log-weight of the segment's own video keys where source keys are seen."""
     if config.mode == "extend":
         return 0.0
-    return -math.inf if config.strength >= 1.0 else math.log(1.0 - config.strength)
+    return -math.inf if strength >= 1.0 else math.log(1.0 - strength)
 
 
 def sharing_groups(
-    own: AttentionCall, split: TokenSplit | None, sources: Sequence[BankEntry], config: KVShareConfig
+    own: OwnTokens,
+    split: TokenSplit | None,
+    sources: Sequence[BankEntry],
+    config: KVShareConfig,
+    strength: float,
+    frame_tokens: int = 0,
 ) -> list[QueryGroup] | None:
-    """Query groups of one latent's self-attention, or None when nothing foreign is to be seen.
+    """Query groups of one latent's attention, or None when nothing foreign is to be seen.
 
-    Without a split all queries see all source keys. With one, subject queries see the sources' subject; background
-    queries keep to their own keys, or see the sources' background too where `share_background` asks for it. Sources
-    without a single token leave a group as it was.
+    Without a split all video queries see all source keys. With one, subject queries see the sources' subject;
+    background queries keep to their own keys, or see the sources' background too where `share_background` asks for it.
+    Queries outside the video keep to their own keys, except with `share_text`, where they see all of the source. Sources
+    without a single token leave a group as it was. frame_tokens: tokens of one latent frame, for position `frame`.
     """
-    own_part = KeyValuePart(own.key, own.value)
+    subjects = [entry.subject for entry in sources]
+    backgrounds = [entry.background for entry in sources if entry.background is not None]
+    texts = [entry.text for entry in sources if entry.text is not None] if config.share_text else []
+    view = _View(own, texts, config, strength)
     if split is None:
-        parts = _with_sources(own_part, [(entry.key, entry.value) for entry in sources], own.token_dim, config)
-        return None if parts is None else [QueryGroup(None, parts)]
-    subject = _with_sources(own_part, [(entry.key, entry.value) for entry in sources], own.token_dim, config)
-    background = _with_sources(
-        own_part,
-        [
-            (entry.background_key, entry.background_value)
-            for entry in sources
-            if entry.background_key is not None and entry.background_value is not None
-        ],
-        own.token_dim,
-        config,
-    )
+        return _unguided(own, subjects, texts, view)
+    subject = view.of(subjects)
+    background = view.of(backgrounds) if config.share_background else None
     if subject is None and background is None:
         return None
-    return [
-        QueryGroup(split.subject, subject or (own_part,)),
-        QueryGroup(split.background, background or (own_part,)),
-    ]
+    groups = [QueryGroup(split.background_index + own.video.start, background or (own.everything(),))]
+    if subject is not None and config.position == "frame":
+        groups += _frames(split, subjects, own, view, frame_tokens)
+    else:
+        groups.append(QueryGroup(split.subject_index + own.video.start, subject or (own.everything(),)))
+    if own.outside is not None:
+        whole = view.of([*subjects, *backgrounds]) if texts else None
+        groups.append(QueryGroup(own.outside, whole or (own.everything(),)))
+    return groups
 
 
-def _with_sources(
-    own: KeyValuePart,
-    sources: Sequence[tuple[torch.Tensor, torch.Tensor]],
-    token_dim: int,
-    config: KVShareConfig,
-) -> tuple[KeyValuePart, ...] | None:
-    found = [(key, value) for key, value in sources if key.shape[token_dim] > 0]
-    if not found:
+@dataclass(frozen=True)
+class _View:
+    """What a query sees of itself and of source tokens."""
+
+    own: OwnTokens
+    texts: Sequence[StoredTokens]
+    config: KVShareConfig
+    strength: float
+
+    def of(self, stored: Sequence[StoredTokens]) -> tuple[KeyValuePart, ...] | None:
+        """Parts for queries that see `stored`; None when that and the shared text are empty."""
+        bias = math.log(self.strength)
+        foreign = [
+            KeyValuePart(tokens.key, tokens.value, bias)
+            for tokens in (*self.texts, *stored)
+            if tokens.key.shape[TOKEN_DIM] > 0
+        ]
+        if not foreign:
+            return None
+        if self.config.mode == "extend":
+            return (self.own.everything(), *foreign)
+        outside = None if self.texts else self.own.outside_part()
+        video = self.own.video_part(own_bias(self.config, self.strength))
+        return (*([] if outside is None else [outside]), video, *foreign)
+
+
+def _unguided(
+    own: OwnTokens, subjects: Sequence[StoredTokens], texts: Sequence[StoredTokens], view: _View
+) -> list[QueryGroup] | None:
+    parts = view.of(subjects)
+    if parts is None:
         return None
-    bias = math.log(config.strength)
-    return (
-        KeyValuePart(own.key, own.value, own_bias(config)),
-        *(KeyValuePart(key, value, bias) for key, value in found),
-    )
+    if own.outside is None or texts:
+        return [QueryGroup(None, parts)]
+    video = torch.arange(own.video.start, own.video.stop, device=own.key.device)
+    return [QueryGroup(video, parts), QueryGroup(own.outside, (own.everything(),))]
+
+
+def _frames(
+    split: TokenSplit, subjects: Sequence[StoredTokens], own: OwnTokens, view: _View, frame_tokens: int
+) -> list[QueryGroup]:
+    """One group per latent frame of the subject: it sees the sources' subject in the same frame only."""
+    groups: list[QueryGroup] = []
+    frames = (own.video.stop - own.video.start) // frame_tokens
+    for frame in range(frames):
+        queries = _within(split.subject, frame, frame_tokens)
+        if queries.start == queries.stop:
+            continue
+        here = [_narrow(tokens, _within(tokens.tokens, frame, frame_tokens)) for tokens in subjects]
+        groups.append(
+            QueryGroup(split.subject_index[queries] + own.video.start, view.of(here) or (own.everything(),))
+        )
+    return groups
+
+
+def _within(places: torch.Tensor, frame: int, frame_tokens: int) -> slice:
+    """The part of ascending `places` that lies in latent frame `frame`."""
+    bounds = torch.searchsorted(places, torch.tensor([frame * frame_tokens, (frame + 1) * frame_tokens]))
+    return slice(int(bounds[0]), int(bounds[1]))
+
+
+def _narrow(stored: StoredTokens, part: slice) -> StoredTokens:
+    return StoredTokens(stored.key[:, :, part], stored.value[:, :, part], stored.tokens[part])

@@ -29,6 +29,15 @@ class PromptWords:
         """Positions of all real tokens: no padding, no end token."""
         return tuple(sorted(token for span in self.positions for token in span))
 
+    def other_content(self, subject: tuple[int, ...]) -> tuple[int, ...]:
+        """Positions of the content words of which no token is in `subject`."""
+        return tuple(
+            token
+            for word, span in zip(self.words, self.positions, strict=True)
+            if word not in STOP_WORDS and not set(span) & set(subject)
+            for token in span
+        )
+
 
 @dataclass(frozen=True)
 class SubjectTokens:

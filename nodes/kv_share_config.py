@@ -1,6 +1,6 @@
 from comfy_api.latest import io
 
-from ..kvshare_core.config import MAX_STRENGTH, MODES, SOURCES, KVShareConfig, parse_indices
+from ..kvshare_core.config import MAX_STRENGTH, MODES, SOURCES, KVShareConfig, MaskSettings, parse_indices
 from .sockets import CATEGORY, ConfigSocket
 
 
@@ -91,7 +91,7 @@ class KVShareConfigNode(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "thres",
-                    default=defaults.thres,
+                    default=defaults.masks.thres,
                     min=0.0,
                     max=1.0,
                     step=0.01,
@@ -130,6 +130,6 @@ class KVShareConfigNode(io.ComfyNode):
                 layer_idx=parse_indices(layer_idx, "KVShareConfig: layer_idx"),
                 share_background=share_background,
                 share_uncond=share_uncond,
-                thres=thres,
+                masks=MaskSettings(thres=thres),
             )
         )

@@ -12,6 +12,11 @@ import torch
 from kvshare_core.config import KVShareConfig
 
 
+def heads_together(tensor: torch.Tensor) -> torch.Tensor:
+    """[rows, heads, tokens, head_dim] as [rows, tokens, heads * head_dim]."""
+    return tensor.transpose(1, 2).flatten(2)
+
+
 def heads_apart(tensor: torch.Tensor, heads: int, token_dim: int) -> torch.Tensor:
     """Either layout as float64 [rows, heads, tokens, head_dim]."""
     if token_dim == 1:
@@ -24,13 +29,15 @@ def dense_attention(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    heads: int,
-    token_dim: int = 1,
+    heads: int = 0,
+    token_dim: int = 2,
     bias: torch.Tensor | None = None,
     scale: float | None = None,
 ) -> torch.Tensor:
-    """Softmax attention with the additive `bias` [queries, keys]; float64 [rows, queries, heads * head_dim]."""
+    """Softmax attention with an additive `bias` that broadcasts to [rows, heads, queries, keys]; float64
+    [rows, queries, heads * head_dim]. Key heads are repeated where there are fewer of them."""
     q, k, v = (heads_apart(tensor, heads, token_dim) for tensor in (query, key, value))
+    k, v = (tensor.repeat_interleave(q.shape[1] // k.shape[1], 1) for tensor in (k, v))
     scores = torch.einsum("bhqd,bhkd->bhqk", q, k) * (q.shape[-1] ** -0.5 if scale is None else scale)
     if bias is not None:
         scores = scores + bias.double()

@@ -1,4 +1,4 @@
-"""Attention over parts, groups and shared sources equals a dense float64 reference."""
+"""Attention over parts and groups equals a dense float64 reference."""
 
 import math
 from dataclasses import dataclass
@@ -10,189 +10,154 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from kvshare_core import attention
-from kvshare_core.attention import KeyValuePart, QueryGroup, attend, attend_groups, weighted_attention
-from kvshare_core.config import KVShareConfig
-from kvshare_core.families.base import AttentionCall
-from kvshare_core.kv_bank import BankEntry
-from kvshare_core.sharing import sharing_groups, split_tokens
-from tests.dense_reference import dense_attention, heads_apart, sharing_bias
+from kvshare_core import log_sum_exp
+from kvshare_core.attention import KeyValuePart, QueryGroup, attend, attend_groups
+from kvshare_core.log_sum_exp import KERNELS, LogSumExpAttention, chunked, flash_cpu
+from tests.dense_reference import dense_attention, heads_together
 
-TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5, torch.bfloat16: 2e-2}
+TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 2e-2}
 BIASES = st.sampled_from([0.0, -math.inf, math.log(0.5), -3.0, 1.5])
+PARTIALS = {"chosen": LogSumExpAttention(), "chunked": LogSumExpAttention({})}
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Sizes and layout of one attention call, and the dtype of its tensors."""
+    """Sizes of one attention call, and the dtype of its tensors; `groups` query heads share one key head."""
 
     rows: int
-    heads: int
+    key_heads: int
+    groups: int
     head_dim: int
-    token_dim: int
     dtype: torch.dtype
     seed: int
 
+    @property
+    def heads(self) -> int:
+        return self.key_heads * self.groups
+
     def backend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
         """Ordinary attention in the tensors' own precision."""
-        q, k, v = (heads_apart(tensor, self.heads, self.token_dim).to(self.dtype) for tensor in (query, key, value))
-        return torch.nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        return torch.nn.functional.scaled_dot_product_attention(query, key, value, enable_gqa=True)
 
 
 LAYOUTS = st.builds(
     Layout,
     rows=st.integers(1, 3),
-    heads=st.integers(1, 3),
+    key_heads=st.integers(1, 2),
+    groups=st.integers(1, 3),
     head_dim=st.sampled_from([2, 8]),
-    token_dim=st.sampled_from([1, 2]),
     dtype=st.sampled_from(list(TOLERANCE)),
     seed=st.integers(0, 10_000),
 )
 
 
 class Random:
-    """Seeded tensors in one layout."""
+    """Seeded tensors [rows, heads, tokens, head_dim]."""
 
     def __init__(self, layout: Layout):
         self.layout = layout
         self.generator = torch.Generator().manual_seed(layout.seed)
 
-    def tokens(self, count: int) -> torch.Tensor:
-        layout = self.layout
-        flat = (layout.rows, count, layout.heads * layout.head_dim)
-        shape = flat if layout.token_dim == 1 else (layout.rows, layout.heads, count, layout.head_dim)
-        return torch.randn(shape, generator=self.generator, dtype=torch.float64).to(layout.dtype)
+    def query(self, tokens: int) -> torch.Tensor:
+        return self._draw(self.layout.heads, tokens)
+
+    def key(self, tokens: int) -> torch.Tensor:
+        return self._draw(self.layout.key_heads, tokens)
+
+    def _draw(self, heads: int, tokens: int) -> torch.Tensor:
+        shape = (self.layout.rows, heads, tokens, self.layout.head_dim)
+        return torch.randn(shape, generator=self.generator, dtype=torch.float64).to(self.layout.dtype)
 
 
 def assert_close(found: torch.Tensor, expected: torch.Tensor) -> None:
     """Equal within the tolerance of `found`'s dtype, relative to the largest expected value."""
-    assert found.shape == expected.shape
-    error = (found.double() - expected).abs().max() / expected.abs().max().clamp(min=1)
+    found_flat = heads_together(found)
+    assert found_flat.shape == expected.shape
+    error = (found_flat.double() - expected).abs().max() / expected.abs().max().clamp(min=1)
     assert error <= TOLERANCE[found.dtype], f"relative error {error:.2e} in {found.dtype}"
 
 
-@given(LAYOUTS, st.integers(1, 6), st.lists(st.tuples(st.integers(0, 5), BIASES), min_size=1, max_size=4))
-@settings(max_examples=150)
+@given(
+    LAYOUTS,
+    st.integers(1, 6),
+    st.lists(st.tuples(st.integers(0, 5), BIASES, st.booleans()), min_size=1, max_size=4),
+    st.sampled_from(list(PARTIALS)),
+    st.sampled_from([None, 0.3]),
+)
+@settings(max_examples=250)
 def test_parts_with_any_biases_equal_the_dense_reference(
-    layout: Layout, queries: int, described: list[tuple[int, float]]
+    layout: Layout, queries: int, described: list[tuple[int, float, bool]], partial: str, scale: float | None
 ) -> None:
     random = Random(layout)
-    query = random.tokens(queries)
-    parts = [KeyValuePart(random.tokens(count), random.tokens(count), bias) for count, bias in described]
-    if all(count == 0 or bias == -math.inf for count, bias in described):
+    query = random.query(queries)
+    parts: list[KeyValuePart] = []
+    bias: list[torch.Tensor] = []
+    for count, weight, soft in described:
+        key_bias = torch.randn(layout.rows, count, generator=random.generator) if soft else None
+        parts.append(KeyValuePart(random.key(count), random.key(count), weight, key_bias))
+        bias.append(torch.full((layout.rows, count), weight, dtype=torch.float64) + (0 if key_bias is None else key_bias))
+
+    def backend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        return PARTIALS[partial](query, key, value, scale)[0]
+
+    if all(count == 0 or weight == -math.inf for count, weight, _ in described):
         with pytest.raises(ValueError, match="every part is empty or removed"):
-            attend(query, parts, layout.backend, layout.heads, layout.token_dim)
+            attend(query, parts, backend, PARTIALS[partial], scale)
         return
-    found = attend(query, parts, layout.backend, layout.heads, layout.token_dim)
-    key, value = (torch.cat([getattr(p, name) for p in parts], layout.token_dim) for name in ("key", "value"))
-    bias = torch.tensor([bias for count, bias in described for _ in range(count)], dtype=torch.float64)
+    found = attend(query, parts, backend, PARTIALS[partial], scale)
+    key, value = (torch.cat([getattr(part, name) for part in parts], 2) for name in ("key", "value"))
+    matrix = torch.cat(bias, 1)[:, None, None].expand(-1, 1, queries, -1)
     assert found.dtype == layout.dtype
-    assert_close(found, dense_attention(query, key, value, layout.heads, layout.token_dim, bias.expand(queries, -1)))
-
-
-@given(LAYOUTS, st.integers(1, 9), st.integers(1, 9), st.floats(0.05, 2.0))
-@settings(max_examples=60)
-def test_weighted_attention_equals_the_dense_reference_at_any_scale(
-    layout: Layout, queries: int, keys: int, scale: float
-) -> None:
-    random = Random(layout)
-    query, key, value = random.tokens(queries), random.tokens(keys), random.tokens(keys)
-    bias = torch.linspace(-2, 2, keys, dtype=torch.float64)
-    found = weighted_attention(query, key, value, bias, layout.heads, layout.token_dim, scale)
-    expected = dense_attention(query, key, value, layout.heads, layout.token_dim, bias.expand(queries, -1), scale)
-    assert_close(found, expected)
+    assert_close(found, dense_attention(query, key, value, bias=matrix, scale=scale))
 
 
 @given(LAYOUTS, st.lists(st.integers(0, 2), min_size=1, max_size=8), BIASES)
 @settings(max_examples=80)
 def test_groups_equal_the_dense_reference(layout: Layout, owners: list[int], bias: float) -> None:
     random = Random(layout)
-    query = random.tokens(len(owners))
-    parts = [KeyValuePart(random.tokens(4), random.tokens(4)), KeyValuePart(random.tokens(3), random.tokens(3), bias)]
+    query = random.query(len(owners))
+    parts = [KeyValuePart(random.key(4), random.key(4)), KeyValuePart(random.key(3), random.key(3), bias)]
     sees = [parts[:1], parts, parts[::-1]]
     groups = [
         QueryGroup(torch.tensor([n for n, owner in enumerate(owners) if owner == group]).long(), tuple(sees[group]))
         for group in (2, 0, 1)
     ]
-    found = attend_groups(query, groups, layout.backend, layout.heads, layout.token_dim)
-    key, value = (torch.cat([getattr(p, name) for p in parts], layout.token_dim) for name in ("key", "value"))
+    found = attend_groups(query, groups, layout.backend, PARTIALS["chosen"])
+    key, value = (torch.cat([getattr(part, name) for part in parts], 2) for name in ("key", "value"))
     matrix = torch.zeros(len(owners), 7, dtype=torch.float64)
     matrix[:, 4:] = bias
     matrix[[place for place, owner in enumerate(owners) if owner == 0], 4:] = -math.inf
-    assert_close(found, dense_attention(query, key, value, layout.heads, layout.token_dim, matrix))
-
-
-MASKS = st.sampled_from(["none", "empty", "full", "mixed"])
-
-
-@given(
-    LAYOUTS,
-    MASKS,
-    MASKS,
-    st.integers(0, 2),
-    st.sampled_from(["replace", "extend"]),
-    st.sampled_from([0.3, 0.5, 1.0, 3.0]),
-    st.booleans(),
-)
-@settings(max_examples=150)
-def test_sharing_equals_the_dense_reference(
-    layout: Layout, own_kind: str, source_kind: str, sources: int, mode: Any, strength: float, share_background: bool
-) -> None:
-    tokens = 5
-    config = KVShareConfig(mode=mode, strength=strength, share_background=share_background)
-    layout = Layout(1, layout.heads, layout.head_dim, layout.token_dim, layout.dtype, layout.seed)
-    random = Random(layout)
-    guided = "none" not in (own_kind, source_kind)
-
-    def mask_of(kind: str) -> torch.Tensor | None:
-        if not guided:
-            return None
-        chosen = torch.rand(tokens, generator=random.generator) < 0.5
-        return {"empty": torch.zeros_like(chosen), "full": torch.ones_like(chosen)}.get(kind, chosen)
-
-    own_mask = mask_of(own_kind)
-    own = AttentionCall(
-        random.tokens(tokens), random.tokens(tokens), random.tokens(tokens), layout.heads, layout.token_dim, False
-    )
-    entries: list[BankEntry] = []
-    keys, values, source_masks = [own.key], [own.value], list[torch.Tensor | None]()
-    for _ in range(sources):
-        key, value, mask = random.tokens(tokens), random.tokens(tokens), mask_of(source_kind)
-        keys.append(key)
-        values.append(value)
-        source_masks.append(mask)
-        if mask is None:
-            entries.append(BankEntry(key, value))
-            continue
-        inside, outside = (chosen.nonzero()[:, 0] for chosen in (mask, ~mask))
-        pieces = [
-            tensor.index_select(layout.token_dim, chosen) for chosen in (inside, outside) for tensor in (key, value)
-        ]
-        entries.append(BankEntry(*pieces) if share_background else BankEntry(*pieces[:2]))
-    groups = sharing_groups(own, None if own_mask is None else split_tokens(own_mask), entries, config)
-    bias = sharing_bias(config, tokens, own_mask, source_masks)
-    if groups is None:
-        # Nothing foreign is visible to any query: every query keeps its own keys alone.
-        assert bias[:, tokens:].isneginf().all()
-        assert (bias[:, :tokens] == 0).all()
-        return
-    found = attend_groups(own.query, groups, layout.backend, layout.heads, layout.token_dim)
-    key, value = torch.cat(keys, layout.token_dim), torch.cat(values, layout.token_dim)
-    assert_close(found, dense_attention(own.query, key, value, layout.heads, layout.token_dim, bias))
+    assert_close(found, dense_attention(query, key, value, bias=matrix))
 
 
 def test_equal_weights_go_through_the_users_backend_in_one_call() -> None:
-    layout = Layout(1, 1, 4, 1, torch.float32, 0)
+    layout = Layout(1, 1, 1, 4, torch.float32, 0)
     random = Random(layout)
     seen: list[int] = []
 
     def backend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-        seen.append(key.shape[1])
+        seen.append(key.shape[2])
         return layout.backend(query, key, value)
 
-    parts = [KeyValuePart(random.tokens(n), random.tokens(n), bias) for n, bias in ((3, 0.0), (2, 0.0), (9, -math.inf))]
-    attend(random.tokens(4), parts, backend, 1, 1)
+    parts = [KeyValuePart(random.key(n), random.key(n), bias) for n, bias in ((3, 0.0), (2, 0.0), (9, -math.inf))]
+    attend(random.query(4), parts, backend, PARTIALS["chosen"])
     assert seen == [5]
+
+
+def test_groups_without_any_query_are_an_error() -> None:
+    layout = Layout(1, 1, 1, 4, torch.float32, 0)
+    part = KeyValuePart(Random(layout).key(2), Random(layout).key(2))
+    nobody = QueryGroup(torch.zeros(0, dtype=torch.long), (part,))
+    with pytest.raises(ValueError, match="no group has queries"):
+        attend_groups(Random(layout).query(1), [nobody], layout.backend, PARTIALS["chosen"])
+
+
+def test_the_output_of_groups_joins_its_heads_without_a_copy() -> None:
+    layout = Layout(2, 3, 1, 4, torch.float32, 0)
+    part = KeyValuePart(Random(layout).key(2), Random(layout).key(2))
+    groups = [QueryGroup(torch.tensor([1, 3]), (part,)), QueryGroup(torch.tensor([0, 2]), (part,))]
+    found = attend_groups(Random(layout).query(4), groups, layout.backend, PARTIALS["chosen"])
+    assert found.transpose(1, 2).flatten(2).data_ptr() == found.data_ptr()
 
 
 class LargestTensor(TorchDispatchMode):
@@ -208,22 +173,52 @@ class LargestTensor(TorchDispatchMode):
         return result
 
 
-def test_weighted_attention_never_holds_all_scores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attention, "CHUNK_ELEMENTS", 3000)
-    layout = Layout(1, 2, 4, 1, torch.float64, 0)
-    random = Random(layout)
-    query, key, value = random.tokens(100), random.tokens(150), random.tokens(150)
-    bias = torch.linspace(-1, 1, 150, dtype=torch.float64)
+def test_the_chunked_kernel_never_holds_all_scores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_sum_exp, "CHUNK_ELEMENTS", 3000)
+    random = Random(Layout(1, 2, 1, 4, torch.float64, 0))
+    query, key, value = random.query(100), random.key(150), random.key(150)
     with LargestTensor() as largest:
-        found = weighted_attention(query, key, value, bias, 2, 1)
+        found, _ = chunked(query, key, value, 0.5)
     assert largest.elements <= 3000
-    assert_close(found, dense_attention(query, key, value, 2, 1, bias.expand(100, -1)))
+    assert_close(found, dense_attention(query, key, value))
 
 
-def test_groups_without_any_query_are_an_error() -> None:
-    layout = Layout(1, 1, 4, 1, torch.float32, 0)
-    part = KeyValuePart(Random(layout).tokens(2), Random(layout).tokens(2))
-    with pytest.raises(ValueError, match="no group has queries"):
-        attend_groups(
-            Random(layout).tokens(1), [QueryGroup(torch.zeros(0, dtype=torch.long), (part,))], layout.backend, 1, 1
-        )
+@pytest.mark.parametrize("tokens", [1, 31, 64, 100])
+@pytest.mark.parametrize("dtype", list(TOLERANCE))
+def test_every_kernel_for_this_device_gives_the_log_sum_exp(tokens: int, dtype: torch.dtype) -> None:
+    random = Random(Layout(2, 2, 1, 8, dtype, tokens))
+    query, key, value = random.query(tokens), random.key(tokens + 7), random.key(tokens + 7)
+    expected = (query.double() @ key.double().transpose(-1, -2) * 0.2).logsumexp(-1)
+    for kernel in (*KERNELS["cpu"], chunked):
+        _, total = kernel(query, key, value, 0.2)
+        assert (total.double() - expected).abs().max() <= TOLERANCE[dtype] * expected.abs().max()
+
+
+def test_a_kernel_that_fails_or_lies_is_not_used() -> None:
+    def fails(*arguments: Any) -> Any:
+        raise RuntimeError("not on this machine")
+
+    def misplaces_the_logarithm(query: Any, key: Any, value: Any, scale: float) -> Any:
+        output, total = flash_cpu(query, key, value, scale)
+        return output, total * math.log2(math.e)
+
+    def forgets_the_scale(query: Any, key: Any, value: Any, scale: float) -> Any:
+        return flash_cpu(query, key, value, 1.0)
+
+    query = torch.randn(1, 1, 3, 8)
+    for wrong in (fails, misplaces_the_logarithm, forgets_the_scale):
+        assert LogSumExpAttention({"cpu": (wrong, flash_cpu)}).kernel_for(query) is flash_cpu
+        assert LogSumExpAttention({"cpu": (wrong,)}).kernel_for(query) is chunked
+
+
+def test_a_kernel_is_probed_once_per_kind_of_tensor() -> None:
+    probes: list[torch.dtype] = []
+
+    def kernel(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float) -> Any:
+        probes.append(query.dtype)
+        return flash_cpu(query, key, value, scale)
+
+    attention = LogSumExpAttention({"cpu": (kernel,)})
+    for dtype in (torch.float32, torch.float32, torch.bfloat16):
+        attention.kernel_for(torch.randn(1, 1, 3, 8, dtype=dtype))
+    assert probes == [torch.float32, torch.bfloat16]

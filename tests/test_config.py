@@ -41,7 +41,6 @@ def test_a_backward_range_is_named() -> None:
         ({"sources": "last"}, "sources"),
         ({"strength": 10.5}, "strength"),
         ({"strength": float("nan")}, "strength"),
-        ({"thres": -0.1}, "thres"),
         ({"start_step": -1}, "start_step"),
         ({"end_step": -2}, "end_step"),
         ({"start_step": 5, "end_step": 5}, "end_step"),

@@ -18,7 +18,6 @@ from kvshare_core import rope
 from kvshare_core.rope import (
     RopeScheme,
     embed_nd_scheme,
-    gap_offset,
     grid_positions,
     match_tokens,
     matched_offsets,
@@ -203,7 +202,7 @@ def test_grid_positions_are_the_models_own(family: HostFamily) -> None:
 OFFSETS = {
     "zero": torch.zeros(3),
     "one frame": torch.tensor([1, 0, 0]),
-    "gap": gap_offset(GRID[0], 5),
+    "a gap before the clip": torch.tensor([-(GRID[0] + 5), 0, 0]),
     "all axes": torch.tensor([7, -3, 40]),
     "between positions": torch.tensor([0.25, -1.5, 2.75]),
 }
@@ -375,14 +374,6 @@ def test_misfits_are_errors() -> None:
 
 
 # Offsets.
-
-
-def test_a_gap_puts_the_source_wholly_before_the_target() -> None:
-    frames = grid_positions(torch.arange(TOKENS), GRID)[:, 0]
-    moved = frames + gap_offset(GRID[0], 5)[0]
-    assert moved.min() == -(GRID[0] + 5)
-    assert frames.min() - moved.max() - 1 == 5
-    assert gap_offset(0, 5).tolist() == [-5, 0, 0]
 
 
 @given(st.permutations(range(TOKENS)), st.integers(0, TOKENS), st.integers(0, 10_000))

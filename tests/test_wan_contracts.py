@@ -270,7 +270,7 @@ def test_nothing_stays_after_a_broken_run(
     finally:
         comfy.model_management.interrupt_current_processing(False)
     assert len(sessions[-1].bank) == 0
-    assert sessions[-1].recorded_masks() is None
+    assert sessions[-1].finish() is None
     assert record.latest() is None
     assert guider.model_options is options
     assert KEY not in options["transformer_options"]
@@ -316,8 +316,8 @@ def test_every_call_is_checked_by_its_own_shape(case: Case) -> None:
     diffusion_model = case.model.get_model_object("diffusion_model")
 
     def classify(number: int, query_tokens: int, key_tokens: int) -> CallSite:
-        query, key = torch.zeros(1, query_tokens, 128), torch.zeros(1, key_tokens, 128)
-        call = AttentionCall(query, key, key, heads=1, token_dim=1, masked=False)
+        query, key = torch.zeros(1, 1, query_tokens, 128), torch.zeros(1, 1, key_tokens, 128)
+        call = AttentionCall(query, key, key)
         return family.classify(diffusion_model, number, call, video_tokens=TOKENS, text_tokens=6)
 
     cycle = (
@@ -355,7 +355,7 @@ def test_a_self_attention_with_a_mask_is_left_unshared_and_named(
         output = t2v.sample(patched, timeline)
     torch.testing.assert_close(output, t2v_windows, rtol=0, atol=1e-4)
     messages = [entry.getMessage() for entry in caplog.records if entry.name == "kvshare"]
-    assert messages == ["MaskGuidedKVShare: wan: self-attention comes with a mask; it is left unshared."]
+    assert messages == ["MaskGuidedKVShare: wan: attention comes with a mask of every query; it is left unshared."]
 
 
 def test_a_direct_call_of_the_model_is_left_alone(t2v: Case, t2v_shared: torch.Tensor) -> None:

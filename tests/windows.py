@@ -156,7 +156,7 @@ class DenseSharing:
     def end_pass(self) -> None:
         for key, score in self.scores.items():
             low, high = torch.quantile(score, torch.tensor([0.02, 0.98], dtype=torch.float64))
-            self.masks[key] = (score - low) / (high - low) >= self.config.thres
+            self.masks[key] = (score - low) / (high - low) >= self.config.masks.thres
         self.scores.clear()
 
     def attend(self, function: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
@@ -190,7 +190,7 @@ class DenseSharing:
         bias = sharing_bias(self.config, key.shape[1], own_mask, [self._mask(source, row) for source in sources])
         keys = torch.cat([key, *(pair[0] for pair in stored)], 1)
         values = torch.cat([value, *(pair[1] for pair in stored)], 1)
-        return dense_attention(query, keys, values, heads, 1, bias)
+        return dense_attention(query, keys, values, heads, 1, bias=bias)
 
     def _sources(self) -> list[int]:
         chosen = {"first": {0}, "previous": {self.segment - 1}, "first and previous": {0, self.segment - 1}}

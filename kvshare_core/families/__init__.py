@@ -3,9 +3,10 @@
 from torch import nn
 
 from .base import Family, FamilyInfo
+from .hunyuan import HunyuanFamily
 from .wan import WanFamily
 
-FAMILIES: tuple[Family, ...] = (WanFamily(),)
+FAMILIES: tuple[Family, ...] = (WanFamily(), HunyuanFamily())
 
 
 class UnsupportedModelError(ValueError):

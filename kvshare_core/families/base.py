@@ -1,43 +1,53 @@
 """What a model family tells about its attention calls. One file per family; this one holds what they share."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import torch
 
-CallKind = Literal["self", "cross", "other"]
+from ..rope import RopeScheme
+
+CallKind = Literal["self", "joint", "cross", "other"]
 
 
 @dataclass(frozen=True)
 class AttentionCall:
-    """One attention call as the host made it.
+    """One attention call of the host, tensors as [rows, heads, tokens, head_dim].
 
-    token_dim: 1 for tensors [rows, tokens, heads * head_dim], 2 for [rows, heads, tokens, head_dim].
-    masked: whether the call came with an attention mask.
+    Keys and values may have fewer heads than queries (grouped). mask: the call's own attention mask as the host passed
+    it; scale: factor on the scores, None for head_dim ** -0.5; overridden: another pack's attention stands behind ours.
     """
 
     query: torch.Tensor
     key: torch.Tensor
     value: torch.Tensor
-    heads: int
-    token_dim: int
-    masked: bool
+    mask: torch.Tensor | None = None
+    scale: float | None = None
+    overridden: bool = False
 
     @property
     def query_tokens(self) -> int:
-        return self.query.shape[self.token_dim]
+        return self.query.shape[2]
 
     @property
     def key_tokens(self) -> int:
-        return self.key.shape[self.token_dim]
+        return self.key.shape[2]
 
 
 @dataclass(frozen=True)
 class CallSite:
-    """What an attention call is: the block it belongs to and what its queries look at."""
+    """What an attention call is: the block it belongs to and what its queries look at.
+
+    self: video to video; joint: one sequence of video and text; cross: video to text. video_start, text_start: where
+    in the sequence the video's and the prompt's tokens begin; tokens outside both (reference frames) stay the
+    segment's own.
+    """
 
     block: int
     kind: CallKind
+    video_start: int = 0
+    text_start: int = 0
 
 
 @dataclass(frozen=True)
@@ -84,4 +94,11 @@ class Family(Protocol):
         text_tokens: int,
     ) -> CallSite:
         """What the `call_index`-th attention call of a forward is. Raises UnexpectedCallError when shapes disagree."""
+        ...
+
+    def rope_scheme(self, diffusion_model: torch.nn.Module, rope_options: Mapping[str, float]) -> RopeScheme | None:
+        """How the model's keys carry their positions; None when they carry none that could be moved.
+
+        rope_options: what the host's node for scaling positions set for this run; empty without it.
+        """
         ...

@@ -5,8 +5,11 @@ to the text. The oldest supported host passes no block index, so blocks are coun
 shapes.
 """
 
+from collections.abc import Mapping
+
 from torch import nn
 
+from ..rope import RopeScheme, embed_nd_scheme
 from .base import AttentionCall, CallSite, FamilyInfo, UnexpectedCallError
 
 NATIVE_FRAMES = 21
@@ -49,3 +52,8 @@ class WanFamily:
         if call.key_tokens != text_tokens:
             raise UnexpectedCallError(f"{call.key_tokens} key tokens in a cross-attention to {text_tokens} text tokens")
         return CallSite(block, "cross")
+
+    def rope_scheme(self, diffusion_model: nn.Module, rope_options: Mapping[str, float]) -> RopeScheme:
+        embedder = diffusion_model.rope_embedder
+        scale = (rope_options.get("scale_t", 1.0), rope_options.get("scale_y", 1.0), rope_options.get("scale_x", 1.0))
+        return embed_nd_scheme(embedder.axes_dim, embedder.theta, scale)  # type: ignore[union-attr, arg-type]

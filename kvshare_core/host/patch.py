@@ -7,6 +7,7 @@ and the end of one `sample()`.
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,9 +17,10 @@ from comfy.patcher_extension import WrappersMP
 from ..config import KVShareConfig
 from ..families import find_family
 from ..families.base import AttentionCall, Family, FamilyInfo
+from ..plan import Forward, SharePlan
+from ..positions import PositionMover
 from ..record import KVShareRecord
-from ..schedule import step_of
-from ..session import Forward, Session, SharePlan
+from ..session import Session
 from . import KEY
 from .segments import FRAME_DIM, SegmentHandler, SegmentWindow
 
@@ -44,6 +46,7 @@ def apply(model: Any, plan: SharePlan) -> tuple[Any, KVShareRecord]:
     """
     family, info = model_info(model)
     _check_blocks(plan.config, info.blocks)
+    PositionMover(plan.config, family.rope_scheme(model.get_model_object("diffusion_model"), {}))
     present = model.model_options.get("context_handler")
     if present is not None and not isinstance(present, SegmentHandler):
         raise ValueError(
@@ -52,7 +55,7 @@ def apply(model: Any, plan: SharePlan) -> tuple[Any, KVShareRecord]:
         )
     patched = model.clone()
     record = KVShareRecord()
-    patched.model_options["context_handler"] = SegmentHandler(plan.timeline)
+    patched.model_options["context_handler"] = SegmentHandler(plan.timeline, plan.config.order)
     for wrapper_type, wrapper in (
         (WrappersMP.OUTER_SAMPLE, _outer_sample_wrapper(plan, family, info, record)),
         (WrappersMP.PREPARE_SAMPLING, _prepare_sampling_wrapper),
@@ -81,14 +84,19 @@ def _outer_sample_wrapper(
                 "MaskGuidedKVShare: a later node put other context windows on the model. Remove it, or move "
                 "MaskGuidedKVShare behind it to see which one."
             )
-        diffusion_model = guider.model_patcher.model.diffusion_model
-        session = Session(plan, family, info, diffusion_model, _warn)
+        base_model = guider.model_patcher.model
+        window = tuple(
+            float(base_model.model_sampling.percent_to_sigma(percent))
+            for percent in (plan.config.start_percent, plan.config.end_percent)
+        )
+        options = guider.model_options["transformer_options"].get("rope_options")
+        session = Session(plan, family, info, base_model.diffusion_model, _warn, (window[0], window[1]), rope_options=options)
         original = guider.model_options
         guider.model_options = create_model_options_clone(original)
         guider.model_options["transformer_options"][KEY] = session
         try:
             result = executor(*args, **kwargs)
-            masks = session.recorded_masks()
+            masks = session.finish()
             if masks is not None:
                 record.put(masks)
             return result
@@ -137,25 +145,24 @@ def _open_forward(
     window = options.get("context_window")
     if not isinstance(window, SegmentWindow) or text is None:
         return None
-    step = step_of(float(options["sigmas"].max()), options["sample_sigmas"].tolist())
-    if not session.wants(step):
-        return None
     names = list(zip(options["cond_or_uncond"], options["uuids"], strict=True))
+    forward = session.open_forward(
+        window.evaluation,
+        tuple((index, window.places.get((index, identity), -1)) for index, identity in names),
+        window.prompts,
+        x.shape[0] // len(names),
+        session.info.grid(*window.shape),
+        text.shape[1],
+    )
+    if forward is None:
+        return None
     if any(name not in window.places for name in names):
         session.warn_once("another node evaluates conditioning of its own; it is left unshared.")
         return None
     if x.shape[2:] != window.shape:
         session.warn_once("conditioning for a part of the picture is left unshared.")
         return None
-    return Forward(
-        segment=window.segment,
-        prompts=window.prompts,
-        chunks=tuple((index, window.places[index, identity]) for index, identity in names),
-        rows=x.shape[0] // len(names),
-        grid=session.info.grid(*window.shape),
-        text_tokens=text.shape[1],
-        step=step,
-    )
+    return forward
 
 
 def _attention_override(session: Session, forward: Forward, options: dict[str, Any]) -> Callable[..., torch.Tensor]:
@@ -163,16 +170,41 @@ def _attention_override(session: Session, forward: Forward, options: dict[str, A
     previous = options.get("optimized_attention_override")
 
     def override(function: Callable[..., torch.Tensor], *args: Any, **kwargs: Any) -> torch.Tensor:
-        query, key, value, *rest = args
-        heads = rest[0] if rest else kwargs["heads"]
-        mask = rest[1] if len(rest) > 1 else kwargs.get("mask")
-        call = AttentionCall(query, key, value, heads, 2 if kwargs.get("skip_reshape") else 1, mask is not None)
-
-        def backend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-            if previous is not None:
-                return previous(function, query, key, value, *rest, **kwargs)
-            return function(query, key, value, *rest, **kwargs)
-
-        return session.attend(forward, call, backend)
+        behind = function if previous is None else partial(previous, function)
+        site = _HostCall(behind, args, kwargs)
+        output = session.attend(forward, site.call(overridden=previous is not None), site.attend)
+        return behind(*args, **kwargs) if output is None else site.laid_out(output)
 
     return override
+
+
+class _HostCall:
+    """One attention call in the host's own words: (query, key, value, heads[, mask]) and options, in flat
+    [rows, tokens, heads * head_dim] or split [rows, heads, tokens, head_dim] layout."""
+
+    def __init__(self, function: Callable[..., torch.Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]):
+        self.function = function
+        self.tensors = args[:3]
+        self.kwargs = dict(kwargs)
+        self.heads: int = args[3] if len(args) > 3 else kwargs["heads"]
+        self.mask: torch.Tensor | None = args[4] if len(args) > 4 else self.kwargs.pop("mask", None)
+        self.rest = (*args[3:4], *([None] if len(args) > 4 else []), *args[5:])
+        self.split_input = bool(self.kwargs.pop("skip_reshape", False))
+        self.split_output = bool(self.kwargs.pop("skip_output_reshape", False))
+
+    def call(self, overridden: bool) -> AttentionCall:
+        """The call with split tensors."""
+        query, key, value = self.tensors
+        if not self.split_input:
+            width = query.shape[-1] // self.heads
+            query, key, value = (tensor.unflatten(-1, (-1, width)).transpose(1, 2) for tensor in self.tensors)
+        return AttentionCall(query, key, value, self.mask, self.kwargs.get("scale"), overridden)
+
+    def attend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        """What the host would have done, without its mask, on other split tensors; split output."""
+        output = self.function(query, key, value, *self.rest, **self.kwargs, skip_reshape=True)
+        return output.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+    def laid_out(self, output: torch.Tensor) -> torch.Tensor:
+        """A split output in the layout that the call asked for."""
+        return output if self.split_output else output.transpose(1, 2).flatten(2)

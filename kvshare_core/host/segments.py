@@ -13,9 +13,11 @@ import torch
 from comfy.context_windows import ContextHandlerABC, ContextWindowABC
 from comfy.model_management import throw_exception_if_processing_interrupted
 
-from ..blending import OverlapAdd, window_weights
+from ..blending import OverlapAdd, triangle_weights, window_weights
+from ..config import Order
+from ..schedule import Evaluation, evaluations
 from ..session import Session
-from ..timeline import Segment, Timeline
+from ..timeline import Timeline
 from . import BEAT_TAG, KEY
 
 FRAME_DIM = 2
@@ -33,8 +35,10 @@ class SegmentWindow(ContextWindowABC):
         lists as they like.
     """
 
-    def __init__(self, segment: Segment, latent: torch.Tensor):
+    def __init__(self, evaluation: Evaluation, latent: torch.Tensor):
         total_frames = latent.shape[FRAME_DIM]
+        segment = evaluation.segment
+        self.evaluation = evaluation
         self.segment = segment
         self.shape = (segment.length, *latent.shape[FRAME_DIM + 1 :])
         self.places: dict[tuple[int, uuid.UUID], int] = {}
@@ -67,6 +71,7 @@ class SegmentHandler(ContextHandlerABC):
     """Frozen, so that copies of a MODEL may share it or copy it."""
 
     timeline: Timeline
+    order: Order = "lockstep"
 
     @property
     def dim(self) -> int:
@@ -126,15 +131,17 @@ class SegmentHandler(ContextHandlerABC):
         timestep: torch.Tensor,
         model_options: dict[str, Any],
     ) -> list[torch.Tensor]:
-        """One model call on the long latent: every segment in order, blended."""
-        timeline = self.timeline
-        session: Session | None = model_options["transformer_options"].get(KEY)
+        """One model call on the long latent: every segment in order, blended.
+
+        The host's outputs are denoised predictions, and guidance is linear in them: blending them here is blending
+        after guidance, as DiTCtrl does.
+        """
+        options = model_options["transformer_options"]
+        session: Session | None = options.get(KEY)
         sums = [OverlapAdd(x_in, FRAME_DIM) for _ in conds]
-        if session is not None:
-            session.begin_pass()
-        for segment in timeline.segments:
+        for evaluation in self._begin_pass(session, options, timestep):
             throw_exception_if_processing_interrupted()
-            window = SegmentWindow(segment, x_in)
+            window = SegmentWindow(evaluation, x_in)
             window_conds = [self.get_resized_cond(cond, x_in, window) for cond in conds]
             window.places = {
                 (index, cond["uuid"]): place
@@ -145,31 +152,32 @@ class SegmentHandler(ContextHandlerABC):
                 (index for index, entries in enumerate(window_conds) if entries and BEAT_TAG in entries[0]), None
             )
             if session is not None:
-                session.begin_segment(segment)
-            options = {
-                **model_options,
-                "transformer_options": {**model_options["transformer_options"], "context_window": window},
-            }
-            outputs = calc_cond_batch(
-                model,
-                window_conds,
-                window.get_tensor(x_in),
-                timestep,
-                options,
-            )
-            weights = segment_weights(timeline, segment)
+                session.begin_evaluation(evaluation)
+            window_options = {**model_options, "transformer_options": {**options, "context_window": window}}
+            outputs = calc_cond_batch(model, window_conds, window.get_tensor(x_in), timestep, window_options)
+            weights = self.weights(evaluation)
             for total, output in zip(sums, outputs, strict=True):
-                total.add(segment.start, output, weights)
+                total.add(evaluation.segment.start, output, weights)
         if session is not None:
             session.end_pass()
         return [total.result() for total in sums]
 
+    def _begin_pass(
+        self, session: Session | None, options: dict[str, Any], timestep: torch.Tensor
+    ) -> Sequence[Evaluation]:
+        if session is None:
+            return evaluations(self.timeline, self.order, shared=False)
+        return session.begin_pass(float(timestep.max()), options["sample_sigmas"].tolist())
 
-def segment_weights(timeline: Timeline, segment: Segment) -> torch.Tensor:
-    """Blending weights of the segment's latent frames."""
-    before = timeline.overlap if segment.index > 0 else 0
-    after = timeline.overlap if segment.index < len(timeline.segments) - 1 else 0
-    return window_weights(segment.length, before, after)
+    def weights(self, evaluation: Evaluation) -> torch.Tensor:
+        """Blending weights of the latent frames of one evaluation: linear ramps over the overlaps, or the paper's
+        triangle over every segment."""
+        segment, last = evaluation.segment, len(self.timeline.segments) - 1
+        if self.order == "ditctrl" and last > 0:
+            return triangle_weights(segment.length) * evaluation.weight
+        before = self.timeline.overlap if segment.index > 0 else 0
+        after = self.timeline.overlap if segment.index < last else 0
+        return window_weights(segment.length, before, after) * evaluation.weight
 
 
 def _slice_conditioning(cond: dict[str, Any], x_in: torch.Tensor, window: SegmentWindow) -> dict[str, Any]:

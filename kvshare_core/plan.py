@@ -1,0 +1,88 @@
+"""What a sampling run works from, and one forward of it. Frozen plan, short-lived forward; no behaviour."""
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+
+from .config import KVShareConfig
+from .key_masks import KeyMask
+from .kv_bank import Chunk
+from .schedule import Role
+from .sharing import TokenSplit
+from .timeline import Segment, Timeline
+from .words import SubjectTokens
+
+
+@dataclass(frozen=True)
+class SharePlan:
+    """Everything frozen that a session works from.
+
+    subjects: for each beat the tokens of the subject, or empty when no subject was named; target_subjects: the same
+    where a segment is the target of the paper's pairs, empty when it makes no difference.
+    beat_tokens: for each beat all real text tokens; empty when they are unknown.
+    mask: a user's subject mask [pictures, h, w] in 0..1, or None.
+    """
+
+    timeline: Timeline
+    config: KVShareConfig
+    subjects: tuple[SubjectTokens, ...] = ()
+    beat_tokens: tuple[tuple[int, ...], ...] = ()
+    mask: torch.Tensor | None = None
+    target_subjects: tuple[SubjectTokens, ...] = ()
+
+    @property
+    def guided(self) -> bool:
+        """Whether a subject mask splits the tokens."""
+        return self.mask is not None or bool(self.subjects)
+
+    @property
+    def reads_maps(self) -> bool:
+        """Whether the subject has to be found in the model's attention."""
+        return bool(self.subjects) and self.mask is None
+
+    def sources(self, index: int) -> tuple[int, ...]:
+        """Segments whose keys segment `index` attends to, in order."""
+        chosen = self.config.sources
+        sources = set[int]()
+        if chosen in ("first", "first and previous"):
+            sources.add(0)
+        if chosen in ("previous", "first and previous"):
+            sources.add(index - 1)
+        return tuple(sorted(source for source in sources if 0 <= source < index))
+
+    def readers(self, index: int) -> int:
+        """How many later segments attend to segment `index`."""
+        return sum(index in self.sources(later) for later in range(index + 1, len(self.timeline.segments)))
+
+
+@dataclass
+class Forward:
+    """One forward of the diffusion model on one segment, opened and dropped by the host layer.
+
+    chunks: of each batch chunk the list of conditioning it comes from and its place there, the same for every segment;
+    prompts: the list that begins with the beat's own prompt, None when that is unknown; rows: latents in each chunk;
+    grid: tokens (t, h, w); text_tokens: length of the conditioning; strength: of the source keys in this step; shares,
+    reads: whether it shares keys and reads maps. key_masks, whole and offsets keep what is the
+    same in all of its calls.
+    """
+
+    segment: Segment
+    chunks: tuple[Chunk, ...]
+    prompts: int | None
+    rows: int
+    grid: tuple[int, int, int]
+    text_tokens: int
+    step: int
+    role: Role = "both"
+    strength: float = 1.0
+    shares: bool = True
+    reads: bool = True
+    call_index: int = 0
+    key_masks: tuple[torch.Tensor | None, list[KeyMask] | None] | None = None
+    whole: TokenSplit | None = None
+    offsets: dict[tuple[int, int], torch.Tensor | None] = field(default_factory=dict[tuple[int, int], torch.Tensor | None])
+
+    @property
+    def video_tokens(self) -> int:
+        return math.prod(self.grid)

@@ -1,0 +1,220 @@
+"""Follows the subject through a sampling run: gathers maps while forwards run and turns them into token splits.
+
+Contrast masks are found in one model call and used from the next on, so that all segments of a call see the same ones;
+threshold masks (DiTCtrl section 3.2) belong to one block of one forward.
+"""
+
+from collections.abc import Callable
+
+import torch
+
+from . import maps
+from .families.base import AttentionCall, CallSite
+from .plan import Forward, SharePlan
+from .record import RecordedMasks
+from .schedule import Role
+from .sharing import TokenSplit, split_tokens
+from .words import SubjectTokens
+
+Moment = tuple[int, Role, int]
+"""Segment, role and block that a threshold mask belongs to."""
+
+
+class SubjectTracker:
+    """Maps, masks and splits of one run. `warn` is told what cannot be followed; temporal: pictures per latent frame."""
+
+    def __init__(self, plan: SharePlan, temporal: int, warn: Callable[[str], None]):
+        self.plan = plan
+        self.settings = plan.config.masks
+        self.temporal = temporal
+        self._warn = warn
+        self._grid: maps.Grid | None = None
+        self._heat: dict[int, torch.Tensor] = {}
+        self._masks: dict[int, torch.Tensor] = {}
+        self._splits: dict[int, list[TokenSplit]] = {}
+        self._scores: dict[int, torch.Tensor] = {}
+        self._running: dict[tuple[int, Role], tuple[torch.Tensor, int]] = {}
+        self._moments: dict[Moment, list[TokenSplit]] = {}
+
+    def clear(self) -> None:
+        """Frees everything."""
+        for store in (self._heat, self._masks, self._splits, self._scores, self._running, self._moments):
+            store.clear()
+
+    def begin_pass(self) -> None:
+        """Starts a model call on the long latent."""
+        self._scores.clear()
+        self._running.clear()
+        self._moments.clear()
+
+    def end_pass(self, device: torch.device | None) -> None:
+        """Turns the maps gathered in a model call into the masks of the next; one transfer from `device` for all."""
+        self._running.clear()
+        self._moments.clear()
+        found: dict[int, torch.Tensor] = {}
+        for index, score in self._scores.items():
+            self._heat[index] = maps.normalise_over_clip(score)
+            found[index] = self._finish(
+                maps.threshold_mask(
+                    self._heat[index], self.settings.thres, self._masks.get(index), self.settings.hysteresis
+                ),
+                score,
+            )
+        self._scores.clear()
+        if not found:
+            return
+        self._masks |= found
+        on_cpu = torch.stack(list(found.values())).cpu()
+        for index, rows in zip(found, on_cpu, strict=True):
+            self._splits[index] = [split_tokens(row, device or "cpu") for row in rows]
+
+    def reads(self, step: int, steps: int) -> bool:
+        """Whether maps of `step` of `steps` count; frozen masks need no more."""
+        settings = self.settings
+        if not self.plan.reads_maps or (settings.attn_map_step_idx and step not in settings.attn_map_step_idx):
+            return False
+        return settings.kind == "threshold" or not self._splits or step < settings.freeze_after * steps
+
+    def reads_block(self, block: int) -> bool:
+        """Whether the maps of `block` count."""
+        return not self.settings.attn_map_layer_idx or block in self.settings.attn_map_layer_idx
+
+    def conditional_rows(self, forward: Forward) -> slice | None:
+        """The batch rows that were made with the segment's own prompt; None when the forward has none."""
+        for place, chunk in enumerate(forward.chunks):
+            if chunk == (forward.prompts, 0):
+                return slice(place * forward.rows, (place + 1) * forward.rows)
+        return None
+
+    def watch(
+        self, forward: Forward, call: AttentionCall, site: CallSite, log_sum_exp: torch.Tensor | None = None
+    ) -> None:
+        """Reads the map of one call. log_sum_exp: [conditional rows, heads, video tokens] of a joint call, for
+        exact probabilities in it."""
+        if forward.prompts is None:
+            self._warn("the conditioning does not come from LongVideoSegmenter; its subject cannot be followed.")
+            return
+        rows = self.conditional_rows(forward)
+        if rows is None:
+            return
+        start = site.video_start if site.kind == "joint" else 0
+        query = call.query[rows, :, start : start + forward.video_tokens]
+        total: torch.Tensor | None = None
+        for beat, weight in _beats(forward):
+            score = self._score(forward, call, site, rows, query, beat, log_sum_exp)
+            if score is None:
+                return
+            total = score * weight if total is None else total + score * weight
+        assert total is not None
+        self._grid = forward.grid
+        if self.settings.kind == "contrast":
+            index = forward.segment.index
+            known = self._scores.get(index)
+            self._scores[index] = total if known is None else known + total
+        else:
+            place = (forward.segment.index, forward.role)
+            before, count = self._running.get(place, (torch.zeros_like(total), 0))
+            self._running[place] = (before + total, count + 1)
+
+    def _score(
+        self,
+        forward: Forward,
+        call: AttentionCall,
+        site: CallSite,
+        rows: slice,
+        query: torch.Tensor,
+        beat: int,
+        log_sum_exp: torch.Tensor | None,
+    ) -> torch.Tensor | None:
+        """Score [rows, video tokens] for the subject of `beat`."""
+        chosen = self.plan.target_subjects if forward.role == "target" and self.plan.target_subjects else None
+        subject = (chosen or self.plan.subjects)[beat]
+        exact = log_sum_exp is not None
+        tokens = self._columns(subject, beat, forward, exact)
+        if max(tokens) >= forward.text_tokens:
+            self._warn("the prompt has more tokens than the model received; its subject cannot be followed.")
+            return None
+        index = torch.tensor(tokens, device=call.key.device) + site.text_start
+        probabilities = maps.text_probabilities(
+            query,
+            call.key[rows].index_select(2, index),
+            call.scale,
+            log_sum_exp,
+        )
+        if self.settings.kind == "contrast":
+            return maps.subject_score(probabilities, tokens, subject)
+        column = {token: place for place, token in enumerate(tokens)}
+        return probabilities[..., [column[token] for token in subject.subject]].sum(-1)
+
+    def _columns(self, subject: SubjectTokens, beat: int, forward: Forward, exact: bool) -> tuple[int, ...]:
+        """Text tokens whose probabilities are needed: with exact ones the subject's, else all that the softmax is
+        over."""
+        if exact:
+            return tuple(dict.fromkeys(subject.subject))
+        if self.plan.beat_tokens:
+            return tuple(sorted({*self.plan.beat_tokens[beat], *subject.subject}))
+        return tuple(range(forward.text_tokens))
+
+    def splits(self, forward: Forward, block: int, device: torch.device) -> list[TokenSplit] | None:
+        """The split of every latent of the forward in `block`; None while none is known."""
+        if self.plan.mask is not None:
+            return self._from_users_mask(forward, self.plan.mask, device)
+        if self.settings.kind == "contrast":
+            return self._splits.get(forward.segment.index)
+        moment = (forward.segment.index, forward.role, block)
+        if moment not in self._moments:
+            running = self._running.get(moment[:2])
+            if running is None or self.conditional_rows(forward) is None:
+                return None
+            score = running[0] / running[1]
+            heat = maps.normalise_over_frames(score, forward.grid)
+            mask = self._finish(maps.threshold_mask(heat, self.settings.thres), score)
+            self._heat[forward.segment.index] = heat
+            self._masks[forward.segment.index] = mask
+            self._moments[moment] = [split_tokens(row, device) for row in mask.cpu()]
+        return self._moments[moment]
+
+    def _finish(self, mask: torch.Tensor, score: torch.Tensor) -> torch.Tensor:
+        assert self._grid is not None
+        if self.settings.presence > 0:
+            mask = maps.drop_absent_frames(mask, score, self.settings.presence, self._grid)
+        return maps.clean_mask(mask, self._grid) if self.settings.clean else mask
+
+    def _from_users_mask(self, forward: Forward, mask: torch.Tensor, device: torch.device) -> list[TokenSplit]:
+        index = forward.segment.index
+        if index not in self._splits:
+            segment = forward.segment
+            values = maps.mask_to_tokens(mask, segment.start, segment.stop, forward.grid, self.temporal) >= 0.5
+            self._grid = forward.grid
+            self._masks[index] = values.expand(forward.rows, -1)
+            self._splits[index] = [split_tokens(values.cpu(), device)] * forward.rows
+        return self._splits[index]
+
+    def recorded(self) -> RecordedMasks | None:
+        """Masks over the whole timeline as they were last; None when no subject was followed."""
+        if not self._masks or self._grid is None:
+            return None
+        timeline = self.plan.timeline
+        frames, height, width = self._grid
+        rows = next(iter(self._masks.values())).shape[0]
+        total = torch.zeros(2, rows, timeline.latent_frames, height, width)
+        count = torch.zeros(timeline.latent_frames)
+        for segment in timeline.segments:
+            if segment.index not in self._masks:
+                continue
+            mask = self._masks[segment.index].float().cpu()
+            heat = self._heat.get(segment.index, mask).float().cpu()
+            total[:, :, segment.start : segment.stop] += torch.stack([heat, mask]).reshape(
+                2, rows, frames, height, width
+            )
+            count[segment.start : segment.stop] += 1
+        total /= count.clamp(min=1)[:, None, None]
+        return RecordedMasks(timeline, total[0], (total[1] >= 0.5).float())
+
+
+def _beats(forward: Forward) -> list[tuple[int, float]]:
+    """The beats whose words a segment shows, each with the weight of its text."""
+    segment = forward.segment
+    if segment.next_beat is None or segment.mix == 0:
+        return [(segment.beat, 1.0)]
+    return [(segment.beat, 1 - segment.mix), (segment.next_beat, segment.mix)]
