@@ -62,6 +62,24 @@ class LongVideoSegmenter(io.ComfyNode):
                     tooltip="Latent frames that neighbouring segments share and blend; 0 makes hard cuts.",
                 ),
                 io.Int.Input("batch_size", default=1, min=1, max=64, tooltip="Videos to make at once."),
+                io.Int.Input(
+                    "num_transition_blocks",
+                    default=0,
+                    min=0,
+                    max=16,
+                    optional=True,
+                    tooltip="Segments to add between two prompts that show a mixture of both, so that one scene turns "
+                    "into the next. They make the video longer. 0 goes straight to the next prompt.",
+                ),
+                io.Int.Input(
+                    "longer_mid_segment",
+                    default=0,
+                    min=0,
+                    max=64,
+                    optional=True,
+                    tooltip="Segments to add to every prompt that is neither the first nor the last, unless it says "
+                    "its duration.",
+                ),
             ],
             outputs=[
                 TimelineSocket.Output(display_name="timeline", tooltip="The plan, for MaskGuidedKVShare."),
@@ -85,11 +103,21 @@ class LongVideoSegmenter(io.ComfyNode):
         sampling_num_frames: int,
         overlap_size: int,
         batch_size: int,
+        num_transition_blocks: int = 0,
+        longer_mid_segment: int = 0,
     ) -> io.NodeOutput:
         with named_errors("LongVideoSegmenter"):
             _, info = model_info(model)
             window = sampling_num_frames or info.native_frames
-            timeline = plan_timeline(parse_prompts(prompts), window, overlap_size, fps, info.compression[0])
+            timeline = plan_timeline(
+                parse_prompts(prompts),
+                window,
+                overlap_size,
+                fps,
+                info.compression[0],
+                num_transition_blocks,
+                longer_mid_segment,
+            )
             samples = empty_latent(info, timeline, width, height, batch_size)
         timeline, positive, negative = encode_timeline(clip, timeline, negative_prompt)
         return io.NodeOutput(timeline, positive, negative, {"samples": samples}, timeline.describe())

@@ -34,6 +34,8 @@ INPUTS = {
         "sampling_num_frames",
         "overlap_size",
         "batch_size",
+        "num_transition_blocks",
+        "longer_mid_segment",
     ],
     "KVShareConfig": [
         "mode",
@@ -182,6 +184,17 @@ def test_the_nodes_make_a_video_under_the_stock_sampler(model: Any, clip: Any) -
     assert (overlay - images).abs().max() > 0.01
 
 
+def test_transitions_and_longer_beats_are_planned_told_and_sampled(model: Any, clip: Any) -> None:
+    prompts = "\n".join(f"a red circle moves {way}" for way in ("right", "up", "left"))
+    inputs = segmenter(model, clip, prompts=prompts, num_transition_blocks=2, longer_mid_segment=1)
+    timeline, positive, negative, latent, info = run("LongVideoSegmenter", **inputs)
+    beats = [(segment.beat, segment.next_beat) for segment in timeline.segments]
+    assert beats == [(0, None), (0, 1), (0, 1), (1, None), (1, None), (1, 2), (1, 2), (2, None)]
+    assert sum("transition from prompt" in line for line in info.splitlines()) == 2
+    patched, _ = run("MaskGuidedKVShare", model=model, timeline=timeline, subject="circle")
+    assert torch.isfinite(Sampling().run(patched, positive, negative, tuple(latent["samples"].shape))).all()
+
+
 def test_one_prompt_makes_one_segment_with_its_mask(model: Any, clip: Any) -> None:
     inputs = segmenter(model, clip, prompts="a red circle moves right")
     timeline, positive, negative, latent, _ = run("LongVideoSegmenter", **inputs)
@@ -225,6 +238,8 @@ def test_the_embedded_model_runs_through_all_nodes() -> None:
         ({"prompts": " "}, "^LongVideoSegmenter: prompts: there is no prompt; write one a line"),
         ({"prompts": "a circle\n[3x] a circle"}, r"^LongVideoSegmenter: prompts, line 2: .*write \[3s\] or \[24f\]"),
         ({"overlap_size": 3}, "^LongVideoSegmenter: overlap_size: 3 latent frames; .*less than a segment's 3"),
+        ({"num_transition_blocks": -1}, "^LongVideoSegmenter: num_transition_blocks: -1 segments; .*at least 0"),
+        ({"longer_mid_segment": -1}, "^LongVideoSegmenter: longer_mid_segment: -1 segments; .*at least 0"),
         ({"width": 56}, "^LongVideoSegmenter: width is 56, .*multiple of 16; take (48|64)"),
         ({"height": 40}, "^LongVideoSegmenter: height is 40, .*multiple of 16; take (32|48)"),
         ({"fps": 0.0}, "^LongVideoSegmenter: fps: 0.0; it must be larger than 0"),

@@ -19,6 +19,7 @@ from ..schedule import Evaluation, evaluations
 from ..session import Session
 from ..timeline import Timeline
 from . import BEAT_TAG, KEY
+from .interpolation import interpolate_conditioning
 
 FRAME_DIM = 2
 """Where video latents [batch, channels, frames, height, width] have their frames."""
@@ -116,11 +117,30 @@ class SegmentHandler(ContextHandlerABC):
     def get_resized_cond(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, cond_in: Conditioning | None, x_in: torch.Tensor, window: SegmentWindow, device: Any = None
     ) -> Conditioning | None:
-        """The conditioning of the window's beat, its per-frame tensors sliced to the window."""
+        """The conditioning of the window's beat, its per-frame tensors sliced to the window.
+
+        In a transition each entry of the beat lies between itself and the entry of the next beat that has the same
+        place in the list; an entry without a beat stays as it is. Raises ValueError when one beat has more entries.
+        """
         if cond_in is None:
             return None
-        beat = window.segment.beat
-        return [_slice_conditioning(cond, x_in, window) for cond in cond_in if cond.get(BEAT_TAG, beat) == beat]
+        beat, next_beat = window.segment.beat, window.segment.next_beat
+        own = [_slice_conditioning(cond, x_in, window) for cond in cond_in if cond.get(BEAT_TAG, beat) == beat]
+        if next_beat is None:
+            return own
+        following = [_slice_conditioning(cond, x_in, window) for cond in cond_in if cond.get(BEAT_TAG) == next_beat]
+        tagged = sum(BEAT_TAG in cond for cond in own)
+        if tagged != len(following):
+            raise ValueError(
+                f"MaskGuidedKVShare: prompt {beat + 1} has {tagged} conditionings and prompt {next_beat + 1} has "
+                f"{len(following)}, so there is no transition between them. Change both in the same way, or set "
+                "num_transition_blocks of LongVideoSegmenter to 0."
+            )
+        partners = iter(following)
+        return [
+            interpolate_conditioning(cond, next(partners), window.segment.mix) if BEAT_TAG in cond else cond
+            for cond in own
+        ]
 
     def execute(
         self,
