@@ -69,7 +69,8 @@ class Session:
 
     def finish(self) -> RecordedMasks | None:
         """Ends a run that came through: what it found out about its subject, and a warning when no step shared."""
-        if self._trusted and self.plan.config.shares and self._pass is not None and not self._ever_shared:
+        several = len(self.plan.timeline.segments) > 1
+        if several and self._trusted and self.plan.config.shares and self._pass is not None and not self._ever_shared:
             self.warn_once("nothing was shared: no step of this run lies in the steps that the configuration names.")
         return self._tracker.recorded()
 
@@ -84,6 +85,7 @@ class Session:
         strength = schedule.strength_at(config, step, steps)
         shares = (
             self._trusted
+            and len(self.plan.timeline.segments) > 1
             and low <= sigma <= high
             and bool(self.blocks)
             and strength > 0
@@ -302,7 +304,8 @@ class Session:
             kept = _drop(places, config.token_dropout, forward, row)
             if kept is places:
                 video = own.video_part(0.0)
-                return BankEntry(StoredTokens(video.key, video.value, places), None, stored_text)
+                # Copied, because a backend may use the memory of its inputs.
+                return BankEntry(StoredTokens(video.key.clone(), video.value.clone(), places), None, stored_text)
             return BankEntry(_stored(own, kept), None, stored_text)
         kept = _drop(split.subject, config.token_dropout, forward, row)
         subject = _stored(own, kept, split.subject_index if kept is split.subject else None)
