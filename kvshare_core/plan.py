@@ -81,7 +81,9 @@ class Forward:
     call_index: int = 0
     key_masks: tuple[torch.Tensor | None, list[KeyMask] | None] | None = None
     whole: TokenSplit | None = None
-    offsets: dict[tuple[int, int], torch.Tensor | None] = field(default_factory=dict[tuple[int, int], torch.Tensor | None])
+    offsets: dict[tuple[int, int], torch.Tensor | None] = field(
+        default_factory=dict[tuple[int, int], torch.Tensor | None]
+    )
 
     @property
     def video_tokens(self) -> int:

@@ -22,8 +22,8 @@ class PositionMover:
         self.scheme = scheme
         if scheme is None and self._moves:
             raise ValueError(
-                f"config: position is '{config.position}', but this model's keys carry no positions that could be moved; "
-                "choose same or frame."
+                f"config: position is '{config.position}', but this model's keys carry no positions that could be "
+                "moved; choose same or frame."
             )
 
     @property
@@ -34,7 +34,9 @@ class PositionMover:
         """The entry with its video keys moved by `offset`: [3] for all of them, or [tokens, 3] for the subject's."""
         if offset is None:
             return entry
-        background = entry.background if offset.ndim > 1 or entry.background is None else self._moved(entry.background, offset)
+        background = (
+            entry.background if offset.ndim > 1 or entry.background is None else self._moved(entry.background, offset)
+        )
         return replace(entry, subject=self._moved(entry.subject, offset), background=background)
 
     def offset(

@@ -94,9 +94,9 @@ def sharing_groups(
     """Query groups of one latent's attention, or None when nothing foreign is to be seen.
 
     Without a split all video queries see all source keys. With one, subject queries see the sources' subject;
-    background queries keep to their own keys, or see the sources' background too where `share_background` asks for it.
-    Queries outside the video keep to their own keys, except with `share_text`, where they see all of the source. Sources
-    without a single token leave a group as it was. frame_tokens: tokens of one latent frame, for position `frame`.
+    background queries keep to their own keys, or see the sources' background too where `share_background` asks for
+    it. Queries outside the video keep to their own keys, except with `share_text`, where they see all of the source.
+    Sources without a single token leave a group as it was. frame_tokens: tokens of one latent frame, for position `frame`.
     """
     subjects = [entry.subject for entry in sources]
     backgrounds = [entry.background for entry in sources if entry.background is not None]
@@ -168,9 +168,7 @@ def _frames(
         if queries.start == queries.stop:
             continue
         here = [_narrow(tokens, _within(tokens.tokens, frame, frame_tokens)) for tokens in subjects]
-        groups.append(
-            QueryGroup(split.subject_index[queries] + own.video.start, view.of(here) or (own.everything(),))
-        )
+        groups.append(QueryGroup(split.subject_index[queries] + own.video.start, view.of(here) or (own.everything(),)))
     return groups
 
 

@@ -21,7 +21,10 @@ Moment = tuple[int, Role, int]
 
 
 class SubjectTracker:
-    """Maps, masks and splits of one run. `warn` is told what cannot be followed; temporal: pictures per latent frame."""
+    """Maps, masks and splits of one run.
+
+    temporal: pictures per latent frame; `warn` is told what cannot be followed.
+    """
 
     def __init__(self, plan: SharePlan, temporal: int, warn: Callable[[str], None]):
         self.plan = plan

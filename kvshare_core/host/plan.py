@@ -31,8 +31,8 @@ def make_plan(timeline: Timeline, config: KVShareConfig, subject: str, mask: tor
     for beat in timeline.beats:
         if beat.words is None:
             raise WordError(
-                "subject: the words of this text encoder cannot be located yet; leave subject empty, connect a mask, or "
-                "give the places of its tokens as ref_token_idx and cur_token_idx."
+                "subject: the words of this text encoder cannot be located yet; leave subject empty, connect a mask, "
+                "or give the places of its tokens as ref_token_idx and cur_token_idx."
             )
         subjects.append(find_subject(beat.prompt, beat.words, subject))
         tokens.append(beat.words.tokens)
