@@ -96,7 +96,8 @@ def sharing_groups(
     Without a split all video queries see all source keys. With one, subject queries see the sources' subject;
     background queries keep to their own keys, or see the sources' background too where `share_background` asks for
     it. Queries outside the video keep to their own keys, except with `share_text`, where they see all of the source.
-    Sources without a single token leave a group as it was. frame_tokens: tokens of one latent frame, for position `frame`.
+    Sources without a single token leave a group as it was. frame_tokens: tokens of one latent frame, for position
+    `frame`.
     """
     subjects = [entry.subject for entry in sources]
     backgrounds = [entry.background for entry in sources if entry.background is not None]
