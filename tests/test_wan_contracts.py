@@ -270,7 +270,7 @@ def test_nothing_stays_after_a_broken_run(
     finally:
         comfy.model_management.interrupt_current_processing(False)
     assert len(sessions[-1].bank) == 0
-    assert sessions[-1].finish() is None
+    assert sessions[-1].finish() == (None, None)
     assert record.latest() is None
     assert guider.model_options is options
     assert KEY not in options["transformer_options"]

@@ -113,9 +113,7 @@ def _outer_sample_wrapper(
         )
         try:
             result = executor(*args, **kwargs)
-            masks = session.finish()
-            if masks is not None:
-                record.put(masks)
+            record.put(*session.finish())
             return result
         finally:
             guider.model_options = original
