@@ -3,6 +3,7 @@ from comfy_api.latest import io
 
 from ..kvshare_core.preview import overlay_heat, pictures_of
 from ..kvshare_core.record import KVShareRecord
+from .inputs import search_words
 from .sockets import CATEGORY, RecordSocket
 
 
@@ -16,6 +17,7 @@ class AttentionMaskPreview(io.ComfyNode):
             display_name="Attention Mask Preview",
             category=CATEGORY,
             description="Lays the subject map that the attention found over the decoded frames.",
+            **search_words("attention map", "heatmap", "subject mask"),
             inputs=[
                 RecordSocket.Input("record", tooltip="From MaskGuidedKVShare."),
                 io.Image.Input(
