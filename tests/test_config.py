@@ -47,10 +47,17 @@ def test_a_backward_range_is_named() -> None:
         ({"start_layer": 3, "end_layer": 1}, "end_layer"),
         ({"layer_idx": (-1,)}, "layer_idx"),
         ({"step_idx": (2, -3)}, "step_idx"),
+        ({"end_strength": 11.0}, "end_strength"),
+        ({"start_percent": -0.1}, "start_percent"),
+        ({"start_percent": 0.5, "end_percent": 0.5}, "end_percent"),
+        ({"layer_preset": "early"}, "layer_preset"),
+        ({"position": "near"}, "position"),
+        ({"token_dropout": 1.0}, "token_dropout"),
+        ({"share_text": True}, "share_text"),
     ],
 )
-def test_values_out_of_range_name_the_node_and_the_input(values: dict[str, Any], named: str) -> None:
-    with pytest.raises(ValueError, match=rf"^KVShareConfig: .*{named}"):
+def test_values_out_of_range_name_the_input(values: dict[str, Any], named: str) -> None:
+    with pytest.raises(ValueError, match=rf"^(start_\w+ is .* and )?{named} "):
         KVShareConfig(**values)
 
 

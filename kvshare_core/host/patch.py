@@ -70,6 +70,8 @@ def apply(model: Any, plan: SharePlan) -> tuple[Any, KVShareRecord]:
 
 
 def _check_blocks(config: KVShareConfig, blocks: int) -> None:
+    if config.layer_preset != "custom":
+        return
     chosen = config.layer_idx or (config.start_layer,)
     if max(chosen) >= blocks:
         name = "layer_idx" if config.layer_idx else "start_layer"
