@@ -6,7 +6,6 @@ from ..kvshare_core.record import KVShareRecord
 from .inputs import search_words
 from .sockets import CATEGORY, RecordSocket
 
-
 SUBJECT, POINT = "subject", "look_at"
 
 
@@ -34,8 +33,8 @@ class AttentionMaskPreview(io.ComfyNode):
                     options=[SUBJECT, POINT],
                     default=SUBJECT,
                     optional=True,
-                    tooltip="subject: where the subject was found. look_at: what the model looks at from the point that "
-                    "MaskGuidedKVShare names; the mask then is that heat.",
+                    tooltip="subject: where the subject was found. look_at: what the model looks at from the point "
+                    "that MaskGuidedKVShare names; the mask then is that heat.",
                 ),
             ],
             outputs=[

@@ -73,4 +73,5 @@ class MaskGuidedKVShare(io.ComfyNode):
         look_at: str = "",
     ) -> io.NodeOutput:
         with named_errors("MaskGuidedKVShare"):
-            return io.NodeOutput(*apply(model, make_plan(timeline, config or KVShareConfig(), subject, mask, look_at)))
+            plan = make_plan(timeline, config or KVShareConfig(), subject, mask, look_at)
+            return io.NodeOutput(*apply(model, plan))

@@ -102,15 +102,16 @@ INPUTS = {
         "ref_token_idx",
         "cur_token_idx",
     ],
-    "MaskGuidedKVShare": ["model", "timeline", "config", "subject", "mask"],
-    "AttentionMaskPreview": ["record", "images", "opacity"],
+    "MaskGuidedKVShare": ["model", "timeline", "config", "subject", "mask", "look_at"],
+    "AttentionMaskPreview": ["record", "images", "opacity", "show"],
 }
 """Saved workflows keep widget values by place: new inputs may only be appended."""
 
 OPTIONAL = {
     "LongVideoSegmenter": ["num_transition_blocks", "longer_mid_segment"],
     "KVShareConfig": INPUTS["KVShareConfig"][12:],
-    "MaskGuidedKVShare": ["config", "mask"],
+    "MaskGuidedKVShare": ["config", "mask", "look_at"],
+    "AttentionMaskPreview": ["show"],
 }
 """Workflows in API format name what a node had when they were made: what came later is optional."""
 
@@ -618,6 +619,9 @@ def test_settings_that_cannot_be_are_explained(name: str, changes: dict[str, Any
             {"mask": torch.zeros(7, 8, 8)},
             "^MaskGuidedKVShare: mask: it has 7 pictures; give 1 .* each of the 33 frames",
         ),
+        ({"look_at": "middle"}, "^MaskGuidedKVShare: look_at: 'middle' is no point; write x, y, frame"),
+        ({"look_at": "0.5, 1.5, 3"}, "^MaskGuidedKVShare: look_at: '0.5, 1.5, 3' must be three numbers"),
+        ({"look_at": "0.5, 0.5, 33"}, "^MaskGuidedKVShare: look_at: frame 33 .* it has frames 0 to 32"),
         (
             {"config": KVShareConfig(layer_idx=(1, 7))},
             "^MaskGuidedKVShare: config: layer_idx asks for block 7, but this model has blocks 0 to 2",
@@ -648,6 +652,21 @@ def test_a_preview_before_any_run_is_explained(model: Any, clip: Any) -> None:
     _, record = run("MaskGuidedKVShare", model=model, timeline=timeline, subject="")
     with pytest.raises(ValueError, match=r"^AttentionMaskPreview: no run .*Name a subject or connect a mask"):
         run("AttentionMaskPreview", record=record, images=torch.zeros(1, 8, 8, 3), opacity=0.5)
+
+
+def test_a_point_to_look_from_is_shown(model: Any, clip: Any) -> None:
+    timeline, positive, negative, latent, _ = run("LongVideoSegmenter", **segmenter(model, clip))
+    images = torch.rand(33, 48, 48, 3)
+    patched, record = run("MaskGuidedKVShare", model=model, timeline=timeline, subject="", look_at="0.5, 0.5, 20")
+    show = {"record": record, "images": images, "opacity": 0.5, "show": "look_at"}
+    with pytest.raises(ValueError, match=r"^AttentionMaskPreview: no run .*Give MaskGuidedKVShare one as look_at"):
+        run("AttentionMaskPreview", **show)
+    Sampling(1).run(patched, positive, negative, tuple(latent["samples"].shape))
+    overlay, heat = run("AttentionMaskPreview", **show)
+    assert overlay.shape == images.shape
+    assert heat.shape == (33, 48, 48) and heat.min() >= 0 and heat[20].max() > 0.1
+    # Latent frame 0 lies in no segment with the point: nothing is laid over it.
+    assert heat[0].max() == 0 and torch.equal(overlay[0], images[0])
 
 
 def test_pictures_of_another_video_are_explained(model: Any, clip: Any) -> None:

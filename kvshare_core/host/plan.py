@@ -24,9 +24,7 @@ def make_plan(
     return replace(plan, look=parse_look_point(look_at, timeline.frames)) if look_at.strip() else plan
 
 
-def _plan_of_subject(
-    timeline: Timeline, config: KVShareConfig, subject: str, mask: torch.Tensor | None
-) -> SharePlan:
+def _plan_of_subject(timeline: Timeline, config: KVShareConfig, subject: str, mask: torch.Tensor | None) -> SharePlan:
     if mask is not None:
         if mask.ndim != 3 or mask.shape[0] not in (1, timeline.frames):
             raise ValueError(
