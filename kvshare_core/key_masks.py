@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import torch
 
 HIDDEN = -1e4
-"""Additive masks below this hide a key: hosts write the lowest number of the dtype there."""
+"""Additive masks down to this or below hide a key: hosts write the lowest number of the dtype there."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,9 @@ class KeyMask:
 
 def read_key_mask(mask: torch.Tensor | None, key: torch.Tensor, video: slice) -> list[KeyMask] | None:
     """For every batch row of `key` [rows, heads, tokens, head_dim] what `mask` hides; None when the mask differs from
-    query to query or from head to head.
+    query to query or from head to head, hides tokens of the video, or does not fit.
+
+    Hidden tokens of the video are left to the host: as source keys nobody could say who may see them.
 
     mask: boolean (True is visible) or additive, of any shape that the host broadcasts to [rows, heads, queries, keys];
     two dimensions mean [queries, keys]. Reading it costs one transfer to the CPU.
@@ -39,12 +41,14 @@ def read_key_mask(mask: torch.Tensor | None, key: torch.Tensor, video: slice) ->
     if mask is None:
         return [KeyMask(outside=outside)] * rows
     per_row = _rows_of(mask)
-    if per_row is None or per_row.shape[-1] != tokens:
+    if per_row is None or per_row.shape[0] not in (1, rows) or per_row.shape[1] != tokens:
         return None
     seen: dict[tuple[tuple[int, ...], tuple[float, ...]], KeyMask] = {}
     masks: list[KeyMask] = []
     for row in per_row.cpu().expand(rows, -1):
-        hidden = ~row if row.dtype == torch.bool else row < HIDDEN
+        hidden = ~row if row.dtype == torch.bool else row <= HIDDEN
+        if bool((hidden & inside).any()):
+            return None
         soft = torch.zeros(tokens) if row.dtype == torch.bool else row.float().masked_fill(hidden, 0.0)
         name = (tuple(hidden.nonzero().squeeze(1).tolist()), tuple(soft.tolist()) if bool(soft.any()) else ())
         if name not in seen:

@@ -87,8 +87,9 @@ class Forward:
     chunks: of each batch chunk the list of conditioning it comes from and its place there, the same for every segment;
     prompts: the list that begins with the beat's own prompt, None when that is unknown; rows: latents in each chunk;
     grid: tokens (t, h, w); text_tokens: length of the conditioning; strength: of the source keys in this step; shares,
-    reads: whether it shares keys and reads maps. key_masks, whole and offsets keep what is the
-    same in all of its calls.
+    reads: whether it shares keys and reads maps. Kept because they are the same in many of its calls: key_masks, by the
+    video's start and the number of keys; whole, a split that makes everything subject; offsets of source keys, by block
+    (0 where all blocks have the same masks), latent and source.
     """
 
     segment: Segment
@@ -103,10 +104,12 @@ class Forward:
     shares: bool = True
     reads: bool = True
     call_index: int = 0
-    key_masks: tuple[torch.Tensor | None, list[KeyMask] | None] | None = None
+    key_masks: dict[tuple[int, int], tuple[torch.Tensor | None, list[KeyMask] | None]] = field(
+        default_factory=dict[tuple[int, int], tuple[torch.Tensor | None, list[KeyMask] | None]]
+    )
     whole: TokenSplit | None = None
-    offsets: dict[tuple[int, int], torch.Tensor | None] = field(
-        default_factory=dict[tuple[int, int], torch.Tensor | None]
+    offsets: dict[tuple[int, int, int], torch.Tensor | None] = field(
+        default_factory=dict[tuple[int, int, int], torch.Tensor | None]
     )
 
     @property

@@ -25,6 +25,8 @@ from .schedule import Evaluation
 from .sharing import OwnTokens, TokenSplit, sharing_groups, split_tokens
 from .subject import SubjectTracker
 
+ODD_MASK = "attention comes with a mask that hides video or depends on the query"
+
 
 class Session:
     """State of one sampling run. `warn` receives each kind of warning once.
@@ -184,7 +186,7 @@ class Session:
         chosen, queries = (rows, video) if useless else (slice(None), slice(None))
         partial = self._ordinary(forward, call, site, chosen, queries)
         if partial is None:
-            self.warn_once(f"{self.info.family}: attention comes with a mask of every query; its subject is not read.")
+            self.warn_once(f"{self.info.family}: {ODD_MASK}; its subject is not read.")
             return None
         output, total = partial
         if useless:
@@ -220,19 +222,21 @@ class Session:
         return torch.cat([output for output, _ in outputs]), torch.cat([total for _, total in outputs])
 
     def _key_masks(self, forward: Forward, call: AttentionCall, site: CallSite) -> list[KeyMask] | None:
-        """For every batch row what the call's own mask hides; read once per forward. None for a mask that differs from
-        query to query."""
-        if forward.key_masks is None or forward.key_masks[0] is not call.mask:
+        """For every batch row what the call's own mask hides; read once per forward and layout. None for a mask that
+        `read_key_mask` cannot tell in these words."""
+        layout = site.video_start, call.key_tokens
+        known = forward.key_masks.get(layout)
+        if known is None or known[0] is not call.mask:
             video = slice(site.video_start, site.video_start + forward.video_tokens)
-            forward.key_masks = (call.mask, read_key_mask(call.mask, call.key, video))
-        return forward.key_masks[1]
+            known = forward.key_masks[layout] = (call.mask, read_key_mask(call.mask, call.key, video))
+        return known[1]
 
     def _share(
         self, forward: Forward, call: AttentionCall, site: CallSite, backend: attention.Backend
     ) -> torch.Tensor | None:
         masks = self._key_masks(forward, call, site)
         if masks is None:
-            self.warn_once(f"{self.info.family}: attention comes with a mask of every query; it is left unshared.")
+            self.warn_once(f"{self.info.family}: {ODD_MASK}; it is left unshared.")
             return None
         splits = self._splits(forward, site, call.query.device)
         if splits is None:
@@ -256,13 +260,14 @@ class Session:
                     work.append(_SharedRow(index, row, found, masks[index]))
         self._prefetch(forward, [block for block in self.blocks if block > site.block][:1])
         shared: dict[int, torch.Tensor] = {}
+        block = site.block if self._tracker.per_block else 0
         for same in _grouped(work):
             indices = [item.index for item in same]
             own = _own(_rows(call, indices), forward, site, same[0].mask)
             split = splits[same[0].row]
             entries = [_batch(entries) for entries in zip(*(item.entries for item in same), strict=True)]
             entries = [
-                self._mover.move(entry, self._offset(forward, own, entry, split, (same[0].row, place)))
+                self._mover.move(entry, self._offset(forward, own, entry, split, (block, same[0].row, place)))
                 for place, entry in enumerate(entries)
             ]
             groups = sharing_groups(
@@ -282,9 +287,10 @@ class Session:
         return self._join(call, forward, site, masks, shared, backend)
 
     def _offset(
-        self, forward: Forward, own: OwnTokens, entry: BankEntry, split: TokenSplit | None, place: tuple[int, int]
+        self, forward: Forward, own: OwnTokens, entry: BankEntry, split: TokenSplit | None, place: tuple[int, int, int]
     ) -> torch.Tensor | None:
-        """How far the keys of a latent's source move; found in the first shared block, kept for the forward."""
+        """How far the keys of a latent's source move; found in the first shared block and kept for the forward, unless
+        every block has masks of its own."""
         if place not in forward.offsets:
             forward.offsets[place] = self._mover.offset(entry, own, split, forward.grid)
         return forward.offsets[place]

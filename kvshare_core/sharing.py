@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 
@@ -48,36 +49,40 @@ class OwnTokens:
     key_bias: torch.Tensor | None = None
 
     def everything(self) -> KeyValuePart:
-        """All keys that may be seen."""
-        return self._part(self.visible)
+        """All keys that may be seen; several groups of queries share one copy."""
+        return self._everything
+
+    @cached_property
+    def _everything(self) -> KeyValuePart:
+        return self._part(self.visible, 0.0)
 
     def video_part(self, bias: float) -> KeyValuePart:
         """The video's keys, weighed by exp(bias)."""
         key_bias = None if self.key_bias is None else self.key_bias[:, self.video]
         return KeyValuePart(self.key[:, :, self.video], self.value[:, :, self.video], bias, key_bias)
 
-    def outside_part(self) -> KeyValuePart | None:
-        """The keys outside the video that may be seen: text, reference frames."""
+    def outside_part(self, bias: float = 0.0) -> KeyValuePart | None:
+        """The keys outside the video that may be seen, weighed by exp(bias): text, reference frames."""
         if self.outside is None:
             return None
-        return self._part(self.outside if self.visible_outside is None else self.visible_outside)
+        return self._part(self.outside if self.visible_outside is None else self.visible_outside, bias)
 
     def take_video(self, places: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Keys and values of the video tokens `places`, copied."""
         index = places + self.video.start
         return self.key.index_select(TOKEN_DIM, index), self.value.index_select(TOKEN_DIM, index)
 
-    def _part(self, index: torch.Tensor | None) -> KeyValuePart:
+    def _part(self, index: torch.Tensor | None, bias: float) -> KeyValuePart:
         if index is None:
-            return KeyValuePart(self.key, self.value, 0.0, self.key_bias)
+            return KeyValuePart(self.key, self.value, bias, self.key_bias)
         key_bias = None if self.key_bias is None else self.key_bias.index_select(1, index)
         return KeyValuePart(
-            self.key.index_select(TOKEN_DIM, index), self.value.index_select(TOKEN_DIM, index), 0.0, key_bias
+            self.key.index_select(TOKEN_DIM, index), self.value.index_select(TOKEN_DIM, index), bias, key_bias
         )
 
 
 def own_bias(config: KVShareConfig, strength: float) -> float:
-    """Log-weight of the segment's own video keys where source keys are seen."""
+    """Log-weight of the segment's own keys that source keys stand in for, where source keys are seen."""
     if config.mode == "extend":
         return 0.0
     return -math.inf if strength >= 1.0 else math.log(1.0 - strength)
@@ -94,8 +99,9 @@ def sharing_groups(
     """Query groups of one latent's attention, or None when nothing foreign is to be seen.
 
     Without a split all video queries see all source keys. With one, subject queries see the sources' subject;
-    background queries keep to their own keys, or see the sources' background too where `share_background` asks for
-    it. Queries outside the video keep to their own keys, except with `share_text`, where they see all of the source.
+    background queries keep to their own keys, or see the sources' background too where `share_background` asks for it.
+    Queries outside the video keep to their own keys, except with `share_text`, where they see all that is kept of the
+    source; then queries of the video see the source's text too, also where the source has no video token for them.
     Sources without a single token leave a group as it was. frame_tokens: tokens of one latent frame, for position
     `frame`.
     """
@@ -105,18 +111,20 @@ def sharing_groups(
     view = _View(own, texts, config, strength)
     if split is None:
         return _unguided(own, subjects, texts, view)
-    subject = view.of(subjects)
-    background = view.of(backgrounds) if config.share_background else None
-    if subject is None and background is None:
+    halves = (
+        (split.background, split.background_index, backgrounds if config.share_background else None),
+        (split.subject, split.subject_index, subjects),
+    )
+    if not any(view.foreign(seen) for _, _, seen in halves):
         return None
-    groups = [QueryGroup(split.background_index + own.video.start, background or (own.everything(),))]
-    if subject is not None and config.position == "frame":
-        groups += _frames(split, subjects, own, view, frame_tokens)
-    else:
-        groups.append(QueryGroup(split.subject_index + own.video.start, subject or (own.everything(),)))
+    groups: list[QueryGroup] = []
+    for places, index, seen in halves:
+        if seen is not None and config.position == "frame":
+            groups += _frames(places, index, seen, view, frame_tokens)
+        else:
+            groups.append(view.group(index + own.video.start, seen))
     if own.outside is not None:
-        whole = view.of([*subjects, *backgrounds]) if texts else None
-        groups.append(QueryGroup(own.outside, whole or (own.everything(),)))
+        groups.append(view.group(own.outside, [*subjects, *backgrounds] if texts else None))
     return groups
 
 
@@ -129,21 +137,31 @@ class _View:
     config: KVShareConfig
     strength: float
 
-    def of(self, stored: Sequence[StoredTokens]) -> tuple[KeyValuePart, ...] | None:
-        """Parts for queries that see `stored`; None when that and the shared text are empty."""
+    def group(self, queries: torch.Tensor, stored: Sequence[StoredTokens] | None) -> QueryGroup:
+        """The group of `queries` that see `stored`, or their own keys alone when there is nothing to see."""
+        return QueryGroup(queries, self.of(stored) or (self.own.everything(),))
+
+    def foreign(self, stored: Sequence[StoredTokens] | None) -> list[KeyValuePart]:
+        """The parts of sources that come with `stored`: its own and the shared text, without empty ones."""
+        if stored is None:
+            return []
         bias = math.log(self.strength)
-        foreign = [
+        return [
             KeyValuePart(tokens.key, tokens.value, bias)
             for tokens in (*self.texts, *stored)
             if tokens.key.shape[TOKEN_DIM] > 0
         ]
+
+    def of(self, stored: Sequence[StoredTokens] | None) -> tuple[KeyValuePart, ...] | None:
+        """All parts for queries that see `stored`; None when nothing foreign is among them."""
+        foreign = self.foreign(stored)
         if not foreign:
             return None
         if self.config.mode == "extend":
             return (self.own.everything(), *foreign)
-        outside = None if self.texts else self.own.outside_part()
-        video = self.own.video_part(own_bias(self.config, self.strength))
-        return (*([] if outside is None else [outside]), video, *foreign)
+        replaced = own_bias(self.config, self.strength)
+        outside = self.own.outside_part(replaced if self.texts else 0.0)
+        return (*([] if outside is None else [outside]), self.own.video_part(replaced), *foreign)
 
 
 def _unguided(
@@ -159,17 +177,17 @@ def _unguided(
 
 
 def _frames(
-    split: TokenSplit, subjects: Sequence[StoredTokens], own: OwnTokens, view: _View, frame_tokens: int
+    places: torch.Tensor, index: torch.Tensor, stored: Sequence[StoredTokens], view: _View, frame_tokens: int
 ) -> list[QueryGroup]:
-    """One group per latent frame of the subject: it sees the sources' subject in the same frame only."""
+    """One group per latent frame of the video tokens `places`: it sees what is stored of the same frame only."""
     groups: list[QueryGroup] = []
-    frames = (own.video.stop - own.video.start) // frame_tokens
-    for frame in range(frames):
-        queries = _within(split.subject, frame, frame_tokens)
+    video = view.own.video
+    for frame in range((video.stop - video.start) // frame_tokens):
+        queries = _within(places, frame, frame_tokens)
         if queries.start == queries.stop:
             continue
-        here = [_narrow(tokens, _within(tokens.tokens, frame, frame_tokens)) for tokens in subjects]
-        groups.append(QueryGroup(split.subject_index[queries] + own.video.start, view.of(here) or (own.everything(),)))
+        here = [_narrow(tokens, _within(tokens.tokens, frame, frame_tokens)) for tokens in stored]
+        groups.append(view.group(index[queries] + video.start, here))
     return groups
 
 

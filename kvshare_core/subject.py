@@ -39,6 +39,11 @@ class SubjectTracker:
         self._running: dict[tuple[int, Role], tuple[torch.Tensor, int]] = {}
         self._moments: dict[Moment, list[TokenSplit]] = {}
 
+    @property
+    def per_block(self) -> bool:
+        """Whether every block has masks of its own."""
+        return self.plan.reads_maps and self.settings.kind == "threshold"
+
     def clear(self) -> None:
         """Frees everything."""
         for store in (self._heat, self._masks, self._splits, self._scores, self._running, self._moments):

@@ -6,6 +6,7 @@ biases.
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 
@@ -46,30 +47,84 @@ def dense_attention(
     return output.flatten(2)
 
 
+@dataclass(frozen=True)
+class Tokens:
+    """One segment's sequence: where its video stands, and what is known of its tokens.
+
+    subject: boolean mask of the video's tokens, None where nothing splits them. hidden: boolean, keys that the call's
+    mask hides, over the whole sequence. soft: what that mask adds to the others. dropped: video tokens left out of the
+    bank.
+    """
+
+    length: int
+    video: range
+    subject: torch.Tensor | None = None
+    hidden: torch.Tensor | None = None
+    soft: torch.Tensor | None = None
+    dropped: frozenset[int] = frozenset()
+
+    def is_subject(self, place: int) -> bool:
+        """Whether the video token at `place` of the sequence counts as subject."""
+        return self.subject is None or bool(self.subject[place - self.video.start])
+
+    def is_hidden(self, place: int) -> bool:
+        return self.hidden is not None and bool(self.hidden[place])
+
+
+def joint_sharing_bias(
+    config: KVShareConfig, strength: float, own: Tokens, sources: Sequence[Tokens], frame_tokens: int = 0
+) -> torch.Tensor:
+    """Biases [tokens, tokens * (1 + sources)] for every pair of a query and a key: the own sequence's keys first, then
+    the whole sequence of each source. frame_tokens: tokens of one latent frame, for position `frame`."""
+    own_weight = 0.0
+    if config.mode == "replace":
+        own_weight = math.log(1 - strength) if strength < 1 else -math.inf
+    bias = torch.full((own.length, own.length * (1 + len(sources))), -math.inf, dtype=torch.float64)
+    for query in range(own.length):
+        sees_foreign = False
+        for number, source in enumerate(sources, start=1):
+            for key in range(source.length):
+                if _sees(config, own, query, source, key, frame_tokens):
+                    bias[query, number * own.length + key] = math.log(strength)
+                    sees_foreign = True
+        for key in range(own.length):
+            if own.is_hidden(key):
+                continue
+            replaceable = key in own.video or config.share_text
+            bias[query, key] = own_weight if sees_foreign and replaceable else 0.0
+            if own.soft is not None:
+                bias[query, key] += own.soft[key]
+    return bias
+
+
+def _sees(config: KVShareConfig, own: Tokens, query: int, source: Tokens, key: int, frame_tokens: int) -> bool:
+    """Whether the token `query` of a segment sees the token `key` of a source."""
+    query_in_video, key_in_video = query in own.video, key in source.video
+    if not query_in_video:
+        takes_part = config.share_text
+    else:
+        takes_part = own.is_subject(query) or config.share_background
+    if not takes_part or source.is_hidden(key):
+        return False
+    if not key_in_video:
+        return config.share_text
+    if key - source.video.start in source.dropped:
+        return False
+    if not query_in_video:
+        return source.is_subject(key) or config.share_background
+    if own.is_subject(query) != source.is_subject(key):
+        return False
+    if config.position == "frame":
+        return (query - own.video.start) // frame_tokens == (key - source.video.start) // frame_tokens
+    return True
+
+
 def sharing_bias(
     config: KVShareConfig, tokens: int, own_mask: torch.Tensor | None, source_masks: Sequence[torch.Tensor | None]
 ) -> torch.Tensor:
-    """Biases [tokens, tokens * (1 + sources)]: own keys first, then the keys of each source.
+    """`joint_sharing_bias` of sequences that are all video, at the strength of `config`.
 
     own_mask, source_masks: boolean subject masks [tokens], or None where no mask splits the tokens.
     """
-    foreign_weight = math.log(config.strength) if config.strength > 0 else -math.inf
-    own_weight = 0.0
-    if config.mode == "replace":
-        own_weight = math.log(1 - config.strength) if config.strength < 1 else -math.inf
-    bias = torch.full((tokens, tokens * (1 + len(source_masks))), -math.inf, dtype=torch.float64)
-    for query in range(tokens):
-        sees_foreign = False
-        for place, source_mask in enumerate(source_masks, start=1):
-            for key in range(tokens):
-                if own_mask is None or source_mask is None:
-                    visible = True
-                elif own_mask[query]:
-                    visible = bool(source_mask[key])
-                else:
-                    visible = config.share_background and not source_mask[key]
-                if visible:
-                    bias[query, place * tokens + key] = foreign_weight
-                    sees_foreign = True
-        bias[query, :tokens] = own_weight if sees_foreign else 0.0
-    return bias
+    own, *sources = (Tokens(tokens, range(tokens), mask) for mask in (own_mask, *source_masks))
+    return joint_sharing_bias(config, config.strength, own, sources)

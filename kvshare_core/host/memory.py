@@ -65,6 +65,12 @@ def report(size: int, exact: bool) -> None:
         log.info("MaskGuidedKVShare: holds %s%.1f MiB of keys and values.", "" if exact else "at most ", size / 2**20)
 
 
+def report_held(size: int) -> None:
+    """Says in the log what a run has held at its fullest."""
+    if size:
+        log.info("MaskGuidedKVShare: held up to %.1f MiB.", size / 2**20)
+
+
 def frames_to_reserve(model: Any, noise_shape: Sequence[int], size: int) -> int:
     """Latent frames that the host must think are there for it to keep `size` bytes free; `model` is a MODEL."""
     one_frame = [*noise_shape[:2], 1, *noise_shape[3:]]

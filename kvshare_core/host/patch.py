@@ -116,6 +116,7 @@ def _outer_sample_wrapper(
         try:
             result = executor(*args, **kwargs)
             record.put(*session.finish())
+            memory.report_held(session.bank.peak_bytes)
             return result
         finally:
             guider.model_options = original
