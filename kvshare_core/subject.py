@@ -98,7 +98,7 @@ class SubjectTracker:
         rows = forward.conditional_rows
         if rows is None:
             return
-        start = site.video_start if site.kind == "joint" else 0
+        start = site.video_start
         query = call.query[rows, :, start : start + forward.video_tokens]
         total: torch.Tensor | None = None
         for beat, weight in _beats(forward):
