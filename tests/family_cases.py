@@ -1,4 +1,4 @@
-"""One tiny model of every family and layout, in native form through the host's own classes, with what it needs to run."""
+"""One tiny model of every family and layout, made by the host's own classes, with what it needs to run."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The contracts of the design (architecture.md 4) as functions of one family: each raises AssertionError when broken."""
+"""The contracts of the design (architecture.md 4) as functions of one family; AssertionError when one is broken."""
 
 import gc
 import weakref
