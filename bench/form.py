@@ -18,7 +18,7 @@ from devtools.environment import read_version
 
 ROOT = Path(__file__).resolve().parents[1]
 
-Value: TypeAlias = str | int | float | bool | None
+Value: TypeAlias = str | int | float | bool | Mapping[str, bool] | None
 Row: TypeAlias = Mapping[str, Value]
 
 
@@ -130,6 +130,8 @@ def show_progress(done: int, total: int, what: str) -> None:
 def _cell(value: Value) -> str:
     if value is None:
         return "-"
+    if isinstance(value, Mapping):
+        return f"{sum(value.values())} of {len(value)}"
     return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
