@@ -5,7 +5,9 @@ and the end of one `sample()`.
 """
 
 import logging
+import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -155,9 +157,19 @@ def _apply_model_wrapper(
     options = transformer_options or {}
     session: Session | None = options.get(KEY)
     forward = None if session is None else _open_forward(session, options, x, c_crossattn)
-    if session is not None and forward is not None:
-        options = {**options, "optimized_attention_override": _attention_override(session, forward, options)}
-    return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
+    if session is None or forward is None:
+        return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
+    options = {**options, "optimized_attention_override": _attention_override(session, forward, options)}
+    with _eagerly():
+        return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
+
+
+def _eagerly() -> AbstractContextManager[Any]:
+    """Keeps compiled models from running, or making, a graph with the attention of one forward in it: hosts drop the
+    guards on transformer options, so such a graph would be used for other forwards too."""
+    if "torch._dynamo" not in sys.modules or not hasattr(torch.compiler, "set_stance"):
+        return nullcontext()
+    return torch.compiler.set_stance("force_eager")
 
 
 def _open_forward(
