@@ -13,6 +13,7 @@ import torch
 
 from . import attention, schedule
 from .attention import TOKEN_DIM
+from .devices import upload
 from .families.base import AttentionCall, CallSite, Family, FamilyInfo, UnexpectedCallError
 from .key_masks import KeyMask, read_key_mask
 from .kv_bank import BankEntry, BankKey, Chunk, KeyValueBank, StoredTokens
@@ -444,7 +445,7 @@ def _own(
 
 
 def _stored(own: OwnTokens, places: torch.Tensor, index: torch.Tensor | None = None) -> StoredTokens:
-    index = places.to(own.key.device, non_blocking=True) if index is None else index
+    index = upload(places, own.key.device) if index is None else index
     return StoredTokens(*own.take_video(index), places)
 
 
