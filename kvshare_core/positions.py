@@ -66,5 +66,5 @@ class PositionMover:
 
 
 def _features(value: torch.Tensor) -> torch.Tensor:
-    """Value vectors [rows, heads, tokens, head_dim] as [tokens, width]; the rows are one latent's."""
-    return value.permute(2, 0, 1, 3).flatten(1)
+    """Value vectors of one row [1, heads, tokens, head_dim] as [tokens, width]."""
+    return value[0].transpose(0, 1).flatten(1)

@@ -433,6 +433,18 @@ def test_a_gap_moves_subject_and_background_but_not_text() -> None:
     assert_as_expected(model, model.run_pass(model.session()), moved)
 
 
+@pytest.mark.parametrize("guided", [False, True])
+@pytest.mark.parametrize("position", ["matched", "gap"])
+def test_moved_keys_do_not_depend_on_how_the_host_batches(position: Any, guided: bool) -> None:
+    config = KVShareConfig(position=position, position_gap=1, sources="first and previous", layer_idx=(0, 1))
+    plan = SharePlan(timeline_of(3, GRID[0]), config, mask=picture_mask() if guided else None)
+    model = FakeModel(plan, joint(2, 4, 0), GRID, rows=2, outside=4, text_tokens=4, head_dim=8, scheme=SCHEME)
+    model.masks = masks_of(range(4), 16, "per chunk")
+    together = model.run_pass(model.session())
+    for batches in ([(COND,), (UNCOND,)], [(UNCOND,), (COND,)], [(UNCOND, COND)]):
+        assert_same(model.run_pass(model.session(), batches), together)
+
+
 def threshold_plan(position: Any, segments: int = 2) -> SharePlan:
     config = KVShareConfig(masks=MaskSettings(kind="threshold"), position=position)
     subject = SubjectTokens((1,), (0, 2))
