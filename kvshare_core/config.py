@@ -172,7 +172,9 @@ class KVShareConfig:
                 f"({self.start_percent:g})."
             )
         if not 0.0 <= self.token_dropout < 1.0:
-            raise ValueError(f"KVShareConfig: token_dropout is {self.token_dropout}; it must be at least 0 and below 1.")
+            raise ValueError(
+                f"KVShareConfig: token_dropout is {self.token_dropout}; it must be at least 0 and below 1."
+            )
         for what in ("step", "layer"):
             start, end = getattr(self, f"start_{what}"), getattr(self, f"end_{what}")
             if start < 0 or end < -1:

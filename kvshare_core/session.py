@@ -440,9 +440,7 @@ def _rows(call: AttentionCall, indices: Sequence[int]) -> tuple[torch.Tensor, to
     return _take_rows(call.key, indices), _take_rows(call.value, indices)
 
 
-def _own(
-    tensors: tuple[torch.Tensor, torch.Tensor], forward: Forward, site: CallSite, mask: KeyMask
-) -> OwnTokens:
+def _own(tensors: tuple[torch.Tensor, torch.Tensor], forward: Forward, site: CallSite, mask: KeyMask) -> OwnTokens:
     video = slice(site.video_start, site.video_start + forward.video_tokens)
     return OwnTokens(*tensors, video, mask.outside, mask.visible, mask.visible_outside, mask.key_bias)
 
