@@ -14,7 +14,7 @@ from kvshare_core import session as session_module
 from kvshare_core import subject as subject_module
 from kvshare_core.bank_size import TokenCounts, predict_bytes
 from kvshare_core.config import KVShareConfig, MaskSettings
-from kvshare_core.families.base import CallSite
+from kvshare_core.families.base import AttentionCall, CallSite
 from kvshare_core.kv_bank import BankEntry, BankKey, Chunk, KeyValueBank
 from kvshare_core.plan import SharePlan
 from kvshare_core.rope import embed_nd_scheme, rotate
@@ -369,7 +369,7 @@ def test_a_mask_that_is_not_understood_leaves_the_call_alone_with_one_warning(ma
         forward = session.open_forward(evaluation, model.chunks, 0, 1, GRID, 4)
         assert forward is not None
         query, key, value = (torch.randn(2, 2, 16, 4) for _ in range(3))
-        call = session_module.AttentionCall(query, key, value, mask)
+        call = AttentionCall(query, key, value, mask)
         assert session.attend(forward, call, model.backend) is None
     assert bank.log == []
     assert len(model.warnings) == 1 and "mask" in model.warnings[0]
