@@ -41,9 +41,7 @@ def text_probabilities(
     return total / heads
 
 
-def point_map(
-    query: torch.Tensor, key: torch.Tensor, place: int, scale: float | None = None
-) -> torch.Tensor:
+def point_map(query: torch.Tensor, key: torch.Tensor, place: int, scale: float | None = None) -> torch.Tensor:
     """What the one query at `place` looks at, mean over heads: float32 [rows, keys], summing to one.
 
     query, key: the whole call; only the scores of that query are computed. (DiTCtrl section 3.2, its video-to-video

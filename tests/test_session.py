@@ -348,6 +348,32 @@ def test_layouts_may_differ_from_block_to_block() -> None:
     assert_as_expected(model, model.run_pass(model.session()))
 
 
+def test_a_mask_that_changes_within_a_forward_is_read_again() -> None:
+    plan = SharePlan(timeline_of(2, GRID[0]), KVShareConfig(strength=0.5))
+    model = FakeModel(plan, joint(2, 4, 0), GRID, outside=4, text_tokens=4)
+    session = model.session()
+    evaluations = session.begin_pass(1.0, SIGMAS)
+    for evaluation in evaluations:
+        forward = session.open_forward(evaluation, (COND,), 0, 1, GRID, 4)
+        assert forward is not None
+        for number in range(2):
+            query, key, value = model.tensors(evaluation.segment.index, "both", number, COND, 0)
+            hidden = torch.arange(16) == number
+            mask = torch.zeros(16, dtype=torch.float64).masked_fill(hidden, HIDDEN)
+            found = session.attend(forward, AttentionCall(query, key, value, mask), model.backend)
+            if evaluation.segment.index == 0:
+                assert found is None
+                continue
+            _, source_key, source_value = model.tensors(0, "both", number, COND, 0)
+            own, source = Tokens(16, range(4, 16), hidden=hidden), Tokens(16, range(4, 16), hidden=hidden)
+            bias = joint_sharing_bias(plan.config, 0.5, own, [source])
+            expected = dense_attention(
+                query, torch.cat([key, source_key], 2), torch.cat([value, source_value], 2), bias=bias
+            )
+            assert found is not None
+            torch.testing.assert_close(heads_together(found), expected, rtol=0, atol=1e-10)
+
+
 def odd_masks() -> dict[str, torch.Tensor]:
     """Masks that say more than which text nobody sees."""
     video = torch.zeros(1, 1, 1, 16, dtype=torch.float64)

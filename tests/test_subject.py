@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from kvshare_core import devices
+from kvshare_core import devices, maps
 from kvshare_core.config import KVShareConfig, MaskSettings
 from kvshare_core.families.base import AttentionCall, CallSite
-from kvshare_core.kv_bank import BankEntry, BankKey, KeyValueBank
+from kvshare_core.kv_bank import BankEntry, BankKey, Chunk, KeyValueBank
 from kvshare_core.plan import Forward, SharePlan
 from kvshare_core.rope import embed_nd_scheme
 from kvshare_core.schedule import Role
@@ -207,6 +207,33 @@ def test_a_transition_weighs_the_words_of_both_beats(mix: float) -> None:
     watcher.tracker.end_pass(CPU)
     score = (1 - mix) * watcher.contrast(call, 0, FOX, tokens[0]) + mix * watcher.contrast(call, 0, second, tokens[1])
     assert subjects_of(watcher.tracker.splits(forward, 0, CPU)) == [above(score, 0.5)]
+    found = watcher.tracker.recorded()
+    assert found is not None
+    heat = found.heat[0, transition.start : transition.stop].flatten()
+    torch.testing.assert_close(heat, maps.normalise_over_clip(score.float()), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["contrast", "threshold"])
+def test_masks_are_cleaned_and_frames_without_a_subject_left_out(kind: Any) -> None:
+    rough, fine = (
+        Watcher(plan_of(MaskSettings(kind=kind, presence=presence, clean=clean)))
+        for presence, clean in ((0.0, False), (0.9, True))
+    )
+    found: list[torch.Tensor] = []
+    for watcher in (rough, fine):
+        watcher.tracker.begin_pass()
+        forward = watcher.forward()
+        call = watcher.watch(forward, 20)
+        if kind == "contrast":
+            watcher.tracker.end_pass(CPU)
+        subjects = subjects_of(watcher.tracker.splits(forward, 0, CPU))
+        assert subjects is not None
+        found.append(torch.tensor([[token in subjects[0] for token in range(VIDEO)]]))
+    looks = rough.probabilities(call, 0, REAL)[:, [1, 2]].sum(1)
+    score = rough.contrast(call, 0, FOX, REAL) if kind == "contrast" else looks
+    present = maps.drop_absent_frames(found[0], score[None], 0.9, GRID)
+    assert torch.equal(found[1], maps.clean_mask(present, GRID))
+    assert len({tuple(mask[0].tolist()) for mask in (found[0], present, found[1])}) == 3
 
 
 def test_frozen_masks_are_read_no_more() -> None:
@@ -326,9 +353,12 @@ class Entries(KeyValueBank):
         super().put(key, entry, readers)
 
 
+@pytest.mark.parametrize("chunks", [(COND, UNCOND), (UNCOND, COND)])
 @pytest.mark.parametrize("overridden", [False, True])
 @pytest.mark.parametrize("video_start", [0, 4])
-def test_threshold_masks_of_a_joint_model_are_those_of_the_whole_softmax(video_start: int, overridden: bool) -> None:
+def test_threshold_masks_of_a_joint_model_are_those_of_the_whole_softmax(
+    video_start: int, overridden: bool, chunks: tuple[Chunk, ...]
+) -> None:
     """As DiTCtrl computes them: explicit probabilities over video and text, of this block and those before."""
     grid = (3, 2, 2)
     config = KVShareConfig(masks=MaskSettings(kind="threshold", thres=0.4), layer_idx=(1, 2), share_background=True)
@@ -336,7 +366,8 @@ def test_threshold_masks_of_a_joint_model_are_those_of_the_whole_softmax(video_s
     plan = SharePlan(timeline_of(2, grid[0]), config, (subject,))
     text_start = 12 if video_start == 0 else 0
     sites = joint(3, video_start, text_start)
-    model = FakeModel(plan, sites, grid, outside=4, text_tokens=4, heads=(4, 2), overridden=overridden)
+    model = FakeModel(plan, sites, grid, outside=4, text_tokens=4, heads=(4, 2))
+    model.chunks, model.overridden = chunks, overridden
     hidden = torch.zeros(16, dtype=torch.float64)
     hidden[text_start + 3] = torch.finfo(torch.float64).min
     model.masks = {COND: hidden, UNCOND: hidden}
