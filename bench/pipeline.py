@@ -1,7 +1,7 @@
 """Makes videos with the embedded model on the real host, in this process. The only module here that knows the host."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -12,6 +12,7 @@ from devtools.environment import find_host
 from devtools.inprocess import enter_host
 from kvshare_core.config import KVShareConfig
 from kvshare_core.embedded.scenes import FPS, FRAME_SIDE
+from kvshare_core.session import Session
 from kvshare_core.timeline import Timeline, parse_prompts, plan_timeline
 
 from .spans import own_pictures, seam_pictures
@@ -69,11 +70,13 @@ class Pipeline:
         steps: int = STEPS,
         cfg: float = GUIDANCE,
         config: KVShareConfig = SHARING,
+        mask: torch.Tensor | None = None,
     ) -> Clip:
         """The long video of `prompts`, one beat each.
 
         `isolated` makes segments without overlap and without sharing whatever `overlap` is, `windows` blends them,
-        `kvshare` shares as `config` says the keys and values of `subject`, a word of all prompts.
+        `kvshare` shares as `config` says the keys and values of `subject`, a word of all prompts, or where a `mask`
+        [pictures, h, w] in 0..1 is given of what that covers; of everything when there is neither.
         """
         from kvshare_core.host.conditioning import empty_latent, encode_timeline
         from kvshare_core.host.patch import apply, model_info
@@ -85,7 +88,7 @@ class Pipeline:
         timeline = plan_timeline(lines, info.native_frames, shared_frames, FPS, info.compression[0])
         timeline, positive, negative = encode_timeline(self.clip, timeline, "")
         settings = config if method == "kvshare" else KVShareConfig(mode="off")
-        patched, record = apply(self.model, make_plan(timeline, settings, subject, None))
+        patched, record = apply(self.model, make_plan(timeline, settings, subject, mask))
 
         start = time.perf_counter()
         latent = empty_latent(info, timeline, FRAME_SIDE, FRAME_SIDE, 1)
@@ -110,6 +113,23 @@ class Pipeline:
         seeds = range(seed, seed + len(prompts))
         samples = self._sample(self.model, latent, seeds, positive, encode(self.clip, ""), steps, cfg)
         return self._decode(samples)
+
+    def watched(self, look: Callable[[Session, int], None]) -> "Pipeline":
+        """The same, and before each forward of a run of `generate`, `look` is shown the run's session and the bytes
+        that the host was asked to keep free for its bank."""
+        from comfy.patcher_extension import WrappersMP
+
+        from kvshare_core.host import KEY
+        from kvshare_core.host.patch import RESERVE_KEY
+
+        def show(executor: Any, *args: Any, **kwargs: Any) -> Any:
+            options = args[5]
+            look(options[KEY], options[RESERVE_KEY])
+            return executor(*args, **kwargs)
+
+        model = self.model.clone()
+        model.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "bench", show)
+        return Pipeline(self.host, model, self.clip, self.vae)
 
     def _sample(
         self,

@@ -7,7 +7,9 @@ from collections import Counter
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
-from .config import MemorySettings
+from . import schedule
+from .config import KVShareConfig, MemorySettings
+from .plan import SharePlan
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,7 @@ class TokenCounts:
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class BankUse:
     """One forward of a pass: the segments whose keys it reads, and what it leaves of `segment` for later forwards."""
 
     segment: int
@@ -28,7 +30,28 @@ class Evaluation:
     keeps: TokenCounts | None
 
 
-def count_readers(evaluations: Sequence[Evaluation], place: int) -> int:
+def bank_uses(plan: SharePlan, counts: Sequence[TokenCounts]) -> list[BankUse]:
+    """What the evaluations of a pass that shares do with the bank; counts: what each segment would keep."""
+    uses: list[BankUse] = []
+    for evaluation in schedule.evaluations(plan.timeline, plan.config.order, shared=True):
+        index = evaluation.segment.index
+        sources = frozenset(plan.sources(index)) if evaluation.role in ("both", "target") else frozenset[int]()
+        keeps = evaluation.role in ("both", "source") and plan.readers(index) > 0
+        uses.append(BankUse(index, sources, counts[index] if keeps else None))
+    return uses
+
+
+def kept_tokens(config: KVShareConfig, guided: bool, video: int, subject: int, text: int) -> TokenCounts:
+    """Tokens that one latent's entry keeps: of `video` tokens `subject` are the subject's (all of them where nothing is
+    guided by a mask), beside `text` text tokens of a joint attention."""
+    return TokenCounts(
+        subject - int(config.token_dropout * subject),
+        video - subject if guided and config.share_background else None,
+        text if config.share_text and text else None,
+    )
+
+
+def count_readers(evaluations: Sequence[BankUse], place: int) -> int:
     """How many later forwards read what `evaluations[place]` leaves: those before the segment's next entry."""
     own = evaluations[place]
     if own.keeps is None:
@@ -42,7 +65,7 @@ def count_readers(evaluations: Sequence[Evaluation], place: int) -> int:
 
 
 def predict_bytes(
-    evaluations: Sequence[Evaluation],
+    evaluations: Sequence[BankUse],
     blocks: int,
     rows: int,
     key_heads: int,

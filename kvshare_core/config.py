@@ -1,4 +1,6 @@
-"""What a user decides about sharing, as one frozen value that travels from the node to the sampling run."""
+"""What a user decides about sharing, as one frozen value that travels from the node to the sampling run.
+
+Errors name the value; the node in which the user set it puts its own name in front."""
 
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -27,17 +29,17 @@ MAX_INDEX = 10_000
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise ValueError(f"KVShareConfig: {name} is '{value}'; choose one of {', '.join(choices)}.")
+        raise ValueError(f"{name} is '{value}'; choose one of {', '.join(choices)}.")
 
 
 def _check_range(name: str, value: float, highest: float) -> None:
     if not 0.0 <= value <= highest:
-        raise ValueError(f"KVShareConfig: {name} is {value}; it must lie between 0 and {highest:g}.")
+        raise ValueError(f"{name} is {value}; it must lie between 0 and {highest:g}.")
 
 
 def _check_indices(name: str, indices: tuple[int, ...]) -> None:
     if any(index < 0 for index in indices):
-        raise ValueError(f"KVShareConfig: {name} has a negative number; counts start at 0.")
+        raise ValueError(f"{name} has a negative number; counts start at 0.")
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class MemorySettings:
         _check_choice("place", self.place, PLACES)
         _check_choice("dtype", self.dtype, STORE_DTYPES)
         if self.budget_mib < 0:
-            raise ValueError(f"KVShareConfig: budget_mib is {self.budget_mib}; it cannot be negative.")
+            raise ValueError(f"budget_mib is {self.budget_mib}; it cannot be negative.")
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ class MaskSettings:
         for name in ("attn_map_step_idx", "attn_map_layer_idx", "ref_token_idx", "cur_token_idx"):
             _check_indices(name, getattr(self, name))
         if bool(self.ref_token_idx) != bool(self.cur_token_idx):
-            raise ValueError("KVShareConfig: give both ref_token_idx and cur_token_idx, or neither.")
+            raise ValueError("give both ref_token_idx and cur_token_idx, or neither.")
 
 
 @dataclass(frozen=True)
@@ -169,25 +171,21 @@ class KVShareConfig:
             _check_range(name, getattr(self, name), 1.0)
         if self.start_percent >= self.end_percent:
             raise ValueError(
-                f"KVShareConfig: end_percent ({self.end_percent:g}) must be larger than start_percent "
-                f"({self.start_percent:g})."
+                f"end_percent ({self.end_percent:g}) must be larger than start_percent ({self.start_percent:g})."
             )
         if not 0.0 <= self.token_dropout < 1.0:
-            raise ValueError(
-                f"KVShareConfig: token_dropout is {self.token_dropout}; it must be at least 0 and below 1."
-            )
+            raise ValueError(f"token_dropout is {self.token_dropout}; it must be at least 0 and below 1.")
         for what in ("step", "layer"):
             start, end = getattr(self, f"start_{what}"), getattr(self, f"end_{what}")
             if start < 0 or end < -1:
-                raise ValueError(f"KVShareConfig: start_{what} is {start} and end_{what} is {end}; counts start at 0.")
+                raise ValueError(f"start_{what} is {start} and end_{what} is {end}; counts start at 0.")
             if end != -1 and end <= start:
                 raise ValueError(
-                    f"KVShareConfig: end_{what} ({end}) must be larger than start_{what} ({start}); "
-                    f"use -1 for the last {what}."
+                    f"end_{what} ({end}) must be larger than start_{what} ({start}); use -1 for the last {what}."
                 )
             _check_indices(f"{what}_idx", getattr(self, f"{what}_idx"))
         if self.share_text and self.mode == "extend":
-            raise ValueError("KVShareConfig: share_text works in mode 'replace' only; own and foreign text would mix.")
+            raise ValueError("share_text works in mode 'replace' only; own and foreign text would mix.")
 
     @property
     def shares(self) -> bool:

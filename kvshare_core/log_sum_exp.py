@@ -96,13 +96,13 @@ class LogSumExpAttention:
 
         `scale` defaults to head_dim ** -0.5; `key_bias` [rows, keys] is added to the scores.
         """
-        scale = query.shape[-1] ** -0.5 if scale is None else scale
+        factor = query.shape[-1] ** -0.5 if scale is None else scale
         groups = query.shape[1] // key.shape[1]
         if groups > 1:
             key, value = (tensor.repeat_interleave(groups, dim=1) for tensor in (key, value))
         if key_bias is not None:
-            return chunked(query, key, value, scale, key_bias)
-        output, total = self.kernel_for(query)(query, key, value, scale)
+            return chunked(query, key, value, factor, key_bias)
+        output, total = self.kernel_for(query)(query, key, value, factor)
         return output, total.to(working_dtype(query))
 
     def kernel_for(self, query: torch.Tensor) -> Kernel:

@@ -12,6 +12,9 @@ from .words import SubjectTokens
 
 Grid = tuple[int, int, int]
 
+CHUNK_ELEMENTS = 1 << 22
+"""Largest number of scores that `text_probabilities` holds at once, one head's at least."""
+
 
 def text_probabilities(
     query: torch.Tensor,
@@ -27,18 +30,22 @@ def text_probabilities(
     probability in it (ditctrl.md 6.4 C).
     """
     factor = query.shape[-1] ** -0.5 if scale is None else scale
-    heads, key_heads = query.shape[1], text_key.shape[1]
-    total: torch.Tensor | None = None
-    for head in range(heads):
-        columns = text_key[:, head * key_heads // heads].float().transpose(-1, -2) * factor
-        scores = query[:, head].float() @ columns
+    rows, heads, tokens, _ = query.shape
+    words = text_key.shape[2]
+    keys = text_key.float().repeat_interleave(heads // text_key.shape[1], dim=1) * factor
+    # Words before tokens: the few words would make rows too short for fast arithmetic.
+    total = torch.zeros(rows, words, tokens, device=query.device)
+    # Several heads at once: on a GPU the start of a kernel costs more than one head's arithmetic.
+    size = max(1, CHUNK_ELEMENTS // max(1, rows * tokens * words))
+    for start in range(0, heads, size):
+        part = slice(start, start + size)
+        scores = keys[:, part] @ query[:, part].float().transpose(-1, -2)
         if log_sum_exp is None:
-            probabilities = scores.softmax(dim=-1)
+            probabilities = scores.softmax(dim=-2)
         else:
-            probabilities = scores.sub_(log_sum_exp[:, head, :, None]).exp_()
-        total = probabilities if total is None else total.add_(probabilities)
-    assert total is not None
-    return total / heads
+            probabilities = scores.sub_(log_sum_exp[:, part, None]).exp_()
+        total += probabilities.sum(1)
+    return (total / heads).transpose(-1, -2)
 
 
 def point_map(query: torch.Tensor, key: torch.Tensor, place: int, scale: float | None = None) -> torch.Tensor:

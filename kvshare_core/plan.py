@@ -15,13 +15,36 @@ from .words import SubjectTokens
 
 
 @dataclass(frozen=True)
+class LookPoint:
+    """A point of the video to look from: `x` and `y` in 0..1 from the upper left, in picture number `picture`."""
+
+    x: float
+    y: float
+    picture: int
+
+
+def parse_look_point(text: str, pictures: int) -> LookPoint:
+    """Reads "x, y, picture" for a video of that many pictures. Raises ValueError naming look_at and what is wrong."""
+    parts = [part.strip() for part in text.split(",")]
+    try:
+        x, y, picture = float(parts[0]), float(parts[1]), int(parts[2])
+    except (ValueError, IndexError):
+        raise ValueError(f"look_at: '{text}' is no point; write x, y, frame, for example 0.5, 0.5, 12.") from None
+    if len(parts) != 3 or not (0 <= x <= 1 and 0 <= y <= 1):
+        raise ValueError(f"look_at: '{text}' must be three numbers, x and y from 0 to 1.")
+    if not 0 <= picture < pictures:
+        raise ValueError(f"look_at: frame {picture} is not in the video; it has frames 0 to {pictures - 1}.")
+    return LookPoint(x, y, picture)
+
+
+@dataclass(frozen=True)
 class SharePlan:
     """Everything frozen that a session works from.
 
     subjects: for each beat the tokens of the subject, or empty when no subject was named; target_subjects: the same
     where a segment is the target of the paper's pairs, empty when it makes no difference.
     beat_tokens: for each beat all real text tokens; empty when they are unknown.
-    mask: a user's subject mask [pictures, h, w] in 0..1, or None.
+    mask: a user's subject mask [pictures, h, w] in 0..1, or None. look: a point whose attention is recorded, or None.
     """
 
     timeline: Timeline
@@ -30,6 +53,7 @@ class SharePlan:
     beat_tokens: tuple[tuple[int, ...], ...] = ()
     mask: torch.Tensor | None = None
     target_subjects: tuple[SubjectTokens, ...] = ()
+    look: LookPoint | None = None
 
     @property
     def guided(self) -> bool:
@@ -91,3 +115,11 @@ class Forward:
     @property
     def video_tokens(self) -> int:
         return math.prod(self.grid)
+
+    @property
+    def conditional_rows(self) -> slice | None:
+        """The batch rows that were made with the segment's own prompt; None when the forward has none."""
+        for place, chunk in enumerate(self.chunks):
+            if chunk == (self.prompts, 0):
+                return slice(place * self.rows, (place + 1) * self.rows)
+        return None

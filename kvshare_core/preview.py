@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 
 from .record import RecordedMasks
+from .timeline import Timeline
 
 HEAT_COLOURS = ((0.0, 0.0, 0.2), (0.45, 0.0, 0.55), (0.9, 0.25, 0.25), (1.0, 0.75, 0.1), (1.0, 1.0, 0.75))
 """Colours of the heat from 0 to 1, evenly spaced, dark to bright."""
@@ -14,19 +15,30 @@ def pictures_of(masks: RecordedMasks, pictures: int, height: int, width: int) ->
 
     Batches follow one another, as VAEDecode lays them out. Raises ValueError when the pictures are of another run.
     """
-    batch = masks.heat.shape[0]
-    timeline = masks.timeline
+    mask = masks.mask[:, _owners(masks.timeline, masks.mask.shape[0], pictures)]
+    heat = heat_of_pictures(masks.heat, masks.timeline, pictures, height, width)
+    return heat, F.interpolate(mask, (height, width), mode="nearest").flatten(0, 1)
+
+
+def heat_of_pictures(heat: torch.Tensor, timeline: Timeline, pictures: int, height: int, width: int) -> torch.Tensor:
+    """Heat [batch, latent frames, h, w] for every decoded picture: float [pictures, height, width].
+
+    Batches follow one another, as VAEDecode lays them out. Raises ValueError when the pictures are of another run.
+    """
+    spread = heat[:, _owners(timeline, heat.shape[0], pictures)]
+    return F.interpolate(spread, (height, width), mode="bilinear", align_corners=False).flatten(0, 1)
+
+
+def _owners(timeline: Timeline, batch: int, pictures: int) -> torch.Tensor:
+    """The latent frame of each of one video's pictures."""
     if pictures != batch * timeline.frames:
         raise ValueError(
             f"AttentionMaskPreview: {pictures} images, but the run made {batch} video(s) of {timeline.frames} frames. "
             "Connect the decoded frames of the same run."
         )
-    owners = torch.tensor(
+    return torch.tensor(
         [frame for frame in range(timeline.latent_frames) for _ in range(*timeline.picture_range(frame, frame + 1))]
     )
-    heat = F.interpolate(masks.heat[:, owners], (height, width), mode="bilinear", align_corners=False)
-    mask = F.interpolate(masks.mask[:, owners], (height, width), mode="nearest")
-    return heat.flatten(0, 1), mask.flatten(0, 1)
 
 
 def heat_colours(heat: torch.Tensor) -> torch.Tensor:

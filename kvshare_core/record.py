@@ -17,6 +17,15 @@ class RecordedMasks:
     mask: torch.Tensor
 
 
+@dataclass(frozen=True)
+class RecordedPoint:
+    """What a chosen point looks at: float `heat` [batch, latent frames, h, w] on the token grid, 1 where it looks
+    most; 0 in latent frames that its segments do not reach."""
+
+    timeline: Timeline
+    heat: torch.Tensor
+
+
 class KVShareRecord:
     """A letter box between a sampling run and the nodes behind it.
 
@@ -27,16 +36,23 @@ class KVShareRecord:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._masks: RecordedMasks | None = None
+        self._point: RecordedPoint | None = None
 
     def __deepcopy__(self, memo: dict[int, object]) -> "KVShareRecord":
         return self
 
-    def put(self, masks: RecordedMasks) -> None:
-        """Replaces what an earlier run put in."""
+    def put(self, masks: RecordedMasks | None, point: RecordedPoint | None) -> None:
+        """Replaces what an earlier run put in; None leaves it as it is."""
         with self._lock:
-            self._masks = masks
+            self._masks = masks or self._masks
+            self._point = point or self._point
 
     def latest(self) -> RecordedMasks | None:
-        """The result of the newest finished run that found masks, or None."""
+        """The masks of the newest finished run that found any, or None."""
         with self._lock:
             return self._masks
+
+    def latest_point(self) -> RecordedPoint | None:
+        """What the chosen point looked at in the newest finished run that had one, or None."""
+        with self._lock:
+            return self._point

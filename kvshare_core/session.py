@@ -18,9 +18,10 @@ from .families.base import AttentionCall, CallSite, Family, FamilyInfo, Unexpect
 from .key_masks import KeyMask, read_key_mask
 from .kv_bank import BankEntry, BankKey, Chunk, KeyValueBank, StoredTokens
 from .log_sum_exp import LogSumExpAttention, Partial
+from .looking import PointWatcher
 from .plan import Forward, SharePlan
 from .positions import PositionMover
-from .record import RecordedMasks
+from .record import RecordedMasks, RecordedPoint
 from .schedule import Evaluation
 from .sharing import OwnTokens, TokenSplit, sharing_groups, split_tokens
 from .subject import SubjectTracker
@@ -60,6 +61,7 @@ class Session:
         self._warned: set[str] = set()
         self._trusted = True
         self._tracker = SubjectTracker(plan, info.compression[0], self.warn_once)
+        self._points = PointWatcher(plan, info.compression[0])
         self._partial = LogSumExpAttention()
         self._mover = PositionMover(plan.config, family.rope_scheme(diffusion_model, rope_options or {}))
         self._device: torch.device | None = None
@@ -69,12 +71,14 @@ class Session:
         """Frees everything; safe to call twice."""
         self.bank.clear()
         self._tracker.clear()
+        self._points.clear()
 
-    def finish(self) -> RecordedMasks | None:
-        """Ends a run that came through: what it found out about its subject, and a warning when no step shared."""
-        if self._trusted and self.plan.config.shares and self._pass is not None and not self._ever_shared:
+    def finish(self) -> tuple[RecordedMasks | None, RecordedPoint | None]:
+        """Ends a run that came through: what it found out, and a warning when no step shared."""
+        several = len(self.plan.timeline.segments) > 1
+        if several and self._trusted and self.plan.config.shares and self._pass is not None and not self._ever_shared:
             self.warn_once("nothing was shared: no step of this run lies in the steps that the configuration names.")
-        return self._tracker.recorded()
+        return self._tracker.recorded(), self._points.recorded()
 
     def begin_pass(self, sigma: float, sample_sigmas: Sequence[float]) -> list[Evaluation]:
         """Starts a model call on the long latent; the evaluations of its segments in order.
@@ -87,6 +91,7 @@ class Session:
         strength = schedule.strength_at(config, step, steps)
         shares = (
             self._trusted
+            and len(self.plan.timeline.segments) > 1
             and low <= sigma <= high
             and bool(self.blocks)
             and strength > 0
@@ -102,6 +107,7 @@ class Session:
         """Ends a model call: turns the maps it gathered into masks and releases its keys."""
         self.bank.clear()
         self._tracker.end_pass(self._device)
+        self._points.end_pass()
 
     def begin_evaluation(self, evaluation: Evaluation) -> None:
         """Releases the keys that neither this evaluation nor a later one asks for."""
@@ -120,14 +126,14 @@ class Session:
         """A forward of the running pass to be watched, or None when nothing of it concerns the session; the arguments
         are those of Forward."""
         now = self._pass
-        if now is None or not self._trusted or not (now.shares or now.reads):
+        if now is None or not self._trusted:
             return None
         forward = Forward(
             evaluation.segment, chunks, prompts, rows, grid, text_tokens, now.step, evaluation.role, now.strength
         )
         forward.shares = now.shares and evaluation.role != "plain"
         forward.reads = now.reads and (forward.shares or self.plan.config.masks.kind == "contrast")
-        if not (forward.shares or forward.reads):
+        if not (forward.shares or forward.reads or self._points.wants(forward)):
             return None
         self._prefetch(forward, self.blocks[:1])
         return forward
@@ -150,6 +156,8 @@ class Session:
         if site.kind == "other":
             return None
         self._device = call.query.device
+        if site.kind != "cross" and (rows := forward.conditional_rows) is not None:
+            self._points.watch(forward, call, site, rows)
         ordinary = self._watch(forward, call, site)
         if site.kind == "cross" or not forward.shares or site.block not in self.blocks:
             return ordinary
@@ -170,7 +178,7 @@ class Session:
 
     def _watch_exactly(self, forward: Forward, call: AttentionCall, site: CallSite) -> torch.Tensor | None:
         """Reads exact joint probabilities; the attention itself is computed for it, once."""
-        rows = self._tracker.conditional_rows(forward)
+        rows = forward.conditional_rows
         if rows is None:
             return None
         video = slice(site.video_start, site.video_start + forward.video_tokens)
@@ -312,7 +320,8 @@ class Session:
             kept = _drop(places, config.token_dropout, forward, row)
             if kept is places:
                 video = own.video_part(0.0)
-                return BankEntry(StoredTokens(video.key, video.value, places), None, stored_text)
+                # Copied, because a backend may use the memory of its inputs.
+                return BankEntry(StoredTokens(video.key.clone(), video.value.clone(), places), None, stored_text)
             return BankEntry(_stored(own, kept), None, stored_text)
         kept = _drop(split.subject, config.token_dropout, forward, row)
         subject = _stored(own, kept, split.subject_index if kept is split.subject else None)

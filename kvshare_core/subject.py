@@ -90,13 +90,6 @@ class SubjectTracker:
         """Whether the maps of `block` count."""
         return not self.settings.attn_map_layer_idx or block in self.settings.attn_map_layer_idx
 
-    def conditional_rows(self, forward: Forward) -> slice | None:
-        """The batch rows that were made with the segment's own prompt; None when the forward has none."""
-        for place, chunk in enumerate(forward.chunks):
-            if chunk == (forward.prompts, 0):
-                return slice(place * forward.rows, (place + 1) * forward.rows)
-        return None
-
     def watch(
         self, forward: Forward, call: AttentionCall, site: CallSite, log_sum_exp: torch.Tensor | None = None
     ) -> None:
@@ -105,10 +98,10 @@ class SubjectTracker:
         if forward.prompts is None:
             self._warn("the conditioning does not come from LongVideoSegmenter; its subject cannot be followed.")
             return
-        rows = self.conditional_rows(forward)
+        rows = forward.conditional_rows
         if rows is None:
             return
-        start = site.video_start if site.kind == "joint" else 0
+        start = site.video_start
         query = call.query[rows, :, start : start + forward.video_tokens]
         total: torch.Tensor | None = None
         for beat, weight in _beats(forward):
@@ -178,7 +171,7 @@ class SubjectTracker:
         moment = (forward.segment.index, forward.role, block)
         if moment not in self._moments:
             running = self._running.get(moment[:2])
-            if running is None or self.conditional_rows(forward) is None:
+            if running is None or forward.conditional_rows is None:
                 return None
             score = running[0] / running[1]
             heat = maps.normalise_over_frames(score, forward.grid)

@@ -3,7 +3,10 @@
 from comfy_api.latest import ComfyExtension, io
 
 from .attention_mask_preview import AttentionMaskPreview
+from .ditctrl_config import DiTCtrlConfig
 from .kv_share_config import KVShareConfigNode
+from .kv_share_mask_settings import KVShareMaskSettings
+from .kv_share_memory_settings import KVShareMemorySettings
 from .load_video_dit import LoadVideoDiT
 from .long_video_segmenter import LongVideoSegmenter
 from .mask_guided_kv_share import MaskGuidedKVShare
@@ -13,4 +16,13 @@ class KVShareExtension(ComfyExtension):
     """The pack as ComfyUI sees it."""
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return [LoadVideoDiT, LongVideoSegmenter, KVShareConfigNode, MaskGuidedKVShare, AttentionMaskPreview]
+        return [
+            LoadVideoDiT,
+            LongVideoSegmenter,
+            KVShareConfigNode,
+            KVShareMaskSettings,
+            KVShareMemorySettings,
+            DiTCtrlConfig,
+            MaskGuidedKVShare,
+            AttentionMaskPreview,
+        ]

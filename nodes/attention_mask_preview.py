@@ -1,9 +1,12 @@
 import torch
 from comfy_api.latest import io
 
-from ..kvshare_core.preview import overlay_heat, pictures_of
+from ..kvshare_core.preview import heat_of_pictures, overlay_heat, pictures_of
 from ..kvshare_core.record import KVShareRecord
+from .inputs import search_words
 from .sockets import CATEGORY, RecordSocket
+
+SUBJECT, POINT = "subject", "look_at"
 
 
 class AttentionMaskPreview(io.ComfyNode):
@@ -16,6 +19,7 @@ class AttentionMaskPreview(io.ComfyNode):
             display_name="Attention Mask Preview",
             category=CATEGORY,
             description="Lays the subject map that the attention found over the decoded frames.",
+            **search_words("attention map", "heatmap", "subject mask"),
             inputs=[
                 RecordSocket.Input("record", tooltip="From MaskGuidedKVShare."),
                 io.Image.Input(
@@ -23,6 +27,14 @@ class AttentionMaskPreview(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "opacity", default=0.6, min=0.0, max=1.0, step=0.05, tooltip="How much the heat covers the frames."
+                ),
+                io.Combo.Input(
+                    "show",
+                    options=[SUBJECT, POINT],
+                    default=SUBJECT,
+                    optional=True,
+                    tooltip="subject: where the subject was found. look_at: what the model looks at from the point "
+                    "that MaskGuidedKVShare names; the mask then is that heat.",
                 ),
             ],
             outputs=[
@@ -35,8 +47,10 @@ class AttentionMaskPreview(io.ComfyNode):
 
     @classmethod
     def execute(  # pyright: ignore[reportIncompatibleMethodOverride]
-        cls, record: KVShareRecord, images: torch.Tensor, opacity: float
+        cls, record: KVShareRecord, images: torch.Tensor, opacity: float, show: str = SUBJECT
     ) -> io.NodeOutput:
+        if show == POINT:
+            return cls._show_point(record, images, opacity)
         masks = record.latest()
         if masks is None:
             raise ValueError(
@@ -45,3 +59,14 @@ class AttentionMaskPreview(io.ComfyNode):
             )
         heat, mask = pictures_of(masks, images.shape[0], images.shape[1], images.shape[2])
         return io.NodeOutput(overlay_heat(images, heat, opacity), mask)
+
+    @classmethod
+    def _show_point(cls, record: KVShareRecord, images: torch.Tensor, opacity: float) -> io.NodeOutput:
+        point = record.latest_point()
+        if point is None:
+            raise ValueError(
+                "AttentionMaskPreview: no run of this model has recorded a point yet. Give MaskGuidedKVShare one as "
+                "look_at, and take the images from the sampler behind it."
+            )
+        heat = heat_of_pictures(point.heat, point.timeline, images.shape[0], images.shape[1], images.shape[2])
+        return io.NodeOutput(overlay_heat(images, heat, opacity), heat)

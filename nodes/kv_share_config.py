@@ -1,7 +1,22 @@
 from comfy_api.latest import io
 
-from ..kvshare_core.config import MAX_STRENGTH, MODES, SOURCES, KVShareConfig, MaskSettings, parse_indices
-from .sockets import CATEGORY, ConfigSocket
+from ..kvshare_core.config import (
+    LAYER_PRESETS,
+    MAX_STRENGTH,
+    MODES,
+    POSITIONS,
+    SOURCES,
+    KVShareConfig,
+    MaskSettings,
+    parse_indices,
+)
+from .errors import named_errors
+from .inputs import config_output, range_inputs, search_words, threshold_input
+from .sockets import CATEGORY
+
+DEFAULTS = KVShareConfig()
+SAME_STRENGTH = -1.0
+MAX_GAP = 1024
 
 
 class KVShareConfigNode(io.ComfyNode):
@@ -9,25 +24,25 @@ class KVShareConfigNode(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        defaults = KVShareConfig()
         return io.Schema(
             node_id="KVShareConfig",
             display_name="KV Share Config",
             category=CATEGORY,
             description="How, how strongly, when and where segments share the attention keys and values of their "
             "subject.",
+            **search_words("kv sharing", "attention sharing", "consistent subject"),
             inputs=[
                 io.Combo.Input(
                     "mode",
                     options=list(MODES),
-                    default=defaults.mode,
+                    default=DEFAULTS.mode,
                     tooltip="extend: the subject sees the source's subject beside everything of its own. replace: it "
                     "sees the source's subject instead of its own video tokens, the strongest identity. off: no "
                     "sharing.",
                 ),
                 io.Float.Input(
                     "strength",
-                    default=defaults.strength,
+                    default=DEFAULTS.strength,
                     min=0.0,
                     max=MAX_STRENGTH,
                     step=0.05,
@@ -37,68 +52,91 @@ class KVShareConfigNode(io.ComfyNode):
                 io.Combo.Input(
                     "sources",
                     options=list(SOURCES),
-                    default=defaults.sources,
+                    default=DEFAULTS.sources,
                     tooltip="Which earlier segments are looked at: the first one as anchor, the one before, or both.",
                 ),
-                io.Int.Input(
-                    "start_step",
-                    default=defaults.start_step,
-                    min=0,
-                    max=10000,
-                    tooltip="First sampler step that shares, counted from 0.",
-                ),
-                io.Int.Input(
-                    "end_step",
-                    default=defaults.end_step,
-                    min=-1,
-                    max=10000,
-                    tooltip="Sharing stops before this sampler step; -1 shares until the end.",
-                ),
-                io.Int.Input(
-                    "start_layer",
-                    default=defaults.start_layer,
-                    min=0,
-                    max=1000,
-                    tooltip="First transformer block that shares, counted from 0.",
-                ),
-                io.Int.Input(
-                    "end_layer",
-                    default=defaults.end_layer,
-                    min=-1,
-                    max=1000,
-                    tooltip="Sharing stops before this transformer block; -1 shares until the last.",
-                ),
-                io.String.Input(
-                    "step_idx",
-                    default="",
-                    tooltip="Explicit steps such as 2, 5, 8-12. When given, start_step and end_step do not matter.",
-                ),
-                io.String.Input(
-                    "layer_idx",
-                    default="",
-                    tooltip="Explicit blocks such as 10-20, 25. When given, start_layer and end_layer do not matter.",
-                ),
+                *range_inputs(DEFAULTS),
                 io.Boolean.Input(
                     "share_background",
-                    default=defaults.share_background,
+                    default=DEFAULTS.share_background,
                     tooltip="Let the background see the source's background too. Off keeps each prompt's own setting.",
                 ),
                 io.Boolean.Input(
                     "share_uncond",
-                    default=defaults.share_uncond,
+                    default=DEFAULTS.share_uncond,
                     tooltip="Share in the unconditional half of CFG too. Off halves the memory and strengthens "
                     "guidance.",
                 ),
+                threshold_input(DEFAULTS),
                 io.Float.Input(
-                    "thres",
-                    default=defaults.masks.thres,
+                    "end_strength",
+                    default=SAME_STRENGTH,
+                    min=SAME_STRENGTH,
+                    max=MAX_STRENGTH,
+                    step=0.05,
+                    optional=True,
+                    tooltip="Strength in the last shared step; in between it changes evenly. Below 0 it stays the same "
+                    "throughout.",
+                ),
+                io.Float.Input(
+                    "start_percent",
+                    default=DEFAULTS.start_percent,
                     min=0.0,
                     max=1.0,
                     step=0.01,
-                    tooltip="Threshold on the subject map: higher takes in less around the subject.",
+                    optional=True,
+                    tooltip="Where in the denoising sharing starts, whatever the number of steps: 0 is pure noise, 1 "
+                    "the finished video. It narrows the steps above.",
+                ),
+                io.Float.Input(
+                    "end_percent",
+                    default=DEFAULTS.end_percent,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    optional=True,
+                    tooltip="Where in the denoising sharing stops: 0 is pure noise, 1 the finished video. It narrows "
+                    "the steps above.",
+                ),
+                io.Combo.Input(
+                    "layer_preset",
+                    options=list(LAYER_PRESETS),
+                    default=DEFAULTS.layer_preset,
+                    optional=True,
+                    tooltip="Transformer blocks for a model of any depth. late: the last sixth, as DiTCtrl has it. "
+                    "middle: every second block around the middle. custom: what start_layer, end_layer and layer_idx "
+                    "say; the others ignore those three.",
+                ),
+                io.Combo.Input(
+                    "position",
+                    options=list(POSITIONS),
+                    default=DEFAULTS.position,
+                    optional=True,
+                    tooltip="Where the source's subject seems to be. same: where it was. gap: position_gap frames "
+                    "earlier. matched: where the subject is now. frame: where it was, and every moment sees only the "
+                    "same moment of the source.",
+                ),
+                io.Int.Input(
+                    "position_gap",
+                    default=DEFAULTS.position_gap,
+                    min=-MAX_GAP,
+                    max=MAX_GAP,
+                    optional=True,
+                    tooltip="Latent frames by which the source seems to be earlier; negative is later. Only for "
+                    "position gap.",
+                ),
+                io.Float.Input(
+                    "token_dropout",
+                    default=DEFAULTS.token_dropout,
+                    min=0.0,
+                    max=0.95,
+                    step=0.05,
+                    optional=True,
+                    tooltip="Part of the source's subject that is left out at random, another one in every step, so "
+                    "that its pose is copied less.",
                 ),
             ],
-            outputs=[ConfigSocket.Output(display_name="config", tooltip="For MaskGuidedKVShare.")],
+            outputs=[config_output()],
         )
 
     @classmethod
@@ -116,20 +154,35 @@ class KVShareConfigNode(io.ComfyNode):
         share_background: bool,
         share_uncond: bool,
         thres: float,
+        end_strength: float = SAME_STRENGTH,
+        start_percent: float = DEFAULTS.start_percent,
+        end_percent: float = DEFAULTS.end_percent,
+        layer_preset: str = DEFAULTS.layer_preset,
+        position: str = DEFAULTS.position,
+        position_gap: int = DEFAULTS.position_gap,
+        token_dropout: float = DEFAULTS.token_dropout,
     ) -> io.NodeOutput:
-        return io.NodeOutput(
-            KVShareConfig(
-                mode=mode,  # pyright: ignore[reportArgumentType]
-                strength=strength,
-                sources=sources,  # pyright: ignore[reportArgumentType]
-                start_step=start_step,
-                end_step=end_step,
-                start_layer=start_layer,
-                end_layer=end_layer,
-                step_idx=parse_indices(step_idx, "KVShareConfig: step_idx"),
-                layer_idx=parse_indices(layer_idx, "KVShareConfig: layer_idx"),
-                share_background=share_background,
-                share_uncond=share_uncond,
-                masks=MaskSettings(thres=thres),
+        with named_errors("KVShareConfig"):
+            return io.NodeOutput(
+                KVShareConfig(
+                    mode=mode,  # pyright: ignore[reportArgumentType]
+                    strength=strength,
+                    end_strength=None if end_strength < 0 else end_strength,
+                    sources=sources,  # pyright: ignore[reportArgumentType]
+                    start_step=start_step,
+                    end_step=end_step,
+                    start_percent=start_percent,
+                    end_percent=end_percent,
+                    start_layer=start_layer,
+                    end_layer=end_layer,
+                    step_idx=parse_indices(step_idx, "step_idx"),
+                    layer_idx=parse_indices(layer_idx, "layer_idx"),
+                    layer_preset=layer_preset,  # pyright: ignore[reportArgumentType]
+                    share_background=share_background,
+                    share_uncond=share_uncond,
+                    position=position,  # pyright: ignore[reportArgumentType]
+                    position_gap=position_gap,
+                    token_dropout=token_dropout,
+                    masks=MaskSettings(thres=thres),
+                )
             )
-        )

@@ -8,6 +8,7 @@ from ..kvshare_core.host.loading import (
     text_encoder_names,
     vae_names,
 )
+from .inputs import search_words
 from .sockets import CATEGORY
 
 
@@ -22,6 +23,7 @@ class LoadVideoDiT(io.ComfyNode):
             category=CATEGORY,
             description="Loads a video diffusion transformer with its text encoder and VAE, or the small model that "
             "ships with KV Share for trying things out.",
+            **search_words("video model loader", "wan loader", "embedded model"),
             inputs=[
                 io.Combo.Input(
                     "diffusion_model",

@@ -6,6 +6,7 @@ from ..kvshare_core.host.conditioning import empty_latent, encode_timeline
 from ..kvshare_core.host.patch import model_info
 from ..kvshare_core.timeline import parse_prompts, plan_timeline
 from .errors import named_errors
+from .inputs import search_words
 from .sockets import CATEGORY, TimelineSocket
 
 
@@ -20,6 +21,7 @@ class LongVideoSegmenter(io.ComfyNode):
             category=CATEGORY,
             description="Plans one long video from several prompts: overlapping segments of the model's native length, "
             "each with its own prompt.",
+            **search_words("prompt travel", "prompt schedule", "multi prompt", "timeline"),
             inputs=[
                 io.Model.Input(
                     "model", tooltip="The video model; its native clip length and latent size are read from it."

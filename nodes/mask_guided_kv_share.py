@@ -8,6 +8,7 @@ from ..kvshare_core.host.patch import apply
 from ..kvshare_core.host.plan import make_plan
 from ..kvshare_core.timeline import Timeline
 from .errors import named_errors
+from .inputs import search_words
 from .sockets import CATEGORY, ConfigSocket, RecordSocket, TimelineSocket
 
 
@@ -22,11 +23,14 @@ class MaskGuidedKVShare(io.ComfyNode):
             category=CATEGORY,
             description="Patches a video model so that the stock sampler evaluates a timeline segment by segment, and "
             "the subject of later segments attends to the subject of earlier ones.",
+            **search_words("ditctrl", "masactrl", "consistent subject", "consistent character", "attention sharing"),
             inputs=[
                 io.Model.Input("model", tooltip="The video model to patch; the input itself is left as it is."),
                 TimelineSocket.Input("timeline", tooltip="The plan from LongVideoSegmenter."),
                 ConfigSocket.Input(
-                    "config", optional=True, tooltip="From KVShareConfig; without it the defaults hold."
+                    "config",
+                    optional=True,
+                    tooltip="From KVShareConfig or DiTCtrlConfig; without it the defaults hold.",
                 ),
                 io.String.Input(
                     "subject",
@@ -39,6 +43,13 @@ class MaskGuidedKVShare(io.ComfyNode):
                     optional=True,
                     tooltip="A mask of the subject: one picture for all frames or one for each. It overrides the "
                     "words.",
+                ),
+                io.String.Input(
+                    "look_at",
+                    default="",
+                    optional=True,
+                    tooltip="A point of the video as x, y, frame, with x and y from 0 to 1: AttentionMaskPreview then "
+                    "can show what the model looks at from there. Changes nothing about the video.",
                 ),
             ],
             outputs=[
@@ -59,6 +70,8 @@ class MaskGuidedKVShare(io.ComfyNode):
         subject: str,
         config: KVShareConfig | None = None,
         mask: torch.Tensor | None = None,
+        look_at: str = "",
     ) -> io.NodeOutput:
         with named_errors("MaskGuidedKVShare"):
-            return io.NodeOutput(*apply(model, make_plan(timeline, config or KVShareConfig(), subject, mask)))
+            plan = make_plan(timeline, config or KVShareConfig(), subject, mask, look_at)
+            return io.NodeOutput(*apply(model, plan))

@@ -95,7 +95,9 @@ def test_parts_with_any_biases_equal_the_dense_reference(
     for count, weight, soft in described:
         key_bias = torch.randn(layout.rows, count, generator=random.generator) if soft else None
         parts.append(KeyValuePart(random.key(count), random.key(count), weight, key_bias))
-        bias.append(torch.full((layout.rows, count), weight, dtype=torch.float64) + (0 if key_bias is None else key_bias))
+        bias.append(
+            torch.full((layout.rows, count), weight, dtype=torch.float64) + (0 if key_bias is None else key_bias)
+        )
 
     def backend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
         return PARTIALS[partial](query, key, value, scale)[0]

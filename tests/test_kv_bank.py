@@ -10,7 +10,7 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from kvshare_core.bank_size import Evaluation, TokenCounts, count_readers, predict_bytes
+from kvshare_core.bank_size import BankUse, TokenCounts, count_readers, predict_bytes
 from kvshare_core.config import MemorySettings
 from kvshare_core.fp8 import quantisation_error, quantise, restore
 from kvshare_core.kv_bank import BankEntry, BankKey, KeyValueBank, StoredTokens
@@ -393,20 +393,20 @@ COUNTS = st.builds(
 
 
 @st.composite
-def passes(draw: st.DrawFn) -> list[Evaluation]:
+def passes(draw: st.DrawFn) -> list[BankUse]:
     """Forwards of a few segments, some evaluated more than once, that read any earlier ones."""
     seen: list[int] = []
-    evaluations: list[Evaluation] = []
+    evaluations: list[BankUse] = []
     for _ in range(draw(st.integers(1, 7))):
         segment = draw(st.integers(0, 5))
         sources = draw(st.sets(st.sampled_from(seen))) if seen else set[int]()
-        evaluations.append(Evaluation(segment, frozenset(sources), draw(st.none() | COUNTS)))
+        evaluations.append(BankUse(segment, frozenset(sources), draw(st.none() | COUNTS)))
         seen.append(segment)
     return evaluations
 
 
 def run_pass(
-    bank: KeyValueBank, evaluations: list[Evaluation], blocks: int, rows: int, make: Callable[[int], StoredTokens]
+    bank: KeyValueBank, evaluations: list[BankUse], blocks: int, rows: int, make: Callable[[int], StoredTokens]
 ) -> None:
     """Puts and gets as a session does, with real tensors."""
     for place, evaluation in enumerate(evaluations):
@@ -433,7 +433,7 @@ def run_pass(
 )
 @settings(max_examples=150)
 def test_the_predicted_peak_is_the_peak_of_a_pass_and_nothing_is_left_after_it(
-    evaluations: list[Evaluation],
+    evaluations: list[BankUse],
     blocks: int,
     rows: int,
     heads: int,
@@ -452,18 +452,18 @@ def test_readers_are_the_later_forwards_up_to_the_next_entry_of_the_segment() ->
     """One segment is evaluated twice and leaves keys both times."""
     kept = TokenCounts(3)
     evaluations = [
-        Evaluation(0, frozenset(), kept),
-        Evaluation(1, frozenset({0}), kept),
-        Evaluation(2, frozenset({0, 1}), None),
-        Evaluation(1, frozenset({1}), kept),
-        Evaluation(3, frozenset({1}), kept),
+        BankUse(0, frozenset(), kept),
+        BankUse(1, frozenset({0}), kept),
+        BankUse(2, frozenset({0, 1}), None),
+        BankUse(1, frozenset({1}), kept),
+        BankUse(3, frozenset({1}), kept),
     ]
     assert [count_readers(evaluations, place) for place in range(5)] == [2, 2, 0, 1, 0]
 
 
-def lockstep(segments: int, sources: Callable[[int], set[int]], tokens: int) -> list[Evaluation]:
+def lockstep(segments: int, sources: Callable[[int], set[int]], tokens: int) -> list[BankUse]:
     """One forward per segment, each keeping `tokens`."""
-    return [Evaluation(k, frozenset(sources(k)), TokenCounts(tokens)) for k in range(segments)]
+    return [BankUse(k, frozenset(sources(k)), TokenCounts(tokens)) for k in range(segments)]
 
 
 def test_the_prediction_for_a_known_model() -> None:

@@ -1,7 +1,11 @@
 """The nodes as ComfyUI sees them: schemas, whole runs in this process, and errors that say what to do."""
 
 import asyncio
-from dataclasses import replace
+import copy
+import inspect
+import json
+from dataclasses import fields, replace
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +16,25 @@ import safetensors.torch
 import torch
 from comfy.ldm.lightricks.model import LTXVModel
 from comfy_api.latest import ComfyExtension, io
+from hypothesis import given
+from hypothesis import strategies as st
 
 import kv_share
-from kvshare_core.config import KVShareConfig
+from devtools import client
+from devtools.environment import ROOT
+from devtools.server import Server
+from kvshare_core.config import (
+    DITCTRL,
+    MASK_KINDS,
+    ORDERS,
+    PLACES,
+    POSITIONS,
+    SOURCES,
+    STORE_DTYPES,
+    KVShareConfig,
+    MaskSettings,
+    MemorySettings,
+)
 from kvshare_core.embedded.clip import load_text_encoder
 from kvshare_core.embedded.latents import NATIVE_LATENT_FRAMES
 from kvshare_core.embedded.text import WORD_WIDTH
@@ -50,16 +70,58 @@ INPUTS = {
         "share_background",
         "share_uncond",
         "thres",
+        "end_strength",
+        "start_percent",
+        "end_percent",
+        "layer_preset",
+        "position",
+        "position_gap",
+        "token_dropout",
     ],
-    "MaskGuidedKVShare": ["model", "timeline", "config", "subject", "mask"],
-    "AttentionMaskPreview": ["record", "images", "opacity"],
+    "KVShareMaskSettings": [
+        "config",
+        "mask_kind",
+        "presence",
+        "clean",
+        "hysteresis",
+        "freeze_after",
+        "attn_map_step_idx",
+        "attn_map_layer_idx",
+        "ref_token_idx",
+        "cur_token_idx",
+    ],
+    "KVShareMemorySettings": ["config", "place", "budget_mib", "dtype"],
+    "DiTCtrlConfig": [
+        "start_step",
+        "end_step",
+        "start_layer",
+        "end_layer",
+        "step_idx",
+        "layer_idx",
+        "thres",
+        "ref_token_idx",
+        "cur_token_idx",
+    ],
+    "MaskGuidedKVShare": ["model", "timeline", "config", "subject", "mask", "look_at"],
+    "AttentionMaskPreview": ["record", "images", "opacity", "show"],
 }
 """Saved workflows keep widget values by place: new inputs may only be appended."""
+
+OPTIONAL = {
+    "LongVideoSegmenter": ["num_transition_blocks", "longer_mid_segment"],
+    "KVShareConfig": INPUTS["KVShareConfig"][12:],
+    "MaskGuidedKVShare": ["config", "mask", "look_at"],
+    "AttentionMaskPreview": ["show"],
+}
+"""Workflows in API format name what a node had when they were made: what came later is optional."""
 
 OUTPUTS = {
     "LoadVideoDiT": ["MODEL", "CLIP", "VAE"],
     "LongVideoSegmenter": ["KVSHARE_TIMELINE", "CONDITIONING", "CONDITIONING", "LATENT", "STRING"],
     "KVShareConfig": ["KVSHARE_CONFIG"],
+    "KVShareMaskSettings": ["KVSHARE_CONFIG"],
+    "KVShareMemorySettings": ["KVSHARE_CONFIG"],
+    "DiTCtrlConfig": ["KVSHARE_CONFIG"],
     "MaskGuidedKVShare": ["MODEL", "KVSHARE_RECORD"],
     "AttentionMaskPreview": ["IMAGE", "MASK"],
 }
@@ -89,6 +151,9 @@ def test_the_pack_has_its_nodes() -> None:
         "LoadVideoDiT",
         "LongVideoSegmenter",
         "KVShareConfig",
+        "KVShareMaskSettings",
+        "KVShareMemorySettings",
+        "DiTCtrlConfig",
         "MaskGuidedKVShare",
         "AttentionMaskPreview",
     ]
@@ -122,9 +187,164 @@ def test_the_host_can_show_the_node(name: str) -> None:
     assert node.GET_NODE_INFO_V1()["name"] == name
 
 
-def test_default_values_of_the_config_node_are_the_defaults_of_sharing() -> None:
-    defaults = {item.id: item.default for item in NODES["KVShareConfig"].GET_SCHEMA().inputs}
-    assert run("KVShareConfig", **defaults) == (KVShareConfig(),)
+@pytest.mark.parametrize("name", INPUTS)
+def test_what_was_appended_is_optional(name: str) -> None:
+    assert list(NODES[name].INPUT_TYPES().get("optional", {})) == OPTIONAL.get(name, [])
+
+
+@pytest.mark.skipif(
+    "search_aliases" not in inspect.signature(io.Schema).parameters, reason="this host's search knows no aliases"
+)
+@pytest.mark.parametrize("name", INPUTS)
+def test_a_node_is_found_by_other_words(name: str) -> None:
+    assert NODES[name].GET_NODE_INFO_V1()["search_aliases"]
+
+
+# Settings.
+
+FIELDS = {
+    "KVShareConfig": {"thres": "masks.thres"},
+    "KVShareMaskSettings": {name: f"masks.{name}" for name in INPUTS["KVShareMaskSettings"]}
+    | {"mask_kind": "masks.kind"},
+    "KVShareMemorySettings": {name: f"memory.{name}" for name in INPUTS["KVShareMemorySettings"]},
+    "DiTCtrlConfig": {name: f"masks.{name}" for name in ("thres", "ref_token_idx", "cur_token_idx")},
+}
+"""Where the value of an input goes when not to the field of its own name."""
+
+PRESETS = {"DiTCtrlConfig": DITCTRL}
+"""What a node's defaults are when not the defaults of sharing."""
+
+
+def defaults_of(name: str) -> dict[str, Any]:
+    """The values that a settings node shows when it is new."""
+    return {item.id: item.default for item in NODES[name].GET_SCHEMA().inputs if item.id != "config"}
+
+
+def run_settings(name: str, config: KVShareConfig, **changes: Any) -> KVShareConfig:
+    """What a settings node makes of its defaults with changes, and of `config` where it takes one."""
+    incoming = {"config": config} if "config" in INPUTS[name] else {}
+    (result,) = run(name, **incoming, **{**defaults_of(name), **changes})
+    return result
+
+
+def field(config: KVShareConfig, node: str, name: str) -> Any:
+    """The value in `config` that input `name` of `node` sets."""
+    return attrgetter(FIELDS[node].get(name, name))(config)
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_default_values_of_a_settings_node_are_those_of_the_core(name: str) -> None:
+    expected = PRESETS.get(name, KVShareConfig())
+    assert run_settings(name, KVShareConfig()) == expected
+    shown = {key: value for key, value in defaults_of(name).items() if key != "end_strength"}
+    for key, value in shown.items():
+        held = field(expected, name, key)
+        assert value == (", ".join(map(str, held)) if isinstance(held, tuple) else held), key
+
+
+def test_inputs_that_older_workflows_lack_have_their_defaults() -> None:
+    old = {key: value for key, value in defaults_of("KVShareConfig").items() if key not in OPTIONAL["KVShareConfig"]}
+    assert run("KVShareConfig", **old) == (KVShareConfig(),)
+
+
+CHOSEN = {
+    "mode": "off",
+    "strength": 0.5,
+    "end_strength": 0.25,
+    "sources": "previous",
+    "start_step": 3,
+    "end_step": 20,
+    "start_percent": 0.2,
+    "end_percent": 0.8,
+    "start_layer": 26,
+    "end_layer": 28,
+    "step_idx": "3, 5-6",
+    "layer_idx": "3, 5-6",
+    "layer_preset": "middle",
+    "share_background": True,
+    "share_uncond": False,
+    "position": "gap",
+    "position_gap": 5,
+    "token_dropout": 0.4,
+    "thres": 0.6,
+    "mask_kind": "threshold",
+    "presence": 0.2,
+    "clean": True,
+    "hysteresis": 0.1,
+    "freeze_after": 0.7,
+    "attn_map_step_idx": "3, 5-6",
+    "attn_map_layer_idx": "3, 5-6",
+    "ref_token_idx": "3, 5-6",
+    "cur_token_idx": "3, 5-6",
+    "place": "cpu",
+    "budget_mib": 512,
+    "dtype": "fp8",
+}
+"""For every input a value that is no node's default."""
+
+TOGETHER = {"ref_token_idx", "cur_token_idx"}
+"""Inputs of which one alone is refused."""
+
+
+@pytest.mark.parametrize(("name", "key"), [(name, key) for name in FIELDS for key in defaults_of(name)])
+def test_an_input_sets_its_own_field_and_no_other(name: str, key: str) -> None:
+    before = run_settings(name, KVShareConfig())
+    changes = {other: CHOSEN[other] for other in (TOGETHER if key in TOGETHER else {key})}
+    after = run_settings(name, KVShareConfig(), **changes)
+    assert field(before, name, key) != field(after, name, key)
+    assert field(after, name, key) == ((3, 5, 6) if CHOSEN[key] == "3, 5-6" else CHOSEN[key])
+    for other in defaults_of(name).keys() - changes.keys():
+        assert field(after, name, other) == field(before, name, other), other
+
+
+def test_every_setting_of_masks_and_memory_has_an_input() -> None:
+    masks = {FIELDS["KVShareMaskSettings"][key] for key in defaults_of("KVShareMaskSettings")} | {"masks.thres"}
+    assert masks == {f"masks.{item.name}" for item in fields(MaskSettings)}
+    assert set(defaults_of("KVShareMemorySettings")) == {item.name for item in fields(MemorySettings)}
+
+
+@given(strength=st.floats(-1, 10))
+def test_an_end_strength_below_zero_keeps_the_strength(strength: float) -> None:
+    config = run_settings("KVShareConfig", KVShareConfig(), end_strength=strength)
+    assert config.end_strength == (None if strength < 0 else strength)
+
+
+CONFIGS = st.builds(
+    KVShareConfig,
+    mode=st.just("replace"),
+    strength=st.floats(0, 10),
+    end_strength=st.none() | st.floats(0, 10),
+    sources=st.sampled_from(SOURCES),
+    order=st.sampled_from(ORDERS),
+    start_step=st.integers(0, 50),
+    step_idx=st.tuples(st.integers(0, 50)),
+    end_percent=st.floats(0.1, 1),
+    share_text=st.booleans(),
+    position=st.sampled_from(POSITIONS),
+    token_dropout=st.floats(0, 0.9),
+    masks=st.builds(
+        MaskSettings,
+        kind=st.sampled_from(MASK_KINDS),
+        thres=st.floats(0, 1),
+        presence=st.floats(0, 1),
+        clean=st.booleans(),
+        attn_map_layer_idx=st.tuples(st.integers(0, 50)),
+    ),
+    memory=st.builds(MemorySettings, st.sampled_from(PLACES), st.integers(0, 9), st.sampled_from(STORE_DTYPES)),
+)
+
+
+@given(CONFIGS)
+def test_mask_settings_keep_the_threshold_and_all_that_is_not_the_mask(config: KVShareConfig) -> None:
+    result = run_settings("KVShareMaskSettings", config, presence=0.3, attn_map_step_idx="1-3")
+    masks = MaskSettings(thres=config.masks.thres, presence=0.3, attn_map_step_idx=(1, 2, 3))
+    assert result == replace(config, masks=masks)
+
+
+@given(CONFIGS)
+def test_memory_settings_keep_all_that_is_not_the_memory(config: KVShareConfig) -> None:
+    result = run_settings("KVShareMemorySettings", config, place="cpu", budget_mib=64, dtype="fp8")
+    assert result == replace(config, memory=MemorySettings("cpu", 64, "fp8"))
 
 
 # A whole run.
@@ -166,12 +386,10 @@ def test_the_nodes_make_a_video_under_the_stock_sampler(model: Any, clip: Any) -
     assert latent["samples"].shape == (1, 16, 9, 6, 6)
     assert [beat.segments for beat in timeline.beats] == [1, 3]
     assert info.splitlines()[-1].startswith("33 frames, 4.12 s at 8 frames per second; 4 segments")
-    defaults = {item.id: item.default for item in NODES["KVShareConfig"].GET_SCHEMA().inputs}
-    (_config,) = run("KVShareConfig", **{**defaults, "share_background": True})
     shape = tuple(latent["samples"].shape)
     outputs: dict[str, torch.Tensor] = {}
     for mode in ("off", "replace"):
-        (chosen,) = run("KVShareConfig", **{**defaults, "mode": mode})
+        chosen = run_settings("KVShareConfig", KVShareConfig(), mode=mode)
         patched, record = run("MaskGuidedKVShare", model=model, timeline=timeline, subject="circle", config=chosen)
         outputs[mode] = Sampling(steps=3).run(patched, positive, negative, shape)
     assert torch.isfinite(outputs["replace"]).all()
@@ -182,6 +400,26 @@ def test_the_nodes_make_a_video_under_the_stock_sampler(model: Any, clip: Any) -
     assert mask.shape == (33, 48, 48)
     assert set(mask.unique().tolist()) == {0.0, 1.0}
     assert (overlay - images).abs().max() > 0.01
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"end_strength": 0.0, "start_percent": 0.1, "end_percent": 0.9, "layer_preset": "late"},
+        {"layer_preset": "middle", "position": "gap", "position_gap": 2},
+        {"position": "matched", "token_dropout": 0.3},
+        {"position": "frame"},
+    ],
+)
+def test_what_the_config_node_offers_reaches_the_sampler(model: Any, clip: Any, changes: dict[str, Any]) -> None:
+    timeline, positive, negative, latent, _ = run("LongVideoSegmenter", **segmenter(model, clip))
+    outputs: list[torch.Tensor] = []
+    for chosen in ({}, changes):
+        config = run_settings("KVShareConfig", KVShareConfig(), **chosen)
+        patched, _ = run("MaskGuidedKVShare", model=model, timeline=timeline, subject="circle", config=config)
+        outputs.append(Sampling(steps=3).run(patched, positive, negative, tuple(latent["samples"].shape)))
+    assert torch.isfinite(outputs[1]).all()
+    assert not torch.equal(outputs[0], outputs[1])
 
 
 def test_transitions_and_longer_beats_are_planned_told_and_sampled(model: Any, clip: Any) -> None:
@@ -229,6 +467,81 @@ def test_the_embedded_model_runs_through_all_nodes() -> None:
     assert torch.isfinite(overlay).all()
 
 
+# On a running server.
+
+
+@pytest.fixture(scope="module")
+def example(server: Server) -> dict[str, Any]:
+    """The first example, saved before the settings nodes were there, in API format with a single step."""
+    saved = json.loads((ROOT / "example_workflows" / "kv_share_first_light.json").read_text(encoding="utf-8"))
+    workflow = client.to_api_format(saved, client.object_info(server.url))
+    workflow[place_of(workflow, "KSampler")]["inputs"]["steps"] = 1
+    return workflow
+
+
+def place_of(workflow: dict[str, Any], kind: str) -> str:
+    """The only node of a kind."""
+    (place,) = (name for name, node in workflow.items() if node["class_type"] == kind)
+    return place
+
+
+def with_settings(workflow: dict[str, Any], *chain: tuple[str, dict[str, Any]]) -> dict[str, Any]:
+    """The workflow with settings nodes between its config and the patch; the first may replace the config."""
+    changed = copy.deepcopy(workflow)
+    last = place_of(changed, "KVShareConfig")
+    for number, (name, changes) in enumerate(chain):
+        incoming = {"config": [last, 0]} if "config" in INPUTS[name] else {}
+        last = f"settings {number}"
+        changed[last] = {"class_type": name, "inputs": {**incoming, **defaults_of(name), **changes}}
+    changed[place_of(changed, "MaskGuidedKVShare")]["inputs"]["config"] = [last, 0]
+    return changed
+
+
+def test_the_server_lists_every_node_with_its_inputs(server: Server) -> None:
+    listed = client.object_info(server.url)
+    for name, inputs in INPUTS.items():
+        order = listed[name]["input_order"]
+        # The host lists what is optional behind what is not.
+        assert sorted([*order["required"], *order.get("optional", [])]) == sorted(inputs)
+        assert order.get("optional", []) == OPTIONAL.get(name, [])
+
+
+def test_a_workflow_from_before_the_new_inputs_runs(server: Server, example: dict[str, Any]) -> None:
+    assert not set(OPTIONAL["KVShareConfig"]) & set(example[place_of(example, "KVShareConfig")]["inputs"])
+    client.run(server.url, example)
+
+
+@pytest.mark.parametrize(
+    "chain",
+    [
+        [
+            ("KVShareMaskSettings", {"presence": 0.1, "clean": True, "attn_map_layer_idx": "2-5"}),
+            ("KVShareMemorySettings", {"place": "cpu", "dtype": "fp8"}),
+        ],
+        [("DiTCtrlConfig", {"start_step": 0, "start_layer": 6, "end_layer": 8}), ("KVShareMemorySettings", {})],
+    ],
+)
+def test_settings_in_a_chain_run(
+    server: Server, example: dict[str, Any], chain: list[tuple[str, dict[str, Any]]]
+) -> None:
+    client.run(server.url, with_settings(example, *chain))
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "complaint"),
+    [
+        ("KVShareMaskSettings", {"cur_token_idx": "1"}, "KVShareMaskSettings: give both ref_token_idx"),
+        ("DiTCtrlConfig", {"step_idx": "2-1"}, "DiTCtrlConfig: step_idx: the range '2-1'"),
+    ],
+)
+def test_wrong_settings_are_reported_at_their_node(
+    server: Server, example: dict[str, Any], name: str, changes: dict[str, Any], complaint: str
+) -> None:
+    with pytest.raises(client.WorkflowError, match=complaint) as caught:
+        client.run(server.url, with_settings(example, (name, changes)))
+    assert caught.value.node_type == name
+
+
 # Errors.
 
 
@@ -258,24 +571,42 @@ def test_a_model_that_is_no_video_transformer_is_refused(model: Any, clip: Any, 
     inputs = segmenter(other, clip)
     if name == "MaskGuidedKVShare":
         inputs = {"model": other, "timeline": timeline, "subject": ""}
-    with pytest.raises(ValueError, match=rf"^{name}: the model is a Linear, but .*families: wan. Load one"):
+    with pytest.raises(ValueError, match=rf"^{name}: the model is a Linear, but .*families: wan, .*Load one"):
         run(name, **inputs)
 
 
 @pytest.mark.parametrize(
-    ("changes", "complaint"),
+    ("name", "changes", "complaint"),
     [
-        ({"mode": "on"}, "^KVShareConfig: mode is 'on'; choose one of off, replace, extend"),
-        ({"strength": 11.0}, "^KVShareConfig: strength is 11.0; it must lie between 0 and 10"),
-        ({"start_step": 4, "end_step": 2}, "^KVShareConfig: end_step .*use -1 for the last step"),
-        ({"layer_idx": "3, x"}, "^KVShareConfig: layer_idx: 'x' is neither a number nor a range"),
-        ({"step_idx": "9-3"}, "^KVShareConfig: step_idx: the range '9-3' runs backwards"),
+        ("KVShareConfig", {"mode": "on"}, "mode is 'on'; choose one of off, replace, extend"),
+        ("KVShareConfig", {"strength": 11.0}, "strength is 11.0; it must lie between 0 and 10"),
+        ("KVShareConfig", {"start_step": 4, "end_step": 2}, "end_step .*use -1 for the last step"),
+        ("KVShareConfig", {"layer_idx": "3, x"}, "layer_idx: 'x' is neither a number nor a range"),
+        ("KVShareConfig", {"step_idx": "9-3"}, "step_idx: the range '9-3' runs backwards"),
+        ("KVShareConfig", {"thres": 1.5}, "thres is 1.5; it must lie between 0 and 1"),
+        ("KVShareConfig", {"end_strength": 11.0}, "end_strength is 11.0; it must lie between 0 and 10"),
+        ("KVShareConfig", {"start_percent": 0.7, "end_percent": 0.2}, "end_percent .*larger than start_percent"),
+        ("KVShareConfig", {"layer_preset": "early"}, "layer_preset is 'early'; choose one of custom, late, middle"),
+        ("KVShareConfig", {"position": "near"}, "position is 'near'; choose one of same, gap, matched, frame"),
+        ("KVShareConfig", {"token_dropout": 1.0}, "token_dropout is 1.0; it must be at least 0 and below 1"),
+        ("KVShareMaskSettings", {"mask_kind": "best"}, "mask_kind is 'best'; choose one of contrast, threshold"),
+        ("KVShareMaskSettings", {"presence": 1.5}, "presence is 1.5; it must lie between 0 and 1"),
+        ("KVShareMaskSettings", {"hysteresis": -0.1}, "hysteresis is -0.1; it must lie between 0 and 1"),
+        ("KVShareMaskSettings", {"freeze_after": 2.0}, "freeze_after is 2.0; it must lie between 0 and 1"),
+        ("KVShareMaskSettings", {"attn_map_step_idx": "x"}, "attn_map_step_idx: 'x' is neither a number nor a range"),
+        ("KVShareMaskSettings", {"attn_map_layer_idx": "5-2"}, "attn_map_layer_idx: the range '5-2' runs backwards"),
+        ("KVShareMaskSettings", {"ref_token_idx": "2"}, "give both ref_token_idx and cur_token_idx, or neither"),
+        ("KVShareMemorySettings", {"place": "disk"}, "place is 'disk'; choose one of auto, device, cpu"),
+        ("KVShareMemorySettings", {"budget_mib": -1}, "budget_mib is -1; it cannot be negative"),
+        ("KVShareMemorySettings", {"dtype": "int4"}, "dtype is 'int4'; choose one of model, fp8"),
+        ("DiTCtrlConfig", {"end_layer": 20}, "end_layer .20. must be larger than start_layer .25."),
+        ("DiTCtrlConfig", {"layer_idx": "a"}, "layer_idx: 'a' is neither a number nor a range"),
+        ("DiTCtrlConfig", {"cur_token_idx": "2"}, "give both ref_token_idx and cur_token_idx, or neither"),
     ],
 )
-def test_a_config_that_cannot_be_is_explained(changes: dict[str, Any], complaint: str) -> None:
-    defaults = {item.id: item.default for item in NODES["KVShareConfig"].GET_SCHEMA().inputs}
-    with pytest.raises(ValueError, match=complaint):
-        run("KVShareConfig", **{**defaults, **changes})
+def test_settings_that_cannot_be_are_explained(name: str, changes: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(ValueError, match=f"^{name}: {complaint}"):
+        run_settings(name, KVShareConfig(), **changes)
 
 
 @pytest.mark.parametrize(
@@ -288,6 +619,9 @@ def test_a_config_that_cannot_be_is_explained(changes: dict[str, Any], complaint
             {"mask": torch.zeros(7, 8, 8)},
             "^MaskGuidedKVShare: mask: it has 7 pictures; give 1 .* each of the 33 frames",
         ),
+        ({"look_at": "middle"}, "^MaskGuidedKVShare: look_at: 'middle' is no point; write x, y, frame"),
+        ({"look_at": "0.5, 1.5, 3"}, "^MaskGuidedKVShare: look_at: '0.5, 1.5, 3' must be three numbers"),
+        ({"look_at": "0.5, 0.5, 33"}, "^MaskGuidedKVShare: look_at: frame 33 .* it has frames 0 to 32"),
         (
             {"config": KVShareConfig(layer_idx=(1, 7))},
             "^MaskGuidedKVShare: config: layer_idx asks for block 7, but this model has blocks 0 to 2",
@@ -307,7 +641,9 @@ def test_sharing_that_cannot_be_is_explained(model: Any, clip: Any, changes: dic
 def test_a_subject_is_refused_where_the_text_encoder_tells_no_words(model: Any, clip: Any) -> None:
     timeline, *_ = run("LongVideoSegmenter", **segmenter(model, clip))
     silent = replace(timeline, beats=tuple(replace(beat, words=None) for beat in timeline.beats))
-    with pytest.raises(ValueError, match=r"^MaskGuidedKVShare: subject: .*leave subject empty or connect a mask"):
+    with pytest.raises(
+        ValueError, match=r"^MaskGuidedKVShare: subject: .*leave subject empty, connect a mask, or give .*ref_token_idx"
+    ):
         run("MaskGuidedKVShare", model=model, timeline=silent, subject="circle")
 
 
@@ -316,6 +652,21 @@ def test_a_preview_before_any_run_is_explained(model: Any, clip: Any) -> None:
     _, record = run("MaskGuidedKVShare", model=model, timeline=timeline, subject="")
     with pytest.raises(ValueError, match=r"^AttentionMaskPreview: no run .*Name a subject or connect a mask"):
         run("AttentionMaskPreview", record=record, images=torch.zeros(1, 8, 8, 3), opacity=0.5)
+
+
+def test_a_point_to_look_from_is_shown(model: Any, clip: Any) -> None:
+    timeline, positive, negative, latent, _ = run("LongVideoSegmenter", **segmenter(model, clip))
+    images = torch.rand(33, 48, 48, 3)
+    patched, record = run("MaskGuidedKVShare", model=model, timeline=timeline, subject="", look_at="0.5, 0.5, 20")
+    show = {"record": record, "images": images, "opacity": 0.5, "show": "look_at"}
+    with pytest.raises(ValueError, match=r"^AttentionMaskPreview: no run .*Give MaskGuidedKVShare one as look_at"):
+        run("AttentionMaskPreview", **show)
+    Sampling(1).run(patched, positive, negative, tuple(latent["samples"].shape))
+    overlay, heat = run("AttentionMaskPreview", **show)
+    assert overlay.shape == images.shape
+    assert heat.shape == (33, 48, 48) and heat.min() >= 0 and heat[20].max() > 0.1
+    # Latent frame 0 lies in no segment with the point: nothing is laid over it.
+    assert heat[0].max() == 0 and torch.equal(overlay[0], images[0])
 
 
 def test_pictures_of_another_video_are_explained(model: Any, clip: Any) -> None:

@@ -9,10 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kvshare_core import bank_size
 from kvshare_core import session as session_module
 from kvshare_core import subject as subject_module
-from kvshare_core.bank_size import TokenCounts, predict_bytes
+from kvshare_core.bank_size import bank_uses, kept_tokens, predict_bytes
 from kvshare_core.config import KVShareConfig, MaskSettings
 from kvshare_core.families.base import AttentionCall, CallSite
 from kvshare_core.kv_bank import BankEntry, BankKey, Chunk, KeyValueBank
@@ -225,20 +224,9 @@ def test_the_bank_peaks_where_predicted(
     session = model.session()
     model.run_pass(session)
 
-    def keeps(segment: int) -> TokenCounts:
-        mask = subject_of(plan, segment, GRID)
-        inside = 12 if mask is None else int(mask.sum())
-        background = 12 - inside if guided and config.share_background else None
-        return TokenCounts(inside, background, 4 if config.share_text else None)
-
-    evaluations = [
-        bank_size.Evaluation(
-            evaluation.segment.index,
-            set(plan.sources(evaluation.segment.index)) if evaluation.role in ("both", "target") else set(),
-            keeps(evaluation.segment.index) if evaluation.role in ("both", "source") else None,
-        )
-        for evaluation in session.begin_pass(1.0, SIGMAS)
-    ]
+    masks = [subject_of(plan, segment, GRID) for segment in range(4)]
+    counts = [kept_tokens(config, guided, 12, 12 if mask is None else int(mask.sum()), 4) for mask in masks]
+    evaluations = bank_uses(plan, counts)
     predicted = predict_bytes(evaluations, 2, 4 if share_uncond else 2, 1, 4, 2, config.memory)
     assert predicted > 0
     assert session.bank.peak_bytes == predicted
@@ -410,7 +398,7 @@ def test_a_call_that_does_not_fit_ends_sharing_for_the_run() -> None:
     model.run_pass(session, step=1)
     assert (session.shared_calls, len(session.bank)) == (0, 0)
     assert model.warnings == ["fake: attention call 1 has no block to belong to; this model is left unshared."]
-    assert session.finish() is None
+    assert session.finish() == (None, None)
 
 
 def test_dropped_tokens_are_the_same_in_all_blocks_and_others_in_every_step() -> None:

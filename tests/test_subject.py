@@ -169,7 +169,7 @@ def test_only_rows_of_the_segments_own_prompt_are_read() -> None:
     watcher.tracker.end_pass(CPU)
     expected = [above(watcher.contrast(call, row, FOX, REAL), 0.5) for row in (4, 5)]
     assert subjects_of(watcher.tracker.splits(forward, 0, CPU)) == expected
-    assert watcher.tracker.conditional_rows(watcher.forward(chunks=(UNCOND, (0, 1)))) is None
+    assert watcher.forward(chunks=(UNCOND, (0, 1))).conditional_rows is None
 
 
 @pytest.mark.parametrize("kind", ["contrast", "threshold"])

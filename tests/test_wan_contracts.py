@@ -19,7 +19,7 @@ from comfy.ldm.modules.attention import optimized_attention
 from comfy.patcher_extension import WrappersMP
 from comfy_extras.nodes_custom_sampler import Guider_DualCFG
 
-from kvshare_core.config import KVShareConfig
+from kvshare_core.config import KVShareConfig, MemorySettings
 from kvshare_core.families.base import AttentionCall, CallSite, UnexpectedCallError
 from kvshare_core.host import BEAT_TAG, KEY
 from kvshare_core.host.patch import apply, model_info
@@ -271,7 +271,7 @@ def test_nothing_stays_after_a_broken_run(
     finally:
         comfy.model_management.interrupt_current_processing(False)
     assert len(sessions[-1].bank) == 0
-    assert sessions[-1].finish() is None
+    assert sessions[-1].finish() == (None, None)
     assert record.latest() is None
     assert guider.model_options is options
     assert KEY not in options["transformer_options"]
@@ -686,18 +686,51 @@ def test_stock_samplers_share(t2v: Case, sampler: str) -> None:
     assert record.latest() is not None
 
 
-def test_the_host_budgets_memory_for_one_segment(t2v: Case) -> None:
+@pytest.mark.parametrize(("place", "keeps"), [("cpu", False), ("device", True), ("auto", True)])
+def test_the_host_budgets_memory_for_one_segment_and_the_bank(t2v: Case, place: Any, keeps: bool) -> None:
     timeline = tiny_timeline(3)
     budgeted: list[int] = []
+    banks: list[Any] = []
 
     def look(executor: Any, model: Any, noise_shape: Any, *args: Any, **kwargs: Any) -> Any:
-        budgeted.append(noise_shape[2])
+        frames = noise_shape[2] - timeline.window
+        budgeted.append(frames * model.model.memory_required([*noise_shape[:2], 1, *noise_shape[3:]]))
         return executor(model, noise_shape, *args, **kwargs)
 
-    patched, _ = share(t2v.model, timeline, SHARED)
+    config = KVShareConfig(memory=MemorySettings(place=place))
+    patched, _ = share(every_call(t2v.model, lambda options: banks.append(options[KEY].bank)), timeline, config)
     patched.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, "look", look)
     assert t2v.sample(patched, timeline).shape[2] == timeline.latent_frames
-    assert budgeted == [timeline.window]
+    (reserved,) = budgeted
+    assert reserved >= banks[-1].peak_bytes > 0 if keeps else reserved == 0
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("cfg", [1.0, 3.0])
+@pytest.mark.parametrize("dtype", ["model", "fp8"])
+@pytest.mark.parametrize("sources", ["first", "previous", "first and previous"])
+@pytest.mark.parametrize("guidance", ["nothing", "mask", "words"])
+def test_a_run_holds_what_it_said_before(
+    t2v: Case, caplog: pytest.LogCaptureFixture, guidance: str, sources: Any, dtype: Any, cfg: float, batch: int
+) -> None:
+    timeline = tiny_timeline(4)
+    config = KVShareConfig(
+        sources=sources, share_background=True, token_dropout=0.25, memory=MemorySettings(dtype=dtype), start_layer=1
+    )
+    mask = torch.zeros(timeline.frames, 48, 48)
+    mask[:, 10:30, :26] = 1
+    banks: list[Any] = []
+    model = every_call(t2v.model, lambda options: banks.append(options[KEY].bank))
+    patched, _ = share(
+        model, timeline, config, "fox" if guidance == "words" else "", mask if guidance == "mask" else None
+    )
+    with caplog.at_level(logging.INFO, logger="kvshare"):
+        t2v.sample(patched, timeline, batch=batch, cfg=cfg)
+    (said,) = [entry for entry in caplog.records if entry.getMessage().startswith("MaskGuidedKVShare: holds")]
+    at_most, expected = ("at most" in said.getMessage(), said.args[1])
+    held = banks[-1].peak_bytes / 2**20
+    assert at_most == (guidance == "words")
+    assert held <= expected * 1.001 if at_most else abs(held - expected) <= 0.001 * expected
 
 
 def test_a_model_of_no_known_family_is_refused(t2v: Case) -> None:

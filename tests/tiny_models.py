@@ -1,6 +1,6 @@
 """Tiny models in native layouts with seeded random weights, loaded through the host's own loaders."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import comfy.ops
@@ -10,6 +10,7 @@ import comfy.sd1_clip
 import comfy.supported_models_base
 import comfy.text_encoders.genmo
 import torch
+from comfy.ldm.hunyuan_video.model import HunyuanVideo, HunyuanVideoParams
 from comfy.ldm.wan.model import WanModel
 
 CHANNELS = 16
@@ -121,3 +122,69 @@ def tiny_text_encoder(kind: str) -> Any:
     clip = comfy.sd.CLIP(target, parameters=1, model_options=sizes)
     clip.cond_stage_model.load_state_dict(seeded_state_dict(clip.cond_stage_model), strict=False)
     return clip
+
+
+JOINT_TEXT_WIDTH = 64
+POOLED_WIDTH = 768
+
+
+def tiny_hunyuan(double: int = 2, single: int = 2, heads: int = 1) -> Any:
+    """A HunyuanVideo MODEL of `heads` * 128 channels whose video and text attend to each other in one call a block."""
+    sizes: dict[str, Any] = {
+        "in_channels": CHANNELS,
+        "out_channels": CHANNELS,
+        "vec_in_dim": POOLED_WIDTH,
+        "context_in_dim": JOINT_TEXT_WIDTH,
+        "hidden_size": heads * 128,
+        "mlp_ratio": 4.0,
+        "num_heads": heads,
+        "depth": double,
+        "depth_single_blocks": single,
+        "axes_dim": [16, 56, 56],
+        "theta": 256,
+        "patch_size": [1, 2, 2],
+        "qkv_bias": True,
+        "guidance_embed": True,
+        "byt5": False,
+        "meanflow": False,
+        "use_cond_type_embedding": False,
+        "vision_in_dim": None,
+        "meanflow_sum": False,
+    }
+    known = {field.name for field in fields(HunyuanVideoParams)}
+    module = HunyuanVideo(
+        image_model="hunyuan_video",
+        operations=comfy.ops.disable_weight_init,
+        dtype=torch.float32,
+        device="cpu",
+        **{name: size for name, size in sizes.items() if name in known},
+    )
+    return comfy.sd.load_diffusion_model_state_dict(_lively_state_dict(module))
+
+
+def _lively_state_dict(module: torch.nn.Module, seed: int = 0) -> dict[str, torch.Tensor]:
+    """Seeded weights that keep activations near 1, so that attention is peaked and every input shows in the output."""
+    generator = torch.Generator().manual_seed(seed)
+    state: dict[str, torch.Tensor] = {}
+    for name, parameter in module.named_parameters():
+        if name.endswith(("query_norm.scale", "query_norm.weight", "key_norm.scale", "key_norm.weight")):
+            state[name] = torch.full(parameter.shape, 1.6)
+        elif "norm" in name and name.endswith("weight"):
+            state[name] = torch.ones(parameter.shape)
+        else:
+            spread = 0.1 if parameter.ndim == 1 else parameter[0].numel() ** -0.5
+            state[name] = torch.randn(parameter.shape, generator=generator) * spread
+    return state
+
+
+def joint_text(seed: int, tokens: int, real: int | None = None) -> tuple[torch.Tensor, dict[str, Any]]:
+    """A text [1, tokens, 64] as HunyuanVideo's encoder gives it, with its pooled output.
+
+    Where only `real` tokens are text, the extra dictionary has an attention mask with zeros for the padding after them.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    tensor = torch.randn(1, tokens, JOINT_TEXT_WIDTH, generator=generator)
+    extra: dict[str, Any] = {"pooled_output": torch.randn(1, POOLED_WIDTH, generator=generator)}
+    if real is not None and real < tokens:
+        extra["attention_mask"] = (torch.arange(tokens) < real).long()[None]
+    return tensor, extra

@@ -54,6 +54,7 @@ class CallSite:
 class FamilyInfo:
     """Numbers of one loaded model.
 
+    joint: whether video and text share one attention.
     patch, compression: (frames, height, width) tokens per latent step and latent steps per picture step.
     native_frames: latent frames of the clips the model was trained on.
     """
@@ -61,6 +62,8 @@ class FamilyInfo:
     family: str
     blocks: int
     heads: int
+    head_dim: int
+    joint: bool
     patch: tuple[int, int, int]
     compression: tuple[int, int, int]
     latent_channels: int

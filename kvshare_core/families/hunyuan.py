@@ -26,6 +26,8 @@ class HunyuanFamily:
             family=self.name,
             blocks=len(diffusion_model.double_blocks) + len(diffusion_model.single_blocks),  # type: ignore[arg-type]
             heads=int(diffusion_model.num_heads),  # type: ignore[arg-type]
+            head_dim=int(diffusion_model.hidden_size) // int(diffusion_model.num_heads),  # type: ignore[arg-type]
+            joint=True,
             patch=tuple(diffusion_model.patch_size),  # type: ignore[arg-type]
             compression=(4, 8, 8),
             latent_channels=latent_channels,

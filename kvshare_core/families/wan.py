@@ -28,6 +28,8 @@ class WanFamily:
             family=self.name,
             blocks=len(diffusion_model.blocks),  # type: ignore[arg-type]
             heads=int(diffusion_model.num_heads),  # type: ignore[arg-type]
+            head_dim=int(diffusion_model.dim) // int(diffusion_model.num_heads),  # type: ignore[arg-type]
+            joint=False,
             patch=tuple(diffusion_model.patch_size),  # type: ignore[arg-type]
             compression=(4, spatial, spatial),
             latent_channels=latent_channels,

@@ -21,10 +21,13 @@ from ..plan import Forward, SharePlan
 from ..positions import PositionMover
 from ..record import KVShareRecord
 from ..session import Session
-from . import KEY
+from . import KEY, memory
 from .segments import FRAME_DIM, SegmentHandler, SegmentWindow
 
 log = logging.getLogger("kvshare")
+
+RESERVE_KEY = "kvshare_reserve"
+"""Transformer option of a run: bytes on the device that the host should keep free for the bank."""
 
 NATIVE_FRAMES_ATTACHMENT = "kvshare_native_frames"
 """Attachment of a MODEL whose clips are shorter or longer than its family's: latent frames it was trained on."""
@@ -67,6 +70,8 @@ def apply(model: Any, plan: SharePlan) -> tuple[Any, KVShareRecord]:
 
 
 def _check_blocks(config: KVShareConfig, blocks: int) -> None:
+    if config.layer_preset != "custom":
+        return
     chosen = config.layer_idx or (config.start_layer,)
     if max(chosen) >= blocks:
         name = "layer_idx" if config.layer_idx else "start_layer"
@@ -85,20 +90,33 @@ def _outer_sample_wrapper(
                 "MaskGuidedKVShare behind it to see which one."
             )
         base_model = guider.model_patcher.model
-        window = tuple(
+        high, low = (
             float(base_model.model_sampling.percent_to_sigma(percent))
             for percent in (plan.config.start_percent, plan.config.end_percent)
         )
-        options = guider.model_options["transformer_options"].get("rope_options")
-        session = Session(plan, family, info, base_model.diffusion_model, _warn, (window[0], window[1]), rope_options=options)
+        budget = memory.bank_budget(plan.config.memory, guider.model_patcher.load_device)
+        size, exact = memory.expected_bytes(plan, info, guider, args[0].shape)
+        memory.report(size, exact)
+        session = Session(
+            plan,
+            family,
+            info,
+            base_model.diffusion_model,
+            _warn,
+            (high, low),
+            budget,
+            guider.model_options["transformer_options"].get("rope_options"),
+        )
         original = guider.model_options
         guider.model_options = create_model_options_clone(original)
         guider.model_options["transformer_options"][KEY] = session
+        guider.model_options["transformer_options"][RESERVE_KEY] = memory.bytes_on_device(
+            plan.config.memory, size, budget
+        )
         try:
             result = executor(*args, **kwargs)
-            masks = session.finish()
-            if masks is not None:
-                record.put(masks)
+            record.put(*session.finish())
+            memory.report_held(session.bank.peak_bytes)
             return result
         finally:
             guider.model_options = original
@@ -107,13 +125,17 @@ def _outer_sample_wrapper(
     return outer_sample
 
 
-def _prepare_sampling_wrapper(executor: Any, model: Any, noise_shape: Any, *args: Any, **kwargs: Any) -> Any:
-    """Lets the host budget memory for one segment: no forward ever sees the long latent."""
+def _prepare_sampling_wrapper(
+    executor: Any, model: Any, noise_shape: Any, conds: Any, model_options: Any = None, **kwargs: Any
+) -> Any:
+    """Lets the host budget memory for one segment, since no forward ever sees the long latent, and for the bank."""
     handler = model.model_options.get("context_handler")
-    if isinstance(handler, SegmentHandler):
+    if isinstance(handler, SegmentHandler) and len(noise_shape) == 5:
+        reserve = (model_options or {}).get("transformer_options", {}).get(RESERVE_KEY, 0)
         noise_shape = list(noise_shape)
         noise_shape[FRAME_DIM] = min(noise_shape[FRAME_DIM], handler.context_length)
-    return executor(model, noise_shape, *args, **kwargs)
+        noise_shape[FRAME_DIM] += memory.frames_to_reserve(model, noise_shape, reserve)
+    return executor(model, noise_shape, conds, model_options=model_options, **kwargs)
 
 
 def _warn(message: str) -> None:

@@ -1,20 +1,30 @@
 """From what the nodes hold to the frozen plan that a session works from."""
 
+from dataclasses import replace
+
 import torch
 
 from ..config import KVShareConfig
-from ..plan import SharePlan
+from ..plan import SharePlan, parse_look_point
 from ..timeline import Timeline
 from ..words import SubjectTokens, WordError, find_subject
 
 
-def make_plan(timeline: Timeline, config: KVShareConfig, subject: str, mask: torch.Tensor | None) -> SharePlan:
+def make_plan(
+    timeline: Timeline, config: KVShareConfig, subject: str, mask: torch.Tensor | None, look_at: str = ""
+) -> SharePlan:
     """Resolves the subject's words in every beat. A mask overrides the words, and so do the token places of the
     configuration; without any of them everything is shared.
 
     mask: [pictures, h, w] in 0..1, one picture for all frames or one for each frame of the video. Raises
     words.WordError for a word that a prompt does not have, ValueError for a mask with a wrong number of pictures.
+    look_at: a point to record, as plan.parse_look_point reads it; empty for none.
     """
+    plan = _plan_of_subject(timeline, config, subject, mask)
+    return replace(plan, look=parse_look_point(look_at, timeline.frames)) if look_at.strip() else plan
+
+
+def _plan_of_subject(timeline: Timeline, config: KVShareConfig, subject: str, mask: torch.Tensor | None) -> SharePlan:
     if mask is not None:
         if mask.ndim != 3 or mask.shape[0] not in (1, timeline.frames):
             raise ValueError(
@@ -31,8 +41,8 @@ def make_plan(timeline: Timeline, config: KVShareConfig, subject: str, mask: tor
     for beat in timeline.beats:
         if beat.words is None:
             raise WordError(
-                "subject: the words of this text encoder cannot be located yet; leave subject empty, connect a mask, or "
-                "give the places of its tokens as ref_token_idx and cur_token_idx."
+                "subject: the words of this text encoder cannot be located yet; leave subject empty, connect a mask, "
+                "or give the places of its tokens as ref_token_idx and cur_token_idx."
             )
         subjects.append(find_subject(beat.prompt, beat.words, subject))
         tokens.append(beat.words.tokens)

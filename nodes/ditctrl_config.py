@@ -1,0 +1,68 @@
+from dataclasses import replace
+
+from comfy_api.latest import io
+
+from ..kvshare_core.config import DITCTRL, parse_indices
+from .errors import named_errors
+from .inputs import config_output, range_inputs, search_words, threshold_input, token_place_inputs
+from .sockets import CATEGORY
+
+
+class DiTCtrlConfig(io.ComfyNode):
+    """The published method, under the parameter names of its released code."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="DiTCtrlConfig",
+            display_name="DiTCtrl Config (paper)",
+            category=CATEGORY,
+            description="Shares as DiTCtrl (CVPR 2025) does, with the values of its released code. On "
+            "LongVideoSegmenter they go with sampling_num_frames 13, overlap_size 9 and num_transition_blocks 2 (or 6 "
+            "and 1), longer_mid_segment 0. start_layer and end_layer count the 30 blocks of CogVideoX-2B: for another "
+            "model take the last sixth of its blocks.",
+            **search_words("paper", "preset", "kv sharing"),
+            inputs=[
+                *range_inputs(DITCTRL, " The value is for CogVideoX-2B's 30 blocks; take another model's last sixth."),
+                threshold_input(DITCTRL),
+                *token_place_inputs(
+                    DITCTRL,
+                    "Empty leaves it to those words; with neither places nor words nor a mask everything is shared, "
+                    "the paper's KV sharing without masks.",
+                ),
+            ],
+            outputs=[config_output()],
+        )
+
+    @classmethod
+    def execute(  # pyright: ignore[reportIncompatibleMethodOverride]
+        cls,
+        start_step: int,
+        end_step: int,
+        start_layer: int,
+        end_layer: int,
+        step_idx: str,
+        layer_idx: str,
+        thres: float,
+        ref_token_idx: str,
+        cur_token_idx: str,
+    ) -> io.NodeOutput:
+        with named_errors("DiTCtrlConfig"):
+            masks = replace(
+                DITCTRL.masks,
+                thres=thres,
+                ref_token_idx=parse_indices(ref_token_idx, "ref_token_idx"),
+                cur_token_idx=parse_indices(cur_token_idx, "cur_token_idx"),
+            )
+            return io.NodeOutput(
+                replace(
+                    DITCTRL,
+                    start_step=start_step,
+                    end_step=end_step,
+                    start_layer=start_layer,
+                    end_layer=end_layer,
+                    step_idx=parse_indices(step_idx, "step_idx"),
+                    layer_idx=parse_indices(layer_idx, "layer_idx"),
+                    masks=masks,
+                )
+            )

@@ -1,0 +1,107 @@
+from dataclasses import replace
+
+from comfy_api.latest import io
+
+from ..kvshare_core.config import MASK_KINDS, KVShareConfig, MaskSettings, parse_indices
+from .errors import named_errors
+from .inputs import config_output, incoming_config, indices_input, search_words, token_place_inputs
+from .sockets import CATEGORY
+
+DEFAULTS = KVShareConfig()
+
+
+class KVShareMaskSettings(io.ComfyNode):
+    """How the subject is found."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        masks = DEFAULTS.masks
+        return io.Schema(
+            node_id="KVShareMaskSettings",
+            display_name="KV Share Mask Settings",
+            category=CATEGORY,
+            description="How the attention finds the subject; a mask given to MaskGuidedKVShare needs none of this.",
+            **search_words("subject mask", "attention map"),
+            inputs=[
+                incoming_config("Its thres is kept; its other settings of the mask are those of this node."),
+                io.Combo.Input(
+                    "mask_kind",
+                    options=list(MASK_KINDS),
+                    default=masks.kind,
+                    tooltip="contrast: where the subject's words stand out from the prompt's other words, over the "
+                    "whole clip. threshold: where the subject's words are strongest in each frame, as in DiTCtrl.",
+                ),
+                io.Float.Input(
+                    "presence",
+                    default=masks.presence,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    tooltip="Frames in which the subject shows less than this part of its strongest moment count as "
+                    "frames without it. 0 looks for it in every frame.",
+                ),
+                io.Boolean.Input(
+                    "clean", default=masks.clean, tooltip="Fill the smallest holes in the mask and drop single specks."
+                ),
+                io.Float.Input(
+                    "hysteresis",
+                    default=masks.hysteresis,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="Steadier masks: what was subject stays subject until it falls this far below thres. Only "
+                    "for contrast.",
+                ),
+                io.Float.Input(
+                    "freeze_after",
+                    default=masks.freeze_after,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    tooltip="After this part of the steps the mask stays as it is; 1 follows the subject to the end. "
+                    "Only for contrast.",
+                ),
+                indices_input(
+                    "attn_map_step_idx",
+                    masks.attn_map_step_idx,
+                    "Steps in which the subject is looked for, such as 2, 5, 8-12; empty is all. contrast keeps its "
+                    "last mask in the others, threshold shares nothing in them.",
+                ),
+                indices_input(
+                    "attn_map_layer_idx",
+                    masks.attn_map_layer_idx,
+                    "Transformer blocks in which the subject is looked for, such as 10-20; empty is all.",
+                ),
+                *token_place_inputs(DEFAULTS, "Empty leaves it to those words."),
+            ],
+            outputs=[config_output()],
+        )
+
+    @classmethod
+    def execute(  # pyright: ignore[reportIncompatibleMethodOverride]
+        cls,
+        config: KVShareConfig,
+        mask_kind: str,
+        presence: float,
+        clean: bool,
+        hysteresis: float,
+        freeze_after: float,
+        attn_map_step_idx: str,
+        attn_map_layer_idx: str,
+        ref_token_idx: str,
+        cur_token_idx: str,
+    ) -> io.NodeOutput:
+        with named_errors("KVShareMaskSettings"):
+            masks = MaskSettings(
+                kind=mask_kind,  # pyright: ignore[reportArgumentType]
+                thres=config.masks.thres,
+                presence=presence,
+                clean=clean,
+                hysteresis=hysteresis,
+                freeze_after=freeze_after,
+                attn_map_step_idx=parse_indices(attn_map_step_idx, "attn_map_step_idx"),
+                attn_map_layer_idx=parse_indices(attn_map_layer_idx, "attn_map_layer_idx"),
+                ref_token_idx=parse_indices(ref_token_idx, "ref_token_idx"),
+                cur_token_idx=parse_indices(cur_token_idx, "cur_token_idx"),
+            )
+            return io.NodeOutput(replace(config, masks=masks))

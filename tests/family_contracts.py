@@ -1,0 +1,209 @@
+"""The contracts of the design (architecture.md 4) as functions of one family; AssertionError when one is broken."""
+
+import gc
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import comfy.model_management
+import torch
+from comfy.patcher_extension import WrappersMP
+
+from kvshare_core.config import KVShareConfig
+from kvshare_core.host import KEY
+from kvshare_core.timeline import Timeline
+from tests.family_cases import FamilyCase, model_of
+from tests.tiny_models import Sampling
+from tests.windows import PlainWindows, share, tiny_timeline
+
+SHARED = KVShareConfig(share_background=True)
+SAMPLERS = (
+    "euler",
+    "euler_ancestral",
+    "heun",
+    "dpm_2",
+    "dpmpp_2s_ancestral",
+    "dpmpp_sde",
+    "dpmpp_2m",
+    "dpmpp_2m_sde",
+    "uni_pc",
+    "lcm",
+    "res_multistep",
+)
+
+
+class StoppedError(Exception):
+    """Raised by a contract in the middle of a run."""
+
+
+def sample(case: FamilyCase, model: Any, timeline: Timeline, batch: int = 1, **options: Any) -> torch.Tensor:
+    """A run of two steps with the stock sampler."""
+    return Sampling(**options).run(model, case.positive(timeline), case.negative(timeline), case.shape(timeline, batch))
+
+
+def patched(case: FamilyCase, timeline: Timeline, config: KVShareConfig = SHARED) -> Any:
+    """The tiny model as MaskGuidedKVShare patches it."""
+    return share(model_of(case.name), timeline, config)[0]
+
+
+def one_segment_is_the_stock_model(case: FamilyCase) -> None:
+    timeline = tiny_timeline(1)
+    assert torch.equal(sample(case, patched(case, timeline), timeline), sample(case, model_of(case.name), timeline))
+
+
+def off_is_off(case: FamilyCase) -> None:
+    timeline = tiny_timeline(2)
+    ways = [KVShareConfig(mode="off"), KVShareConfig(strength=0.0), KVShareConfig(step_idx=(99,))]
+    outputs = [sample(case, patched(case, timeline, config), timeline) for config in ways]
+    assert all(torch.equal(output, outputs[0]) for output in outputs)
+    windows = sample(case, PlainWindows(timeline).on(model_of(case.name)), timeline)
+    torch.testing.assert_close(outputs[0], windows, rtol=1e-5, atol=1e-5)
+
+
+def sharing_changes_later_segments_only(case: FamilyCase) -> None:
+    timeline = tiny_timeline(2, overlap=0)
+    off = sample(case, patched(case, timeline, KVShareConfig(mode="off")), timeline)
+    shared = sample(case, patched(case, timeline), timeline)
+    assert torch.isfinite(shared).all()
+    torch.testing.assert_close(shared[:, :, :3], off[:, :, :3], rtol=1e-4, atol=1e-4)
+    assert (shared[:, :, 3:] - off[:, :, 3:]).abs().max() > 1e-4 * off.abs().max()
+
+
+def a_rerun_is_equal(case: FamilyCase) -> None:
+    timeline = tiny_timeline(2)
+    model = patched(case, timeline)
+    first = sample(case, model, timeline)
+    assert torch.equal(sample(case, model, timeline), first)
+    assert torch.equal(sample(case, model.clone().clone(), timeline), first)
+
+
+def nothing_stays_after_a_run(case: FamilyCase) -> None:
+    timeline = tiny_timeline(2)
+    for stop in (None, _raise_stop, comfy.model_management.interrupt_current_processing):
+        sessions: list[weakref.ref[Any]] = []
+        held: list[int] = []
+        model = _spied(case, timeline, sessions, held, stop)
+        try:
+            sample(case, model, timeline)
+        except (StoppedError, comfy.model_management.InterruptProcessingException):
+            pass
+        finally:
+            comfy.model_management.interrupt_current_processing(False)
+        assert sessions and (stop is not None or max(held) > 0)
+        gc.collect()
+        assert {session() for session in sessions} == {None}
+
+
+def other_overrides_stay_in_use(case: FamilyCase) -> None:
+    timeline = tiny_timeline(2)
+    calls: list[int] = []
+
+    def override(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        calls.append(1)
+        return function(*args, **kwargs)
+
+    other = model_of(case.name).clone()
+    other.model_options["transformer_options"]["optimized_attention_override"] = override
+    found = sample(case, share(other, timeline, SHARED)[0], timeline)
+    assert calls
+    assert torch.equal(found, sample(case, patched(case, timeline), timeline))
+
+
+def every_segment_has_its_prompt(case: FamilyCase) -> None:
+    timeline = tiny_timeline(2, overlap=0)
+    model = patched(case, timeline, KVShareConfig(mode="off"))
+    own = sample(case, model, timeline)
+    entries = case.positive(timeline)
+    entries[1][0] = case.text(55, 6)[0]
+    other = Sampling().run(model, entries, case.negative(timeline), case.shape(timeline))
+    assert torch.equal(own[:, :, :3], other[:, :, :3])
+    assert (own[:, :, 3:] - other[:, :, 3:]).abs().max() > 1e-6 * own.abs().max()
+
+
+def the_subject_is_followed(case: FamilyCase) -> None:
+    timeline = tiny_timeline(2)
+    model, record = share(model_of(case.name), timeline, SHARED)
+    sample(case, model, timeline)
+    masks = record.latest()
+    assert masks is not None and torch.isfinite(masks.heat).all()
+    assert 0 < masks.mask.mean() < 1
+
+
+def every_sampler_works(case: FamilyCase) -> None:
+    timeline = tiny_timeline(2)
+    model, off = patched(case, timeline), patched(case, timeline, KVShareConfig(mode="off"))
+    for sampler in SAMPLERS:
+        shared = sample(case, model, timeline, sampler=sampler)
+        assert torch.isfinite(shared).all(), sampler
+        assert not torch.equal(shared, sample(case, off, timeline, sampler=sampler)), sampler
+
+
+def guidance_and_batches_work(case: FamilyCase) -> None:
+    timeline = tiny_timeline(2)
+    model, off = patched(case, timeline), patched(case, timeline, KVShareConfig(mode="off"))
+    for cfg in (1.0, 3.0):
+        for batch in (1, 2):
+            shared = sample(case, model, timeline, batch, cfg=cfg)
+            assert shared.shape[0] == batch and torch.isfinite(shared).all()
+            assert not torch.equal(shared, sample(case, off, timeline, batch, cfg=cfg))
+
+
+CONTRACTS: dict[str, Callable[[FamilyCase], None]] = {
+    contract.__name__: contract
+    for contract in (
+        one_segment_is_the_stock_model,
+        off_is_off,
+        sharing_changes_later_segments_only,
+        a_rerun_is_equal,
+        nothing_stays_after_a_run,
+        other_overrides_stay_in_use,
+        every_segment_has_its_prompt,
+        the_subject_is_followed,
+        every_sampler_works,
+        guidance_and_batches_work,
+    )
+}
+
+
+def count_run(case: FamilyCase) -> tuple[int, int]:
+    """Blocks that shared and forwards of the model in a run of two segments and one step."""
+    forwards: list[int] = []
+    blocks: list[int] = []
+
+    def look(executor: Any, *args: Any, **kwargs: Any) -> Any:
+        forwards.append(1)
+        blocks.append(len(args[5][KEY].blocks))
+        return executor(*args, **kwargs)
+
+    timeline = tiny_timeline(2)
+    model = patched(case, timeline)
+    model.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "count", look)
+    sample(case, model, timeline, steps=1)
+    return max(blocks), len(forwards)
+
+
+def _raise_stop() -> None:
+    raise StoppedError
+
+
+def _spied(
+    case: FamilyCase,
+    timeline: Timeline,
+    sessions: list[weakref.ref[Any]],
+    held: list[int],
+    stop: Callable[[], None] | None,
+) -> Any:
+    """The patched model; `stop` is called in the last forward, when the bank is full."""
+
+    def spy(executor: Any, *args: Any, **kwargs: Any) -> Any:
+        session = args[5][KEY]
+        sessions.append(weakref.ref(session))
+        held.append(len(session.bank))
+        output = executor(*args, **kwargs)
+        if stop is not None and held[-1]:
+            stop()
+        return output
+
+    model = patched(case, timeline)
+    model.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "spy", spy)
+    return model

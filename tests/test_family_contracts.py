@@ -1,0 +1,32 @@
+"""Every family keeps every contract of the design on the real host."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from tests.family_cases import CASES, FamilyCase, HostLacksFamilyError, model_of
+from tests.family_contracts import CONTRACTS
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Tiny matrices: a second thread only waits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(params=CASES.values(), ids=CASES.keys())
+def case(request: pytest.FixtureRequest) -> FamilyCase:
+    try:
+        model_of(request.param.name)
+    except HostLacksFamilyError as reason:
+        pytest.skip(str(reason))
+    return request.param
+
+
+@pytest.mark.parametrize("contract", CONTRACTS)
+def test_a_family_keeps_the_contract(case: FamilyCase, contract: str) -> None:
+    CONTRACTS[contract](case)
