@@ -3,10 +3,15 @@
 from torch import nn
 
 from .base import Family, FamilyInfo
+from .cogvideox import CogVideoXFamily
 from .hunyuan import HunyuanFamily
 from .wan import WanFamily
 
-FAMILIES: tuple[Family, ...] = (WanFamily(), HunyuanFamily())
+FAMILIES: tuple[Family, ...] = (
+    WanFamily(),
+    HunyuanFamily(),
+    CogVideoXFamily(),
+)
 
 
 class UnsupportedModelError(ValueError):
