@@ -124,10 +124,11 @@ class KVShareConfig:
     layer_preset: a named choice of blocks that replaces start_layer, end_layer and layer_idx; see schedule.PRESETS.
     share_background: background tokens also attend to the source's background.
     share_uncond: the unconditional rows share among themselves too.
-    share_text: in `replace`, the source's text keys take the place of the segment's own (joint attention only); the
-        paper does so, and it costs adherence to the prompt.
-    position: where source keys seem to stand: `same` keeps their place, `gap` moves them by position_gap latent
-        frames, `matched` puts each where the most similar subject token of the target is, `frame` keeps their place
+    share_text: in `replace`, the source's keys outside the video stand in for the segment's own as its video does, and
+        queries outside the video see the source too (joint attention only); the paper does so, and it costs adherence
+        to the prompt.
+    position: where source keys seem to stand: `same` keeps their place, `gap` moves them position_gap latent frames
+        earlier, `matched` puts each where the most similar subject token of the target is, `frame` keeps their place
         and lets every latent frame see the source's same frame only.
     token_dropout: part of the source's subject tokens that is left out, another choice in every step, 0 to below 1.
 

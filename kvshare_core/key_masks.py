@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 
 import torch
 
+from .devices import upload
+
 HIDDEN = -1e4
 """Additive masks down to this or below hide a key: hosts write the lowest number of the dtype there."""
 
@@ -37,7 +39,7 @@ def read_key_mask(mask: torch.Tensor | None, key: torch.Tensor, video: slice) ->
     rows, _, tokens, _ = key.shape
     inside = torch.zeros(tokens, dtype=torch.bool)
     inside[video] = True
-    outside = None if bool(inside.all()) else (~inside).nonzero().squeeze(1).to(key.device, non_blocking=True)
+    outside = None if bool(inside.all()) else upload((~inside).nonzero().squeeze(1), key.device)
     if mask is None:
         return [KeyMask(outside=outside)] * rows
     per_row = _rows_of(mask)
@@ -55,9 +57,9 @@ def read_key_mask(mask: torch.Tensor | None, key: torch.Tensor, video: slice) ->
             seen[name] = KeyMask(
                 *name,
                 outside=outside,
-                visible=(~hidden).nonzero().squeeze(1).to(key.device) if name[0] else None,
-                visible_outside=(~hidden & ~inside).nonzero().squeeze(1).to(key.device) if name[0] else None,
-                key_bias=soft[None].to(key.device) if name[1] else None,
+                visible=upload((~hidden).nonzero().squeeze(1), key.device) if name[0] else None,
+                visible_outside=upload((~hidden & ~inside).nonzero().squeeze(1), key.device) if name[0] else None,
+                key_bias=upload(soft[None], key.device) if name[1] else None,
             )
         masks.append(seen[name])
     return masks

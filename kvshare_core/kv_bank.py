@@ -50,7 +50,7 @@ class BankEntry:
     """What one block of one segment leaves for later segments.
 
     subject: the subject, or all video tokens when no mask splits them; background: the rest, where that is shared too;
-    text: only the paper's order keeps text keys.
+    text: what stands outside the video, kept only with `share_text`.
     """
 
     subject: StoredTokens

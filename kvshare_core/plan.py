@@ -89,7 +89,7 @@ class Forward:
     grid: tokens (t, h, w); text_tokens: length of the conditioning; strength: of the source keys in this step; shares,
     reads: whether it shares keys and reads maps. Kept because they are the same in many of its calls: key_masks, by the
     video's start and the number of keys; whole, a split that makes everything subject; offsets of source keys, by block
-    (0 where all blocks have the same masks), latent and source.
+    (0 where all blocks have the same masks), batch row and source.
     """
 
     segment: Segment

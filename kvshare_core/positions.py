@@ -5,6 +5,7 @@ from dataclasses import replace
 import torch
 
 from .config import KVShareConfig
+from .devices import upload
 from .kv_bank import BankEntry, StoredTokens
 from .rope import RopeScheme, match_tokens, matched_offsets, rotate
 from .sharing import OwnTokens, TokenSplit
@@ -36,9 +37,9 @@ class PositionMover:
         """The entry with its video keys moved by `offset`: [3] for all of them, or [tokens, 3] for the subject's."""
         if offset is None:
             return entry
-        background = (
-            entry.background if offset.ndim > 1 or entry.background is None else self._moved(entry.background, offset)
-        )
+        background = entry.background
+        if background is not None and offset.ndim == 1:
+            background = self._moved(background, offset)
         return replace(entry, subject=self._moved(entry.subject, offset), background=background)
 
     def offset(
@@ -56,16 +57,16 @@ class PositionMover:
         if len(target) == 0 or len(entry.subject.tokens) == 0:
             return None
         device = own.key.device
-        target, source = target.to(device), entry.subject.tokens.to(device)
+        target, source = (upload(places, device) for places in (target, entry.subject.tokens))
         _, values = own.take_video(target)
         matches = match_tokens(_features(entry.subject.value), _features(values), LEAST_LIKENESS)
         return matched_offsets(source, target, matches, grid)
 
     def _moved(self, stored: StoredTokens, offset: torch.Tensor) -> StoredTokens:
         assert self.scheme is not None
-        return replace(stored, key=rotate(stored.key, self.scheme, offset.to(stored.key.device)))
+        return replace(stored, key=rotate(stored.key, self.scheme, offset))
 
 
 def _features(value: torch.Tensor) -> torch.Tensor:
-    """Value vectors [rows, heads, tokens, head_dim] as [tokens, width]; the rows are one latent's."""
-    return value.permute(2, 0, 1, 3).flatten(1)
+    """Value vectors of one row [1, heads, tokens, head_dim] as [tokens, width]."""
+    return value[0].transpose(0, 1).flatten(1)

@@ -16,6 +16,7 @@ from typing import Literal
 import torch
 from torch.nn.functional import normalize
 
+from .devices import upload
 from .log_sum_exp import working_dtype
 
 CHUNK_ELEMENTS = 1 << 24
@@ -82,7 +83,7 @@ def rotate(key: torch.Tensor, scheme: RopeScheme, offset: torch.Tensor) -> torch
     angles = _angles(scheme, offset)
     working = working_dtype(key)
     cosine, sine = (
-        _upload(table.to(working), key.device).expand(tokens, scheme.pairs) for table in (angles.cos(), angles.sin())
+        upload(table.to(working), key.device).expand(tokens, scheme.pairs) for table in (angles.cos(), angles.sin())
     )
     result = torch.empty_like(key)
     result[..., rotated:] = key[..., rotated:]
@@ -102,16 +103,11 @@ def _angles(scheme: RopeScheme, offset: torch.Tensor) -> torch.Tensor:
     steps = offset.to(device, torch.float64).reshape(-1, 3)
     return torch.cat(
         [
-            steps[:, axis, None] * _upload(torch.tensor(frequencies, dtype=torch.float64), device)
+            steps[:, axis, None] * upload(torch.tensor(frequencies, dtype=torch.float64), device)
             for axis, frequencies in enumerate(scheme.frequencies)
         ],
         dim=-1,
     )
-
-
-def _upload(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """`tensor` on `device`. CUDA has copied ordinary CPU memory aside before the call returns: no need to wait."""
-    return tensor.to(device, non_blocking=tensor.device.type == "cpu" and device.type == "cuda")
 
 
 def _channel_pairs(tensor: torch.Tensor, scheme: RopeScheme) -> tuple[torch.Tensor, torch.Tensor]:

@@ -67,15 +67,14 @@ def shares_step(config: KVShareConfig, step: int) -> bool:
 
 
 def strength_at(config: KVShareConfig, step: int, steps: int) -> float:
-    """Strength in sampler step `step` of `steps`: linear from the first shared step to the last."""
-    if config.end_strength is None:
+    """Strength in sampler step `step` of `steps`: linear from the first shared step to the last that the run reaches,
+    the percent window aside."""
+    shared = [
+        number for number in range(steps) if _selected(number, config.start_step, config.end_step, config.step_idx)
+    ]
+    if config.end_strength is None or len(shared) < 2:
         return config.strength
-    first, last = (
-        (min(config.step_idx), max(config.step_idx))
-        if config.step_idx
-        else (config.start_step, (steps if config.end_step == -1 else min(config.end_step, steps)) - 1)
-    )
-    progress = min(1.0, max(0.0, (step - first) / (last - first))) if last > first else 0.0
+    progress = min(1.0, max(0.0, (step - shared[0]) / (shared[-1] - shared[0])))
     return config.strength + (config.end_strength - config.strength) * progress
 
 

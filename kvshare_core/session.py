@@ -13,6 +13,7 @@ import torch
 
 from . import attention, schedule
 from .attention import TOKEN_DIM
+from .devices import upload
 from .families.base import AttentionCall, CallSite, Family, FamilyInfo, UnexpectedCallError
 from .key_masks import KeyMask, read_key_mask
 from .kv_bank import BankEntry, BankKey, Chunk, KeyValueBank, StoredTokens
@@ -260,16 +261,12 @@ class Session:
                     work.append(_SharedRow(index, row, found, masks[index]))
         self._prefetch(forward, [block for block in self.blocks if block > site.block][:1])
         shared: dict[int, torch.Tensor] = {}
-        block = site.block if self._tracker.per_block else 0
         for same in _grouped(work):
             indices = [item.index for item in same]
             own = _own(_rows(call, indices), forward, site, same[0].mask)
             split = splits[same[0].row]
-            entries = [_batch(entries) for entries in zip(*(item.entries for item in same), strict=True)]
-            entries = [
-                self._mover.move(entry, self._offset(forward, own, entry, split, (block, same[0].row, place)))
-                for place, entry in enumerate(entries)
-            ]
+            moved = [self._moved(forward, call, site, item, split) for item in same]
+            entries = [_batch(entries) for entries in zip(*moved, strict=True)]
             groups = sharing_groups(
                 own, split, entries, self.plan.config, forward.strength, forward.grid[1] * forward.grid[2]
             )
@@ -286,14 +283,21 @@ class Session:
             return None
         return self._join(call, forward, site, masks, shared, backend)
 
-    def _offset(
-        self, forward: Forward, own: OwnTokens, entry: BankEntry, split: TokenSplit | None, place: tuple[int, int, int]
-    ) -> torch.Tensor | None:
-        """How far the keys of a latent's source move; found in the first shared block and kept for the forward, unless
-        every block has masks of its own."""
-        if place not in forward.offsets:
-            forward.offsets[place] = self._mover.offset(entry, own, split, forward.grid)
-        return forward.offsets[place]
+    def _moved(
+        self, forward: Forward, call: AttentionCall, site: CallSite, item: "_SharedRow", split: TokenSplit | None
+    ) -> list[BankEntry]:
+        """What a batch row sees, its keys where the configuration wants them. How far they move is found for every row
+        alone, so that it does not depend on the host's batches, and once per forward, unless every block has masks of
+        its own."""
+        own = _own(_rows(call, [item.index]), forward, site, item.mask)
+        block = site.block if self._tracker.per_block else 0
+        moved: list[BankEntry] = []
+        for place, entry in enumerate(item.entries):
+            name = block, item.index, place
+            if name not in forward.offsets:
+                forward.offsets[name] = self._mover.offset(entry, own, split, forward.grid)
+            moved.append(self._mover.move(entry, forward.offsets[name]))
+        return moved
 
     def _splits(self, forward: Forward, site: CallSite, device: torch.device) -> Sequence[TokenSplit | None] | None:
         """The split of every latent; a list of None where nothing splits the tokens; None where it is unknown yet."""
@@ -451,7 +455,7 @@ def _own(tensors: tuple[torch.Tensor, torch.Tensor], forward: Forward, site: Cal
 
 
 def _stored(own: OwnTokens, places: torch.Tensor, index: torch.Tensor | None = None) -> StoredTokens:
-    index = places.to(own.key.device, non_blocking=True) if index is None else index
+    index = upload(places, own.key.device) if index is None else index
     return StoredTokens(*own.take_video(index), places)
 
 

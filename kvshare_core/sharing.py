@@ -9,6 +9,7 @@ import torch
 
 from .attention import TOKEN_DIM, KeyValuePart, QueryGroup
 from .config import KVShareConfig
+from .devices import upload
 from .kv_bank import BankEntry, StoredTokens
 
 
@@ -26,9 +27,8 @@ class TokenSplit:
 def split_tokens(mask: torch.Tensor, device: torch.device | str = "cpu") -> TokenSplit:
     """Splits tokens by a boolean mask [tokens] that lies on the CPU."""
     subject, background = mask.nonzero().squeeze(1), (~mask).nonzero().squeeze(1)
-    return TokenSplit(
-        subject, background, subject.to(device, non_blocking=True), background.to(device, non_blocking=True)
-    )
+    device = torch.device(device)
+    return TokenSplit(subject, background, upload(subject, device), upload(background, device))
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,8 @@ from collections.abc import Callable
 import torch
 
 from . import maps
+from .attention import TOKEN_DIM
+from .devices import upload
 from .families.base import AttentionCall, CallSite
 from .plan import Forward, SharePlan
 from .record import RecordedMasks
@@ -23,8 +25,8 @@ Moment = tuple[int, Role, int]
 class SubjectTracker:
     """Maps, masks and splits of one run.
 
-    temporal: pictures per latent frame; `warn` is told what cannot be followed. frame_patch: latent frames per token
-    frame.
+    temporal: pictures that make one latent frame after the first; frame_patch: latent frames per token frame. warn: is
+    told what cannot be followed.
     """
 
     def __init__(self, plan: SharePlan, temporal: int, warn: Callable[[str], None], frame_patch: int = 1):
@@ -40,6 +42,7 @@ class SubjectTracker:
         self._scores: dict[int, torch.Tensor] = {}
         self._running: dict[tuple[int, Role], tuple[torch.Tensor, int]] = {}
         self._moments: dict[Moment, list[TokenSplit]] = {}
+        self._indices: dict[tuple[tuple[int, ...], int, torch.device], torch.Tensor] = {}
 
     @property
     def per_block(self) -> bool:
@@ -48,7 +51,7 @@ class SubjectTracker:
 
     def clear(self) -> None:
         """Frees everything."""
-        for store in (self._heat, self._masks, self._splits, self._scores, self._running, self._moments):
+        for store in (self._heat, self._masks, self._splits, self._scores, self._running, self._moments, self._indices):
             store.clear()
 
     def begin_pass(self) -> None:
@@ -137,13 +140,9 @@ class SubjectTracker:
         if max(tokens) >= forward.text_tokens:
             self._warn("the prompt has more tokens than the model received; its subject cannot be followed.")
             return None
-        index = torch.tensor(tokens, device=call.key.device) + site.text_start
-        probabilities = maps.text_probabilities(
-            query,
-            call.key[rows].index_select(2, index),
-            call.scale,
-            log_sum_exp,
-        )
+        index = self._index(tokens, site.text_start, call.key.device)
+        text_key = call.key[rows].index_select(TOKEN_DIM, index)
+        probabilities = maps.text_probabilities(query, text_key, call.scale, log_sum_exp)
         if self.settings.kind == "contrast":
             return maps.subject_score(probabilities, tokens, subject)
         column = {token: place for place, token in enumerate(tokens)}
@@ -157,6 +156,13 @@ class SubjectTracker:
         if self.plan.beat_tokens:
             return tuple(sorted({*self.plan.beat_tokens[beat], *subject.subject}))
         return tuple(range(forward.text_tokens))
+
+    def _index(self, tokens: tuple[int, ...], text_start: int, device: torch.device) -> torch.Tensor:
+        """Places of text tokens in a sequence, on `device`; made once per run."""
+        name = tokens, text_start, device
+        if name not in self._indices:
+            self._indices[name] = upload(torch.tensor(tokens) + text_start, device)
+        return self._indices[name]
 
     def splits(self, forward: Forward, block: int, device: torch.device) -> list[TokenSplit] | None:
         """The split of every latent of the forward in `block`; None while none is known."""

@@ -1,6 +1,6 @@
 """A model family without a model: attention calls with seeded tensors, in the order and batches a test asks for."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -100,7 +100,8 @@ class FakeModel:
     warnings: list[str] = field(default_factory=list)
     backend_calls: list[tuple[int, int]] = field(default_factory=list)
     """Rows and keys of every call that went through the user's attention by way of the session."""
-    watch_call: Callable[[Session, Any], None] | None = None
+    device: str = "cpu"
+    overridden: bool = False
     step: int = 0
 
     def session(self, **options: Any) -> Session:
@@ -122,7 +123,9 @@ class FakeModel:
         seed = hash((self.step, segment, ("plain", "both", "source", "target").index(role), call, *chunk, row))
         generator = torch.Generator().manual_seed(seed % 2**31)
         return tuple(
-            torch.randn(1, heads, tokens, self.head_dim, generator=generator, dtype=torch.float64).to(self.dtype)
+            torch.randn(1, heads, tokens, self.head_dim, generator=generator, dtype=torch.float64).to(
+                self.device, self.dtype
+            )
             for heads, tokens in ((self.heads[0], queries), (self.heads[1], keys), (self.heads[1], keys))
         )
 
@@ -143,12 +146,10 @@ class FakeModel:
             drawn = [self.tensors(evaluation.segment.index, evaluation.role, number, *place) for place in batch]
             query, key, value = (torch.cat(tensors) for tensors in zip(*drawn, strict=True))
             own_mask = None if site.kind == "cross" else mask
-            call = AttentionCall(query, key, value, own_mask)
+            call = AttentionCall(query, key, value, own_mask, overridden=self.overridden)
             output = None
             if forward is not None:
                 output = session.attend(forward, call, self.backend)
-                if self.watch_call is not None:
-                    self.watch_call(session, forward)
             if output is None:
                 output = scaled_dot_product_attention(query, key, value, own_mask, enable_gqa=True)
             for place, piece in zip(batch, output, strict=True):

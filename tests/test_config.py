@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvshare_core.config import KVShareConfig, parse_indices
+from kvshare_core.config import DITCTRL, KVShareConfig, MaskSettings, MemorySettings, parse_indices
 
 RANGES = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 9)), max_size=6)
 
@@ -47,12 +47,15 @@ def test_a_backward_range_is_named() -> None:
         ({"start_layer": 3, "end_layer": 1}, "end_layer"),
         ({"layer_idx": (-1,)}, "layer_idx"),
         ({"step_idx": (2, -3)}, "step_idx"),
-        ({"end_strength": 11.0}, "end_strength"),
-        ({"start_percent": -0.1}, "start_percent"),
-        ({"start_percent": 0.5, "end_percent": 0.5}, "end_percent"),
+        ({"order": "pairs"}, "order"),
+        ({"position": "moved"}, "position"),
         ({"layer_preset": "early"}, "layer_preset"),
-        ({"position": "near"}, "position"),
+        ({"end_strength": -0.1}, "end_strength"),
+        ({"end_strength": float("nan")}, "end_strength"),
+        ({"start_percent": 1.5}, "start_percent"),
+        ({"start_percent": 0.5, "end_percent": 0.5}, "end_percent"),
         ({"token_dropout": 1.0}, "token_dropout"),
+        ({"token_dropout": float("nan")}, "token_dropout"),
         ({"share_text": True}, "share_text"),
     ],
 )
@@ -65,3 +68,47 @@ def test_only_a_mode_with_strength_shares() -> None:
     assert KVShareConfig().shares
     assert not KVShareConfig(mode="off").shares
     assert not KVShareConfig(strength=0.0).shares
+    assert not KVShareConfig(strength=0.0, end_strength=0.0).shares
+    assert KVShareConfig(strength=0.0, end_strength=0.5).shares
+    assert KVShareConfig(strength=0.5, end_strength=0.0).shares
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({"kind": "soft"}, "mask_kind"),
+        ({"thres": 1.1}, "thres"),
+        ({"presence": -0.1}, "presence"),
+        ({"hysteresis": float("nan")}, "hysteresis"),
+        ({"freeze_after": 2.0}, "freeze_after"),
+        ({"attn_map_step_idx": (-1,)}, "attn_map_step_idx"),
+        ({"attn_map_layer_idx": (-1,)}, "attn_map_layer_idx"),
+        ({"ref_token_idx": (1,)}, "cur_token_idx"),
+        ({"cur_token_idx": (1,)}, "ref_token_idx"),
+        ({"ref_token_idx": (-1,), "cur_token_idx": (1,)}, "ref_token_idx"),
+    ],
+)
+def test_mask_settings_out_of_range_name_the_input(values: dict[str, Any], named: str) -> None:
+    with pytest.raises(ValueError, match=rf"\b{named}\b"):
+        MaskSettings(**values)
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [({"place": "disk"}, "place"), ({"dtype": "int4"}, "dtype"), ({"budget_mib": -1}, "budget_mib")],
+)
+def test_memory_settings_out_of_range_name_the_input(values: dict[str, Any], named: str) -> None:
+    with pytest.raises(ValueError, match=rf"\b{named}\b"):
+        MemorySettings(**values)
+
+
+def test_the_papers_values_are_those_of_its_released_code() -> None:
+    assert (DITCTRL.mode, DITCTRL.strength, DITCTRL.order, DITCTRL.sources) == ("replace", 1.0, "ditctrl", "previous")
+    assert (DITCTRL.start_step, DITCTRL.end_step, DITCTRL.start_layer, DITCTRL.end_layer) == (2, 25, 25, 30)
+    assert (DITCTRL.share_text, DITCTRL.share_background, DITCTRL.share_uncond) == (True, True, True)
+    assert (DITCTRL.masks.kind, DITCTRL.masks.thres) == ("threshold", 0.3)
+
+
+def test_an_index_beyond_every_model_is_named() -> None:
+    with pytest.raises(ValueError, match="layer_idx: '5-99999' goes beyond 10000"):
+        parse_indices("1, 5-99999", "layer_idx")

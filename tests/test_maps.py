@@ -1,37 +1,76 @@
 """Maps from video to text tokens and the masks made of them, against the same thing written out."""
 
+import itertools
+import math
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kvshare_core.maps import (
+    clean_mask,
+    drop_absent_frames,
     mask_to_tokens,
     normalise_over_clip,
+    normalise_over_frames,
+    point_map,
     spread_over_latent_frames,
     subject_score,
     text_probabilities,
     threshold_mask,
 )
 from kvshare_core.words import SubjectTokens
-from tests.dense_reference import heads_apart
 
 
-@given(st.integers(1, 2), st.integers(1, 3), st.sampled_from([1, 2]), st.sets(st.integers(0, 6), min_size=1))
-def test_text_probabilities_are_a_softmax_over_the_real_tokens_only(
-    rows: int, heads: int, token_dim: int, chosen: set[int]
+class Call:
+    """One attention call with seeded tensors [rows, heads, tokens, 4], some key heads shared by several query heads."""
+
+    def __init__(self, rows: int, key_heads: int, grouped: int, queries: int, keys: int, seed: int = 0):
+        generator = torch.Generator().manual_seed(seed)
+        self.grouped = grouped
+        self.query = torch.randn(rows, key_heads * grouped, queries, 4, generator=generator)
+        self.key = torch.randn(rows, key_heads, keys, 4, generator=generator)
+
+    def scores(self, scale: float = 0.5) -> torch.Tensor:
+        """float64 [rows, heads, queries, keys]."""
+        key = self.key.double().repeat_interleave(self.grouped, 1)
+        return torch.einsum("bhqd,bhkd->bhqk", self.query.double(), key) * scale
+
+
+SIZES = st.tuples(st.integers(1, 3), st.integers(1, 2), st.integers(1, 3))
+
+
+@given(SIZES, st.sets(st.integers(0, 6), min_size=1), st.sampled_from([None, 0.3]))
+def test_text_probabilities_are_a_softmax_over_the_given_tokens_only(
+    sizes: tuple[int, int, int], chosen: set[int], scale: float | None
 ) -> None:
-    generator = torch.Generator().manual_seed(rows + 10 * heads)
-
-    def tensor(tokens: int) -> torch.Tensor:
-        shape = (rows, tokens, heads * 4) if token_dim == 1 else (rows, heads, tokens, 4)
-        return torch.randn(shape, generator=generator)
-
-    query, key, tokens = tensor(5), tensor(7), tuple(sorted(chosen))
-    found = text_probabilities(query, key, tokens, heads, token_dim)
-    scores = heads_apart(query, heads, token_dim) @ heads_apart(key, heads, token_dim).transpose(-1, -2) / 2
-    expected = scores[..., list(tokens)].softmax(-1).mean(1)
+    call, tokens = Call(*sizes, 5, 7), sorted(chosen)
+    found = text_probabilities(call.query, call.key[:, :, tokens], scale)
+    expected = call.scores(scale or 0.5)[..., tokens].softmax(-1).mean(1)
+    assert found.dtype == torch.float32
     torch.testing.assert_close(found.double(), expected, rtol=0, atol=1e-6)
+
+
+@given(SIZES, st.integers(1, 3), st.booleans(), st.sampled_from([None, 0.3]))
+def test_probabilities_from_the_log_sum_exp_are_those_of_the_whole_softmax(
+    sizes: tuple[int, int, int], text: int, text_first: bool, scale: float | None
+) -> None:
+    call = Call(*sizes, 6 + text, 6 + text)
+    texts = slice(0, text) if text_first else slice(6, 6 + text)
+    video = slice(text, 6 + text) if text_first else slice(0, 6)
+    scores = call.scores(scale or 0.5)[:, :, video]
+    found = text_probabilities(call.query[:, :, video], call.key[:, :, texts], scale, scores.logsumexp(-1).float())
+    torch.testing.assert_close(found.double(), scores.softmax(-1)[..., texts].mean(1), rtol=0, atol=1e-6)
+
+
+@given(SIZES, st.integers(0, 4), st.sampled_from([None, 0.3]))
+def test_a_point_map_is_one_line_of_the_attention(sizes: tuple[int, int, int], place: int, scale: float | None) -> None:
+    call = Call(*sizes, 5, 7)
+    found = point_map(call.query, call.key, place, scale)
+    expected = call.scores(scale or 0.5)[:, :, place].softmax(-1).mean(1)
+    torch.testing.assert_close(found.double(), expected, rtol=0, atol=1e-6)
+    torch.testing.assert_close(found.sum(-1), torch.ones(sizes[0]))
 
 
 def test_the_subject_is_contrasted_with_the_mean_of_the_other_words() -> None:
@@ -55,6 +94,76 @@ def test_normalised_maps_do_not_depend_on_offset_and_scale(count: int, offset: f
 def test_a_flat_map_has_no_subject() -> None:
     normalised = normalise_over_clip(torch.full((1, 9), 0.3))
     assert not threshold_mask(normalised, 0.5).any()
+
+
+GRIDS = st.tuples(st.integers(1, 3), st.integers(1, 5), st.integers(1, 5))
+
+
+def random_score(grid: tuple[int, int, int], seed: int, rows: int = 2) -> torch.Tensor:
+    return torch.randn(rows, math.prod(grid), generator=torch.Generator().manual_seed(seed))
+
+
+def frames_of(row: torch.Tensor, grid: tuple[int, int, int]) -> list[list[float]]:
+    size = grid[1] * grid[2]
+    return [row[frame * size : (frame + 1) * size].tolist() for frame in range(grid[0])]
+
+
+@given(GRIDS, st.integers(0, 99))
+def test_every_frame_is_scaled_by_its_own_lowest_and_highest(grid: tuple[int, int, int], seed: int) -> None:
+    score = random_score(grid, seed)
+    for found, row in zip(normalise_over_frames(score, grid), score, strict=True):
+        expected = [
+            (value - min(frame)) / (max(frame) - min(frame) + 1e-6) for frame in frames_of(row, grid) for value in frame
+        ]
+        assert found.tolist() == pytest.approx(expected, abs=1e-4)
+
+
+@given(st.integers(1, 30), st.sampled_from([0.0, 0.1, 0.4]), st.booleans(), st.integers(0, 99))
+def test_a_token_enters_at_the_threshold_and_leaves_below_it(
+    count: int, hysteresis: float, knows: bool, seed: int
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    normalised = torch.rand(2, count, generator=generator)
+    before = torch.rand(2, count, generator=generator) < 0.5
+    found = threshold_mask(normalised, 0.5, before if knows else None, hysteresis)
+    for row in range(2):
+        for token in range(count):
+            stays = knows and hysteresis > 0 and bool(before[row, token])
+            lowest = 0.5 - hysteresis if stays else 0.5
+            assert bool(found[row, token]) == (float(normalised[row, token]) >= lowest)
+
+
+@given(GRIDS, st.sampled_from([0.2, 0.5, 0.9]), st.integers(0, 99))
+def test_frames_without_a_strong_response_have_no_subject(
+    grid: tuple[int, int, int], presence: float, seed: int
+) -> None:
+    score = random_score(grid, seed)
+    mask = random_score(grid, seed + 1) > 0
+    for found, row, old in zip(drop_absent_frames(mask, score, presence, grid), score, mask, strict=True):
+        low, high = float(row.min()), float(row.max())
+        expected: list[bool] = []
+        for values, was in zip(frames_of(row, grid), frames_of(old, grid), strict=True):
+            present = max(values) - low >= presence * (high - low)
+            expected += [bool(token) and present for token in was]
+        assert found.tolist() == expected
+
+
+@given(GRIDS, st.integers(0, 999))
+def test_single_tokens_go_and_holes_of_one_token_close(grid: tuple[int, int, int], seed: int) -> None:
+    mask = random_score(grid, seed) > 0
+    frames, height, width = grid
+    found = clean_mask(mask, grid).reshape(2, *grid)
+    old = mask.reshape(2, *grid)
+    around = [(down, right) for down in (-1, 0, 1) for right in (-1, 0, 1) if down or right]
+    for row, frame, y, x in itertools.product(range(2), range(frames), range(height), range(width)):
+
+        def inside(down: int, right: int) -> bool:
+            within = 0 <= y + down < height and 0 <= x + right < width  # noqa: B023
+            return within and bool(old[row, frame, y + down, x + right])  # noqa: B023
+
+        keeps = bool(old[row, frame, y, x]) and any(inside(*step) for step in around)
+        closes = all(inside(*step) for step in ((-1, 0), (1, 0), (0, -1), (0, 1)))
+        assert bool(found[row, frame, y, x]) == (keeps or closes)
 
 
 @given(st.integers(1, 4), st.integers(1, 6), st.integers(0, 4), st.integers(1, 3))

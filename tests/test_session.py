@@ -13,7 +13,7 @@ from kvshare_core import session as session_module
 from kvshare_core import subject as subject_module
 from kvshare_core.bank_size import bank_uses, kept_tokens, predict_bytes
 from kvshare_core.config import KVShareConfig, MaskSettings
-from kvshare_core.families.base import CallSite
+from kvshare_core.families.base import AttentionCall, CallSite
 from kvshare_core.kv_bank import BankEntry, BankKey, Chunk, KeyValueBank
 from kvshare_core.plan import SharePlan
 from kvshare_core.rope import embed_nd_scheme, rotate
@@ -336,6 +336,32 @@ def test_layouts_may_differ_from_block_to_block() -> None:
     assert_as_expected(model, model.run_pass(model.session()))
 
 
+def test_a_mask_that_changes_within_a_forward_is_read_again() -> None:
+    plan = SharePlan(timeline_of(2, GRID[0]), KVShareConfig(strength=0.5))
+    model = FakeModel(plan, joint(2, 4, 0), GRID, outside=4, text_tokens=4)
+    session = model.session()
+    evaluations = session.begin_pass(1.0, SIGMAS)
+    for evaluation in evaluations:
+        forward = session.open_forward(evaluation, (COND,), 0, 1, GRID, 4)
+        assert forward is not None
+        for number in range(2):
+            query, key, value = model.tensors(evaluation.segment.index, "both", number, COND, 0)
+            hidden = torch.arange(16) == number
+            mask = torch.zeros(16, dtype=torch.float64).masked_fill(hidden, HIDDEN)
+            found = session.attend(forward, AttentionCall(query, key, value, mask), model.backend)
+            if evaluation.segment.index == 0:
+                assert found is None
+                continue
+            _, source_key, source_value = model.tensors(0, "both", number, COND, 0)
+            own, source = Tokens(16, range(4, 16), hidden=hidden), Tokens(16, range(4, 16), hidden=hidden)
+            bias = joint_sharing_bias(plan.config, 0.5, own, [source])
+            expected = dense_attention(
+                query, torch.cat([key, source_key], 2), torch.cat([value, source_value], 2), bias=bias
+            )
+            assert found is not None
+            torch.testing.assert_close(heads_together(found), expected, rtol=0, atol=1e-10)
+
+
 def odd_masks() -> dict[str, torch.Tensor]:
     """Masks that say more than which text nobody sees."""
     video = torch.zeros(1, 1, 1, 16, dtype=torch.float64)
@@ -357,7 +383,7 @@ def test_a_mask_that_is_not_understood_leaves_the_call_alone_with_one_warning(ma
         forward = session.open_forward(evaluation, model.chunks, 0, 1, GRID, 4)
         assert forward is not None
         query, key, value = (torch.randn(2, 2, 16, 4) for _ in range(3))
-        call = session_module.AttentionCall(query, key, value, mask)
+        call = AttentionCall(query, key, value, mask)
         assert session.attend(forward, call, model.backend) is None
     assert bank.log == []
     assert len(model.warnings) == 1 and "mask" in model.warnings[0]
@@ -419,6 +445,18 @@ def test_a_gap_moves_subject_and_background_but_not_text() -> None:
         return torch.cat([key[:, :, :4], video], 2)
 
     assert_as_expected(model, model.run_pass(model.session()), moved)
+
+
+@pytest.mark.parametrize("guided", [False, True])
+@pytest.mark.parametrize("position", ["matched", "gap"])
+def test_moved_keys_do_not_depend_on_how_the_host_batches(position: Any, guided: bool) -> None:
+    config = KVShareConfig(position=position, position_gap=1, sources="first and previous", layer_idx=(0, 1))
+    plan = SharePlan(timeline_of(3, GRID[0]), config, mask=picture_mask() if guided else None)
+    model = FakeModel(plan, joint(2, 4, 0), GRID, rows=2, outside=4, text_tokens=4, head_dim=8, scheme=SCHEME)
+    model.masks = masks_of(range(4), 16, "per chunk")
+    together = model.run_pass(model.session())
+    for batches in ([(COND,), (UNCOND,)], [(UNCOND,), (COND,)], [(UNCOND, COND)]):
+        assert_same(model.run_pass(model.session(), batches), together)
 
 
 def threshold_plan(position: Any, segments: int = 2) -> SharePlan:
