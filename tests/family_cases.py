@@ -9,7 +9,7 @@ import torch
 
 from kvshare_core.host import BEAT_TAG
 from kvshare_core.timeline import Timeline
-from tests import tiny_cogvideox
+from tests import tiny_cogvideox, tiny_mochi
 from tests.tiny_models import joint_text, random_text, tiny_hunyuan, tiny_wan
 from tests.windows import image_conditioning
 
@@ -98,6 +98,7 @@ CASES: dict[str, FamilyCase] = {
             per_video=image_conditioning,
         ),
         FamilyCase("hunyuan video", "hunyuan", tiny_hunyuan, joint_text),
+        FamilyCase("mochi", "mochi", tiny_mochi.tiny_mochi, tiny_mochi.padded_text, (tiny_mochi.CHANNELS, 6, 6)),
         cogvideox_case("cogvideox"),
         cogvideox_case("cogvideox learned positions", rotary=False, heads=3),
         cogvideox_case("cogvideox i2v", image=True, input_channels=32),

@@ -5,12 +5,14 @@ from torch import nn
 from .base import Family, FamilyInfo
 from .cogvideox import CogVideoXFamily
 from .hunyuan import HunyuanFamily
+from .mochi import MochiFamily
 from .wan import WanFamily
 
 FAMILIES: tuple[Family, ...] = (
     WanFamily(),
     HunyuanFamily(),
     CogVideoXFamily(),
+    MochiFamily(),
 )
 
 
