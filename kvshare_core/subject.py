@@ -25,13 +25,15 @@ Moment = tuple[int, Role, int]
 class SubjectTracker:
     """Maps, masks and splits of one run.
 
-    temporal: pictures that make one latent frame after the first. warn: is told what cannot be followed.
+    temporal: pictures that make one latent frame after the first; frame_patch: latent frames per token frame. warn: is
+    told what cannot be followed.
     """
 
-    def __init__(self, plan: SharePlan, temporal: int, warn: Callable[[str], None]):
+    def __init__(self, plan: SharePlan, temporal: int, warn: Callable[[str], None], frame_patch: int = 1):
         self.plan = plan
         self.settings = plan.config.masks
         self.temporal = temporal
+        self.frame_patch = frame_patch
         self._warn = warn
         self._grid: maps.Grid | None = None
         self._heat: dict[int, torch.Tensor] = {}
@@ -191,7 +193,10 @@ class SubjectTracker:
         index = forward.segment.index
         if index not in self._splits:
             segment = forward.segment
-            values = maps.mask_to_tokens(mask, segment.start, segment.stop, forward.grid, self.temporal) >= 0.5
+            values = (
+                maps.mask_to_tokens(mask, segment.start, segment.stop, forward.grid, self.temporal, self.frame_patch)
+                >= 0.5
+            )
             self._grid = forward.grid
             self._masks[index] = values.expand(forward.rows, -1)
             self._splits[index] = [split_tokens(values.cpu(), device)] * forward.rows
@@ -211,8 +216,9 @@ class SubjectTracker:
                 continue
             mask = self._masks[segment.index].float().cpu()
             heat = self._heat.get(segment.index, mask).float().cpu()
-            total[:, :, segment.start : segment.stop] += torch.stack([heat, mask]).reshape(
-                2, rows, frames, height, width
+            found = torch.stack([heat, mask]).reshape(2, rows, frames, height, width)
+            total[:, :, segment.start : segment.stop] += maps.spread_over_latent_frames(
+                found, segment.length, self.frame_patch
             )
             count[segment.start : segment.stop] += 1
         total /= count.clamp(min=1)[:, None, None]

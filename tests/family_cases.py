@@ -9,6 +9,7 @@ import torch
 
 from kvshare_core.host import BEAT_TAG
 from kvshare_core.timeline import Timeline
+from tests import tiny_cogvideox, tiny_mochi
 from tests.tiny_models import joint_text, random_text, tiny_hunyuan, tiny_wan
 from tests.windows import image_conditioning
 
@@ -63,6 +64,28 @@ def plain_text(width: int) -> Callable[[int, int], tuple[torch.Tensor, dict[str,
     return text
 
 
+def where_known(family: str, build: Callable[[], Any]) -> Callable[[], Any]:
+    """`build`, with a missing module of the host told as the missing `family`."""
+
+    def told() -> Any:
+        try:
+            return build()
+        except ModuleNotFoundError as reason:
+            raise HostLacksFamilyError(f"this ComfyUI has no {family}: {reason}") from reason
+
+    return told
+
+
+def cogvideox_case(name: str, image: bool = False, **sizes: Any) -> FamilyCase:
+    return FamilyCase(
+        name,
+        "cogvideox",
+        where_known("CogVideoX", lambda: tiny_cogvideox.tiny_cogvideox(**sizes)),
+        plain_text(tiny_cogvideox.TEXT_WIDTH),
+        per_video=tiny_cogvideox.start_image if image else lambda timeline: {},
+    )
+
+
 CASES: dict[str, FamilyCase] = {
     case.name: case
     for case in (
@@ -75,6 +98,12 @@ CASES: dict[str, FamilyCase] = {
             per_video=image_conditioning,
         ),
         FamilyCase("hunyuan video", "hunyuan", tiny_hunyuan, joint_text),
+        FamilyCase("mochi", "mochi", tiny_mochi.tiny_mochi, tiny_mochi.padded_text, (tiny_mochi.CHANNELS, 6, 6)),
+        cogvideox_case("cogvideox"),
+        cogvideox_case("cogvideox learned positions", rotary=False, heads=3),
+        cogvideox_case("cogvideox i2v", image=True, input_channels=32),
+        cogvideox_case("cogvideox 1.5", frame_patch=2),
+        cogvideox_case("cogvideox 1.5 i2v", image=True, frame_patch=2, input_channels=32),
     )
 }
 

@@ -3,10 +3,17 @@
 from torch import nn
 
 from .base import Family, FamilyInfo
+from .cogvideox import CogVideoXFamily
 from .hunyuan import HunyuanFamily
+from .mochi import MochiFamily
 from .wan import WanFamily
 
-FAMILIES: tuple[Family, ...] = (WanFamily(), HunyuanFamily())
+FAMILIES: tuple[Family, ...] = (
+    WanFamily(),
+    HunyuanFamily(),
+    CogVideoXFamily(),
+    MochiFamily(),
+)
 
 
 class UnsupportedModelError(ValueError):

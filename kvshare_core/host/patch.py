@@ -6,7 +6,7 @@ and the end of one `sample()`.
 
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -24,6 +24,7 @@ from ..positions import PositionMover
 from ..record import KVShareRecord
 from ..session import Session
 from . import KEY, memory
+from .interpolation import TEXT_TOKENS
 from .segments import FRAME_DIM, SegmentHandler, SegmentWindow
 
 log = logging.getLogger("kvshare")
@@ -156,7 +157,7 @@ def _apply_model_wrapper(
 ) -> Any:
     options = transformer_options or {}
     session: Session | None = options.get(KEY)
-    forward = None if session is None else _open_forward(session, options, x, c_crossattn)
+    forward = None if session is None else _open_forward(session, options, x, c_crossattn, kwargs)
     if session is None or forward is None:
         return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
     options = {**options, "optimized_attention_override": _attention_override(session, forward, options)}
@@ -173,9 +174,12 @@ def _eagerly() -> AbstractContextManager[Any]:
 
 
 def _open_forward(
-    session: Session, options: dict[str, Any], x: torch.Tensor, text: torch.Tensor | None
+    session: Session, options: dict[str, Any], x: torch.Tensor, text: torch.Tensor | None, inputs: Mapping[str, Any]
 ) -> Forward | None:
-    """The forward to watch, or None when nothing of it concerns the session or it is not one of a whole segment."""
+    """The forward to watch, or None when nothing of it concerns the session or it is not one of a whole segment.
+
+    inputs: what else the model gets, by name.
+    """
     window = options.get("context_window")
     if not isinstance(window, SegmentWindow) or text is None:
         return None
@@ -186,7 +190,7 @@ def _open_forward(
         window.prompts,
         x.shape[0] // len(names),
         session.info.grid(*window.shape),
-        text.shape[1],
+        min(text.shape[1], inputs.get(TEXT_TOKENS, text.shape[1])),
     )
     if forward is None:
         return None
