@@ -9,6 +9,7 @@ import torch
 
 from kvshare_core.host import BEAT_TAG
 from kvshare_core.timeline import Timeline
+from tests.tiny_cross import LTXV_CHANNELS, masked_text, tiny_ltxv
 from tests.tiny_models import joint_text, random_text, tiny_hunyuan, tiny_wan
 from tests.windows import image_conditioning
 
@@ -75,6 +76,7 @@ CASES: dict[str, FamilyCase] = {
             per_video=image_conditioning,
         ),
         FamilyCase("hunyuan video", "hunyuan", tiny_hunyuan, joint_text),
+        FamilyCase("ltxv", "ltxv", tiny_ltxv, masked_text, latent=(LTXV_CHANNELS, 3, 3)),
     )
 }
 

@@ -4,9 +4,14 @@ from torch import nn
 
 from .base import Family, FamilyInfo
 from .hunyuan import HunyuanFamily
+from .ltxv import LTXVideoFamily
 from .wan import WanFamily
 
-FAMILIES: tuple[Family, ...] = (WanFamily(), HunyuanFamily())
+FAMILIES: tuple[Family, ...] = (
+    WanFamily(),
+    HunyuanFamily(),
+    LTXVideoFamily(),
+)
 
 
 class UnsupportedModelError(ValueError):

@@ -24,6 +24,9 @@ from .interpolation import interpolate_conditioning
 FRAME_DIM = 2
 """Where video latents [batch, channels, frames, height, width] have their frames."""
 
+GUIDES = "keyframe_idxs"
+"""Input of LTX-Video: where in time the guide frames stand that were put behind the latent's own."""
+
 Conditioning = list[dict[str, Any]]
 
 
@@ -91,6 +94,7 @@ class SegmentHandler(ContextHandlerABC):
         model_options: dict[str, Any],
     ) -> bool:
         """Always; raises ValueError when the latent or the conditioning is not the one of the timeline."""
+        self._check_guides(conds)
         planned = self.timeline.latent_frames
         if x_in.ndim != 5 or x_in.shape[FRAME_DIM] != planned:
             found = f"{x_in.shape[FRAME_DIM]} frames" if x_in.ndim == 5 else f"the shape {tuple(x_in.shape)}"
@@ -100,6 +104,14 @@ class SegmentHandler(ContextHandlerABC):
             )
         self._check_conditioning(conds)
         return True
+
+    def _check_guides(self, conds: Sequence[Conditioning | None]) -> None:
+        """Guide frames stand behind the frames of the whole video: cut into segments they would be taken for others."""
+        if any(GUIDES in entry.get("model_conds", {}) for cond in conds for entry in cond or ()):
+            raise ValueError(
+                "MaskGuidedKVShare: the conditioning has guide frames (LTXVAddGuide), which belong to the video as a "
+                "whole and to none of its segments. Remove that node; to start from a picture, use LTXVImgToVideo."
+            )
 
     def _check_conditioning(self, conds: Sequence[Conditioning | None]) -> None:
         """Every beat must have conditioning, and no conditioning may be of a beat that the timeline does not have."""

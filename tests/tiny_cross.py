@@ -1,0 +1,50 @@
+"""Tiny models whose blocks look at the video, then at the text: LTX-Video, Cosmos and Kandinsky 5."""
+
+import json
+from typing import Any
+
+import comfy.ops
+import comfy.sd
+import torch
+from comfy.ldm.lightricks.model import LTXVModel
+
+BUILD: dict[str, Any] = {"operations": comfy.ops.disable_weight_init, "dtype": torch.float32, "device": "cpu"}
+
+
+def lively_state_dict(module: torch.nn.Module, gain: float = 1.6) -> dict[str, torch.Tensor]:
+    """Seeded weights that keep activations near 1; `gain` of the query and key norms makes attention peaked."""
+    generator = torch.Generator().manual_seed(0)
+    state: dict[str, torch.Tensor] = {}
+    for name, parameter in module.named_parameters():
+        if "norm" in name and name.endswith("weight") and parameter.ndim == 1:
+            queries_or_keys = any(part in name for part in ("q_norm", "k_norm", "query_norm", "key_norm"))
+            state[name] = torch.full(parameter.shape, gain if queries_or_keys else 1.0)
+        else:
+            spread = 0.1 if parameter.ndim == 1 else parameter[0].numel() ** -0.5
+            state[name] = torch.randn(parameter.shape, generator=generator) * spread
+    return state
+
+
+LTXV_CHANNELS = 128
+LTXV_TEXT_WIDTH = 64
+
+
+def tiny_ltxv(layers: int = 3, heads: int = 4) -> Any:
+    """An LTX-Video MODEL with heads of 32 channels, its sizes told by a checkpoint's metadata."""
+    sizes = {
+        "num_attention_heads": heads,
+        "attention_head_dim": 32,
+        "cross_attention_dim": heads * 32,
+        "caption_channels": LTXV_TEXT_WIDTH,
+        "causal_temporal_positioning": True,
+    }
+    module = LTXVModel(in_channels=LTXV_CHANNELS, num_layers=layers, **sizes, **BUILD)
+    metadata = {"config": json.dumps({"transformer": sizes})}
+    return comfy.sd.load_diffusion_model_state_dict(lively_state_dict(module), metadata=metadata)
+
+
+def masked_text(seed: int, tokens: int) -> tuple[torch.Tensor, dict[str, Any]]:
+    """A text as LTX-Video's encoder gives it: a whole-number mask hides the padding, here the last token."""
+    generator = torch.Generator().manual_seed(seed)
+    tensor = torch.randn(1, tokens, LTXV_TEXT_WIDTH, generator=generator)
+    return tensor, {"attention_mask": (torch.arange(tokens) < tokens - 1).long()[None]}
