@@ -9,7 +9,7 @@ import torch
 
 from kvshare_core.host import BEAT_TAG
 from kvshare_core.timeline import Timeline
-from tests.tiny_cross import LTXV_CHANNELS, masked_text, tiny_ltxv
+from tests.tiny_cross import LTXV_CHANNELS, PREDICT2_TEXT_WIDTH, masked_text, tiny_ltxv, tiny_predict2
 from tests.tiny_models import joint_text, random_text, tiny_hunyuan, tiny_wan
 from tests.windows import image_conditioning
 
@@ -77,6 +77,7 @@ CASES: dict[str, FamilyCase] = {
         ),
         FamilyCase("hunyuan video", "hunyuan", tiny_hunyuan, joint_text),
         FamilyCase("ltxv", "ltxv", tiny_ltxv, masked_text, latent=(LTXV_CHANNELS, 3, 3)),
+        FamilyCase("cosmos predict2", "cosmos_predict2", tiny_predict2, plain_text(PREDICT2_TEXT_WIDTH)),
     )
 }
 

@@ -3,10 +3,13 @@
 import json
 from typing import Any
 
+import comfy.model_detection
 import comfy.ops
 import comfy.sd
 import torch
+from comfy.ldm.cosmos.predict2 import MiniTrainDIT
 from comfy.ldm.lightricks.model import LTXVModel
+from comfy.model_patcher import ModelPatcher
 
 BUILD: dict[str, Any] = {"operations": comfy.ops.disable_weight_init, "dtype": torch.float32, "device": "cpu"}
 
@@ -23,6 +26,17 @@ def lively_state_dict(module: torch.nn.Module, gain: float = 1.6) -> dict[str, t
             spread = 0.1 if parameter.ndim == 1 else parameter[0].numel() ** -0.5
             state[name] = torch.randn(parameter.shape, generator=generator) * spread
     return state
+
+
+def load_with(state: dict[str, torch.Tensor], **sizes: Any) -> Any:
+    """A MODEL from a checkpoint whose `sizes` the host would take for those of the published models."""
+    config = comfy.model_detection.model_config_from_unet_config(
+        {**comfy.model_detection.detect_unet_config(state, ""), **sizes}
+    )
+    config.set_inference_dtype(torch.float32, None)
+    model = config.get_model(state, "")
+    model.diffusion_model.load_state_dict(state)
+    return ModelPatcher(model, load_device=torch.device("cpu"), offload_device=torch.device("cpu"))
 
 
 LTXV_CHANNELS = 128
@@ -48,3 +62,35 @@ def masked_text(seed: int, tokens: int) -> tuple[torch.Tensor, dict[str, Any]]:
     generator = torch.Generator().manual_seed(seed)
     tensor = torch.randn(1, tokens, LTXV_TEXT_WIDTH, generator=generator)
     return tensor, {"attention_mask": (torch.arange(tokens) < tokens - 1).long()[None]}
+
+
+COSMOS_CHANNELS = 16
+PREDICT2_TEXT_WIDTH = 1024
+
+
+def tiny_predict2(layers: int = 2) -> Any:
+    """A Cosmos Predict2 video-to-world MODEL of 256 channels, its positions stretched as in the published ones."""
+    module = MiniTrainDIT(
+        max_img_h=240,
+        max_img_w=240,
+        max_frames=128,
+        in_channels=COSMOS_CHANNELS + 1,
+        out_channels=COSMOS_CHANNELS,
+        patch_spatial=2,
+        patch_temporal=1,
+        model_channels=256,
+        num_blocks=layers,
+        num_heads=16,
+        crossattn_emb_channels=PREDICT2_TEXT_WIDTH,
+        pos_emb_cls="rope3d",
+        use_adaln_lora=True,
+        adaln_lora_dim=256,
+        **BUILD,
+    )
+    return load_with(
+        lively_state_dict(module),
+        num_blocks=layers,
+        rope_h_extrapolation_ratio=3.0,
+        rope_w_extrapolation_ratio=3.0,
+        rope_t_extrapolation_ratio=0.8,
+    )

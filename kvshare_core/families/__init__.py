@@ -3,6 +3,7 @@
 from torch import nn
 
 from .base import Family, FamilyInfo
+from .cosmos_predict2 import CosmosPredict2Family
 from .hunyuan import HunyuanFamily
 from .ltxv import LTXVideoFamily
 from .wan import WanFamily
@@ -11,6 +12,7 @@ FAMILIES: tuple[Family, ...] = (
     WanFamily(),
     HunyuanFamily(),
     LTXVideoFamily(),
+    CosmosPredict2Family(),
 )
 
 
