@@ -9,7 +9,15 @@ import torch
 
 from kvshare_core.host import BEAT_TAG
 from kvshare_core.timeline import Timeline
-from tests.tiny_cross import LTXV_CHANNELS, PREDICT2_TEXT_WIDTH, masked_text, tiny_ltxv, tiny_predict2
+from tests.tiny_cross import (
+    LTXV_CHANNELS,
+    PREDICT2_TEXT_WIDTH,
+    masked_text,
+    pooled_text,
+    tiny_kandinsky5,
+    tiny_ltxv,
+    tiny_predict2,
+)
 from tests.tiny_models import joint_text, random_text, tiny_hunyuan, tiny_wan
 from tests.windows import image_conditioning
 
@@ -64,6 +72,18 @@ def plain_text(width: int) -> Callable[[int, int], tuple[torch.Tensor, dict[str,
     return text
 
 
+def where_known(build: Callable[[], Any]) -> Callable[[], Any]:
+    """`build` for a family that came with a module of its own, which older hosts lack."""
+
+    def guarded() -> Any:
+        try:
+            return build()
+        except ModuleNotFoundError as missing:
+            raise HostLacksFamilyError(f"this host has no {missing.name}") from missing
+
+    return guarded
+
+
 CASES: dict[str, FamilyCase] = {
     case.name: case
     for case in (
@@ -78,6 +98,7 @@ CASES: dict[str, FamilyCase] = {
         FamilyCase("hunyuan video", "hunyuan", tiny_hunyuan, joint_text),
         FamilyCase("ltxv", "ltxv", tiny_ltxv, masked_text, latent=(LTXV_CHANNELS, 3, 3)),
         FamilyCase("cosmos predict2", "cosmos_predict2", tiny_predict2, plain_text(PREDICT2_TEXT_WIDTH)),
+        FamilyCase("kandinsky 5", "kandinsky5", where_known(tiny_kandinsky5), pooled_text),
     )
 }
 

@@ -94,3 +94,29 @@ def tiny_predict2(layers: int = 2) -> Any:
         rope_w_extrapolation_ratio=3.0,
         rope_t_extrapolation_ratio=0.8,
     )
+
+
+KANDINSKY5_TEXT_WIDTH = 3584
+
+
+def tiny_kandinsky5(layers: int = 2, text_layers: int = 2) -> Any:
+    """A Kandinsky 5 MODEL of 128 channels in 2 heads. Raises ModuleNotFoundError on a host without the family."""
+    from comfy.ldm.kandinsky5.model import Kandinsky5
+
+    module = Kandinsky5(
+        visual_embed_dim=132,
+        model_dim=128,
+        time_dim=32,
+        ff_dim=128,
+        num_text_blocks=text_layers,
+        num_visual_blocks=layers,
+        **BUILD,
+    )
+    return comfy.sd.load_diffusion_model_state_dict(lively_state_dict(module))
+
+
+def pooled_text(seed: int, tokens: int) -> tuple[torch.Tensor, dict[str, Any]]:
+    """A text as Kandinsky 5's encoders give it, with the pooled output of the second."""
+    generator = torch.Generator().manual_seed(seed)
+    tensor = torch.randn(1, tokens, KANDINSKY5_TEXT_WIDTH, generator=generator)
+    return tensor, {"pooled_output": torch.randn(1, 768, generator=generator)}

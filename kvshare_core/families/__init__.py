@@ -5,6 +5,7 @@ from torch import nn
 from .base import Family, FamilyInfo
 from .cosmos_predict2 import CosmosPredict2Family
 from .hunyuan import HunyuanFamily
+from .kandinsky5 import Kandinsky5Family
 from .ltxv import LTXVideoFamily
 from .wan import WanFamily
 
@@ -13,6 +14,7 @@ FAMILIES: tuple[Family, ...] = (
     HunyuanFamily(),
     LTXVideoFamily(),
     CosmosPredict2Family(),
+    Kandinsky5Family(),
 )
 
 

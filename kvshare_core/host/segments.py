@@ -27,6 +27,9 @@ FRAME_DIM = 2
 GUIDES = "keyframe_idxs"
 """Input of LTX-Video: where in time the guide frames stand that were put behind the latent's own."""
 
+START_FRAMES = "time_dim_replace"
+"""Input of Kandinsky 5: latent frames that the model puts in place of its first ones."""
+
 Conditioning = list[dict[str, Any]]
 
 
@@ -215,9 +218,15 @@ class SegmentHandler(ContextHandlerABC):
 def _slice_conditioning(cond: dict[str, Any], x_in: torch.Tensor, window: SegmentWindow) -> dict[str, Any]:
     """A copy of `cond` for one window. Its uuid is derived, so that caches keyed by it do not mix windows."""
     model_conds = dict(cond["model_conds"])
-    for name, value in model_conds.items():
+    for name, value in cond["model_conds"].items():
         tensor = getattr(value, "cond", None)
-        if (
+        if name == START_FRAMES and isinstance(tensor, torch.Tensor):
+            here = tensor[:, :, window.segment.start : window.segment.stop]
+            if here.shape[FRAME_DIM] > 0:
+                model_conds[name] = value._copy_with(here)
+            else:
+                del model_conds[name]
+        elif (
             isinstance(tensor, torch.Tensor)
             and tensor.ndim == x_in.ndim
             and tensor.shape[FRAME_DIM] == x_in.shape[FRAME_DIM]
