@@ -10,10 +10,12 @@ import torch
 from kvshare_core.host import BEAT_TAG
 from kvshare_core.timeline import Timeline
 from tests.tiny_cross import (
+    COSMOS_TEXT_WIDTH,
     LTXV_CHANNELS,
     PREDICT2_TEXT_WIDTH,
     masked_text,
     pooled_text,
+    tiny_cosmos,
     tiny_kandinsky5,
     tiny_ltxv,
     tiny_predict2,
@@ -99,6 +101,7 @@ CASES: dict[str, FamilyCase] = {
         FamilyCase("ltxv", "ltxv", tiny_ltxv, masked_text, latent=(LTXV_CHANNELS, 3, 3)),
         FamilyCase("cosmos predict2", "cosmos_predict2", tiny_predict2, plain_text(PREDICT2_TEXT_WIDTH)),
         FamilyCase("kandinsky 5", "kandinsky5", where_known(tiny_kandinsky5), pooled_text),
+        FamilyCase("cosmos 1", "cosmos", tiny_cosmos, plain_text(COSMOS_TEXT_WIDTH)),
     )
 }
 

@@ -7,11 +7,16 @@ import comfy.model_detection
 import comfy.ops
 import comfy.sd
 import torch
+from comfy.ldm.cosmos.model import GeneralDIT
 from comfy.ldm.cosmos.predict2 import MiniTrainDIT
 from comfy.ldm.lightricks.model import LTXVModel
 from comfy.model_patcher import ModelPatcher
 
 BUILD: dict[str, Any] = {"operations": comfy.ops.disable_weight_init, "dtype": torch.float32, "device": "cpu"}
+
+QUERY_AND_KEY_NORMS = tuple(
+    f"{name}.weight" for name in ("q_norm", "k_norm", "query_norm", "key_norm", "to_q.1", "to_k.1")
+)
 
 
 def lively_state_dict(module: torch.nn.Module, gain: float = 1.6) -> dict[str, torch.Tensor]:
@@ -19,9 +24,10 @@ def lively_state_dict(module: torch.nn.Module, gain: float = 1.6) -> dict[str, t
     generator = torch.Generator().manual_seed(0)
     state: dict[str, torch.Tensor] = {}
     for name, parameter in module.named_parameters():
-        if "norm" in name and name.endswith("weight") and parameter.ndim == 1:
-            queries_or_keys = any(part in name for part in ("q_norm", "k_norm", "query_norm", "key_norm"))
-            state[name] = torch.full(parameter.shape, gain if queries_or_keys else 1.0)
+        if name.endswith(QUERY_AND_KEY_NORMS):
+            state[name] = torch.full(parameter.shape, gain)
+        elif "norm" in name and name.endswith("weight") and parameter.ndim == 1:
+            state[name] = torch.ones(parameter.shape)
         else:
             spread = 0.1 if parameter.ndim == 1 else parameter[0].numel() ** -0.5
             state[name] = torch.randn(parameter.shape, generator=generator) * spread
@@ -94,6 +100,35 @@ def tiny_predict2(layers: int = 2) -> Any:
         rope_w_extrapolation_ratio=3.0,
         rope_t_extrapolation_ratio=0.8,
     )
+
+
+COSMOS_TEXT_WIDTH = 1024
+
+
+def tiny_cosmos(layers: int = 2, heads: int = 4) -> Any:
+    """A Cosmos 1 text-to-video MODEL of 128 channels; the hosts know the published numbers of blocks only."""
+    module = GeneralDIT(
+        max_img_h=240,
+        max_img_w=240,
+        max_frames=128,
+        in_channels=COSMOS_CHANNELS,
+        out_channels=COSMOS_CHANNELS,
+        patch_spatial=2,
+        patch_temporal=1,
+        model_channels=128,
+        num_blocks=layers,
+        num_heads=heads,
+        block_x_format="THWBD",
+        crossattn_emb_channels=COSMOS_TEXT_WIDTH,
+        pos_emb_cls="rope3d",
+        affline_emb_norm=True,
+        use_adaln_lora=True,
+        adaln_lora_dim=32,
+        extra_per_block_abs_pos_emb=True,
+        extra_per_block_abs_pos_emb_type="learnable",
+        **BUILD,
+    )
+    return load_with(lively_state_dict(module), num_blocks=layers, num_heads=heads, adaln_lora_dim=32)
 
 
 KANDINSKY5_TEXT_WIDTH = 3584

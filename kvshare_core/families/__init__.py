@@ -3,6 +3,7 @@
 from torch import nn
 
 from .base import Family, FamilyInfo
+from .cosmos import CosmosFamily
 from .cosmos_predict2 import CosmosPredict2Family
 from .hunyuan import HunyuanFamily
 from .kandinsky5 import Kandinsky5Family
@@ -15,6 +16,7 @@ FAMILIES: tuple[Family, ...] = (
     LTXVideoFamily(),
     CosmosPredict2Family(),
     Kandinsky5Family(),
+    CosmosFamily(),
 )
 
 
