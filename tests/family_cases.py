@@ -10,6 +10,17 @@ import torch
 from kvshare_core.host import BEAT_TAG
 from kvshare_core.timeline import Timeline
 from tests import tiny_cogvideox, tiny_mochi
+from tests.tiny_cross import (
+    COSMOS_TEXT_WIDTH,
+    LTXV_CHANNELS,
+    PREDICT2_TEXT_WIDTH,
+    masked_text,
+    pooled_text,
+    tiny_cosmos,
+    tiny_kandinsky5,
+    tiny_ltxv,
+    tiny_predict2,
+)
 from tests.tiny_models import joint_text, random_text, tiny_hunyuan, tiny_wan
 from tests.windows import image_conditioning
 
@@ -64,23 +75,23 @@ def plain_text(width: int) -> Callable[[int, int], tuple[torch.Tensor, dict[str,
     return text
 
 
-def where_known(family: str, build: Callable[[], Any]) -> Callable[[], Any]:
-    """`build`, with a missing module of the host told as the missing `family`."""
+def where_known(build: Callable[[], Any]) -> Callable[[], Any]:
+    """`build` for a family that came with a module of its own, which older hosts lack."""
 
-    def told() -> Any:
+    def guarded() -> Any:
         try:
             return build()
-        except ModuleNotFoundError as reason:
-            raise HostLacksFamilyError(f"this ComfyUI has no {family}: {reason}") from reason
+        except ModuleNotFoundError as missing:
+            raise HostLacksFamilyError(f"this host has no {missing.name}") from missing
 
-    return told
+    return guarded
 
 
 def cogvideox_case(name: str, image: bool = False, **sizes: Any) -> FamilyCase:
     return FamilyCase(
         name,
         "cogvideox",
-        where_known("CogVideoX", lambda: tiny_cogvideox.tiny_cogvideox(**sizes)),
+        where_known(lambda: tiny_cogvideox.tiny_cogvideox(**sizes)),
         plain_text(tiny_cogvideox.TEXT_WIDTH),
         per_video=tiny_cogvideox.start_image if image else lambda timeline: {},
     )
@@ -104,6 +115,10 @@ CASES: dict[str, FamilyCase] = {
         cogvideox_case("cogvideox i2v", image=True, input_channels=32),
         cogvideox_case("cogvideox 1.5", frame_patch=2),
         cogvideox_case("cogvideox 1.5 i2v", image=True, frame_patch=2, input_channels=32),
+        FamilyCase("ltxv", "ltxv", tiny_ltxv, masked_text, latent=(LTXV_CHANNELS, 3, 3)),
+        FamilyCase("cosmos predict2", "cosmos_predict2", tiny_predict2, plain_text(PREDICT2_TEXT_WIDTH)),
+        FamilyCase("kandinsky 5", "kandinsky5", where_known(tiny_kandinsky5), pooled_text),
+        FamilyCase("cosmos 1", "cosmos", tiny_cosmos, plain_text(COSMOS_TEXT_WIDTH)),
     )
 }
 

@@ -4,7 +4,11 @@ from torch import nn
 
 from .base import Family, FamilyInfo
 from .cogvideox import CogVideoXFamily
+from .cosmos import CosmosFamily
+from .cosmos_predict2 import CosmosPredict2Family
 from .hunyuan import HunyuanFamily
+from .kandinsky5 import Kandinsky5Family
+from .ltxv import LTXVideoFamily
 from .mochi import MochiFamily
 from .wan import WanFamily
 
@@ -13,6 +17,10 @@ FAMILIES: tuple[Family, ...] = (
     HunyuanFamily(),
     CogVideoXFamily(),
     MochiFamily(),
+    LTXVideoFamily(),
+    CosmosPredict2Family(),
+    Kandinsky5Family(),
+    CosmosFamily(),
 )
 
 

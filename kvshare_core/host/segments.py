@@ -24,6 +24,12 @@ from .interpolation import interpolate_conditioning
 FRAME_DIM = 2
 """Where video latents [batch, channels, frames, height, width] have their frames."""
 
+GUIDES = "keyframe_idxs"
+"""Input of LTX-Video: where in time the guide frames stand that were put behind the latent's own."""
+
+START_FRAMES = "time_dim_replace"
+"""Input of Kandinsky 5: latent frames that the model puts in place of its first ones."""
+
 Conditioning = list[dict[str, Any]]
 
 
@@ -91,6 +97,7 @@ class SegmentHandler(ContextHandlerABC):
         model_options: dict[str, Any],
     ) -> bool:
         """Always; raises ValueError when the latent or the conditioning is not the one of the timeline."""
+        self._check_guides(conds)
         planned = self.timeline.latent_frames
         if x_in.ndim != 5 or x_in.shape[FRAME_DIM] != planned:
             found = f"{x_in.shape[FRAME_DIM]} frames" if x_in.ndim == 5 else f"the shape {tuple(x_in.shape)}"
@@ -100,6 +107,14 @@ class SegmentHandler(ContextHandlerABC):
             )
         self._check_conditioning(conds)
         return True
+
+    def _check_guides(self, conds: Sequence[Conditioning | None]) -> None:
+        """Guide frames stand behind the frames of the whole video: cut into segments they would be taken for others."""
+        if any(GUIDES in entry.get("model_conds", {}) for cond in conds for entry in cond or ()):
+            raise ValueError(
+                "MaskGuidedKVShare: the conditioning has guide frames (LTXVAddGuide), which belong to the video as a "
+                "whole and to none of its segments. Remove that node; to start from a picture, use LTXVImgToVideo."
+            )
 
     def _check_conditioning(self, conds: Sequence[Conditioning | None]) -> None:
         """Every beat must have conditioning, and no conditioning may be of a beat that the timeline does not have."""
@@ -203,9 +218,15 @@ class SegmentHandler(ContextHandlerABC):
 def _slice_conditioning(cond: dict[str, Any], x_in: torch.Tensor, window: SegmentWindow) -> dict[str, Any]:
     """A copy of `cond` for one window. Its uuid is derived, so that caches keyed by it do not mix windows."""
     model_conds = dict(cond["model_conds"])
-    for name, value in model_conds.items():
+    for name, value in cond["model_conds"].items():
         tensor = getattr(value, "cond", None)
-        if (
+        if name == START_FRAMES and isinstance(tensor, torch.Tensor):
+            here = tensor[:, :, window.segment.start : window.segment.stop]
+            if here.shape[FRAME_DIM] > 0:
+                model_conds[name] = value._copy_with(here)
+            else:
+                del model_conds[name]
+        elif (
             isinstance(tensor, torch.Tensor)
             and tensor.ndim == x_in.ndim
             and tensor.shape[FRAME_DIM] == x_in.shape[FRAME_DIM]
