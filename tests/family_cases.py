@@ -10,6 +10,7 @@ import torch
 from kvshare_core.host import BEAT_TAG
 from kvshare_core.timeline import Timeline
 from tests.tiny_models import joint_text, random_text, tiny_hunyuan, tiny_wan
+from tests.tiny_wan_variants import BUILDERS, lacks
 from tests.windows import image_conditioning
 
 Conditioning = list[list[Any]]
@@ -77,6 +78,28 @@ CASES: dict[str, FamilyCase] = {
         FamilyCase("hunyuan video", "hunyuan", tiny_hunyuan, joint_text),
     )
 }
+
+
+def wan_case(name: str) -> FamilyCase:
+    """The case of one of the Wan layouts in tiny_wan_variants."""
+    builder, per_video = BUILDERS[name]
+
+    def build() -> Any:
+        if (missing := lacks(name)) is not None:
+            raise HostLacksFamilyError(missing)
+        return builder()
+
+    return FamilyCase(
+        name,
+        "wan",
+        build,
+        lambda seed, tokens: (random_text(seed, tokens), {}),
+        (48 if name == "wan ti2v 5b" else 16, 6, 6),
+        per_video,
+    )
+
+
+CASES |= {name: wan_case(name) for name in BUILDERS}
 
 
 @cache
