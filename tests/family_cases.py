@@ -22,6 +22,7 @@ from tests.tiny_cross import (
     tiny_predict2,
 )
 from tests.tiny_models import joint_text, random_text, tiny_hunyuan, tiny_wan
+from tests.tiny_wan_variants import BUILDERS, lacks
 from tests.windows import image_conditioning
 
 Conditioning = list[list[Any]]
@@ -121,6 +122,28 @@ CASES: dict[str, FamilyCase] = {
         FamilyCase("cosmos 1", "cosmos", tiny_cosmos, plain_text(COSMOS_TEXT_WIDTH)),
     )
 }
+
+
+def wan_case(name: str) -> FamilyCase:
+    """The case of one of the Wan layouts in tiny_wan_variants."""
+    builder, per_video = BUILDERS[name]
+
+    def build() -> Any:
+        if (missing := lacks(name)) is not None:
+            raise HostLacksFamilyError(missing)
+        return builder()
+
+    return FamilyCase(
+        name,
+        "wan",
+        build,
+        lambda seed, tokens: (random_text(seed, tokens), {}),
+        (48 if name == "wan ti2v 5b" else 16, 6, 6),
+        per_video,
+    )
+
+
+CASES |= {name: wan_case(name) for name in BUILDERS}
 
 
 @cache

@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from .base import Family, FamilyInfo
+from .base import Family, FamilyInfo, UnsupportedModelError
 from .cogvideox import CogVideoXFamily
 from .cosmos import CosmosFamily
 from .cosmos_predict2 import CosmosPredict2Family
@@ -24,12 +24,8 @@ FAMILIES: tuple[Family, ...] = (
 )
 
 
-class UnsupportedModelError(ValueError):
-    """A model of no family known here; the message names the model and the families."""
-
-
 def find_family(diffusion_model: nn.Module, latent_channels: int) -> tuple[Family, FamilyInfo]:
-    """The family of a loaded diffusion model and its numbers. Raises UnsupportedModelError."""
+    """The family of a loaded diffusion model and its numbers. Raises UnsupportedModelError naming the model."""
     for family in FAMILIES:
         info = family.describe(diffusion_model, latent_channels)
         if info is not None:

@@ -20,15 +20,10 @@ from ..session import Session
 from ..timeline import Timeline
 from . import BEAT_TAG, KEY
 from .interpolation import interpolate_conditioning
-
-FRAME_DIM = 2
-"""Where video latents [batch, channels, frames, height, width] have their frames."""
+from .slicing import FRAME_DIM, slice_conditioning
 
 GUIDES = "keyframe_idxs"
 """Input of LTX-Video: where in time the guide frames stand that were put behind the latent's own."""
-
-START_FRAMES = "time_dim_replace"
-"""Input of Kandinsky 5: latent frames that the model puts in place of its first ones."""
 
 Conditioning = list[dict[str, Any]]
 
@@ -130,20 +125,33 @@ class SegmentHandler(ContextHandlerABC):
                 )
 
     def get_resized_cond(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, cond_in: Conditioning | None, x_in: torch.Tensor, window: SegmentWindow, device: Any = None
+        self,
+        cond_in: Conditioning | None,
+        x_in: torch.Tensor,
+        window: SegmentWindow,
+        device: Any = None,
+        model: Any = None,
     ) -> Conditioning | None:
         """The conditioning of the window's beat, its per-frame tensors sliced to the window.
 
+        model: the host's model, which on newer hosts knows how to slice inputs of its own.
+
         In a transition each entry of the beat lies between itself and the entry of the next beat that has the same
-        place in the list; an entry without a beat stays as it is. Raises ValueError when one beat has more entries.
+        place in the list; an entry without a beat stays as it is. Raises ValueError when one beat has more entries or
+        something cannot be sliced.
         """
         if cond_in is None:
             return None
         beat, next_beat = window.segment.beat, window.segment.next_beat
-        own = [_slice_conditioning(cond, x_in, window) for cond in cond_in if cond.get(BEAT_TAG, beat) == beat]
+        resize = getattr(model, "resize_cond_for_context_window", None)
+
+        def sliced(cond: dict[str, Any]) -> dict[str, Any]:
+            return slice_conditioning(cond, x_in, window.segment, window, resize)
+
+        own = [sliced(cond) for cond in cond_in if cond.get(BEAT_TAG, beat) == beat]
         if next_beat is None:
             return own
-        following = [_slice_conditioning(cond, x_in, window) for cond in cond_in if cond.get(BEAT_TAG) == next_beat]
+        following = [sliced(cond) for cond in cond_in if cond.get(BEAT_TAG) == next_beat]
         tagged = sum(BEAT_TAG in cond for cond in own)
         if tagged != len(following):
             raise ValueError(
@@ -177,7 +185,7 @@ class SegmentHandler(ContextHandlerABC):
         for evaluation in self._begin_pass(session, options, timestep):
             throw_exception_if_processing_interrupted()
             window = SegmentWindow(evaluation, x_in)
-            window_conds = [self.get_resized_cond(cond, x_in, window) for cond in conds]
+            window_conds = [self.get_resized_cond(cond, x_in, window, model=model) for cond in conds]
             window.places = {
                 (index, cond["uuid"]): place
                 for index, entries in enumerate(window_conds)
@@ -213,23 +221,3 @@ class SegmentHandler(ContextHandlerABC):
         before = self.timeline.overlap if segment.index > 0 else 0
         after = self.timeline.overlap if segment.index < last else 0
         return window_weights(segment.length, before, after) * evaluation.weight
-
-
-def _slice_conditioning(cond: dict[str, Any], x_in: torch.Tensor, window: SegmentWindow) -> dict[str, Any]:
-    """A copy of `cond` for one window. Its uuid is derived, so that caches keyed by it do not mix windows."""
-    model_conds = dict(cond["model_conds"])
-    for name, value in cond["model_conds"].items():
-        tensor = getattr(value, "cond", None)
-        if name == START_FRAMES and isinstance(tensor, torch.Tensor):
-            here = tensor[:, :, window.segment.start : window.segment.stop]
-            if here.shape[FRAME_DIM] > 0:
-                model_conds[name] = value._copy_with(here)
-            else:
-                del model_conds[name]
-        elif (
-            isinstance(tensor, torch.Tensor)
-            and tensor.ndim == x_in.ndim
-            and tensor.shape[FRAME_DIM] == x_in.shape[FRAME_DIM]
-        ):
-            model_conds[name] = value._copy_with(window.get_tensor(tensor))
-    return {**cond, "model_conds": model_conds, "uuid": uuid.uuid5(cond["uuid"], str(window.segment.index))}
