@@ -60,6 +60,7 @@ PER_FRAME: dict[str, PerFrame] = {
     "vace_context": PerFrame(3),
     "pose_latents": PerFrame(2, first=1, length="any"),
     "face_pixel_values": PerFrame(2, per_frame=4, first=1, length="any"),
+    "time_dim_replace": PerFrame(2, length="any"),
 }
 """Inputs of the host's models that have frames, by the host's name."""
 
@@ -70,8 +71,8 @@ AUDIO: dict[int, PerFrame] = {
 """`audio_embed` by its number of dimensions: HuMo [batch, frames, window, layers, width], Wan S2V [batch, layers,
 width, pictures]."""
 
-OF_THE_START = frozenset({"time_dim_replace", "reference_motion"})
-"""Inputs that stand for the first frames of the video or for what came before it; later segments have none."""
+OF_THE_START = frozenset({"reference_motion"})
+"""Inputs that stand for what came before the video; later segments have none."""
 
 WHOLE = frozenset(
     {
