@@ -87,6 +87,8 @@ class PlainWindows(ContextHandlerABC):
         for cond in cond_in:
             if cond.get(BEAT_TAG, window.beat) == window.beat:
                 parts = dict(cond["model_conds"])
+                if window.start > 0:
+                    parts.pop("guiding_frame_index", None)
                 if "c_concat" in parts:
                     parts["c_concat"] = type(parts["c_concat"])(
                         parts["c_concat"].cond[:, :, window.start : window.stop]

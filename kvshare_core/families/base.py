@@ -1,8 +1,8 @@
 """What a model family tells about its attention calls. One file per family; this one holds what they share."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
 
 import torch
 
@@ -17,6 +17,7 @@ class AttentionCall:
 
     Keys and values may have fewer heads than queries (grouped). mask: the call's own attention mask as the host passed
     it; scale: factor on the scores, None for head_dim ** -0.5; overridden: another pack's attention stands behind ours.
+    inputs: what else the model got in this forward, by the host's names; some of it becomes tokens.
     """
 
     query: torch.Tensor
@@ -25,6 +26,7 @@ class AttentionCall:
     mask: torch.Tensor | None = None
     scale: float | None = None
     overridden: bool = False
+    inputs: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     @property
     def query_tokens(self) -> int:

@@ -160,7 +160,7 @@ def _apply_model_wrapper(
     forward = None if session is None else _open_forward(session, options, x, c_crossattn, kwargs)
     if session is None or forward is None:
         return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
-    options = {**options, "optimized_attention_override": _attention_override(session, forward, options)}
+    options = {**options, "optimized_attention_override": _attention_override(session, forward, options, kwargs)}
     with _eagerly():
         return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
 
@@ -203,14 +203,16 @@ def _open_forward(
     return forward
 
 
-def _attention_override(session: Session, forward: Forward, options: dict[str, Any]) -> Callable[..., torch.Tensor]:
-    """Our attention for one forward, in front of whatever override was there."""
+def _attention_override(
+    session: Session, forward: Forward, options: dict[str, Any], inputs: Mapping[str, Any]
+) -> Callable[..., torch.Tensor]:
+    """Our attention for one forward, in front of whatever override was there. inputs: as of `_open_forward`."""
     previous = options.get("optimized_attention_override")
 
     def override(function: Callable[..., torch.Tensor], *args: Any, **kwargs: Any) -> torch.Tensor:
         behind = function if previous is None else partial(previous, function)
         site = _HostCall(behind, args, kwargs)
-        output = session.attend(forward, site.call(overridden=previous is not None), site.attend)
+        output = session.attend(forward, site.call(previous is not None, inputs), site.attend)
         return behind(*args, **kwargs) if output is None else site.laid_out(output)
 
     return override
@@ -230,13 +232,13 @@ class _HostCall:
         self.split_input = bool(self.kwargs.pop("skip_reshape", False))
         self.split_output = bool(self.kwargs.pop("skip_output_reshape", False))
 
-    def call(self, overridden: bool) -> AttentionCall:
-        """The call with split tensors."""
+    def call(self, overridden: bool, inputs: Mapping[str, Any]) -> AttentionCall:
+        """The call with split tensors, in a forward whose model gets `inputs`."""
         query, key, value = self.tensors
         if not self.split_input:
             width = query.shape[-1] // self.heads
             query, key, value = (tensor.unflatten(-1, (-1, width)).transpose(1, 2) for tensor in self.tensors)
-        return AttentionCall(query, key, value, self.mask, self.kwargs.get("scale"), overridden)
+        return AttentionCall(query, key, value, self.mask, self.kwargs.get("scale"), overridden, inputs)
 
     def attend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
         """What the host would have done, without its mask, on other split tensors; split output."""

@@ -15,6 +15,7 @@ from comfy.model_management import throw_exception_if_processing_interrupted
 
 from ..blending import OverlapAdd, triangle_weights, window_weights
 from ..config import Order
+from ..families.hunyuan import REFERENCE
 from ..schedule import Evaluation, evaluations
 from ..session import Session
 from ..timeline import Timeline
@@ -23,6 +24,9 @@ from .interpolation import interpolate_conditioning
 
 FRAME_DIM = 2
 """Where video latents [batch, channels, frames, height, width] have their frames."""
+
+START_IS_GIVEN = "guiding_frame_index"
+"""Input that tells HunyuanVideo that the first frame it sees is a finished picture: so only at the video's start."""
 
 Conditioning = list[dict[str, Any]]
 
@@ -203,10 +207,13 @@ class SegmentHandler(ContextHandlerABC):
 def _slice_conditioning(cond: dict[str, Any], x_in: torch.Tensor, window: SegmentWindow) -> dict[str, Any]:
     """A copy of `cond` for one window. Its uuid is derived, so that caches keyed by it do not mix windows."""
     model_conds = dict(cond["model_conds"])
+    if window.segment.start > 0:
+        model_conds.pop(START_IS_GIVEN, None)
     for name, value in model_conds.items():
         tensor = getattr(value, "cond", None)
         if (
-            isinstance(tensor, torch.Tensor)
+            name != REFERENCE
+            and isinstance(tensor, torch.Tensor)
             and tensor.ndim == x_in.ndim
             and tensor.shape[FRAME_DIM] == x_in.shape[FRAME_DIM]
         ):
