@@ -1,12 +1,15 @@
 """Every family against every contract of the design, on tiny models of native layout.
 
 python -m bench.families [--json FILE] [--quick]
+python -m bench.families --table     # README's table, from the committed results
 """
 
 import argparse
 import importlib
+import json
 import os
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -15,6 +18,8 @@ from devtools.environment import find_host, read_version
 from devtools.inprocess import enter_host, load_pack
 
 from .form import ROOT, Row, make_result, publish, show_progress
+
+RESULTS = ROOT / "bench" / "results"
 
 
 def measure_families(host: str | None, quick: bool) -> list[Row]:
@@ -58,12 +63,38 @@ def _holds(contract: object, case: object) -> bool:
     return True
 
 
+def support_table(results: Sequence[Path]) -> str:
+    """README's table: one line per layout, one column per results file, which are of one host each."""
+    hosts: dict[str, dict[str, Row]] = {}
+    families: dict[str, str] = {}
+    for file in results:
+        rows = json.loads(file.read_text(encoding="utf-8"))["rows"]
+        hosts[f"ComfyUI {rows[0]['host']}"] = {row["layout"]: row for row in rows}
+        families |= {row["layout"]: row["family"] for row in rows}
+    lines = [f"| layout | family | {' | '.join(hosts)} |", "|---" * (len(hosts) + 2) + "|"]
+    for layout, family in families.items():
+        cells = (_verdict(rows.get(layout)) for rows in hosts.values())
+        lines.append(f"| {layout} | {family} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _verdict(row: Row | None) -> str:
+    contracts = row and row["contracts"]
+    if row is None or not isinstance(contracts, Mapping):
+        return "host lacks it"
+    return f"{sum(contracts.values())} of {len(contracts)} contracts"
+
+
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description="every family against every contract, on tiny models")
     parser.add_argument("--json", type=Path, help="write the results here")
     parser.add_argument("--quick", action="store_true", help="one family and two contracts, to see that it runs")
+    parser.add_argument("--table", action="store_true", help="print README's table from the committed results instead")
     options = parser.parse_args()
+    if options.table:
+        print(support_table(sorted(RESULTS.glob("families-*.json"))))
+        return
     host = find_host()
     enter_host(host)
     load_pack()

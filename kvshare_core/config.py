@@ -77,7 +77,8 @@ class MaskSettings:
     clean: takes in holes of one token and drops single tokens.
     hysteresis: a token that was subject stays so until its map falls this far below `thres` (`contrast` only).
     freeze_after: part of the steps after which masks no longer change, 0 to 1 (`contrast` only); 1 never freezes.
-    attn_map_step_idx, attn_map_layer_idx: steps and blocks whose maps are read; empty means all.
+    attn_map_step_idx, attn_map_layer_idx: steps and blocks whose maps are read; empty means all. With `threshold`,
+        steps without maps have no mask and share nothing.
     ref_token_idx, cur_token_idx: places of the subject among the text tokens of source and target segments, instead of
         words; both or neither.
 

@@ -31,8 +31,8 @@ class BankKey:
 class StoredTokens:
     """Keys and values [1 row, key heads, tokens, head_dim] of some tokens of one latent.
 
-    tokens: their places [tokens], ascending, int64 on the CPU: in the segment's grid of video tokens, or in the
-    sequence where these are text tokens. Raises ValueError when the numbers of tokens differ.
+    tokens: their places [tokens], ascending, int64 on the CPU: in the segment's grid of video tokens, or just counted
+    where these are text tokens. Raises ValueError when the numbers of tokens differ.
     """
 
     key: torch.Tensor

@@ -1,4 +1,4 @@
-"""What a sampling run works from, and one forward of it. Frozen plan, short-lived forward; no behaviour."""
+"""What a sampling run works from, and one forward of it. Frozen plan, short-lived forward."""
 
 import math
 from dataclasses import dataclass, field

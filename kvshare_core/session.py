@@ -66,6 +66,7 @@ class Session:
         self._mover = PositionMover(plan.config, family.rope_scheme(diffusion_model, rope_options or {}), info.patch[0])
         self._device: torch.device | None = None
         self._ever_shared = False
+        self._last_sigma: float | None = None
 
     def close(self) -> None:
         """Frees everything; safe to call twice."""
@@ -98,7 +99,11 @@ class Session:
             and schedule.shares_step(config, step)
         )
         self._ever_shared |= shares
-        self._pass = _Pass(step, strength, shares, self._trusted and self._tracker.reads(step, steps))
+        # A second pass at one sigma is guidance that perturbs the model (skipped layers, for example): its maps do not
+        # count.
+        reads = self._trusted and sigma != self._last_sigma and self._tracker.reads(step, steps)
+        self._last_sigma = sigma
+        self._pass = _Pass(step, strength, shares, reads)
         self.bank.clear()
         self._tracker.begin_pass()
         return schedule.evaluations(self.plan.timeline, config.order, shares)
@@ -241,6 +246,8 @@ class Session:
             return None
         splits = self._splits(forward, site, call.query.device)
         if splits is None:
+            if self._tracker.per_block and forward.prompts is not None and forward.conditional_rows is None:
+                self.warn_once("negative conditioning was evaluated before the prompt's; it is left unshared there.")
             return None
         reads = forward.role in ("both", "target")
         readers = self.plan.readers(forward.segment.index) if forward.role in ("both", "source") else 0

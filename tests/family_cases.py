@@ -10,8 +10,20 @@ import torch
 from kvshare_core.host import BEAT_TAG
 from kvshare_core.timeline import Timeline
 from tests import tiny_cogvideox, tiny_hunyuan, tiny_mochi
+from tests.tiny_cross import (
+    COSMOS_TEXT_WIDTH,
+    LTXV_CHANNELS,
+    PREDICT2_TEXT_WIDTH,
+    masked_text,
+    pooled_text,
+    tiny_cosmos,
+    tiny_kandinsky5,
+    tiny_ltxv,
+    tiny_predict2,
+)
 from tests.tiny_models import joint_text, random_text, tiny_wan
 from tests.tiny_models import tiny_hunyuan as tiny_hunyuan_video
+from tests.tiny_wan_variants import BUILDERS, lacks
 from tests.windows import image_conditioning
 
 Conditioning = list[list[Any]]
@@ -68,24 +80,24 @@ def plain_text(width: int) -> Callable[[int, int], tuple[torch.Tensor, dict[str,
     return text
 
 
-def where_known(family: str, build: Callable[[], Any]) -> Callable[[], Any]:
-    """`build`, with a missing module of the host told as the missing `family`."""
+def where_known(build: Callable[[], Any]) -> Callable[[], Any]:
+    """`build` for a family that came with a module of its own, which older hosts lack."""
 
-    def told() -> Any:
+    def guarded() -> Any:
         try:
             return build()
-        except ModuleNotFoundError as reason:
-            raise HostLacksFamilyError(f"this ComfyUI has no {family}: {reason}") from reason
+        except ModuleNotFoundError as missing:
+            raise HostLacksFamilyError(f"this host has no {missing.name}") from missing
 
-    return told
+    return guarded
 
 
 def hunyuan_cases() -> list[FamilyCase]:
     """The other layouts of HunyuanVideo's class; the three ways to begin with a picture are the host's own.
 
-    Two of them fail on stock hosts as soon as a forward has two latents: positions of the reference are written into a
-    tensor that repeats one row, and the modulation of a given start is not laid out over a batch. So the host's node
-    gives both to the positive conditioning only.
+    Two of them fail on stock hosts as soon as a forward has several latents: positions of the reference are written
+    into a tensor that repeats one row, and the modulation of a given start is not laid out over a batch. One latent
+    works, because the host's node gives both to the positive conditioning only.
     """
 
     def older(name: str, per_video: Callable[[Timeline], Mapping[str, Any]], **options: Any) -> FamilyCase:
@@ -113,7 +125,7 @@ def cogvideox_case(name: str, image: bool = False, **sizes: Any) -> FamilyCase:
     return FamilyCase(
         name,
         "cogvideox",
-        where_known("CogVideoX", lambda: tiny_cogvideox.tiny_cogvideox(**sizes)),
+        where_known(lambda: tiny_cogvideox.tiny_cogvideox(**sizes)),
         plain_text(tiny_cogvideox.TEXT_WIDTH),
         per_video=tiny_cogvideox.start_image if image else lambda timeline: {},
     )
@@ -138,8 +150,34 @@ CASES: dict[str, FamilyCase] = {
         cogvideox_case("cogvideox i2v", image=True, input_channels=32),
         cogvideox_case("cogvideox 1.5", frame_patch=2),
         cogvideox_case("cogvideox 1.5 i2v", image=True, frame_patch=2, input_channels=32),
+        FamilyCase("ltxv", "ltxv", tiny_ltxv, masked_text, latent=(LTXV_CHANNELS, 3, 3)),
+        FamilyCase("cosmos predict2", "cosmos_predict2", tiny_predict2, plain_text(PREDICT2_TEXT_WIDTH)),
+        FamilyCase("kandinsky 5", "kandinsky5", where_known(tiny_kandinsky5), pooled_text),
+        FamilyCase("cosmos 1", "cosmos", tiny_cosmos, plain_text(COSMOS_TEXT_WIDTH)),
     )
 }
+
+
+def wan_case(name: str) -> FamilyCase:
+    """The case of one of the Wan layouts in tiny_wan_variants."""
+    builder, per_video = BUILDERS[name]
+
+    def build() -> Any:
+        if (missing := lacks(name)) is not None:
+            raise HostLacksFamilyError(missing)
+        return builder()
+
+    return FamilyCase(
+        name,
+        "wan",
+        build,
+        lambda seed, tokens: (random_text(seed, tokens), {}),
+        (48 if name == "wan ti2v 5b" else 16, 6, 6),
+        per_video,
+    )
+
+
+CASES |= {name: wan_case(name) for name in BUILDERS}
 
 
 @cache

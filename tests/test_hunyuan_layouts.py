@@ -36,10 +36,10 @@ def one_thread() -> Iterator[None]:
 
 @dataclass
 class Seen:
-    """Attention calls of the prompt's row in one forward of a stock run, and what else the model got."""
+    """Attention calls of the prompt's row in one forward of a stock run, and the shapes of what else the model got."""
 
     calls: list[tuple[torch.Tensor, ...]] = field(default_factory=list)
-    inputs: dict[str, Any] = field(default_factory=dict)
+    inputs: dict[str, tuple[tuple[int, ...], ...]] = field(default_factory=dict)
 
     def sites(self, name: str) -> list[CallSite]:
         family, _ = model_info(model_of(name))
@@ -55,7 +55,7 @@ def stock_forward(name: str, noise: torch.Tensor, word: int | None = None) -> Se
     case, timeline, seen = CASES[name], tiny_timeline(1), Seen()
 
     def look(executor: Any, *args: Any, **kwargs: Any) -> Any:
-        seen.inputs = kwargs
+        seen.inputs = {name: (tuple(value.shape),) for name, value in kwargs.items() if torch.is_tensor(value)}
         return executor(*args, **kwargs)
 
     def attend(function: Any, query: Any, key: Any, value: Any, *args: Any, **kwargs: Any) -> Any:

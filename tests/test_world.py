@@ -7,6 +7,7 @@ import pytest
 import torch
 from comfy_api.torch_helpers import set_torch_compile_wrapper
 from comfy_extras.nodes_easycache import EasyCacheNode, LazyCacheNode
+from comfy_extras.nodes_slg import SkipLayerGuidanceDiT
 
 from kvshare_core.config import KVShareConfig
 from tests.family_cases import CASES, FamilyCase, model_of
@@ -75,3 +76,18 @@ def test_samplers_that_look_at_the_unconditional_prediction(case: FamilyCase, sa
     ]
     assert torch.isfinite(outputs[0]).all()
     assert not torch.equal(*outputs)
+
+
+def test_a_pass_of_skip_layer_guidance_does_not_count_as_the_subjects_map() -> None:
+    case, timeline = CASES["wan t2v"], tiny_timeline(2)
+    skipping = SkipLayerGuidanceDiT.execute(model_of(case.name), 3.0, 0.0, 1.0, double_layers="1").result[0]
+    masks: list[torch.Tensor] = []
+    outputs: list[torch.Tensor] = []
+    for model in (model_of(case.name), skipping):
+        patched, record = share(model, timeline, SHARED)
+        outputs.append(sample(case, patched, timeline, steps=1))
+        found = record.latest()
+        assert found is not None
+        masks.append(found.heat)
+    assert not torch.equal(*outputs)
+    assert torch.equal(*masks)

@@ -22,6 +22,9 @@ NATIVE_FRAMES_SKYREELS = 25
 IMAGE_TEXT, SIGNS_TEXT, REFERENCE = "clip_fea", "txt_byt5", "ref_latent"
 """Inputs of the model that bring tokens: [batch, tokens, width] twice, and [batch, channels, frames, height, width]."""
 
+Shapes = Mapping[str, tuple[tuple[int, ...], ...]]
+"""Shapes of the model's inputs, as AttentionCall has them."""
+
 
 class HunyuanFamily:
     """Models of the host's `HunyuanVideo` class that make videos.
@@ -82,17 +85,16 @@ class HunyuanFamily:
         return embed_nd_scheme(embedder.axes_dim, embedder.theta)  # type: ignore[union-attr, arg-type]
 
 
-def _tokens_around_prompt(model: Any, inputs: Mapping[str, Any]) -> tuple[int, int]:
+def _tokens_around_prompt(model: Any, inputs: Shapes) -> tuple[int, int]:
     """Tokens of the text that stand before the prompt's own and behind them."""
-    image, signs = inputs.get(IMAGE_TEXT), inputs.get(SIGNS_TEXT)
-    before = 0 if image is None else int(image.shape[1])
-    written = 0 if signs is None or model.byt5_in is None else int(signs.shape[1])
+    image = sum(shape[1] for shape in inputs.get(IMAGE_TEXT, ()))
+    signs = 0 if model.byt5_in is None else sum(shape[1] for shape in inputs.get(SIGNS_TEXT, ()))
     # 1.5, which tells kinds of text apart by an embedding, puts the signs first.
-    return (before + written, 0) if model.cond_type_embedding is not None else (before, written)
+    return (image + signs, 0) if model.cond_type_embedding is not None else (image, signs)
 
 
-def _reference_tokens(model: Any, inputs: Mapping[str, Any]) -> int:
-    reference = inputs.get(REFERENCE)
-    if reference is None:
-        return 0
-    return math.prod(-(-size // patch) for size, patch in zip(reference.shape[2:], model.patch_size, strict=True))
+def _reference_tokens(model: Any, inputs: Shapes) -> int:
+    return sum(
+        math.prod(-(-size // patch) for size, patch in zip(shape[2:], model.patch_size, strict=True))
+        for shape in inputs.get(REFERENCE, ())
+    )

@@ -160,7 +160,8 @@ def _apply_model_wrapper(
     forward = None if session is None else _open_forward(session, options, x, c_crossattn, kwargs)
     if session is None or forward is None:
         return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
-    options = {**options, "optimized_attention_override": _attention_override(session, forward, options, kwargs)}
+    override = _attention_override(session, forward, options, _shapes(kwargs))
+    options = {**options, "optimized_attention_override": override}
     with _eagerly():
         return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
 
@@ -203,10 +204,23 @@ def _open_forward(
     return forward
 
 
+def _shapes(inputs: dict[str, Any]) -> dict[str, tuple[tuple[int, ...], ...]]:
+    """Shapes of the tensors among a model's inputs, and of those in lists."""
+    tensors = {
+        name: value if isinstance(value, list) else [value]  # pyright: ignore[reportUnknownVariableType]
+        for name, value in inputs.items()
+    }
+    return {
+        name: tuple(tuple(item.shape) for item in items)
+        for name, items in tensors.items()
+        if items and all(isinstance(item, torch.Tensor) for item in items)
+    }
+
+
 def _attention_override(
-    session: Session, forward: Forward, options: dict[str, Any], inputs: Mapping[str, Any]
+    session: Session, forward: Forward, options: dict[str, Any], inputs: dict[str, tuple[tuple[int, ...], ...]]
 ) -> Callable[..., torch.Tensor]:
-    """Our attention for one forward, in front of whatever override was there. inputs: as of `_open_forward`."""
+    """Our attention for one forward, in front of whatever override was there."""
     previous = options.get("optimized_attention_override")
 
     def override(function: Callable[..., torch.Tensor], *args: Any, **kwargs: Any) -> torch.Tensor:
@@ -232,8 +246,8 @@ class _HostCall:
         self.split_input = bool(self.kwargs.pop("skip_reshape", False))
         self.split_output = bool(self.kwargs.pop("skip_output_reshape", False))
 
-    def call(self, overridden: bool, inputs: Mapping[str, Any]) -> AttentionCall:
-        """The call with split tensors, in a forward whose model gets `inputs`."""
+    def call(self, overridden: bool, inputs: dict[str, tuple[tuple[int, ...], ...]]) -> AttentionCall:
+        """The call with split tensors."""
         query, key, value = self.tensors
         if not self.split_input:
             width = query.shape[-1] // self.heads
