@@ -213,8 +213,7 @@ def test_the_bank_holds_what_was_said_of_two_frame_tokens(caplog: pytest.LogCapt
     timeline = tiny_timeline(3)
     mask = torch.zeros(timeline.frames, 24, 24)
     mask[:, :12] = 1
-    config = KVShareConfig(share_background=True)
-    patched, _ = share(model("cogvideox 1.5"), timeline, config, mask=mask)
+    patched, _ = share(model("cogvideox 1.5"), timeline, mask=mask)
     with caplog.at_level("INFO", logger="kvshare"):
         sample(CASES["cogvideox 1.5"], patched, timeline)
     said, held = (

@@ -103,6 +103,8 @@ class PlainWindows(ContextHandlerABC):
         for cond in cond_in:
             if cond.get(BEAT_TAG, window.beat) == window.beat:
                 parts = dict(cond["model_conds"])
+                if window.start > 0:
+                    parts.pop("guiding_frame_index", None)
                 for name in parts.keys() & CUTS.keys():
                     parts[name] = type(parts[name])(CUTS[name](parts[name].cond, window.start, window.stop))
                 resized.append({**cond, "model_conds": parts})

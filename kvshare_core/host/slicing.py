@@ -71,8 +71,9 @@ AUDIO: dict[int, PerFrame] = {
 """`audio_embed` by its number of dimensions: HuMo [batch, frames, window, layers, width], Wan S2V [batch, layers,
 width, pictures]."""
 
-OF_THE_START = frozenset({"reference_motion"})
-"""Inputs that stand for what came before the video; later segments have none."""
+OF_THE_START = frozenset({"guiding_frame_index", "reference_motion"})
+"""Inputs that say that the video's first frames are given, or stand for what came before them; later segments have
+none."""
 
 WHOLE = frozenset(
     {
@@ -85,7 +86,6 @@ WHOLE = frozenset(
         "fps",
         "frame_rate",
         "guidance",
-        "guiding_frame_index",
         "num_tokens",
         "ofs",
         "ref_latent",
