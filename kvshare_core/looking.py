@@ -22,10 +22,12 @@ class _Sum:
 
 
 class PointWatcher:
-    """Follows the plan's point through a run; temporal: pictures per latent frame."""
+    """Follows the plan's point through a run; temporal: pictures per latent frame, frame_patch: latent frames per token
+    frame."""
 
-    def __init__(self, plan: SharePlan, temporal: int):
+    def __init__(self, plan: SharePlan, temporal: int, frame_patch: int = 1):
         self.plan = plan
+        self.frame_patch = frame_patch
         self.frame = None if plan.look is None else -(-plan.look.picture // temporal)
         self._running: dict[int, _Sum] = {}
         self._newest: dict[int, torch.Tensor] = {}
@@ -64,8 +66,8 @@ class PointWatcher:
     def _token(self, forward: Forward) -> int:
         look, frame = self.plan.look, self.frame
         assert look is not None and frame is not None
-        frames, height, width = forward.grid
-        place = (frame - forward.segment.start) * frames // forward.segment.length
+        _, height, width = forward.grid
+        place = (frame - forward.segment.start) // self.frame_patch
         return (place * height + min(int(look.y * height), height - 1)) * width + min(int(look.x * width), width - 1)
 
     def recorded(self) -> RecordedPoint | None:
@@ -78,7 +80,9 @@ class PointWatcher:
         count = torch.zeros(timeline.latent_frames)
         for index, looked in self._newest.items():
             segment = timeline.segments[index]
-            total[:, segment.start : segment.stop] += looked.float().cpu().reshape(rows, *self._grid)
+            total[:, segment.start : segment.stop] += maps.spread_over_latent_frames(
+                looked.float().cpu().reshape(rows, *self._grid), segment.length, self.frame_patch
+            )
             count[segment.start : segment.stop] += 1
         total /= count.clamp(min=1)[:, None, None]
         return RecordedPoint(timeline, total / total.amax(dim=(1, 2, 3), keepdim=True))

@@ -118,12 +118,18 @@ def clean_mask(mask: torch.Tensor, grid: Grid) -> torch.Tensor:
     return cleaned.reshape(mask.shape)
 
 
-def mask_to_tokens(mask: torch.Tensor, start: int, stop: int, grid: Grid, scale: int) -> torch.Tensor:
+def spread_over_latent_frames(tokens: torch.Tensor, length: int, patch: int) -> torch.Tensor:
+    """Values of token frames [..., frames, h, w] for each of `length` latent frames [..., length, h, w]; a token frame
+    stands for `patch` latent frames, the last one for those that are left."""
+    return tokens.repeat_interleave(patch, dim=-3)[..., :length, :, :]
+
+
+def mask_to_tokens(mask: torch.Tensor, start: int, stop: int, grid: Grid, scale: int, patch: int = 1) -> torch.Tensor:
     """A picture mask as token values of latent frames [start, stop): float [tokens] in 0..1.
 
     mask: [pictures, h, w] in 0..1, one picture for the whole video or one for each; `scale` pictures make one latent
-    frame after the first. Each token gets the mean of the pictures and pixels it covers. Raises ValueError when the
-    mask has too few pictures.
+    frame after the first, and `patch` latent frames one token frame. Each token gets the mean of the pictures and
+    pixels it covers, latent frames weighing the same. Raises ValueError when the mask has too few pictures.
     """
     frames, height, width = grid
     shrunk = torch.nn.functional.adaptive_avg_pool2d(mask[None].float(), (height, width))[0]
@@ -136,4 +142,5 @@ def mask_to_tokens(mask: torch.Tensor, start: int, stop: int, grid: Grid, scale:
     for frame in range(start, stop):
         first = 0 if frame == 0 else scale * (frame - 1) + 1
         latent.append(shrunk[first : scale * frame + 1].mean(0))
-    return torch.stack(latent).reshape(-1)
+    tokens = [torch.stack(latent[first : first + patch]).mean(0) for first in range(0, len(latent), patch)]
+    return torch.stack(tokens).reshape(-1)

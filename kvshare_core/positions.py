@@ -15,12 +15,14 @@ LEAST_LIKENESS = 0.5
 
 
 class PositionMover:
-    """Moves the keys of bank entries as `config` says, through the model's rotary scheme."""
+    """Moves the keys of bank entries as `config` says, through the model's rotary scheme; frame_patch: latent frames
+    per token frame."""
 
-    def __init__(self, config: KVShareConfig, scheme: RopeScheme | None):
+    def __init__(self, config: KVShareConfig, scheme: RopeScheme | None, frame_patch: int = 1):
         """Raises ValueError when the configuration moves keys of a model whose keys carry no positions."""
         self.config = config
         self.scheme = scheme
+        self.frame_patch = frame_patch
         if scheme is None and self._moves:
             raise ValueError(
                 f"config: position is '{config.position}', but this model's keys carry no positions that could be "
@@ -50,7 +52,7 @@ class PositionMover:
         if not self._moves:
             return None
         if self.config.position == "gap":
-            return torch.tensor([-self.config.position_gap, 0, 0])
+            return torch.tensor([-self.config.position_gap / self.frame_patch, 0, 0])
         target = torch.arange(own.video.stop - own.video.start) if split is None else split.subject
         if len(target) == 0 or len(entry.subject.tokens) == 0:
             return None

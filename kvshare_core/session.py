@@ -6,13 +6,14 @@ evaluation in order, then `end_pass`, after which no keys are held.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 
 from . import attention, schedule
 from .attention import TOKEN_DIM
+from .batch import SharedRow, alike, grouped, join_entries, key_rows, own_tokens, take_rows
 from .devices import upload
 from .families.base import AttentionCall, CallSite, Family, FamilyInfo, UnexpectedCallError
 from .key_masks import KeyMask, read_key_mask
@@ -60,10 +61,10 @@ class Session:
         self._warn = warn
         self._warned: set[str] = set()
         self._trusted = True
-        self._tracker = SubjectTracker(plan, info.compression[0], self.warn_once)
-        self._points = PointWatcher(plan, info.compression[0])
+        self._tracker = SubjectTracker(plan, info.compression[0], self.warn_once, info.patch[0])
+        self._points = PointWatcher(plan, info.compression[0], info.patch[0])
         self._partial = LogSumExpAttention()
-        self._mover = PositionMover(plan.config, family.rope_scheme(diffusion_model, rope_options or {}))
+        self._mover = PositionMover(plan.config, family.rope_scheme(diffusion_model, rope_options or {}), info.patch[0])
         self._device: torch.device | None = None
         self._ever_shared = False
         self._last_sigma: float | None = None
@@ -218,9 +219,9 @@ class Session:
         if masks is None:
             return None
         outputs: list[Partial] = []
-        for indices, mask in _alike(range(call.query.shape[0])[rows], masks.__getitem__):
-            own = _own(_rows(call, indices), forward, site, mask).everything()
-            query = _take_rows(call.query, indices)[:, :, queries]
+        for indices, mask in alike(range(call.query.shape[0])[rows], masks.__getitem__):
+            own = own_tokens(key_rows(call, indices), forward, site, mask).everything()
+            query = take_rows(call.query, indices)[:, :, queries]
             outputs.append(self._partial(query, own.key, own.value, call.scale, own.key_bias))
         if len(outputs) == 1:
             return outputs[0]
@@ -251,7 +252,7 @@ class Session:
             return None
         reads = forward.role in ("both", "target")
         readers = self.plan.readers(forward.segment.index) if forward.role in ("both", "source") else 0
-        work: list[_SharedRow] = []
+        work: list[SharedRow] = []
         for row in range(forward.rows):
             for place, chunk in enumerate(forward.chunks):
                 if chunk[0] != forward.prompts and not self.plan.config.share_uncond:
@@ -262,27 +263,25 @@ class Session:
                 entries = [self.bank.get(replace(key, segment=source)) for source in sources]
                 found = tuple(entry for entry in entries if entry is not None)
                 if readers:
-                    own = _own(_rows(call, [index]), forward, site, masks[index])
+                    own = own_tokens(key_rows(call, [index]), forward, site, masks[index])
                     self.bank.put(key, self._entry(forward, own, splits[row], row), readers)
                 if found:
-                    work.append(_SharedRow(index, row, found, masks[index]))
+                    work.append(SharedRow(index, row, found, masks[index]))
         self._prefetch(forward, [block for block in self.blocks if block > site.block][:1])
         shared: dict[int, torch.Tensor] = {}
-        for same in _grouped(work):
+        for same in grouped(work):
             indices = [item.index for item in same]
-            own = _own(_rows(call, indices), forward, site, same[0].mask)
+            own = own_tokens(key_rows(call, indices), forward, site, same[0].mask)
             split = splits[same[0].row]
             moved = [self._moved(forward, call, site, item, split) for item in same]
-            entries = [_batch(entries) for entries in zip(*moved, strict=True)]
+            entries = [join_entries(entries) for entries in zip(*moved, strict=True)]
             groups = sharing_groups(
                 own, split, entries, self.plan.config, forward.strength, forward.grid[1] * forward.grid[2]
             )
             if groups is None:
                 continue
             self.shared_calls += len(same)
-            output = attention.attend_groups(
-                _take_rows(call.query, indices), groups, backend, self._partial, call.scale
-            )
+            output = attention.attend_groups(take_rows(call.query, indices), groups, backend, self._partial, call.scale)
             shared |= {index: output[place : place + 1] for place, index in enumerate(indices)}
             if len(indices) == call.query.shape[0]:
                 return output
@@ -291,12 +290,12 @@ class Session:
         return self._join(call, forward, site, masks, shared, backend)
 
     def _moved(
-        self, forward: Forward, call: AttentionCall, site: CallSite, item: "_SharedRow", split: TokenSplit | None
+        self, forward: Forward, call: AttentionCall, site: CallSite, item: "SharedRow", split: TokenSplit | None
     ) -> list[BankEntry]:
         """What a batch row sees, its keys where the configuration wants them. How far they move is found for every row
         alone, so that it does not depend on the host's batches, and once per forward, unless every block has masks of
         its own."""
-        own = _own(_rows(call, [item.index]), forward, site, item.mask)
+        own = own_tokens(key_rows(call, [item.index]), forward, site, item.mask)
         block = site.block if self._tracker.per_block else 0
         moved: list[BankEntry] = []
         for place, entry in enumerate(item.entries):
@@ -359,9 +358,9 @@ class Session:
     ) -> torch.Tensor:
         """Output of all batch rows: `shared` ones as given, the others by ordinary attention."""
         rest = [index for index in range(call.query.shape[0]) if index not in shared]
-        for indices, mask in _alike(rest, masks.__getitem__):
-            own = _own(_rows(call, indices), forward, site, mask)
-            query = _take_rows(call.query, indices)
+        for indices, mask in alike(rest, masks.__getitem__):
+            own = own_tokens(key_rows(call, indices), forward, site, mask)
+            query = take_rows(call.query, indices)
             output = attention.attend(query, [own.everything()], backend, self._partial, call.scale)
             shared |= {index: output[place : place + 1] for place, index in enumerate(indices)}
         return torch.cat([shared[index] for index in range(call.query.shape[0])])
@@ -386,79 +385,6 @@ class _Pass:
     strength: float
     shares: bool
     reads: bool
-
-
-@dataclass(frozen=True)
-class _SharedRow:
-    """One batch row that sees source keys: its place in the batch, its latent, what it sees, what its mask hides."""
-
-    index: int
-    row: int
-    entries: tuple[BankEntry, ...]
-    mask: KeyMask
-
-    @property
-    def likeness(self) -> tuple[object, ...]:
-        """Rows with equal likeness can go through one attention call."""
-        return (self.row, self.mask, *(_sizes(entry) for entry in self.entries))
-
-
-def _grouped(work: list[_SharedRow]) -> Iterator[list[_SharedRow]]:
-    groups: dict[tuple[object, ...], list[_SharedRow]] = {}
-    for item in work:
-        groups.setdefault(item.likeness, []).append(item)
-    yield from groups.values()
-
-
-def _alike(indices: Sequence[int], mask_of: Callable[[int], KeyMask]) -> Iterator[tuple[list[int], KeyMask]]:
-    """Batch rows in order, those with equal masks together if that keeps the order, else one by one."""
-    masks = {mask_of(index) for index in indices}
-    if len(masks) == 1:
-        yield list(indices), mask_of(indices[0])
-        return
-    for index in indices:
-        yield [index], mask_of(index)
-
-
-def _sizes(entry: BankEntry) -> tuple[int, ...]:
-    parts = (entry.subject, entry.background, entry.text)
-    return tuple(-1 if part is None else part.key.shape[TOKEN_DIM] for part in parts)
-
-
-def _batch(entries: Sequence[BankEntry]) -> BankEntry:
-    """Entries of several batch rows as one of that many rows."""
-    if len(entries) == 1:
-        return entries[0]
-
-    def joined(parts: Sequence[StoredTokens | None]) -> StoredTokens | None:
-        present = [part for part in parts if part is not None]
-        if not present:
-            return None
-        return StoredTokens(
-            torch.cat([part.key for part in present]), torch.cat([part.value for part in present]), present[0].tokens
-        )
-
-    subject = joined([entry.subject for entry in entries])
-    assert subject is not None
-    return BankEntry(
-        subject, joined([entry.background for entry in entries]), joined([entry.text for entry in entries])
-    )
-
-
-def _take_rows(tensor: torch.Tensor, indices: Sequence[int]) -> torch.Tensor:
-    """The batch rows `indices`, ascending; no copy where they stand together."""
-    if indices[-1] - indices[0] == len(indices) - 1:
-        return tensor[indices[0] : indices[-1] + 1]
-    return torch.cat([tensor[index : index + 1] for index in indices])
-
-
-def _rows(call: AttentionCall, indices: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
-    return _take_rows(call.key, indices), _take_rows(call.value, indices)
-
-
-def _own(tensors: tuple[torch.Tensor, torch.Tensor], forward: Forward, site: CallSite, mask: KeyMask) -> OwnTokens:
-    video = slice(site.video_start, site.video_start + forward.video_tokens)
-    return OwnTokens(*tensors, video, mask.outside, mask.visible, mask.visible_outside, mask.key_bias)
 
 
 def _stored(own: OwnTokens, places: torch.Tensor, index: torch.Tensor | None = None) -> StoredTokens:

@@ -12,6 +12,7 @@ from . import maps
 from .attention import TOKEN_DIM
 from .devices import upload
 from .families.base import AttentionCall, CallSite
+from .key_masks import read_key_mask
 from .plan import Forward, SharePlan
 from .record import RecordedMasks
 from .schedule import Role
@@ -25,13 +26,15 @@ Moment = tuple[int, Role, int]
 class SubjectTracker:
     """Maps, masks and splits of one run.
 
-    temporal: pictures that make one latent frame after the first. warn: is told what cannot be followed.
+    temporal: pictures that make one latent frame after the first; frame_patch: latent frames per token frame. warn: is
+    told what cannot be followed.
     """
 
-    def __init__(self, plan: SharePlan, temporal: int, warn: Callable[[str], None]):
+    def __init__(self, plan: SharePlan, temporal: int, warn: Callable[[str], None], frame_patch: int = 1):
         self.plan = plan
         self.settings = plan.config.masks
         self.temporal = temporal
+        self.frame_patch = frame_patch
         self._warn = warn
         self._grid: maps.Grid | None = None
         self._heat: dict[int, torch.Tensor] = {}
@@ -41,6 +44,7 @@ class SubjectTracker:
         self._running: dict[tuple[int, Role], tuple[torch.Tensor, int]] = {}
         self._moments: dict[Moment, list[TokenSplit]] = {}
         self._indices: dict[tuple[tuple[int, ...], int, torch.device], torch.Tensor] = {}
+        self._visible: tuple[torch.Tensor, tuple[int, ...]] | None = None
 
     @property
     def per_block(self) -> bool:
@@ -51,6 +55,7 @@ class SubjectTracker:
         """Frees everything."""
         for store in (self._heat, self._masks, self._splits, self._scores, self._running, self._moments, self._indices):
             store.clear()
+        self._visible = None
 
     def begin_pass(self) -> None:
         """Starts a model call on the long latent."""
@@ -62,6 +67,7 @@ class SubjectTracker:
         """Turns the maps gathered in a model call into the masks of the next; one transfer from `device` for all."""
         self._running.clear()
         self._moments.clear()
+        self._visible = None
         found: dict[int, torch.Tensor] = {}
         for index, score in self._scores.items():
             self._heat[index] = maps.normalise_over_clip(score)
@@ -134,7 +140,9 @@ class SubjectTracker:
         chosen = self.plan.target_subjects if forward.role == "target" and self.plan.target_subjects else None
         subject = (chosen or self.plan.subjects)[beat]
         exact = log_sum_exp is not None
-        tokens = self._columns(subject, beat, forward, exact)
+        tokens = self._columns(subject, beat, exact) or tuple(
+            sorted({*self._visible_text(forward, call, site, rows), *subject.subject})
+        )
         if max(tokens) >= forward.text_tokens:
             self._warn("the prompt has more tokens than the model received; its subject cannot be followed.")
             return None
@@ -146,14 +154,26 @@ class SubjectTracker:
         column = {token: place for place, token in enumerate(tokens)}
         return probabilities[..., [column[token] for token in subject.subject]].sum(-1)
 
-    def _columns(self, subject: SubjectTokens, beat: int, forward: Forward, exact: bool) -> tuple[int, ...]:
+    def _columns(self, subject: SubjectTokens, beat: int, exact: bool) -> tuple[int, ...]:
         """Text tokens whose probabilities are needed: with exact ones the subject's, else all that the softmax is
-        over."""
+        over. Empty when the plan does not say which tokens are real."""
         if exact:
             return tuple(dict.fromkeys(subject.subject))
         if self.plan.beat_tokens:
             return tuple(sorted({*self.plan.beat_tokens[beat], *subject.subject}))
-        return tuple(range(forward.text_tokens))
+        return ()
+
+    def _visible_text(self, forward: Forward, call: AttentionCall, site: CallSite, rows: slice) -> tuple[int, ...]:
+        """Text tokens that the call's own mask does not hide from the conditional rows; all without a mask. A model
+        call passes the same mask to all its blocks, so it is read once."""
+        if call.mask is None:
+            return tuple(range(forward.text_tokens))
+        if self._visible is None or self._visible[0] is not call.mask:
+            masks = read_key_mask(call.mask, call.key, slice(0, 0))
+            hidden = set(masks[rows.start].hidden) if masks else set[int]()
+            places = range(site.text_start, site.text_start + forward.text_tokens)
+            self._visible = call.mask, tuple(place - site.text_start for place in places if place not in hidden)
+        return self._visible[1]
 
     def _index(self, tokens: tuple[int, ...], text_start: int, device: torch.device) -> torch.Tensor:
         """Places of text tokens in a sequence, on `device`; made once per run."""
@@ -191,7 +211,10 @@ class SubjectTracker:
         index = forward.segment.index
         if index not in self._splits:
             segment = forward.segment
-            values = maps.mask_to_tokens(mask, segment.start, segment.stop, forward.grid, self.temporal) >= 0.5
+            values = (
+                maps.mask_to_tokens(mask, segment.start, segment.stop, forward.grid, self.temporal, self.frame_patch)
+                >= 0.5
+            )
             self._grid = forward.grid
             self._masks[index] = values.expand(forward.rows, -1)
             self._splits[index] = [split_tokens(values.cpu(), device)] * forward.rows
@@ -211,8 +234,9 @@ class SubjectTracker:
                 continue
             mask = self._masks[segment.index].float().cpu()
             heat = self._heat.get(segment.index, mask).float().cpu()
-            total[:, :, segment.start : segment.stop] += torch.stack([heat, mask]).reshape(
-                2, rows, frames, height, width
+            found = torch.stack([heat, mask]).reshape(2, rows, frames, height, width)
+            total[:, :, segment.start : segment.stop] += maps.spread_over_latent_frames(
+                found, segment.length, self.frame_patch
             )
             count[segment.start : segment.stop] += 1
         total /= count.clamp(min=1)[:, None, None]

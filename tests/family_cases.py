@@ -2,14 +2,28 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
 
 from kvshare_core.host import BEAT_TAG
 from kvshare_core.timeline import Timeline
-from tests.tiny_models import joint_text, random_text, tiny_hunyuan, tiny_wan
+from tests import tiny_cogvideox, tiny_hunyuan, tiny_mochi
+from tests.tiny_cross import (
+    COSMOS_TEXT_WIDTH,
+    LTXV_CHANNELS,
+    PREDICT2_TEXT_WIDTH,
+    masked_text,
+    pooled_text,
+    tiny_cosmos,
+    tiny_kandinsky5,
+    tiny_ltxv,
+    tiny_predict2,
+)
+from tests.tiny_models import joint_text, random_text, tiny_wan
+from tests.tiny_models import tiny_hunyuan as tiny_hunyuan_video
+from tests.tiny_wan_variants import BUILDERS, lacks
 from tests.windows import image_conditioning
 
 Conditioning = list[list[Any]]
@@ -25,7 +39,8 @@ class FamilyCase:
 
     build: makes the MODEL, or raises HostLacksFamilyError. text(seed, tokens): an embedding and the rest of its
     conditioning, as the family's text encoder gives them. per_video(timeline): conditioning over all latent frames,
-    such as an image to start from. latent: channels, height and width.
+    such as an image to start from. latent: channels, height and width. negative_too: whether the negative conditioning
+    gets `per_video` as well. batches: numbers of latents at once that the stock host can run.
     """
 
     name: str
@@ -34,6 +49,8 @@ class FamilyCase:
     text: Callable[[int, int], tuple[torch.Tensor, dict[str, Any]]]
     latent: tuple[int, int, int] = (16, 6, 6)
     per_video: Callable[[Timeline], Mapping[str, Any]] = lambda timeline: {}
+    negative_too: bool = True
+    batches: tuple[int, ...] = (1, 2)
 
     def shape(self, timeline: Timeline, batch: int = 1) -> tuple[int, ...]:
         """Shape of the timeline's latent."""
@@ -51,7 +68,7 @@ class FamilyCase:
     def negative(self, timeline: Timeline, tokens: int = 6) -> Conditioning:
         """A seeded text for the whole video."""
         tensor, extra = self.text(99, tokens)
-        return [[tensor, {**extra, **self.per_video(timeline)}]]
+        return [[tensor, {**extra, **(self.per_video(timeline) if self.negative_too else {})}]]
 
 
 def plain_text(width: int) -> Callable[[int, int], tuple[torch.Tensor, dict[str, Any]]]:
@@ -61,6 +78,57 @@ def plain_text(width: int) -> Callable[[int, int], tuple[torch.Tensor, dict[str,
         return torch.randn(1, tokens, width, generator=torch.Generator().manual_seed(seed)), {}
 
     return text
+
+
+def where_known(build: Callable[[], Any]) -> Callable[[], Any]:
+    """`build` for a family that came with a module of its own, which older hosts lack."""
+
+    def guarded() -> Any:
+        try:
+            return build()
+        except ModuleNotFoundError as missing:
+            raise HostLacksFamilyError(f"this host has no {missing.name}") from missing
+
+    return guarded
+
+
+def hunyuan_cases() -> list[FamilyCase]:
+    """The other layouts of HunyuanVideo's class; the three ways to begin with a picture are the host's own.
+
+    Two of them fail on stock hosts as soon as a forward has several latents: positions of the reference are written
+    into a tensor that repeats one row, and the modulation of a given start is not laid out over a batch. One latent
+    works, because the host's node gives both to the positive conditioning only.
+    """
+
+    def older(name: str, per_video: Callable[[Timeline], Mapping[str, Any]], **options: Any) -> FamilyCase:
+        channels = options.pop("channels", tiny_hunyuan.CHANNELS)
+        build = partial(tiny_hunyuan.tiny_hunyuan_layout, channels)
+        return FamilyCase(name, "hunyuan", build, joint_text, per_video=per_video, **options)
+
+    def newer(name: str, **options: Any) -> FamilyCase:
+        build = partial(tiny_hunyuan.tiny_hunyuan_layout, newer=True)
+        text, latent = tiny_hunyuan.text_with_signs, (tiny_hunyuan.CHANNELS_1_5, 3, 3)
+        return FamilyCase(name, "hunyuan", build, text, latent, **options)
+
+    one_by_one: dict[str, Any] = {"negative_too": False, "batches": (1,)}
+    return [
+        older("hunyuan video i2v", tiny_hunyuan.start_image, channels=33),
+        older("hunyuan video i2v replacing", lambda timeline: {"guiding_frame_index": 0}, **one_by_one),
+        older("hunyuan video i2v reference", tiny_hunyuan.reference_picture, **one_by_one),
+        older("skyreels i2v", tiny_hunyuan.start_image, channels=32),
+        newer("hunyuan video 1.5"),
+        newer("hunyuan video 1.5 i2v", per_video=tiny_hunyuan.start_image_seen),
+    ]
+
+
+def cogvideox_case(name: str, image: bool = False, **sizes: Any) -> FamilyCase:
+    return FamilyCase(
+        name,
+        "cogvideox",
+        where_known(lambda: tiny_cogvideox.tiny_cogvideox(**sizes)),
+        plain_text(tiny_cogvideox.TEXT_WIDTH),
+        per_video=tiny_cogvideox.start_image if image else lambda timeline: {},
+    )
 
 
 CASES: dict[str, FamilyCase] = {
@@ -74,9 +142,42 @@ CASES: dict[str, FamilyCase] = {
             lambda seed, tokens: (random_text(seed, tokens), {}),
             per_video=image_conditioning,
         ),
-        FamilyCase("hunyuan video", "hunyuan", tiny_hunyuan, joint_text),
+        FamilyCase("hunyuan video", "hunyuan", tiny_hunyuan_video, joint_text),
+        *hunyuan_cases(),
+        FamilyCase("mochi", "mochi", tiny_mochi.tiny_mochi, tiny_mochi.padded_text, (tiny_mochi.CHANNELS, 6, 6)),
+        cogvideox_case("cogvideox"),
+        cogvideox_case("cogvideox learned positions", rotary=False, heads=3),
+        cogvideox_case("cogvideox i2v", image=True, input_channels=32),
+        cogvideox_case("cogvideox 1.5", frame_patch=2),
+        cogvideox_case("cogvideox 1.5 i2v", image=True, frame_patch=2, input_channels=32),
+        FamilyCase("ltxv", "ltxv", tiny_ltxv, masked_text, latent=(LTXV_CHANNELS, 3, 3)),
+        FamilyCase("cosmos predict2", "cosmos_predict2", tiny_predict2, plain_text(PREDICT2_TEXT_WIDTH)),
+        FamilyCase("kandinsky 5", "kandinsky5", where_known(tiny_kandinsky5), pooled_text),
+        FamilyCase("cosmos 1", "cosmos", tiny_cosmos, plain_text(COSMOS_TEXT_WIDTH)),
     )
 }
+
+
+def wan_case(name: str) -> FamilyCase:
+    """The case of one of the Wan layouts in tiny_wan_variants."""
+    builder, per_video = BUILDERS[name]
+
+    def build() -> Any:
+        if (missing := lacks(name)) is not None:
+            raise HostLacksFamilyError(missing)
+        return builder()
+
+    return FamilyCase(
+        name,
+        "wan",
+        build,
+        lambda seed, tokens: (random_text(seed, tokens), {}),
+        (48 if name == "wan ti2v 5b" else 16, 6, 6),
+        per_video,
+    )
+
+
+CASES |= {name: wan_case(name) for name in BUILDERS}
 
 
 @cache

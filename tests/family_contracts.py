@@ -142,7 +142,7 @@ def guidance_and_batches_work(case: FamilyCase) -> None:
     timeline = tiny_timeline(2)
     model, off = patched(case, timeline), patched(case, timeline, KVShareConfig(mode="off"))
     for cfg in (1.0, 3.0):
-        for batch in (1, 2):
+        for batch in case.batches:
             shared = sample(case, model, timeline, batch, cfg=cfg)
             assert shared.shape[0] == batch and torch.isfinite(shared).all()
             assert not torch.equal(shared, sample(case, off, timeline, batch, cfg=cfg))

@@ -15,6 +15,7 @@ from kvshare_core.maps import (
     normalise_over_clip,
     normalise_over_frames,
     point_map,
+    spread_over_latent_frames,
     subject_score,
     text_probabilities,
     threshold_mask,
@@ -180,6 +181,19 @@ def test_a_token_gets_the_mean_of_the_pictures_and_pixels_it_covers(
             for column in range(2):
                 cut = mask[list(covered), row * pixels : (row + 1) * pixels, column * pixels : (column + 1) * pixels]
                 assert float(found[place, row, column]) == pytest.approx(float(cut.mean()), abs=1e-5)
+
+
+@given(st.integers(1, 3), st.integers(1, 7), st.integers(0, 4), st.integers(1, 4))
+def test_a_token_of_several_latent_frames_gets_their_mean(scale: int, length: int, start: int, patch: int) -> None:
+    stop = start + length
+    mask = torch.rand(scale * (stop - 1) + 1, 4, 4, generator=torch.Generator().manual_seed(length))
+    frames = -(-length // patch)
+    each = mask_to_tokens(mask, start, stop, (length, 2, 2), scale).reshape(length, 4)
+    found = mask_to_tokens(mask, start, stop, (frames, 2, 2), scale, patch).reshape(frames, 4)
+    for place in range(frames):
+        torch.testing.assert_close(found[place], each[patch * place : patch * (place + 1)].mean(0))
+    spread = spread_over_latent_frames(found.reshape(frames, 2, 2), length, patch)
+    assert torch.equal(spread.reshape(length, 4), torch.stack([found[frame // patch] for frame in range(length)]))
 
 
 def test_one_picture_stands_for_every_frame() -> None:

@@ -420,7 +420,7 @@ def test_two_prompts_of_one_beat_never_see_each_others_keys(t2v: Case, monkeypat
 
 def test_conditioning_for_a_part_of_the_picture_is_left_unshared(t2v: Case, caplog: pytest.LogCaptureFixture) -> None:
     timeline = tiny_timeline(2)
-    shape, area = latent_shape(timeline), (timeline.window, 6, 4, 0, 0, 0)
+    shape, area = latent_shape(timeline), (timeline.latent_frames, 6, 4, 0, 0, 0)
     positive = beat_prompts(timeline)
     positive += [[text, {**extra, "area": area, "strength": 1.0}] for text, extra in positive]
     patched, _ = share(t2v.model, timeline, SHARED)

@@ -159,10 +159,10 @@ def tiny_hunyuan(double: int = 2, single: int = 2, heads: int = 1) -> Any:
         device="cpu",
         **{name: size for name, size in sizes.items() if name in known},
     )
-    return comfy.sd.load_diffusion_model_state_dict(_lively_state_dict(module))
+    return comfy.sd.load_diffusion_model_state_dict(lively_state_dict(module))
 
 
-def _lively_state_dict(module: torch.nn.Module, seed: int = 0) -> dict[str, torch.Tensor]:
+def lively_state_dict(module: torch.nn.Module, seed: int = 0) -> dict[str, torch.Tensor]:
     """Seeded weights that keep activations near 1, so that attention is peaked and every input shows in the output."""
     generator = torch.Generator().manual_seed(seed)
     state: dict[str, torch.Tensor] = {}

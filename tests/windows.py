@@ -4,6 +4,7 @@
 """
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -59,6 +60,21 @@ def share(
     return apply(model, make_plan(timeline, config or KVShareConfig(), subject, mask))
 
 
+CUTS: dict[str, Callable[[Any, int, int], Any]] = {
+    "c_concat": lambda tensor, start, stop: tensor[:, :, start:stop],
+    "denoise_mask": lambda tensor, start, stop: tensor[:, :, start:stop],
+    "control_video": lambda tensor, start, stop: tensor[:, :, start:stop],
+    "camera_conditions": lambda tensor, start, stop: tensor[:, :, start:stop],
+    "vace_context": lambda tensor, start, stop: tensor[:, :, :, start:stop],
+    "pose_latents": lambda tensor, start, stop: tensor[:, :, start : stop - 1],
+    "audio_embed": lambda tensor, start, stop: (
+        tensor[:, start:stop] if tensor.ndim == 5 else tensor[..., 4 * start : 4 * stop]
+    ),
+    "context_latents": lambda latents, start, stop: [latents[0][:, :, start:stop], *latents[1:]],
+}
+"""What of a conditioning belongs to the frames from start to stop."""
+
+
 class PlainWindows(ContextHandlerABC):
     """Evaluates the segments one by one and blends them; shares nothing unless `sharing` is given."""
 
@@ -87,10 +103,10 @@ class PlainWindows(ContextHandlerABC):
         for cond in cond_in:
             if cond.get(BEAT_TAG, window.beat) == window.beat:
                 parts = dict(cond["model_conds"])
-                if "c_concat" in parts:
-                    parts["c_concat"] = type(parts["c_concat"])(
-                        parts["c_concat"].cond[:, :, window.start : window.stop]
-                    )
+                if window.start > 0:
+                    parts.pop("guiding_frame_index", None)
+                for name in parts.keys() & CUTS.keys():
+                    parts[name] = type(parts[name])(CUTS[name](parts[name].cond, window.start, window.stop))
                 resized.append({**cond, "model_conds": parts})
         return resized
 

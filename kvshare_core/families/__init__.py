@@ -2,19 +2,30 @@
 
 from torch import nn
 
-from .base import Family, FamilyInfo
+from .base import Family, FamilyInfo, UnsupportedModelError
+from .cogvideox import CogVideoXFamily
+from .cosmos import CosmosFamily
+from .cosmos_predict2 import CosmosPredict2Family
 from .hunyuan import HunyuanFamily
+from .kandinsky5 import Kandinsky5Family
+from .ltxv import LTXVideoFamily
+from .mochi import MochiFamily
 from .wan import WanFamily
 
-FAMILIES: tuple[Family, ...] = (WanFamily(), HunyuanFamily())
-
-
-class UnsupportedModelError(ValueError):
-    """A model of no family known here; the message names the model and the families."""
+FAMILIES: tuple[Family, ...] = (
+    WanFamily(),
+    HunyuanFamily(),
+    CogVideoXFamily(),
+    MochiFamily(),
+    LTXVideoFamily(),
+    CosmosPredict2Family(),
+    Kandinsky5Family(),
+    CosmosFamily(),
+)
 
 
 def find_family(diffusion_model: nn.Module, latent_channels: int) -> tuple[Family, FamilyInfo]:
-    """The family of a loaded diffusion model and its numbers. Raises UnsupportedModelError."""
+    """The family of a loaded diffusion model and its numbers. Raises UnsupportedModelError naming the model."""
     for family in FAMILIES:
         info = family.describe(diffusion_model, latent_channels)
         if info is not None:

@@ -1,7 +1,7 @@
 """What a model family tells about its attention calls. One file per family; this one holds what they share."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 import torch
@@ -17,6 +17,7 @@ class AttentionCall:
 
     Keys and values may have fewer heads than queries (grouped). mask: the call's own attention mask as the host passed
     it; scale: factor on the scores, None for head_dim ** -0.5; overridden: another pack's attention stands behind ours.
+    inputs: shapes of what the model was called with besides latent and text, by the host's name (several for a list).
     """
 
     query: torch.Tensor
@@ -25,6 +26,7 @@ class AttentionCall:
     mask: torch.Tensor | None = None
     scale: float | None = None
     overridden: bool = False
+    inputs: Mapping[str, tuple[tuple[int, ...], ...]] = field(default_factory=dict[str, tuple[tuple[int, ...], ...]])
 
     @property
     def query_tokens(self) -> int:
@@ -75,6 +77,10 @@ class FamilyInfo:
         return tuple(-(-size // patch) for size, patch in zip(sizes, self.patch, strict=True))  # type: ignore[return-value]
 
 
+class UnsupportedModelError(ValueError):
+    """A model that no keys can be shared in; the message names the model and the reason."""
+
+
 class UnexpectedCallError(Exception):
     """An attention call that does not fit the family's call cycle: sharing must leave this forward alone."""
 
@@ -85,7 +91,10 @@ class Family(Protocol):
     name: str
 
     def describe(self, diffusion_model: torch.nn.Module, latent_channels: int) -> FamilyInfo | None:
-        """Numbers of `diffusion_model`, or None when it is not of this family."""
+        """Numbers of `diffusion_model`, or None when it is not of this family.
+
+        Raises UnsupportedModelError for a model of the family that cannot share, with the reason.
+        """
         ...
 
     def classify(

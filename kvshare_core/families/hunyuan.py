@@ -1,10 +1,14 @@
-"""HunyuanVideo text-to-video (host.md 1.3).
+"""HunyuanVideo and HunyuanVideo 1.5, text-to-video and image-to-video, and SkyReels (host.md 1.3).
 
-Joint attention over video and text: first the calls of the text refiner, over text alone, then one call per double
-block and one per single block. Newer hosts put the text before the video, the oldest supported one behind it.
+Joint attention over video and text: first the calls of the text refiner, over the prompt alone, then one call per
+double block and one per single block. Newer hosts put the text before the video, the oldest supported one behind it.
+Beside the prompt's own tokens the text has those of an image (`clip_fea`) and of written signs (`txt_byt5`); those of a
+reference picture (`ref_latent`) stand right before the video.
 """
 
+import math
 from collections.abc import Mapping
+from typing import Any
 
 from torch import nn
 
@@ -12,50 +16,85 @@ from ..rope import RopeScheme, embed_nd_scheme
 from .base import AttentionCall, CallSite, FamilyInfo, UnexpectedCallError
 
 NATIVE_FRAMES = 33
+NATIVE_FRAMES_1_5 = 31
+NATIVE_FRAMES_SKYREELS = 25
+
+IMAGE_TEXT, SIGNS_TEXT, REFERENCE = "clip_fea", "txt_byt5", "ref_latent"
+"""Inputs of the model that bring tokens: [batch, tokens, width] twice, and [batch, channels, frames, height, width]."""
+
+Shapes = Mapping[str, tuple[tuple[int, ...], ...]]
+"""Shapes of the model's inputs, as AttentionCall has them."""
 
 
 class HunyuanFamily:
-    """Models of the host's `HunyuanVideo` class with three-dimensional patches."""
+    """Models of the host's `HunyuanVideo` class that make videos.
+
+    The class also makes images: those have two-dimensional patches, or the patches of 1.5 without its image input.
+    """
 
     name = "hunyuan"
 
     def describe(self, diffusion_model: nn.Module, latent_channels: int) -> FamilyInfo | None:
-        if type(diffusion_model).__name__ != "HunyuanVideo" or len(diffusion_model.patch_size) != 3:  # type: ignore[arg-type]
+        if type(diffusion_model).__name__ != "HunyuanVideo":
             return None
+        model: Any = diffusion_model
+        patch = tuple(model.patch_size)
+        newer = patch == (1, 1, 1) and getattr(model, "vision_in", None) is not None
+        if patch != (1, 2, 2) and not newer:
+            return None
+        skyreels = not newer and model.in_channels == 2 * model.out_channels
         return FamilyInfo(
             family=self.name,
-            blocks=len(diffusion_model.double_blocks) + len(diffusion_model.single_blocks),  # type: ignore[arg-type]
-            heads=int(diffusion_model.num_heads),  # type: ignore[arg-type]
-            head_dim=int(diffusion_model.hidden_size) // int(diffusion_model.num_heads),  # type: ignore[arg-type]
+            blocks=len(model.double_blocks) + len(model.single_blocks),
+            heads=int(model.num_heads),
+            head_dim=int(model.hidden_size) // int(model.num_heads),
             joint=True,
-            patch=tuple(diffusion_model.patch_size),  # type: ignore[arg-type]
-            compression=(4, 8, 8),
+            patch=patch,
+            compression=(4, 16, 16) if newer else (4, 8, 8),
             latent_channels=latent_channels,
-            native_frames=NATIVE_FRAMES,
+            native_frames=NATIVE_FRAMES_1_5 if newer else NATIVE_FRAMES_SKYREELS if skyreels else NATIVE_FRAMES,
         )
 
     def classify(
         self, diffusion_model: nn.Module, call_index: int, call: AttentionCall, video_tokens: int, text_tokens: int
     ) -> CallSite:
-        refiner_calls = len(diffusion_model.txt_in.individual_token_refiner.blocks)  # type: ignore[union-attr, arg-type]
-        block = call_index - refiner_calls
+        model: Any = diffusion_model
+        block = call_index - len(model.txt_in.individual_token_refiner.blocks)
         if call.query_tokens != call.key_tokens:
             raise UnexpectedCallError(f"{call.query_tokens} queries and {call.key_tokens} keys in a joint attention")
         if block < 0:
             if call.query_tokens != text_tokens:
                 raise UnexpectedCallError(f"{call.query_tokens} tokens where the text has {text_tokens}")
             return CallSite(0, "other")
-        if block >= len(diffusion_model.double_blocks) + len(diffusion_model.single_blocks):  # type: ignore[arg-type]
+        if block >= len(model.double_blocks) + len(model.single_blocks):
             raise UnexpectedCallError("no block to belong to")
-        if call.query_tokens != video_tokens + text_tokens:
+        before, after = _tokens_around_prompt(model, call.inputs)
+        reference = _reference_tokens(model, call.inputs)
+        text = before + text_tokens + after
+        if call.query_tokens != video_tokens + reference + text:
             raise UnexpectedCallError(
-                f"{call.query_tokens} tokens where video and text have {video_tokens} + {text_tokens}"
+                f"{call.query_tokens} tokens where video, reference and text have {video_tokens} + {reference} + {text}"
             )
-        text_last = bool(getattr(diffusion_model.double_blocks[0], "flipped_img_txt", False))  # type: ignore[index]
+        text_last = bool(getattr(model.double_blocks[0], "flipped_img_txt", False))
         if text_last:
-            return CallSite(block, "joint", video_start=0, text_start=video_tokens)
-        return CallSite(block, "joint", video_start=text_tokens, text_start=0)
+            return CallSite(block, "joint", video_start=reference, text_start=reference + video_tokens + before)
+        return CallSite(block, "joint", video_start=text + reference, text_start=before)
 
     def rope_scheme(self, diffusion_model: nn.Module, rope_options: Mapping[str, float]) -> RopeScheme:
         embedder = diffusion_model.pe_embedder
         return embed_nd_scheme(embedder.axes_dim, embedder.theta)  # type: ignore[union-attr, arg-type]
+
+
+def _tokens_around_prompt(model: Any, inputs: Shapes) -> tuple[int, int]:
+    """Tokens of the text that stand before the prompt's own and behind them."""
+    image = sum(shape[1] for shape in inputs.get(IMAGE_TEXT, ()))
+    signs = 0 if model.byt5_in is None else sum(shape[1] for shape in inputs.get(SIGNS_TEXT, ()))
+    # 1.5, which tells kinds of text apart by an embedding, puts the signs first.
+    return (image + signs, 0) if model.cond_type_embedding is not None else (image, signs)
+
+
+def _reference_tokens(model: Any, inputs: Shapes) -> int:
+    return sum(
+        math.prod(-(-size // patch) for size, patch in zip(shape[2:], model.patch_size, strict=True))
+        for shape in inputs.get(REFERENCE, ())
+    )

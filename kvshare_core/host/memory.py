@@ -88,7 +88,7 @@ def _subject_tokens(plan: SharePlan, info: FamilyInfo, grid: tuple[int, int, int
     if plan.mask is None:
         return math.prod(grid)
     segment = plan.timeline.segments[index]
-    values = mask_to_tokens(plan.mask, segment.start, segment.stop, grid, info.compression[0])
+    values = mask_to_tokens(plan.mask, segment.start, segment.stop, grid, info.compression[0], info.patch[0])
     return int((values >= 0.5).sum())
 
 

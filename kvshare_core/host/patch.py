@@ -6,7 +6,7 @@ and the end of one `sample()`.
 
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -24,6 +24,7 @@ from ..positions import PositionMover
 from ..record import KVShareRecord
 from ..session import Session
 from . import KEY, memory
+from .interpolation import TEXT_TOKENS
 from .segments import FRAME_DIM, SegmentHandler, SegmentWindow
 
 log = logging.getLogger("kvshare")
@@ -156,10 +157,11 @@ def _apply_model_wrapper(
 ) -> Any:
     options = transformer_options or {}
     session: Session | None = options.get(KEY)
-    forward = None if session is None else _open_forward(session, options, x, c_crossattn)
+    forward = None if session is None else _open_forward(session, options, x, c_crossattn, kwargs)
     if session is None or forward is None:
         return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
-    options = {**options, "optimized_attention_override": _attention_override(session, forward, options)}
+    override = _attention_override(session, forward, options, _shapes(kwargs))
+    options = {**options, "optimized_attention_override": override}
     with _eagerly():
         return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
 
@@ -173,9 +175,12 @@ def _eagerly() -> AbstractContextManager[Any]:
 
 
 def _open_forward(
-    session: Session, options: dict[str, Any], x: torch.Tensor, text: torch.Tensor | None
+    session: Session, options: dict[str, Any], x: torch.Tensor, text: torch.Tensor | None, inputs: Mapping[str, Any]
 ) -> Forward | None:
-    """The forward to watch, or None when nothing of it concerns the session or it is not one of a whole segment."""
+    """The forward to watch, or None when nothing of it concerns the session or it is not one of a whole segment.
+
+    inputs: what else the model gets, by name.
+    """
     window = options.get("context_window")
     if not isinstance(window, SegmentWindow) or text is None:
         return None
@@ -186,7 +191,7 @@ def _open_forward(
         window.prompts,
         x.shape[0] // len(names),
         session.info.grid(*window.shape),
-        text.shape[1],
+        min(text.shape[1], inputs.get(TEXT_TOKENS, text.shape[1])),
     )
     if forward is None:
         return None
@@ -199,14 +204,29 @@ def _open_forward(
     return forward
 
 
-def _attention_override(session: Session, forward: Forward, options: dict[str, Any]) -> Callable[..., torch.Tensor]:
+def _shapes(inputs: dict[str, Any]) -> dict[str, tuple[tuple[int, ...], ...]]:
+    """Shapes of the tensors among a model's inputs, and of those in lists."""
+    tensors = {
+        name: value if isinstance(value, list) else [value]  # pyright: ignore[reportUnknownVariableType]
+        for name, value in inputs.items()
+    }
+    return {
+        name: tuple(tuple(item.shape) for item in items)
+        for name, items in tensors.items()
+        if items and all(isinstance(item, torch.Tensor) for item in items)
+    }
+
+
+def _attention_override(
+    session: Session, forward: Forward, options: dict[str, Any], inputs: dict[str, tuple[tuple[int, ...], ...]]
+) -> Callable[..., torch.Tensor]:
     """Our attention for one forward, in front of whatever override was there."""
     previous = options.get("optimized_attention_override")
 
     def override(function: Callable[..., torch.Tensor], *args: Any, **kwargs: Any) -> torch.Tensor:
         behind = function if previous is None else partial(previous, function)
         site = _HostCall(behind, args, kwargs)
-        output = session.attend(forward, site.call(overridden=previous is not None), site.attend)
+        output = session.attend(forward, site.call(previous is not None, inputs), site.attend)
         return behind(*args, **kwargs) if output is None else site.laid_out(output)
 
     return override
@@ -226,13 +246,13 @@ class _HostCall:
         self.split_input = bool(self.kwargs.pop("skip_reshape", False))
         self.split_output = bool(self.kwargs.pop("skip_output_reshape", False))
 
-    def call(self, overridden: bool) -> AttentionCall:
+    def call(self, overridden: bool, inputs: dict[str, tuple[tuple[int, ...], ...]]) -> AttentionCall:
         """The call with split tensors."""
         query, key, value = self.tensors
         if not self.split_input:
             width = query.shape[-1] // self.heads
             query, key, value = (tensor.unflatten(-1, (-1, width)).transpose(1, 2) for tensor in self.tensors)
-        return AttentionCall(query, key, value, self.mask, self.kwargs.get("scale"), overridden)
+        return AttentionCall(query, key, value, self.mask, self.kwargs.get("scale"), overridden, inputs)
 
     def attend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
         """What the host would have done, without its mask, on other split tensors; split output."""

@@ -20,9 +20,10 @@ from ..session import Session
 from ..timeline import Timeline
 from . import BEAT_TAG, KEY
 from .interpolation import interpolate_conditioning
+from .slicing import FRAME_DIM, slice_conditioning
 
-FRAME_DIM = 2
-"""Where video latents [batch, channels, frames, height, width] have their frames."""
+GUIDES = "keyframe_idxs"
+"""Input of LTX-Video: where in time the guide frames stand that were put behind the latent's own."""
 
 Conditioning = list[dict[str, Any]]
 
@@ -91,6 +92,7 @@ class SegmentHandler(ContextHandlerABC):
         model_options: dict[str, Any],
     ) -> bool:
         """Always; raises ValueError when the latent or the conditioning is not the one of the timeline."""
+        self._check_guides(conds)
         planned = self.timeline.latent_frames
         if x_in.ndim != 5 or x_in.shape[FRAME_DIM] != planned:
             found = f"{x_in.shape[FRAME_DIM]} frames" if x_in.ndim == 5 else f"the shape {tuple(x_in.shape)}"
@@ -100,6 +102,14 @@ class SegmentHandler(ContextHandlerABC):
             )
         self._check_conditioning(conds)
         return True
+
+    def _check_guides(self, conds: Sequence[Conditioning | None]) -> None:
+        """Guide frames stand behind the frames of the whole video: cut into segments they would be taken for others."""
+        if any(GUIDES in entry.get("model_conds", {}) for cond in conds for entry in cond or ()):
+            raise ValueError(
+                "MaskGuidedKVShare: the conditioning has guide frames (LTXVAddGuide), which belong to the video as a "
+                "whole and to none of its segments. Remove that node; to start from a picture, use LTXVImgToVideo."
+            )
 
     def _check_conditioning(self, conds: Sequence[Conditioning | None]) -> None:
         """Every beat must have conditioning, and no conditioning may be of a beat that the timeline does not have."""
@@ -115,20 +125,33 @@ class SegmentHandler(ContextHandlerABC):
                 )
 
     def get_resized_cond(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, cond_in: Conditioning | None, x_in: torch.Tensor, window: SegmentWindow, device: Any = None
+        self,
+        cond_in: Conditioning | None,
+        x_in: torch.Tensor,
+        window: SegmentWindow,
+        device: Any = None,
+        model: Any = None,
     ) -> Conditioning | None:
         """The conditioning of the window's beat, its per-frame tensors sliced to the window.
 
+        model: the host's model, which on newer hosts knows how to slice inputs of its own.
+
         In a transition each entry of the beat lies between itself and the entry of the next beat that has the same
-        place in the list; an entry without a beat stays as it is. Raises ValueError when one beat has more entries.
+        place in the list; an entry without a beat stays as it is. Raises ValueError when one beat has more entries or
+        something cannot be sliced.
         """
         if cond_in is None:
             return None
         beat, next_beat = window.segment.beat, window.segment.next_beat
-        own = [_slice_conditioning(cond, x_in, window) for cond in cond_in if cond.get(BEAT_TAG, beat) == beat]
+        resize = getattr(model, "resize_cond_for_context_window", None)
+
+        def sliced(cond: dict[str, Any]) -> dict[str, Any]:
+            return slice_conditioning(cond, x_in, window.segment, window, resize)
+
+        own = [sliced(cond) for cond in cond_in if cond.get(BEAT_TAG, beat) == beat]
         if next_beat is None:
             return own
-        following = [_slice_conditioning(cond, x_in, window) for cond in cond_in if cond.get(BEAT_TAG) == next_beat]
+        following = [sliced(cond) for cond in cond_in if cond.get(BEAT_TAG) == next_beat]
         tagged = sum(BEAT_TAG in cond for cond in own)
         if tagged != len(following):
             raise ValueError(
@@ -162,7 +185,7 @@ class SegmentHandler(ContextHandlerABC):
         for evaluation in self._begin_pass(session, options, timestep):
             throw_exception_if_processing_interrupted()
             window = SegmentWindow(evaluation, x_in)
-            window_conds = [self.get_resized_cond(cond, x_in, window) for cond in conds]
+            window_conds = [self.get_resized_cond(cond, x_in, window, model=model) for cond in conds]
             window.places = {
                 (index, cond["uuid"]): place
                 for index, entries in enumerate(window_conds)
@@ -198,17 +221,3 @@ class SegmentHandler(ContextHandlerABC):
         before = self.timeline.overlap if segment.index > 0 else 0
         after = self.timeline.overlap if segment.index < last else 0
         return window_weights(segment.length, before, after) * evaluation.weight
-
-
-def _slice_conditioning(cond: dict[str, Any], x_in: torch.Tensor, window: SegmentWindow) -> dict[str, Any]:
-    """A copy of `cond` for one window. Its uuid is derived, so that caches keyed by it do not mix windows."""
-    model_conds = dict(cond["model_conds"])
-    for name, value in model_conds.items():
-        tensor = getattr(value, "cond", None)
-        if (
-            isinstance(tensor, torch.Tensor)
-            and tensor.ndim == x_in.ndim
-            and tensor.shape[FRAME_DIM] == x_in.shape[FRAME_DIM]
-        ):
-            model_conds[name] = value._copy_with(window.get_tensor(tensor))
-    return {**cond, "model_conds": model_conds, "uuid": uuid.uuid5(cond["uuid"], str(window.segment.index))}

@@ -1,0 +1,68 @@
+"""CogVideoX 1.0 and 1.5: text-to-video, image-to-video and inpainting (host.md 1.3).
+
+Joint attention over text and video, one call per block, the text first. In 1.5 a token stands for two latent frames;
+the host pads a latent that these do not divide at its end. The newest hosts only.
+"""
+
+from collections.abc import Mapping
+
+from torch import nn
+
+from ..rope import RopeScheme, embed_nd_scheme
+from .base import AttentionCall, CallSite, FamilyInfo, UnexpectedCallError
+
+NATIVE_FRAMES = 13
+NATIVE_FRAMES_1_5 = 21
+
+ROPE_THETA = 10000.0
+"""Base of the host's rotary frequencies; its model has no attribute for it."""
+
+
+class CogVideoXFamily:
+    """Models of the host's `CogVideoXTransformer3DModel` class."""
+
+    name = "cogvideox"
+
+    def describe(self, diffusion_model: nn.Module, latent_channels: int) -> FamilyInfo | None:
+        if type(diffusion_model).__name__ != "CogVideoXTransformer3DModel":
+            return None
+        frame_patch, side = _frame_patch(diffusion_model), int(diffusion_model.patch_size)  # type: ignore[arg-type]
+        return FamilyInfo(
+            family=self.name,
+            blocks=len(diffusion_model.blocks),  # type: ignore[arg-type]
+            heads=int(diffusion_model.num_attention_heads),  # type: ignore[arg-type]
+            head_dim=int(diffusion_model.attention_head_dim),  # type: ignore[arg-type]
+            joint=True,
+            patch=(frame_patch or 1, side, side),
+            compression=(4, 8, 8),
+            latent_channels=latent_channels,
+            native_frames=NATIVE_FRAMES if frame_patch is None else NATIVE_FRAMES_1_5,
+        )
+
+    def classify(
+        self, diffusion_model: nn.Module, call_index: int, call: AttentionCall, video_tokens: int, text_tokens: int
+    ) -> CallSite:
+        if call_index >= len(diffusion_model.blocks):  # type: ignore[arg-type]
+            raise UnexpectedCallError("no block to belong to")
+        if call.query_tokens != call.key_tokens:
+            raise UnexpectedCallError(f"{call.query_tokens} queries and {call.key_tokens} keys in a joint attention")
+        if call.query_tokens != text_tokens + video_tokens:
+            raise UnexpectedCallError(
+                f"{call.query_tokens} tokens where text and video have {text_tokens} + {video_tokens}"
+            )
+        return CallSite(call_index, "joint", video_start=text_tokens, text_start=0)
+
+    def rope_scheme(self, diffusion_model: nn.Module, rope_options: Mapping[str, float]) -> RopeScheme | None:
+        """None for the 2B model: its positions are added to the tokens, so its keys do not turn with them."""
+        if not diffusion_model.use_rotary_positional_embeddings:
+            return None
+        width = int(diffusion_model.attention_head_dim)  # type: ignore[arg-type]
+        # 1.0 stretches height and width; 1.5 counts tokens.
+        counts_tokens = _frame_patch(diffusion_model) is not None
+        stretch = 1.0 if counts_tokens else float(diffusion_model.spatial_interpolation_scale)  # type: ignore[arg-type]
+        return embed_nd_scheme([width // 4, width // 8 * 3, width // 8 * 3], ROPE_THETA, (1.0, stretch, stretch))
+
+
+def _frame_patch(diffusion_model: nn.Module) -> int | None:
+    """Latent frames per token in 1.5, None in 1.0."""
+    return getattr(diffusion_model, "patch_size_t", None)

@@ -1,0 +1,68 @@
+"""Cosmos Predict2: text-to-video and video-to-world (host.md 1.3).
+
+Every block calls self-attention, then cross-attention to the text. Only the newer host passes a block index, so blocks
+are counted within one forward.
+"""
+
+from collections.abc import Mapping
+
+from torch import nn
+
+from ..rope import RopeScheme
+from .base import AttentionCall, CallSite, FamilyInfo
+from .self_cross import self_then_cross
+
+NATIVE_FRAMES = 24
+"""93 pictures, the length of the clips it was trained on."""
+
+THETA = 10000.0
+"""Base of the frequencies where the model is not stretched to longer sides or clips than it was made for."""
+
+
+class CosmosPredict2Family:
+    """Models of the host's `MiniTrainDIT` class itself; Anima, a subclass, makes pictures."""
+
+    name = "cosmos_predict2"
+
+    def describe(self, diffusion_model: nn.Module, latent_channels: int) -> FamilyInfo | None:
+        if type(diffusion_model).__name__ != "MiniTrainDIT":
+            return None
+        heads = int(diffusion_model.num_heads)  # type: ignore[arg-type]
+        spatial = int(diffusion_model.patch_spatial)  # type: ignore[arg-type]
+        return FamilyInfo(
+            family=self.name,
+            blocks=len(diffusion_model.blocks),  # type: ignore[arg-type]
+            heads=heads,
+            head_dim=int(diffusion_model.model_channels) // heads,  # type: ignore[arg-type]
+            joint=False,
+            patch=(int(diffusion_model.patch_temporal), spatial, spatial),  # type: ignore[arg-type]
+            compression=(4, 8, 8),
+            latent_channels=latent_channels,
+            native_frames=NATIVE_FRAMES,
+        )
+
+    def classify(
+        self, diffusion_model: nn.Module, call_index: int, call: AttentionCall, video_tokens: int, text_tokens: int
+    ) -> CallSite:
+        return self_then_cross(call_index, call, len(diffusion_model.blocks), video_tokens, text_tokens)  # type: ignore[arg-type]
+
+    def rope_scheme(self, diffusion_model: nn.Module, rope_options: Mapping[str, float]) -> RopeScheme | None:
+        """None where keys cannot be moved: the conditioning's frame rate scales the positions, or the model adds
+        learned positions to its tokens, which no rotation changes."""
+        embedder = diffusion_model.pos_embedder
+        if embedder.enable_fps_modulation or diffusion_model.extra_per_block_abs_pos_emb:  # type: ignore[union-attr]
+            return None
+        spatial, temporal = len(embedder.dim_spatial_range), len(embedder.dim_temporal_range)  # type: ignore[union-attr, arg-type]
+        return RopeScheme(
+            (
+                _frequencies(2 * temporal, THETA * float(embedder.t_ntk_factor)),  # type: ignore[union-attr, arg-type]
+                _frequencies(2 * spatial, THETA * float(embedder.h_ntk_factor)),  # type: ignore[union-attr, arg-type]
+                _frequencies(2 * spatial, THETA * float(embedder.w_ntk_factor)),  # type: ignore[union-attr, arg-type]
+            ),
+            "halves",
+        )
+
+
+def _frequencies(channels: int, theta: float) -> tuple[float, ...]:
+    """Radians per token step of every channel pair of an axis."""
+    return tuple(theta ** (-channel / channels) for channel in range(0, channels, 2))

@@ -1,0 +1,54 @@
+"""Mochi 1: text-to-video (host.md 1.3).
+
+Joint attention over video and text, one call per block, the video first. The host drops the text's padding before the
+attention: only the first `num_tokens` tokens of the conditioning take part.
+"""
+
+from collections.abc import Mapping
+
+from torch import nn
+
+from ..rope import RopeScheme
+from .base import AttentionCall, CallSite, FamilyInfo, UnexpectedCallError
+
+NATIVE_FRAMES = 28
+
+
+class MochiFamily:
+    """Models of the host's `AsymmDiTJoint` class."""
+
+    name = "mochi"
+
+    def describe(self, diffusion_model: nn.Module, latent_channels: int) -> FamilyInfo | None:
+        if type(diffusion_model).__name__ != "AsymmDiTJoint":
+            return None
+        side = int(diffusion_model.patch_size)  # type: ignore[arg-type]
+        return FamilyInfo(
+            family=self.name,
+            blocks=len(diffusion_model.blocks),  # type: ignore[arg-type]
+            heads=int(diffusion_model.num_heads),  # type: ignore[arg-type]
+            head_dim=int(diffusion_model.head_dim),  # type: ignore[arg-type]
+            joint=True,
+            patch=(1, side, side),
+            compression=(6, 8, 8),
+            latent_channels=latent_channels,
+            native_frames=NATIVE_FRAMES,
+        )
+
+    def classify(
+        self, diffusion_model: nn.Module, call_index: int, call: AttentionCall, video_tokens: int, text_tokens: int
+    ) -> CallSite:
+        if call_index >= len(diffusion_model.blocks):  # type: ignore[arg-type]
+            raise UnexpectedCallError("no block to belong to")
+        if call.query_tokens != call.key_tokens:
+            raise UnexpectedCallError(f"{call.query_tokens} queries and {call.key_tokens} keys in a joint attention")
+        if call.query_tokens != video_tokens + text_tokens:
+            raise UnexpectedCallError(
+                f"{call.query_tokens} tokens where video and text have {video_tokens} + {text_tokens}"
+            )
+        return CallSite(call_index, "joint", video_start=0, text_start=video_tokens)
+
+    def rope_scheme(self, diffusion_model: nn.Module, rope_options: Mapping[str, float]) -> RopeScheme | None:
+        """None: every head of Mochi has learned frequencies of its own that mix the three axes, which a RopeScheme
+        cannot say."""
+        return None
