@@ -1,13 +1,16 @@
 from comfy_api.latest import io
 
 from ..kvshare_core.host.loading import (
-    EMBEDDED,
     WEIGHT_DTYPES,
-    diffusion_model_names,
     load_video_model,
+    model_report,
+    second_text_encoder_names,
     text_encoder_names,
     vae_names,
 )
+from ..kvshare_core.host.model_files import EMBEDDED, diffusion_model_names
+from ..kvshare_core.host.text_encoders import NO_FILE
+from .errors import named_errors
 from .inputs import search_words
 from .sockets import CATEGORY
 
@@ -29,34 +32,55 @@ class LoadVideoDiT(io.ComfyNode):
                     "diffusion_model",
                     options=diffusion_model_names(),
                     default=EMBEDDED,
-                    tooltip="A file in models/diffusion_models; 'embedded' is a few megabytes of moving coloured "
-                    "shapes.",
+                    tooltip="A file in models/diffusion_models or models/checkpoints, or a folder in "
+                    "models/diffusers; of a model in several parts the first stands for all. 'embedded' is a few "
+                    "megabytes of moving coloured shapes.",
                 ),
                 io.Combo.Input(
                     "text_encoder",
                     options=text_encoder_names(),
                     default=EMBEDDED,
-                    tooltip="The text encoder that belongs to the model, such as umT5 for Wan.",
+                    tooltip="The text encoder that belongs to the model, such as umT5 for Wan; 'from checkpoint' takes "
+                    "the one in the same file as the model.",
                 ),
                 io.Combo.Input(
-                    "vae", options=vae_names(), default=EMBEDDED, tooltip="The VAE that belongs to the model."
+                    "vae",
+                    options=vae_names(),
+                    default=EMBEDDED,
+                    tooltip="The VAE that belongs to the model; 'from checkpoint' takes the one in the same file as "
+                    "the model.",
                 ),
                 io.Combo.Input(
                     "weight_dtype",
                     options=list(WEIGHT_DTYPES),
                     default="default",
-                    tooltip="Precision in which the model's weights are kept; fp8 halves their memory.",
+                    tooltip="Precision in which the model's weights are kept; fp8 halves their memory, and "
+                    "fp8_e4m3fn_fast also computes in it where the card can.",
+                ),
+                io.Combo.Input(
+                    "text_encoder_2",
+                    options=second_text_encoder_names(),
+                    default=NO_FILE,
+                    optional=True,
+                    tooltip="For models with two text encoders, such as HunyuanVideo with LLaVA-LLaMA-3 and CLIP-L.",
                 ),
             ],
             outputs=[
                 io.Model.Output(display_name="model", tooltip="The video model."),
                 io.Clip.Output(display_name="clip", tooltip="Its text encoder."),
                 io.Vae.Output(display_name="vae", tooltip="Its VAE."),
+                io.String.Output(
+                    display_name="info",
+                    tooltip="Family, blocks, heads, patch, compression, native length and weights of the model, one "
+                    "on each line.",
+                ),
             ],
         )
 
     @classmethod
     def execute(  # pyright: ignore[reportIncompatibleMethodOverride]
-        cls, diffusion_model: str, text_encoder: str, vae: str, weight_dtype: str
+        cls, diffusion_model: str, text_encoder: str, vae: str, weight_dtype: str, text_encoder_2: str = NO_FILE
     ) -> io.NodeOutput:
-        return io.NodeOutput(*load_video_model(diffusion_model, text_encoder, vae, weight_dtype))
+        with named_errors("LoadVideoDiT"):
+            model, clip, decoder = load_video_model(diffusion_model, text_encoder, vae, weight_dtype, text_encoder_2)
+            return io.NodeOutput(model, clip, decoder, model_report(model))

@@ -9,12 +9,9 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-import comfy.ops
-import folder_paths
 import pytest
 import safetensors.torch
 import torch
-from comfy.ldm.lightricks.model import LTXVModel
 from comfy_api.latest import ComfyExtension, io
 from hypothesis import given
 from hypothesis import strategies as st
@@ -39,10 +36,10 @@ from kvshare_core.embedded.clip import load_text_encoder
 from kvshare_core.embedded.latents import NATIVE_LATENT_FRAMES
 from kvshare_core.embedded.text import WORD_WIDTH
 from kvshare_core.embedded.vocabulary import WORDS
-from tests.tiny_models import Sampling, seeded_state_dict, tiny_text_encoder, tiny_wan
+from tests.tiny_models import Sampling, tiny_text_encoder, tiny_wan
 
 INPUTS = {
-    "LoadVideoDiT": ["diffusion_model", "text_encoder", "vae", "weight_dtype"],
+    "LoadVideoDiT": ["diffusion_model", "text_encoder", "vae", "weight_dtype", "text_encoder_2"],
     "LongVideoSegmenter": [
         "model",
         "clip",
@@ -108,6 +105,7 @@ INPUTS = {
 """Saved workflows keep widget values by place: new inputs may only be appended."""
 
 OPTIONAL = {
+    "LoadVideoDiT": ["text_encoder_2"],
     "LongVideoSegmenter": ["num_transition_blocks", "longer_mid_segment"],
     "KVShareConfig": INPUTS["KVShareConfig"][12:],
     "MaskGuidedKVShare": ["config", "mask", "look_at"],
@@ -116,7 +114,7 @@ OPTIONAL = {
 """Workflows in API format name what a node had when they were made: what came later is optional."""
 
 OUTPUTS = {
-    "LoadVideoDiT": ["MODEL", "CLIP", "VAE"],
+    "LoadVideoDiT": ["MODEL", "CLIP", "VAE", "STRING"],
     "LongVideoSegmenter": ["KVSHARE_TIMELINE", "CONDITIONING", "CONDITIONING", "LATENT", "STRING"],
     "KVShareConfig": ["KVSHARE_CONFIG"],
     "KVShareMaskSettings": ["KVSHARE_CONFIG"],
@@ -454,7 +452,7 @@ def test_a_mask_needs_no_words(model: Any) -> None:
 
 def test_the_embedded_model_runs_through_all_nodes() -> None:
     names = {"diffusion_model": "embedded", "text_encoder": "embedded", "vae": "embedded", "weight_dtype": "default"}
-    model, clip, vae = run("LoadVideoDiT", **names)
+    model, clip, vae, _ = run("LoadVideoDiT", **names)
     changes = {"sampling_num_frames": 0, "prompts": "a red circle moves right\na red circle moves left"}
     timeline, positive, negative, latent, _ = run("LongVideoSegmenter", **segmenter(model, clip, **changes))
     assert timeline.window == NATIVE_LATENT_FRAMES
@@ -675,51 +673,3 @@ def test_pictures_of_another_video_are_explained(model: Any, clip: Any) -> None:
     Sampling(1).run(patched, positive, negative, tuple(latent["samples"].shape))
     with pytest.raises(ValueError, match=r"^AttentionMaskPreview: 12 images, but the run made 1 .* of 33 frames"):
         run("AttentionMaskPreview", record=record, images=torch.zeros(12, 8, 8, 3), opacity=0.5)
-
-
-@pytest.mark.parametrize("own", ["diffusion_model", "text_encoder", "vae"])
-def test_the_embedded_model_is_not_mixed_with_other_files(own: str) -> None:
-    inputs = {"diffusion_model": "embedded", "text_encoder": "embedded", "vae": "embedded", "weight_dtype": "default"}
-    with pytest.raises(ValueError, match=rf"^LoadVideoDiT: .*'embedded' but {own} is a file of yours.*for all three"):
-        run("LoadVideoDiT", **{**inputs, own: "mine.safetensors"})
-
-
-@pytest.fixture
-def models_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder as the user's diffusion models."""
-    _, extensions = folder_paths.folder_names_and_paths["diffusion_models"]
-    monkeypatch.setitem(folder_paths.folder_names_and_paths, "diffusion_models", ([str(tmp_path)], extensions))
-    return tmp_path
-
-
-def test_a_file_that_is_no_model_is_explained(models_folder: Path) -> None:
-    safetensors.torch.save_file({"something": torch.zeros(2)}, str(models_folder / "other.safetensors"))
-    names = {"diffusion_model": "other.safetensors", "text_encoder": "mine", "vae": "mine", "weight_dtype": "default"}
-    with pytest.raises(ValueError, match=r"^LoadVideoDiT: diffusion_model 'other.safetensors' is no diffusion model"):
-        run("LoadVideoDiT", **names)
-
-
-def test_a_model_of_an_unknown_family_is_explained(models_folder: Path) -> None:
-    module = LTXVModel(
-        in_channels=128,
-        cross_attention_dim=64,
-        attention_head_dim=2,
-        num_attention_heads=32,
-        caption_channels=4096,
-        num_layers=1,
-        operations=comfy.ops.disable_weight_init,
-        dtype=torch.float32,
-        device="cpu",
-    )
-    safetensors.torch.save_file(seeded_state_dict(module), str(models_folder / "ltxv.safetensors"))
-    names = {"diffusion_model": "ltxv.safetensors", "text_encoder": "mine", "vae": "mine", "weight_dtype": "default"}
-    with pytest.raises(
-        ValueError, match=r"^LoadVideoDiT: diffusion_model 'ltxv.safetensors' cannot be used: .*LTXVModel"
-    ):
-        run("LoadVideoDiT", **names)
-
-
-def test_models_of_the_user_are_listed_behind_the_embedded_one(models_folder: Path) -> None:
-    (models_folder / "mine.safetensors").touch()
-    (listed,) = [item for item in NODES["LoadVideoDiT"].define_schema().inputs if item.id == "diffusion_model"]
-    assert list(listed.options) == ["embedded", "mine.safetensors"]
