@@ -1,16 +1,19 @@
 """Words of a prompt and the text tokens that stand for them. Pure Python."""
 
-import re
+import unicodedata
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 STOP_WORDS = frozenset(
     "a an the this that these those and or but of in on at to from by with over under across into onto through for as "
     "is are was were be been it its his her their he she they s t".split()
-)
+) | frozenset("的了在是和着のはがをにでと은는을를의에")
 """Words that name nothing one could see; they take no part in contrasting the subject with the rest of a prompt."""
 
-WORD = re.compile(r"[^\W_]+")
-"""A word. Apostrophes and hyphens separate words, because not every tokenizer tells them from spaces."""
+UNSPACED_SCRIPTS = frozenset(
+    "CJK IDEOGRAPHIC HIRAGANA KATAKANA BOPOMOFO HALFWIDTH HANGUL THAI LAO KHMER MYANMAR".split()
+)
+"""First words of the Unicode names of letters whose words have no spaces between them, or, in Korean, grow endings."""
 
 
 class WordError(ValueError):
@@ -19,19 +22,42 @@ class WordError(ValueError):
 
 @dataclass(frozen=True)
 class PromptWords:
-    """The words of one prompt in order, lower-cased, and for each the positions of its tokens in the encoded text."""
+    """The words of one prompt in order, lower-cased, and for each the positions of its tokens in the encoded text.
+
+    A letter of a script without spaces is a word of its own; `joined` has the places in `words` of those that follow
+    the word before them without a break. Such words may share a token.
+    """
 
     words: tuple[str, ...]
     positions: tuple[tuple[int, ...], ...]
+    joined: frozenset[int] = frozenset()
 
     @property
     def tokens(self) -> tuple[int, ...]:
         """Positions of all real tokens: no padding, no end token."""
-        return tuple(sorted(token for span in self.positions for token in span))
+        return tuple(sorted({token for span in self.positions for token in span}))
+
+    @property
+    def runs(self) -> tuple[tuple[str, ...], ...]:
+        """The words, those that are joined together."""
+        runs: list[tuple[str, ...]] = []
+        for place, word in enumerate(self.words):
+            if place in self.joined:
+                runs[-1] += (word,)
+            else:
+                runs.append((word,))
+        return tuple(runs)
+
+    def occurrences(self, run: tuple[str, ...]) -> Iterator[range]:
+        """Places in `words` where `run` stands, its words joined to each other."""
+        for start in range(len(self.words) - len(run) + 1):
+            places = range(start, start + len(run))
+            if self.words[start : places.stop] == run and self.joined.issuperset(places[1:]):
+                yield places
 
     def other_content(self, subject: tuple[int, ...]) -> tuple[int, ...]:
         """Positions of the content words of which no token is in `subject`."""
-        return tuple(
+        return _unique(
             token
             for word, span in zip(self.words, self.positions, strict=True)
             if word not in STOP_WORDS and not set(span) & set(subject)
@@ -49,28 +75,99 @@ class SubjectTokens:
 
 def split_words(text: str) -> list[str]:
     """Lower-cased words of `text`; punctuation separates words."""
-    return WORD.findall(text.lower())
+    return list(_words_of_text(text).words)
+
+
+def find_words(characters: Iterable[tuple[str, tuple[int, ...]]]) -> PromptWords:
+    """Words of a text that is given as its characters, each with the positions of the tokens it belongs to.
+
+    Apostrophes and hyphens separate words, because not every tokenizer tells them from spaces. Text is compared in
+    Unicode's form NFKC, because some tokenizers know no other.
+    """
+    words: list[str] = []
+    positions: list[tuple[int, ...]] = []
+    joined: set[int] = set()
+    unbroken = growing = False
+    for character, tokens in _normalised(characters):
+        mark = unicodedata.category(character).startswith("M")
+        if not character.isalnum() and not (mark and unbroken):
+            unbroken = growing = False
+            continue
+        unspaced = not mark and _is_unspaced(character)
+        if mark or (growing and not unspaced):
+            words[-1] += character
+            positions[-1] += tokens
+            continue
+        if unbroken:
+            joined.add(len(words))
+        words.append(character)
+        positions.append(tokens)
+        unbroken, growing = True, not unspaced
+    return PromptWords(
+        tuple(word.lower() for word in words), tuple(_unique(span) for span in positions), frozenset(joined)
+    )
 
 
 def find_subject(prompt: str, known: PromptWords, subject: str) -> SubjectTokens:
     """Tokens of every word of `subject` (one or more, separated by spaces or commas) in a prompt.
 
-    A word that occurs several times counts with all its places. Raises WordError when a word is not in the prompt.
+    A word that occurs several times counts with all its places. In scripts without spaces any unbroken part of the
+    prompt can be named. Raises WordError when a word is not in the prompt.
     """
-    wanted = split_words(subject)
+    wanted = _words_of_text(subject).runs
     if not wanted:
         raise WordError(f"subject: '{subject}' has no words; name what should stay the same, for example 'fox'.")
-    missing = [word for word in wanted if word not in known.words]
-    if missing:
-        raise WordError(
-            f"subject: '{missing[0]}' is not in the prompt '{prompt}'. "
-            f"Words of this prompt: {', '.join(dict.fromkeys(known.words))}."
+    places: set[int] = set()
+    for run in wanted:
+        found = {place for occurrence in known.occurrences(run) for place in occurrence}
+        if not found:
+            raise WordError(_not_found("".join(run), run, prompt, known))
+        places |= found
+    tokens = _unique(token for place in sorted(places) for token in known.positions[place])
+    others = _unique(
+        token
+        for place, (word, span) in enumerate(zip(known.words, known.positions, strict=True))
+        if place not in places and word not in STOP_WORDS
+        for token in span
+        if token not in tokens
+    )
+    return SubjectTokens(tokens, others)
+
+
+def _not_found(word: str, run: tuple[str, ...], prompt: str, known: PromptWords) -> str:
+    readable = ", ".join(dict.fromkeys("".join(run) for run in known.runs)) or "none"
+    if any(_words_of_text(prompt).occurrences(run)):
+        return (
+            f"subject: the text encoder of this model cannot read '{word}' in the prompt '{prompt}'. "
+            f"Words it reads there: {readable}."
         )
-    subject_tokens: list[int] = []
-    others: list[int] = []
-    for word, span in zip(known.words, known.positions, strict=True):
-        if word in wanted:
-            subject_tokens += span
-        elif word not in STOP_WORDS:
-            others += span
-    return SubjectTokens(tuple(subject_tokens), tuple(others))
+    return f"subject: '{word}' is not in the prompt '{prompt}'. Words of this prompt: {readable}."
+
+
+def _words_of_text(text: str) -> PromptWords:
+    return find_words((character, ()) for character in text)
+
+
+def _is_unspaced(character: str) -> bool:
+    return unicodedata.name(character, "").replace("-", " ").split(" ")[0] in UNSPACED_SCRIPTS
+
+
+def _normalised(characters: Iterable[tuple[str, tuple[int, ...]]]) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """`characters` in form NFKC. Those that normalise together share their tokens."""
+    cluster, owners = "", ()
+    for character, tokens in characters:
+        apart = _nfkc(cluster + character) == _nfkc(cluster) + _nfkc(character)
+        if apart and not unicodedata.combining(character):
+            yield from ((normal, owners) for normal in _nfkc(cluster))
+            cluster, owners = "", ()
+        cluster += character
+        owners += tokens
+    yield from ((normal, owners) for normal in _nfkc(cluster))
+
+
+def _nfkc(text: str) -> str:
+    return unicodedata.normalize("NFKC", text)
+
+
+def _unique(tokens: Iterable[int]) -> tuple[int, ...]:
+    return tuple(dict.fromkeys(tokens))

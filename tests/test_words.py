@@ -1,20 +1,18 @@
 """Words of a prompt are found among the tokens that the host's own tokenizers make."""
 
+import unicodedata
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from kvshare_core.host.tokens import align_pieces, locate_words
-from kvshare_core.words import STOP_WORDS, PromptWords, SubjectTokens, WordError, find_subject, split_words
+from kvshare_core.host.tokens import align_pieces, locate_words, sentencepiece_text
+from kvshare_core.words import STOP_WORDS, PromptWords, SubjectTokens, WordError, find_subject, find_words, split_words
 from tests.tiny_models import tiny_text_encoder
 
 PIECES = st.lists(
-    st.one_of(
-        st.none(), st.sampled_from(["\u2581fox", "\u2581a", "es", "s", "\u2581", ".", ",", "'", "-", "\u2581un"])
-    ),
-    max_size=12,
+    st.sampled_from(["\u2581fox", "\u2581a", "es", "s", "\u2581", ".", ",", "'", "-", "\u2581un", "<unk>"]), max_size=12
 )
 
 
@@ -78,12 +76,12 @@ def test_an_empty_prompt_has_no_words(clip: Any) -> None:
 
 
 @given(PIECES)
-def test_aligned_words_spell_the_pieces_and_share_none(pieces: list[str | None]) -> None:
-    known = align_pieces(pieces)
-    text = "".join(piece.replace("\u2581", " ") for piece in pieces if piece is not None)
+def test_aligned_words_spell_the_pieces_and_share_none(pieces: list[str]) -> None:
+    known = align_pieces((sentencepiece_text(piece), place) for place, piece in enumerate(pieces))
+    text = "".join(piece.replace("\u2581", " ").replace("<unk>", " ") for piece in pieces)
     assert list(known.words) == split_words(text)
     for word, positions in zip(known.words, known.positions, strict=True):
-        assert word in "".join(pieces[position] or "" for position in positions)
+        assert word in "".join(pieces[position] for position in positions)
         assert list(positions) == sorted(set(positions))
 
 
@@ -122,3 +120,65 @@ def test_one_word_may_be_named_in_any_case() -> None:
 def test_a_subject_that_cannot_be_found_is_explained(subject: str, complaint: str) -> None:
     with pytest.raises(WordError, match=complaint):
         find_subject("a fox", PromptWords(("a", "fox"), ((0,), (1,))), subject)
+
+
+@given(st.text(max_size=20), st.sampled_from(["NFC", "NFD", "NFKC", "NFKD"]))
+def test_words_do_not_depend_on_how_unicode_spells_them(text: str, form: Any) -> None:
+    assert split_words(unicodedata.normalize(form, text)) == split_words(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("हिन्दी में लोमड़ी", ["हिन्दी", "में", "लोमड़ी"]),
+        ("Ein größerer Fuchs; 3D-Bild", ["ein", "größerer", "fuchs", "3d", "bild"]),
+        ("红fox跑", ["红", "fox", "跑"]),
+        ("น้ำ", ["น้ํ", "า"]),
+        ("❤\ufe0f fox", ["fox"]),
+    ],
+)
+def test_words_of_any_script(text: str, words: list[str]) -> None:
+    assert split_words(text) == words
+
+
+def by_characters(text: str) -> PromptWords:
+    """Words of `text` when every character is one token."""
+    return find_words((character, (place,)) for place, character in enumerate(text))
+
+
+@given(st.text(st.sampled_from("狐狸草地,"), min_size=1, max_size=12), st.data())
+def test_any_unbroken_part_of_a_text_without_spaces_can_be_the_subject(text: str, data: st.DataObject) -> None:
+    runs = [run for run in text.split(",") if run]
+    assume(runs)
+    run = data.draw(st.sampled_from(runs))
+    start = data.draw(st.integers(0, len(run) - 1))
+    subject = run[start : data.draw(st.integers(start + 1, len(run)))]
+    places = [place for place in range(len(text)) if text.startswith(subject, place)]
+    expected = {place + step for place in places for step in range(len(subject))}
+    found = find_subject(text, by_characters(text), subject)
+    assert set(found.subject) == expected
+    assert set(found.others) == {place for place, character in enumerate(text) if character != ","} - expected
+
+
+@pytest.mark.parametrize(
+    ("prompt", "subject", "positions"),
+    [
+        ("붉은 여우가 달린다", "여우", (3, 4)),
+        ("赤いキツネが走る", "キツネ", (2, 3, 4)),
+        ("一只 red fox在跑", "fox", (7, 8, 9)),
+        ("狐狸, 草地上的狐", "草地 狐狸", (0, 1, 4, 5)),
+    ],
+)
+def test_a_subject_may_be_part_of_what_has_no_spaces(prompt: str, subject: str, positions: tuple[int, ...]) -> None:
+    assert find_subject(prompt, by_characters(prompt), subject).subject == positions
+
+
+def test_characters_on_both_sides_of_a_break_are_no_subject() -> None:
+    with pytest.raises(WordError, match=r"'狐狸' is not in the prompt '狐,狸跑'\. Words of this prompt: 狐, 狸跑"):
+        find_subject("狐,狸跑", by_characters("狐,狸跑"), "狐狸")
+
+
+def test_a_token_of_the_subject_is_never_one_of_the_others() -> None:
+    known = find_words([("一", (0,)), ("狐", (0, 1)), ("狸", (1,)), ("草", (1,)), ("地", (2, 2))])
+    assert find_subject("一狐狸草地", known, "狐狸") == SubjectTokens((0, 1), (2,))
+    assert (known.tokens, known.other_content((0, 1))) == ((0, 1, 2), (2,))

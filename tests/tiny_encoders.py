@@ -1,0 +1,149 @@
+"""Tiny text encoders of every kind that the host's video models use, with the host's own tokenizers and templates.
+
+Sentencepiece models come with checkpoints of a gigabyte, so a small one is trained for umT5 and Gemma.
+"""
+
+import functools
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import comfy.sd
+import comfy.sd1_clip
+import comfy.supported_models_base
+import pytest
+import sentencepiece
+import torch
+from comfy.text_encoders import cosmos, genmo, hunyuan_image, hunyuan_video, lt, wan
+
+T5_SIZES = {"d_ff": 64, "d_model": 32, "d_kv": 8, "num_heads": 4, "num_layers": 2}
+CLIP_SIZES = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_attention_heads": 2,
+    "num_hidden_layers": 2,
+    "projection_dim": 32,
+}
+LANGUAGE_SIZES = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 1,
+    "num_key_value_heads": 1,
+}
+
+SIZES: dict[str, Any] = {
+    "clip_l_model_config": CLIP_SIZES,
+    "t5xxl_model_config": T5_SIZES,
+    "umt5xxl_model_config": T5_SIZES,
+    "llama_model_config": LANGUAGE_SIZES,
+    "qwen25_7b_model_config": LANGUAGE_SIZES,
+    "gemma3_12b_model_config": LANGUAGE_SIZES,
+}
+UNUSED = ("visual.", "vision_model.", "multi_modal_projector.", "byt5_small.")
+"""Parts that take no part in reading a prompt; some are large."""
+
+CORPUS = [
+    "a red fox runs through tall green grass",
+    "the blue wolf sleeps in the snow while a fox watches",
+    "an old man walks over a bridge, a dog runs ahead",
+    "ein roter Fuchs springt durch hohes Gras",
+    "un renard roux court dans l'herbe verte",
+    "\u4e00\u53ea\u7ea2\u8272\u7684\u72d0\u72f8\u5728\u8349\u5730\u4e0a\u5954\u8dd1",
+    "\u72d0\u72f8\u5728\u96ea\u5730\u91cc\u7761\u89c9",
+    "system user model You are a helpful assistant.",
+]
+
+
+@functools.cache
+def tiny_sentencepiece() -> bytes:
+    """A small unigram model with byte fallback and umT5's numbers for padding and the end."""
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(CORPUS * 4),
+        model_writer=model,
+        vocab_size=420,
+        model_type="unigram",
+        byte_fallback=True,
+        hard_vocab_limit=False,
+        pad_id=0,
+        eos_id=1,
+        bos_id=2,
+        unk_id=3,
+        minloglevel=2,
+    )
+    return model.getvalue()
+
+
+Parts = tuple[Any, Any]
+"""The classes of a tokenizer and of an encoder."""
+
+
+def _newer(module: str) -> Any:
+    name = f"comfy.text_encoders.{module}"
+    return pytest.importorskip(name, reason=f"this ComfyUI has no {name}", exc_type=ImportError)
+
+
+def _cogvideox() -> Parts:
+    return _newer("cogvideo").CogVideoXTokenizer, _newer("cogvideo").cogvideo_te()
+
+
+def _hunyuan_video() -> Parts:
+    vocabulary = Path(hunyuan_video.__file__).parent / "llama_tokenizer" / "tokenizer.json"
+    if not vocabulary.exists():
+        pytest.skip(f"this ComfyUI lacks {vocabulary}")
+    return hunyuan_video.HunyuanVideoTokenizer, hunyuan_video.hunyuan_video_clip()
+
+
+def _kandinsky5() -> Parts:
+    return _newer("kandinsky5").Kandinsky5Tokenizer, _newer("kandinsky5").te()
+
+
+def _ltxav() -> Parts:
+    newer: Any = lt
+    if not hasattr(newer, "ltxav_te"):
+        pytest.skip("this ComfyUI has no LTX-2")
+    projection = {"text_projection_type": "dual_linear", "video_projection_dim": 32, "audio_projection_dim": 32}
+    return newer.LTXAVGemmaTokenizer, newer.ltxav_te(**projection)
+
+
+KINDS: dict[str, Callable[[], Parts]] = {
+    "clip_l": lambda: (comfy.sd1_clip.SD1Tokenizer, comfy.sd1_clip.SD1ClipModel),
+    "mochi": lambda: (genmo.MochiT5Tokenizer, genmo.mochi_te()),
+    "ltxv": lambda: (lt.LTXVT5Tokenizer, lt.ltxv_te()),
+    "cosmos": lambda: (cosmos.CosmosT5Tokenizer, cosmos.te()),
+    "wan": lambda: (wan.WanT5Tokenizer, wan.te()),
+    "cogvideox": _cogvideox,
+    "hunyuan_video": _hunyuan_video,
+    "hunyuan_video_15": lambda: (hunyuan_video.HunyuanVideo15Tokenizer, hunyuan_image.te()),
+    "kandinsky5": _kandinsky5,
+    "ltxav": _ltxav,
+}
+"""The text encoders of the host's video models."""
+
+
+def tiny_encoder(kind: str, embeddings: Path | None = None) -> Any:
+    """A CLIP of one of KINDS, whose tokens do not look at each other: each row of its output shows one token.
+
+    embeddings: the folder of the prompt's `embedding:` files. Skips the test where the host has no such kind.
+    """
+    tokenizer, encoder = KINDS[kind]()
+    # LTX-2's encoder does not tell its language model which of the sizes are its own.
+    sizes = SIZES | {"model_name": "gemma3_12b"} if kind == "ltxav" else SIZES
+    clip = comfy.sd.CLIP(
+        comfy.supported_models_base.ClipTarget(tokenizer, encoder),
+        embedding_directory=None if embeddings is None else str(embeddings),
+        tokenizer_data={"spiece_model": tiny_sentencepiece()},
+        parameters=1,
+        model_options=sizes | {"dtype": torch.float32},
+    )
+    generator = torch.Generator().manual_seed(0)
+    state: dict[str, torch.Tensor] = {}
+    for name, parameter in clip.cond_stage_model.named_parameters():
+        if name.endswith(("SelfAttention.o.weight", "out_proj.weight", "out_proj.bias", "o_proj.weight")):
+            state[name] = torch.zeros(parameter.shape)
+        elif not any(part in name for part in UNUSED):
+            state[name] = torch.randn(parameter.shape, generator=generator)
+    clip.cond_stage_model.load_state_dict(state, strict=False)
+    return clip
