@@ -134,6 +134,15 @@ def test_embeddings_of_the_prompt_move_the_words_after_them(kind: str, width: in
     assert_rows_are_made_by(clip, text, "dog", set(known.positions[2]), REPLACEMENTS)
 
 
+def test_an_embedding_that_does_not_fit_moves_no_word_of_a_later_chunk(tmp_path: Path) -> None:
+    safetensors.torch.save_file({"emb_params": torch.randn(3, 8)}, tmp_path / "style.safetensors")
+    clip = tiny_encoder("clip_l", embeddings=tmp_path)
+    text = "a embedding:style" + " grass" * 90 + " dog"
+    known = located(clip, text)
+    assert known.positions[-1][0] > 77
+    assert_rows_are_made_by(clip, text, "dog", set(known.positions[-1]), REPLACEMENTS)
+
+
 class CroppingEncoder(comfy.sd1_clip.SD1ClipModel):
     """As another pack might write it: the conditioning has not one row for every token."""
 
