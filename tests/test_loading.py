@@ -23,11 +23,12 @@ from comfy.taesd.taesd import TAESD
 
 from kv_share.nodes.load_video_dit import LoadVideoDiT
 from kvshare_core.embedded.files import VAE_FILE, WEIGHTS
+from kvshare_core.families import FAMILIES
 from kvshare_core.families.base import FamilyInfo
 from kvshare_core.host.loading import load_video_model, model_report
 from kvshare_core.host.model_files import diffusion_model_names
 from kvshare_core.host.patch import model_info
-from kvshare_core.host.text_encoders import check_text_encoders, load_text_encoders
+from kvshare_core.host.text_encoders import FAMILY_TEXT_ENCODERS, check_text_encoders, load_text_encoders
 from tests.family_cases import CASES
 from tests.tiny_models import Sampling, seeded_state_dict, tiny_hunyuan
 from tests.windows import share, tiny_timeline
@@ -470,6 +471,10 @@ def test_a_family_gets_its_own_kind_of_text_encoder(models: Path, family: str, o
         pytest.skip("this copy of the host lacks the tokenizer of LLaMA")
     clip = load_text_encoders(info_of(family), first, second)
     assert type(clip.tokenizer).__name__ == tokenizer
+
+
+def test_every_family_has_its_text_encoders() -> None:
+    assert set(FAMILY_TEXT_ENCODERS) == {family.name for family in FAMILIES}
 
 
 def test_two_text_encoders_of_one_kind_are_refused(models: Path) -> None:
