@@ -118,7 +118,7 @@ class KVShareConfig:
     sources: which earlier segments are attended to.
     order: `lockstep` evaluates every segment once, each reading what earlier ones wrote in the same model call;
         `ditctrl` is the paper's: neighbours in pairs, sources unshared, inner segments counted twice.
-    start_step, end_step: sampler steps [start, end); -1 as end means the last step.
+    start_step, end_step: sampler steps [start, end), counted in each sampler; -1 as end means the last step.
     start_percent, end_percent: part of the noise schedule that shares, as ComfyUI counts it: 0 is pure noise.
     start_layer, end_layer: transformer blocks [start, end); -1 as end means the last block.
     step_idx, layer_idx: explicit steps or blocks; when given they replace the ranges (names of the paper's code).
