@@ -41,7 +41,7 @@ def range_inputs(defaults: KVShareConfig, about_blocks: str = "") -> list[io.Inp
             default=defaults.start_step,
             min=0,
             max=MAX_INDEX,
-            tooltip="First sampler step that shares, counted from 0.",
+            tooltip="First sampler step that shares, counted from 0 in each sampler.",
         ),
         io.Int.Input(
             "end_step",
