@@ -41,8 +41,10 @@ class Reference:
 
 @dataclass(frozen=True)
 class Released:
-    """A released model: `build` makes its module on the meta device; latent is (frames, height, width); text the tokens
-    of its text and wide the width of its feed-forward layers. `text` takes part in joint attention, or is attended to.
+    """A released model: `build` makes its module on the meta device.
+
+    latent: (frames, height, width). text: tokens of its text, which take part in joint attention or are attended to.
+    wide: width of its feed-forward layers, for gated ones that of ungated layers of the same cost.
     """
 
     name: str
@@ -286,7 +288,7 @@ RELEASED = (
         12,
         (28, 60, 106),
         256,
-        8192,
+        12288,
         Reference(44776, 1182.5, 1669.3, 521.7, 24.5),
     ),
     Released(

@@ -308,7 +308,8 @@ class Session:
     def _splits(self, forward: Forward, site: CallSite, device: torch.device) -> Sequence[TokenSplit | None] | None:
         """The split of every latent; a list of None where nothing splits the tokens; None where it is unknown yet."""
         if self.plan.guided:
-            return self._tracker.splits(forward, site.block, device)
+            splits = self._tracker.splits(forward, site.block, device)
+            return None if splits is None else [split.on(device) for split in splits]
         if self.plan.config.position != "frame":
             return [None] * forward.rows
         if forward.whole is None:

@@ -23,6 +23,14 @@ class TokenSplit:
     subject_index: torch.Tensor
     background_index: torch.Tensor
 
+    def on(self, device: torch.device) -> "TokenSplit":
+        """The same with its indices on `device`: a host may spread one model call over several."""
+        if self.subject_index.device == device:
+            return self
+        return TokenSplit(
+            self.subject, self.background, self.subject_index.to(device), self.background_index.to(device)
+        )
+
 
 def split_tokens(mask: torch.Tensor, device: torch.device | str = "cpu") -> TokenSplit:
     """Splits tokens by a boolean mask [tokens] that lies on the CPU."""

@@ -225,3 +225,11 @@ def test_full_strength_goes_through_the_users_backend_alone(mode: Any, guided: b
 
     attend_groups(scene.query, groups, backend, unwanted)  # type: ignore[arg-type]
     assert len(calls) == (3 if guided else 2)
+
+
+def test_a_split_follows_the_call_to_its_device() -> None:
+    split = split_tokens(torch.tensor([True, False, True]))
+    assert split.on(torch.device("cpu")) is split
+    moved = split.on(torch.device("meta"))
+    assert (moved.subject_index.device.type, moved.background_index.device.type) == ("meta", "meta")
+    assert moved.subject.tolist() == [0, 2] and moved.background.tolist() == [1]
