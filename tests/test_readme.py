@@ -1,16 +1,38 @@
 """Figures in the README are those of the committed results files."""
 
 import json
+from typing import Any
 
+from bench.families import support_table
 from devtools.environment import ROOT
 
 MEASURES = ("identity", "adherence", "seam", "motion")
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+RESULTS = ROOT / "bench" / "results"
+
+
+def results(name: str) -> dict[str, Any]:
+    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
 
 
 def test_the_storyboard_table_is_the_results_file() -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    results = json.loads((ROOT / "bench" / "results" / "storyboards.json").read_text(encoding="utf-8"))
-    for row in results["rows"]:
+    found = results("storyboards")
+    for row in found["rows"]:
         figures = ("-" if row[name] is None else f"{row[name]:.2f}" for name in MEASURES)
-        assert f"| {row['method']} | {row['join']} | {' | '.join(figures)} |" in readme
-    assert results["command"] in readme
+        assert f"| {row['method']} | {row['join']} | {' | '.join(figures)} |" in README
+    assert found["command"] in README
+
+
+def test_the_support_table_is_made_of_the_results_files() -> None:
+    files = sorted(RESULTS.glob("families-*.json"))
+    assert len(files) == 2
+    assert support_table(files) in README
+
+
+def test_the_cost_table_is_the_results_file() -> None:
+    found = results("attention")
+    for row in found["rows"]:
+        ratios = (row["ours_over_plain"], row["dense_s"] / row["plain_s"], row["dense_over_ours"], row["ours_mib_ratio"])
+        cells = " | ".join(f"{ratio:.2f}" for ratio in ratios)
+        assert f"| {row['shape']} | {row['path']} | {row['p']:g} | {cells} |" in README
+    assert found["command"] in README
