@@ -32,7 +32,12 @@ def test_the_support_table_is_made_of_the_results_files() -> None:
 def test_the_cost_table_is_the_results_file() -> None:
     found = results("attention")
     for row in found["rows"]:
-        ratios = (row["ours_over_plain"], row["dense_s"] / row["plain_s"], row["dense_over_ours"], row["ours_mib_ratio"])
+        ratios = (
+            row["ours_over_plain"],
+            row["dense_s"] / row["plain_s"],
+            row["dense_over_ours"],
+            row["ours_mib_ratio"],
+        )
         cells = " | ".join(f"{ratio:.2f}" for ratio in ratios)
         assert f"| {row['shape']} | {row['path']} | {row['p']:g} | {cells} |" in README
     assert found["command"] in README
