@@ -101,12 +101,13 @@ class Session:
         )
         self._ever_shared |= shares
         # A second pass at one sigma is guidance that perturbs the model (skipped layers, for example): its maps do not
-        # count.
-        reads = self._trusted and sigma != self._last_sigma and self._tracker.reads(step, steps)
+        # count beyond it.
+        repeats = sigma == self._last_sigma
+        reads = self._trusted and (not repeats or self._tracker.per_block) and self._tracker.reads(step, steps)
         self._last_sigma = sigma
         self._pass = _Pass(step, strength, shares, reads)
         self.bank.clear()
-        self._tracker.begin_pass()
+        self._tracker.begin_pass(repeats)
         return schedule.evaluations(self.plan.timeline, config.order, shares)
 
     def end_pass(self) -> None:
