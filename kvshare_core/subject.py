@@ -1,8 +1,8 @@
 """Follows the subject through a sampling run: gathers maps while forwards run and turns them into token splits.
 
 Contrast masks are found in one model call and used from the next noise level on, so that all segments of a call see the
-same ones, and so does what guidance compares the call with;
-threshold masks (DiTCtrl section 3.2) belong to one block of one forward.
+same ones, and so does a call that guidance compares with it; threshold masks (DiTCtrl section 3.2) belong to one block
+of one forward.
 """
 
 from collections.abc import Callable

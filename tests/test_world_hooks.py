@@ -1,8 +1,11 @@
-"""Sharing beside weights that change: a LoRA on the model, a hook LoRA on one prompt, weights loaded in part."""
+"""Sharing beside what happens to weights: LoRAs on the model and on one prompt, weights loaded in part, and copies of
+the model on several devices."""
 
 import gc
+import threading
 import weakref
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import comfy.hooks
@@ -13,8 +16,9 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
 
-from kvshare_core.config import KVShareConfig
+from kvshare_core.config import KVShareConfig, MaskKind, MaskSettings
 from kvshare_core.host import KEY
+from kvshare_core.host.eager import EagerRegion
 from kvshare_core.timeline import Timeline
 from tests.family_cases import CASES, FamilyCase, model_of
 from tests.family_contracts import SHARED, sample
@@ -156,3 +160,63 @@ def test_weights_loaded_in_part_share_as_weights_loaded_whole(
     assert model.model.model_loaded_weight_memory < model.model_size() / 2
     assert (model.model.lowvram_patch_counter > 0) == lora
     close(partly, whole)
+
+
+@pytest.mark.parametrize("kind", ["contrast", "threshold"])
+@pytest.mark.parametrize("first", [True, False], ids=["copies first", "sharing first"])
+def test_copies_of_the_model_on_two_devices_share_as_one(case: FamilyCase, kind: MaskKind, first: bool) -> None:
+    """The host evaluates prompt and negative prompt in threads of their own; both devices here are the processor."""
+    pytest.importorskip("comfy.multigpu", reason="this host samples on one device")
+    timeline = tiny_timeline(3)
+    config = KVShareConfig(share_background=True, masks=MaskSettings(kind=kind))
+    model = case.build()
+    model.cached_patcher_init = (case.build, ())
+    # Threshold masks are found in the prompt's forward; the negative prompt's runs beside it and goes without.
+    expected = config if kind == "contrast" else replace(config, share_uncond=False)
+    alone = sample(case, share(model, timeline, expected)[0], timeline, steps=3)
+    patched, record = share(on_two_devices(model) if first else model, timeline, config)
+    patched = patched if first else on_two_devices(patched)
+    threads: dict[int, set[tuple[int, ...]]] = {}
+
+    def look(executor: Any, *args: Any, **kwargs: Any) -> Any:
+        threads.setdefault(threading.get_ident(), set()).add(tuple(args[5]["cond_or_uncond"]))
+        return executor(*args, **kwargs)
+
+    patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "look", look)
+    close(sample(case, patched, timeline, steps=3), alone)
+    assert len(threads) == 2 and {(0,), (1,)} == set.union(*threads.values())
+    assert record.latest() is not None
+
+
+def on_two_devices(model: Any) -> Any:
+    """What the host's node for several devices does, with a second name of the processor."""
+    split = model.clone()
+    copy = model.deepclone_multigpu(new_load_device=torch.device("cpu:0"))
+    copy.is_multigpu_base_clone = True
+    split.set_additional_models("multigpu", [copy])
+    split.match_multigpu_clones()
+    return split
+
+
+def test_overlapping_forwards_leave_the_compiler_as_they_found_it() -> None:
+    """The stance of PyTorch holds for all threads: the first to leave must not lift it for the others."""
+    compiled: list[int] = []
+
+    def count(graph: Any, inputs: list[torch.Tensor]) -> Any:
+        compiled.append(1)
+        return graph.forward
+
+    function = torch.compile(lambda tensor: tensor + 1, backend=count)
+    region = EagerRegion()
+    try:
+        region.__enter__()
+        function(torch.zeros(2))
+        region.__enter__()
+        region.__exit__(None, None, None)
+        function(torch.zeros(2))
+        assert not compiled
+        region.__exit__(None, None, None)
+        function(torch.zeros(2))
+        assert compiled
+    finally:
+        torch.compiler.reset()
