@@ -44,6 +44,12 @@ class StoredTokens:
         if len(counts) > 1:
             raise ValueError(f"stored tokens: keys, values and places are of {sorted(counts)} tokens")
 
+    def on(self, device: torch.device) -> "StoredTokens":
+        """The same tokens with keys and values on `device`."""
+        if self.key.device == device:
+            return self
+        return StoredTokens(self.key.to(device), self.value.to(device), self.tokens)
+
 
 @dataclass(frozen=True)
 class BankEntry:
@@ -56,6 +62,13 @@ class BankEntry:
     subject: StoredTokens
     background: StoredTokens | None = None
     text: StoredTokens | None = None
+
+    def on(self, device: torch.device) -> "BankEntry":
+        """The same entry on `device`: hosts with several may give a later segment's forward to another."""
+        if self.subject.key.device == device:
+            return self
+        background, text = (None if part is None else part.on(device) for part in (self.background, self.text))
+        return BankEntry(self.subject.on(device), background, text)
 
 
 @dataclass(frozen=True)

@@ -101,12 +101,13 @@ class Session:
         )
         self._ever_shared |= shares
         # A second pass at one sigma is guidance that perturbs the model (skipped layers, for example): its maps do not
-        # count.
-        reads = self._trusted and sigma != self._last_sigma and self._tracker.reads(step, steps)
+        # count beyond it.
+        repeats = sigma == self._last_sigma
+        reads = self._trusted and (not repeats or self._tracker.per_block) and self._tracker.reads(step, steps)
         self._last_sigma = sigma
         self._pass = _Pass(step, strength, shares, reads)
         self.bank.clear()
-        self._tracker.begin_pass()
+        self._tracker.begin_pass(repeats)
         return schedule.evaluations(self.plan.timeline, config.order, shares)
 
     def end_pass(self) -> None:
@@ -248,7 +249,9 @@ class Session:
         splits = self._splits(forward, site, call.query.device)
         if splits is None:
             if self._tracker.per_block and forward.prompts is not None and forward.conditional_rows is None:
-                self.warn_once("negative conditioning was evaluated before the prompt's; it is left unshared there.")
+                self.warn_once(
+                    "negative conditioning was evaluated before the prompt's or beside it; it is left unshared there."
+                )
             return None
         reads = forward.role in ("both", "target")
         readers = self.plan.readers(forward.segment.index) if forward.role in ("both", "source") else 0
@@ -261,7 +264,7 @@ class Session:
                 key = BankKey(forward.segment.index, site.block, chunk, row)
                 sources = self.plan.sources(forward.segment.index) if reads else ()
                 entries = [self.bank.get(replace(key, segment=source)) for source in sources]
-                found = tuple(entry for entry in entries if entry is not None)
+                found = tuple(entry.on(call.key.device) for entry in entries if entry is not None)
                 if readers:
                     own = own_tokens(key_rows(call, [index]), forward, site, masks[index])
                     self.bank.put(key, self._entry(forward, own, splits[row], row), readers)
@@ -308,6 +311,9 @@ class Session:
     def _splits(self, forward: Forward, site: CallSite, device: torch.device) -> Sequence[TokenSplit | None] | None:
         """The split of every latent; a list of None where nothing splits the tokens; None where it is unknown yet."""
         if self.plan.guided:
+            # Masks of a block that another thread is still finding would be there in some runs and not in others.
+            if self._tracker.per_block and not forward.alone and forward.conditional_rows is None:
+                return None
             splits = self._tracker.splits(forward, site.block, device)
             return None if splits is None else [split.on(device) for split in splits]
         if self.plan.config.position != "frame":

@@ -1,7 +1,8 @@
 """Follows the subject through a sampling run: gathers maps while forwards run and turns them into token splits.
 
-Contrast masks are found in one model call and used from the next on, so that all segments of a call see the same ones;
-threshold masks (DiTCtrl section 3.2) belong to one block of one forward.
+Contrast masks are found in one model call and used from the next noise level on, so that all segments of a call see the
+same ones, and so does a call that guidance compares with it; threshold masks (DiTCtrl section 3.2) belong to one block
+of one forward.
 """
 
 from collections.abc import Callable
@@ -40,6 +41,8 @@ class SubjectTracker:
         self._heat: dict[int, torch.Tensor] = {}
         self._masks: dict[int, torch.Tensor] = {}
         self._splits: dict[int, list[TokenSplit]] = {}
+        self._before: dict[int, list[TokenSplit]] = {}
+        self._repeats = False
         self._scores: dict[int, torch.Tensor] = {}
         self._running: dict[tuple[int, Role], tuple[torch.Tensor, int]] = {}
         self._moments: dict[Moment, list[TokenSplit]] = {}
@@ -53,12 +56,18 @@ class SubjectTracker:
 
     def clear(self) -> None:
         """Frees everything."""
-        for store in (self._heat, self._masks, self._splits, self._scores, self._running, self._moments, self._indices):
+        for store in (self._heat, self._masks, self._splits, self._before, self._scores):
+            store.clear()
+        for store in (self._running, self._moments, self._indices):
             store.clear()
         self._visible = None
 
-    def begin_pass(self) -> None:
-        """Starts a model call on the long latent."""
+    def begin_pass(self, repeats: bool = False) -> None:
+        """Starts a model call on the long latent. repeats: at the noise level of the one before, whose masks it uses
+        again and whose record it leaves: guidance must not take a change of masks for an effect of its own."""
+        self._repeats = repeats
+        if not repeats:
+            self._before = dict(self._splits)
         self._scores.clear()
         self._running.clear()
         self._moments.clear()
@@ -187,7 +196,7 @@ class SubjectTracker:
         if self.plan.mask is not None:
             return self._from_users_mask(forward, self.plan.mask, device)
         if self.settings.kind == "contrast":
-            return self._splits.get(forward.segment.index)
+            return (self._before if self._repeats else self._splits).get(forward.segment.index)
         moment = (forward.segment.index, forward.role, block)
         if moment not in self._moments:
             running = self._running.get(moment[:2])
@@ -196,8 +205,9 @@ class SubjectTracker:
             score = running[0] / running[1]
             heat = maps.normalise_over_frames(score, forward.grid)
             mask = self._finish(maps.threshold_mask(heat, self.settings.thres), score)
-            self._heat[forward.segment.index] = heat
-            self._masks[forward.segment.index] = mask
+            if not self._repeats:
+                self._heat[forward.segment.index] = heat
+                self._masks[forward.segment.index] = mask
             self._moments[moment] = [split_tokens(row, device) for row in mask.cpu()]
         return self._moments[moment]
 

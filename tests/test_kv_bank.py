@@ -502,3 +502,16 @@ def test_on_cuda_entries_survive_transfers_beside_computation(place: str) -> Non
                 weight @ weight
                 assert_same(bank.get(replace(KEY, row=row)), expected[row])
         assert (bank.held_bytes, bank.device_bytes) == (0, 0)
+
+
+def test_an_entry_follows_its_reader_to_another_device() -> None:
+    entry, other = full_entry(5), torch.device("meta")
+    moved = entry.on(other)
+    assert entry.on(CPU) is entry
+    for one, same in zip(tensors_of(moved), tensors_of(entry), strict=True):
+        assert (one.shape, one.dtype) == (same.shape, same.dtype)
+    for part in (moved.subject, moved.background, moved.text):
+        assert part is not None
+        assert part.key.device == part.value.device == other
+        assert part.tokens.device == CPU
+    assert BankEntry(entry.subject).on(other).background is None

@@ -5,9 +5,7 @@ and the end of one `sample()`.
 """
 
 import logging
-import sys
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -24,6 +22,7 @@ from ..positions import PositionMover
 from ..record import KVShareRecord
 from ..session import Session
 from . import KEY, memory
+from .eager import EagerRegion
 from .interpolation import TEXT_TOKENS
 from .segments import FRAME_DIM, SegmentHandler, SegmentWindow
 
@@ -31,6 +30,12 @@ log = logging.getLogger("kvshare")
 
 RESERVE_KEY = "kvshare_reserve"
 """Transformer option of a run: bytes on the device that the host should keep free for the bank."""
+
+EAGER_KEY = "kvshare_eager"
+"""Transformer option of a run: its EagerRegion."""
+
+SEVERAL_DEVICES = "multigpu_thread_device"
+"""Transformer option of the host: the device of a forward beside which others run in threads of their own."""
 
 NATIVE_FRAMES_ATTACHMENT = "kvshare_native_frames"
 """Attachment of a MODEL whose clips are shorter or longer than its family's: latent frames it was trained on."""
@@ -113,6 +118,7 @@ def _outer_sample_wrapper(
         original = guider.model_options
         guider.model_options = create_model_options_clone(original)
         guider.model_options["transformer_options"][KEY] = session
+        guider.model_options["transformer_options"][EAGER_KEY] = EagerRegion()
         guider.model_options["transformer_options"][RESERVE_KEY] = memory.bytes_on_device(
             plan.config.memory, size, budget
         )
@@ -160,18 +166,11 @@ def _apply_model_wrapper(
     forward = None if session is None else _open_forward(session, options, x, c_crossattn, kwargs)
     if session is None or forward is None:
         return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
+    eager: EagerRegion = options[EAGER_KEY]
     override = _attention_override(session, forward, options, _shapes(kwargs))
     options = {**options, "optimized_attention_override": override}
-    with _eagerly():
+    with eager:
         return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
-
-
-def _eagerly() -> AbstractContextManager[Any]:
-    """Keeps compiled models from running, or making, a graph with the attention of one forward in it: hosts drop the
-    guards on transformer options, so such a graph would be used for other forwards too."""
-    if "torch._dynamo" not in sys.modules or not hasattr(torch.compiler, "set_stance"):
-        return nullcontext()
-    return torch.compiler.set_stance("force_eager")
 
 
 def _open_forward(
@@ -195,6 +194,7 @@ def _open_forward(
     )
     if forward is None:
         return None
+    forward.alone = SEVERAL_DEVICES not in options
     if any(name not in window.places for name in names):
         session.warn_once("another node evaluates conditioning of its own; it is left unshared.")
         return None

@@ -1,0 +1,40 @@
+"""Keeps compiled models from running, or making, a graph with the attention of one forward in it.
+
+Hosts drop the guards on transformer options, so such a graph would be used for other forwards too.
+"""
+
+import sys
+import threading
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import Any
+
+import torch
+
+
+class EagerRegion:
+    """A context in which nothing compiled runs; one for a sampling run, entered by the threads of several devices.
+
+    PyTorch keeps its stance for all threads: the first one in sets it and the last one out puts back what was before.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._stance: AbstractContextManager[Any] | None = None
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._inside == 0 and "torch._dynamo" in sys.modules and hasattr(torch.compiler, "set_stance"):
+                self._stance = torch.compiler.set_stance("force_eager")
+                self._stance.__enter__()
+            self._inside += 1
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0 and self._stance is not None:
+                self._stance.__exit__(None, None, None)
+                self._stance = None

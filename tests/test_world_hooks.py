@@ -1,0 +1,222 @@
+"""Sharing beside what happens to weights: LoRAs on the model and on one prompt, weights loaded in part, and copies of
+the model on several devices."""
+
+import gc
+import threading
+import weakref
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import comfy.hooks
+import comfy.model_management
+import comfy.sd
+import pytest
+import torch
+from comfy.model_patcher import ModelPatcher
+from comfy.patcher_extension import WrappersMP
+
+from kvshare_core.config import KVShareConfig, MaskKind, MaskSettings
+from kvshare_core.host import KEY
+from kvshare_core.host.eager import EagerRegion
+from kvshare_core.timeline import Timeline
+from tests.family_cases import CASES, FamilyCase, model_of
+from tests.family_contracts import SHARED, sample
+from tests.tiny_models import Sampling
+from tests.windows import share, tiny_timeline
+
+OFF = KVShareConfig(mode="off")
+RANK = 2
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(params=["wan t2v", "hunyuan video"])
+def case(request: pytest.FixtureRequest) -> FamilyCase:
+    return CASES[request.param]
+
+
+def lora_of(model: Any) -> dict[str, torch.Tensor]:
+    """A small LoRA on every matrix of the model's blocks, in the layout of a file."""
+    generator = torch.Generator().manual_seed(7)
+    lora: dict[str, torch.Tensor] = {}
+    for name, weight in model.model.state_dict().items():
+        if "blocks." in name and name.endswith(".weight") and weight.ndim == 2:
+            key = name.removesuffix(".weight")
+            lora[f"{key}.lora_up.weight"] = torch.randn(weight.shape[0], RANK, generator=generator) * 0.1
+            lora[f"{key}.lora_down.weight"] = torch.randn(RANK, weight.shape[1], generator=generator) * 0.1
+    return lora
+
+
+def with_lora(model: Any) -> Any:
+    """What LoraLoaderModelOnly does."""
+    return comfy.sd.load_lora_for_models(model, None, lora_of(model), 1.0, 0.0)[0]
+
+
+def hooked(case: FamilyCase, timeline: Timeline, beats: tuple[int, ...]) -> list[list[Any]]:
+    """The prompts, those of `beats` with a LoRA of their own."""
+    hook = comfy.hooks.create_hook_lora(lora_of(model_of(case.name)), 1.0, 0.0)
+    return [
+        comfy.hooks.set_hooks_for_conditioning([entry], hook)[0] if number in beats else entry
+        for number, entry in enumerate(case.positive(timeline))
+    ]
+
+
+def close(found: torch.Tensor, expected: torch.Tensor) -> None:
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def differs(one: torch.Tensor, other: torch.Tensor) -> bool:
+    return bool((one - other).abs().max() > 1e-3 * other.abs().max())
+
+
+def test_a_lora_acts_the_same_before_and_after_sharing(case: FamilyCase) -> None:
+    timeline = tiny_timeline(2)
+    model = model_of(case.name)
+    plain = sample(case, share(model, timeline, SHARED)[0], timeline)
+    before = sample(case, share(with_lora(model), timeline, SHARED)[0], timeline)
+    after = sample(case, with_lora(share(model, timeline, SHARED)[0]), timeline)
+    assert torch.equal(before, after)
+    assert differs(before, plain)
+    assert differs(before, sample(case, share(with_lora(model), timeline, OFF)[0], timeline))
+    close(sample(case, share(model, timeline, SHARED)[0], timeline), plain)
+
+
+def test_a_hook_lora_on_one_prompt_changes_its_segments_only(case: FamilyCase) -> None:
+    """Without guidance the second segment is then the one of a model with that LoRA."""
+    timeline = tiny_timeline(2, overlap=0)
+    model = model_of(case.name)
+    patched, entries = share(model, timeline, OFF)[0], hooked(case, timeline, (1,))
+    shape, negative = case.shape(timeline), case.negative(timeline)
+    found = Sampling(cfg=1.0).run(patched, entries, negative, shape)
+    plain = sample(case, share(model, timeline, OFF)[0], timeline, cfg=1.0)
+    everywhere = sample(case, share(with_lora(model), timeline, OFF)[0], timeline, cfg=1.0)
+    close(found[:, :, :3], plain[:, :, :3])
+    close(found[:, :, 3:], everywhere[:, :, 3:])
+    assert differs(everywhere[:, :, 3:], plain[:, :, 3:])
+    guided = Sampling().run(patched, entries, negative, shape)
+    off = sample(case, share(model, timeline, OFF)[0], timeline)
+    close(guided[:, :, :3], off[:, :, :3])
+    assert differs(guided[:, :, 3:], off[:, :, 3:])
+
+
+def test_hook_loras_share(case: FamilyCase) -> None:
+    """On every prompt they are the LoRA on the model; on one the run ends clean and repeats."""
+    timeline = tiny_timeline(2)
+    model = model_of(case.name)
+    shape, negative = case.shape(timeline), case.negative(timeline)
+    on_every = share(model, timeline, SHARED)[0]
+    everywhere = sample(case, share(with_lora(model), timeline, SHARED)[0], timeline, cfg=1.0)
+    close(Sampling(cfg=1.0).run(on_every, hooked(case, timeline, (0, 1)), negative, shape), everywhere)
+
+    sessions: list[weakref.ref[Any]] = []
+    held: list[int] = []
+
+    def look(executor: Any, *args: Any, **kwargs: Any) -> Any:
+        sessions.append(weakref.ref(args[5][KEY]))
+        held.append(len(args[5][KEY].bank))
+        return executor(*args, **kwargs)
+
+    patched, record = share(model, timeline, SHARED)
+    patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "look", look)
+    entries = hooked(case, timeline, (1,))
+    first = Sampling().run(patched, entries, negative, shape)
+    assert max(held) > 0
+    assert not any(len(session.bank) for session in (reference() for reference in sessions) if session)
+    gc.collect()
+    assert {session() for session in sessions} == {None}
+    assert record.latest() is not None
+    assert torch.equal(Sampling().run(patched, entries, negative, shape), first)
+    unshared = share(model, timeline, OFF)[0]
+    assert differs(first, Sampling().run(unshared, entries, negative, shape))
+    assert differs(first, sample(case, share(model, timeline, SHARED)[0], timeline))
+
+
+@pytest.mark.parametrize("lora", [False, True], ids=["plain", "with a lora"])
+def test_weights_loaded_in_part_share_as_weights_loaded_whole(
+    case: FamilyCase, lora: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The host's path for little memory: most weights are cast, and patched, for each use."""
+    timeline = tiny_timeline(2)
+    model = case.build()
+    patched = share(with_lora(model) if lora else model, timeline, SHARED)[0]
+    whole = sample(case, patched, timeline)
+    assert not model.model.model_lowvram
+    comfy.model_management.unload_all_models()
+    load = ModelPatcher.partially_load
+
+    def in_part(self: Any, device: Any, extra_memory: float = 0, **kwargs: Any) -> Any:
+        return load(self, device, self.model_size() // 3, **kwargs)
+
+    monkeypatch.setattr(ModelPatcher, "partially_load", in_part)
+    partly = sample(case, patched, timeline)
+    assert model.model.model_lowvram
+    assert model.model.model_loaded_weight_memory < model.model_size() / 2
+    assert (model.model.lowvram_patch_counter > 0) == lora
+    close(partly, whole)
+
+
+@pytest.mark.parametrize("kind", ["contrast", "threshold"])
+@pytest.mark.parametrize("first", [True, False], ids=["copies first", "sharing first"])
+def test_copies_of_the_model_on_two_devices_share_as_one(case: FamilyCase, kind: MaskKind, first: bool) -> None:
+    """The host evaluates prompt and negative prompt in threads of their own; both devices here are the processor."""
+    pytest.importorskip("comfy.multigpu", reason="this host samples on one device")
+    timeline = tiny_timeline(3)
+    config = KVShareConfig(share_background=True, masks=MaskSettings(kind=kind))
+    model = case.build()
+    model.cached_patcher_init = (case.build, ())
+    # Threshold masks are found in the prompt's forward; the negative prompt's runs beside it and goes without.
+    expected = config if kind == "contrast" else replace(config, share_uncond=False)
+    alone = sample(case, share(model, timeline, expected)[0], timeline, steps=3)
+    patched, record = share(on_two_devices(model) if first else model, timeline, config)
+    patched = patched if first else on_two_devices(patched)
+    threads: dict[int, set[tuple[int, ...]]] = {}
+
+    def look(executor: Any, *args: Any, **kwargs: Any) -> Any:
+        threads.setdefault(threading.get_ident(), set()).add(tuple(args[5]["cond_or_uncond"]))
+        return executor(*args, **kwargs)
+
+    patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "look", look)
+    close(sample(case, patched, timeline, steps=3), alone)
+    assert len(threads) == 2 and {(0,), (1,)} == set.union(*threads.values())
+    assert record.latest() is not None
+
+
+def on_two_devices(model: Any) -> Any:
+    """What the host's node for several devices does, with a second name of the processor."""
+    split = model.clone()
+    copy = model.deepclone_multigpu(new_load_device=torch.device("cpu:0"))
+    copy.is_multigpu_base_clone = True
+    split.set_additional_models("multigpu", [copy])
+    split.match_multigpu_clones()
+    return split
+
+
+def test_overlapping_forwards_leave_the_compiler_as_they_found_it() -> None:
+    """The stance of PyTorch holds for all threads: the first to leave must not lift it for the others."""
+    compiled: list[int] = []
+
+    def count(graph: Any, inputs: list[torch.Tensor]) -> Any:
+        compiled.append(1)
+        return graph.forward
+
+    function = torch.compile(lambda tensor: tensor + 1, backend=count)
+    region = EagerRegion()
+    try:
+        region.__enter__()
+        function(torch.zeros(2))
+        region.__enter__()
+        region.__exit__(None, None, None)
+        function(torch.zeros(2))
+        assert not compiled
+        region.__exit__(None, None, None)
+        function(torch.zeros(2))
+        assert compiled
+    finally:
+        torch.compiler.reset()
