@@ -87,7 +87,11 @@ class LongVideoSegmenter(io.ComfyNode):
                 TimelineSocket.Output(display_name="timeline", tooltip="The plan, for MaskGuidedKVShare."),
                 io.Conditioning.Output(display_name="positive", tooltip="All prompts, each tagged with its beat."),
                 io.Conditioning.Output(display_name="negative", tooltip="The negative prompt."),
-                io.Latent.Output(display_name="latent", tooltip="An empty latent of the whole video."),
+                io.Latent.Output(
+                    display_name="latent",
+                    tooltip="An empty latent of the whole video. For LTX-2 with audio, join it with that of LTXV Empty "
+                    "Latent Audio in Concat AV Latent.",
+                ),
                 io.String.Output(display_name="info", tooltip="What each duration was rounded to."),
             ],
         )

@@ -9,7 +9,7 @@ import torch
 
 from kvshare_core.host import BEAT_TAG
 from kvshare_core.timeline import Timeline
-from tests import tiny_cogvideox, tiny_hunyuan, tiny_mochi
+from tests import tiny_cogvideox, tiny_hunyuan, tiny_ltx2, tiny_mochi
 from tests.tiny_cross import (
     COSMOS_TEXT_WIDTH,
     LTXV_CHANNELS,
@@ -21,7 +21,7 @@ from tests.tiny_cross import (
     tiny_ltxv,
     tiny_predict2,
 )
-from tests.tiny_models import joint_text, random_text, tiny_wan
+from tests.tiny_models import Sampling, joint_text, random_text, tiny_wan
 from tests.tiny_models import tiny_hunyuan as tiny_hunyuan_video
 from tests.tiny_wan_variants import BUILDERS, lacks
 from tests.windows import image_conditioning
@@ -40,7 +40,8 @@ class FamilyCase:
     build: makes the MODEL, or raises HostLacksFamilyError. text(seed, tokens): an embedding and the rest of its
     conditioning, as the family's text encoder gives them. per_video(timeline): conditioning over all latent frames,
     such as an image to start from. latent: channels, height and width. negative_too: whether the negative conditioning
-    gets `per_video` as well. batches: numbers of latents at once that the stock host can run.
+    gets `per_video` as well. batches: numbers of latents at once that the stock host can run. run: samples a latent of
+    that shape and whatever else the model makes; returns a tensor that has the latent's frames as its third dimension.
     """
 
     name: str
@@ -51,6 +52,7 @@ class FamilyCase:
     per_video: Callable[[Timeline], Mapping[str, Any]] = lambda timeline: {}
     negative_too: bool = True
     batches: tuple[int, ...] = (1, 2)
+    run: Callable[..., torch.Tensor] = Sampling.run
 
     def shape(self, timeline: Timeline, batch: int = 1) -> tuple[int, ...]:
         """Shape of the timeline's latent."""
@@ -131,6 +133,11 @@ def cogvideox_case(name: str, image: bool = False, **sizes: Any) -> FamilyCase:
     )
 
 
+def ltx2_case(name: str, **options: Any) -> FamilyCase:
+    build, text = where_known(tiny_ltx2.tiny_ltx2), tiny_ltx2.text_for_both
+    return FamilyCase(name, "ltx2", build, text, (LTXV_CHANNELS, 3, 3), **options)
+
+
 CASES: dict[str, FamilyCase] = {
     case.name: case
     for case in (
@@ -154,6 +161,8 @@ CASES: dict[str, FamilyCase] = {
         FamilyCase("cosmos predict2", "cosmos_predict2", tiny_predict2, plain_text(PREDICT2_TEXT_WIDTH)),
         FamilyCase("kandinsky 5", "kandinsky5", where_known(tiny_kandinsky5), pooled_text),
         FamilyCase("cosmos 1", "cosmos", tiny_cosmos, plain_text(COSMOS_TEXT_WIDTH)),
+        ltx2_case("ltx-2", run=tiny_ltx2.sample_both),
+        ltx2_case("ltx-2 without audio"),
     )
 }
 

@@ -38,7 +38,8 @@ class StoppedError(Exception):
 
 def sample(case: FamilyCase, model: Any, timeline: Timeline, batch: int = 1, **options: Any) -> torch.Tensor:
     """A run of two steps with the stock sampler."""
-    return Sampling(**options).run(model, case.positive(timeline), case.negative(timeline), case.shape(timeline, batch))
+    shape = case.shape(timeline, batch)
+    return case.run(Sampling(**options), model, case.positive(timeline), case.negative(timeline), shape)
 
 
 def patched(case: FamilyCase, timeline: Timeline, config: KVShareConfig = SHARED) -> Any:
@@ -115,7 +116,7 @@ def every_segment_has_its_prompt(case: FamilyCase) -> None:
     own = sample(case, model, timeline)
     entries = case.positive(timeline)
     entries[1][0] = case.text(55, 6)[0]
-    other = Sampling().run(model, entries, case.negative(timeline), case.shape(timeline))
+    other = case.run(Sampling(), model, entries, case.negative(timeline), case.shape(timeline))
     assert torch.equal(own[:, :, :3], other[:, :, :3])
     assert (own[:, :, 3:] - other[:, :, 3:]).abs().max() > 1e-6 * own.abs().max()
 

@@ -73,10 +73,12 @@ class Sampling:
         positive: list[Any],
         negative: list[Any],
         shape: tuple[int, ...],
-        noise: torch.Tensor | None = None,
+        noise: Any = None,
+        latent: Any = None,
         **kwargs: Any,
-    ) -> torch.Tensor:
-        """Samples a latent of `shape` with the host's stock sampler, from `noise` or from seeded noise."""
+    ) -> Any:
+        """Samples a `latent`, zeros of `shape` unless given, with the host's stock sampler, from `noise` or from seeded
+        noise."""
         if noise is None:
             noise = torch.randn(shape, generator=torch.Generator().manual_seed(5))
         with torch.inference_mode():
@@ -89,7 +91,7 @@ class Sampling:
                 self.scheduler,
                 positive,
                 negative,
-                torch.zeros(shape),
+                torch.zeros(shape) if latent is None else latent,
                 disable_pbar=True,
                 seed=self.seed,
                 **kwargs,

@@ -10,7 +10,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
+from comfy.conds import CONDConstant
 from comfy.context_windows import ContextHandlerABC
+from comfy.utils import pack_latents, unpack_latents
 
 from kvshare_core.config import KVShareConfig
 from kvshare_core.host import BEAT_TAG
@@ -113,6 +115,9 @@ class PlainWindows(ContextHandlerABC):
     def execute(
         self, calc_cond_batch: Any, model: Any, conds: Any, x_in: torch.Tensor, timestep: Any, model_options: Any
     ) -> Any:
+        shapes = next((cond["model_conds"]["latent_shapes"].cond for cond in conds[0] or () if x_in.ndim == 3), None)
+        if shapes is not None:
+            return self._execute_packed(calc_cond_batch, model, conds, x_in, timestep, model_options, shapes)
         totals = [torch.zeros_like(x_in) for _ in conds]
         weight = torch.zeros(x_in.shape[2])
         overlap, segments = self.timeline.overlap, self.timeline.segments
@@ -134,6 +139,52 @@ class PlainWindows(ContextHandlerABC):
         if self.sharing is not None:
             self.sharing.end_pass()
         return [total / weight[:, None, None] for total in totals]
+
+    def _execute_packed(
+        self,
+        calc_cond_batch: Any,
+        model: Any,
+        conds: Any,
+        x_in: torch.Tensor,
+        timestep: Any,
+        model_options: Any,
+        shapes: Any,
+    ) -> Any:
+        """Video and audio of one step a picture, which begins with a segment's first frame's last picture."""
+        video, audio = unpack_latents(x_in, shapes)
+        totals = [[torch.zeros_like(video), torch.zeros_like(audio)] for _ in conds]
+        weights = [torch.zeros(video.shape[2]), torch.zeros(audio.shape[2])]
+        scale, last = self.timeline.temporal_compression, len(self.timeline.segments) - 1
+        for segment in self.timeline.segments:
+            sounds = slice(scale * segment.start, scale * (segment.stop - 1) + 1)
+            if self.timeline.overlap == 0 and segment.index < last:
+                sounds = slice(sounds.start, scale * segment.stop)
+            pieces = [video[:, :, segment.start : segment.stop], audio[:, :, sounds]]
+            packed, piece_shapes = pack_latents([piece.clone() for piece in pieces])
+            resized = [self.get_resized_cond(cond, x_in, segment) for cond in conds]
+            for cond in (cond for entries in resized for cond in entries or ()):
+                cond["model_conds"]["latent_shapes"] = CONDConstant(piece_shapes)
+            outputs = calc_cond_batch(model, resized, packed, timestep, model_options)
+            overlaps = (self.timeline.overlap, max(0, scale * (self.timeline.overlap - 1) + 1))
+            for number, (place, overlap) in enumerate(
+                zip((slice(segment.start, segment.stop), sounds), overlaps, strict=True)
+            ):
+                ramp = torch.ones(pieces[number].shape[2])
+                rising = torch.arange(1, overlap + 1) / (overlap + 1)
+                if segment.index > 0:
+                    ramp[:overlap] *= rising
+                if segment.index < last:
+                    ramp[len(ramp) - overlap :] *= rising.flip(0)
+                weights[number][place] += ramp
+                shaped = ramp.reshape(-1, *[1] * (pieces[number].ndim - 3))
+                for total, output in zip(totals, outputs, strict=True):
+                    total[number][:, :, place] += unpack_latents(output, piece_shapes)[number] * shaped
+        return [
+            pack_latents(
+                [part / weight.reshape(-1, *[1] * (part.ndim - 3)) for part, weight in zip(total, weights, strict=True)]
+            )[0]
+            for total in totals
+        ]
 
 
 class DenseSharing:

@@ -8,6 +8,7 @@ from .cosmos import CosmosFamily
 from .cosmos_predict2 import CosmosPredict2Family
 from .hunyuan import HunyuanFamily
 from .kandinsky5 import Kandinsky5Family
+from .ltx2 import LTX2Family
 from .ltxv import LTXVideoFamily
 from .mochi import MochiFamily
 from .wan import WanFamily
@@ -21,6 +22,7 @@ FAMILIES: tuple[Family, ...] = (
     CosmosPredict2Family(),
     Kandinsky5Family(),
     CosmosFamily(),
+    LTX2Family(),
 )
 
 

@@ -5,6 +5,7 @@ and the end of one `sample()`.
 """
 
 import logging
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -102,8 +103,10 @@ def _outer_sample_wrapper(
             float(base_model.model_sampling.percent_to_sigma(percent))
             for percent in (plan.config.start_percent, plan.config.end_percent)
         )
+        # Hosts pack what is several tensors, the video first.
+        video_shape = (kwargs.get("latent_shapes") or [args[0].shape])[0]
         budget = memory.bank_budget(plan.config.memory, guider.model_patcher.load_device)
-        size, exact = memory.expected_bytes(plan, info, guider, args[0].shape)
+        size, exact = memory.expected_bytes(plan, info, guider, video_shape)
         memory.report(size, exact)
         session = Session(
             plan,
@@ -139,10 +142,16 @@ def _prepare_sampling_wrapper(
 ) -> Any:
     """Lets the host budget memory for one segment, since no forward ever sees the long latent, and for the bank."""
     handler = model.model_options.get("context_handler")
-    if isinstance(handler, SegmentHandler) and len(noise_shape) == 5:
+    if isinstance(handler, SegmentHandler) and len(noise_shape) in (3, 5):
         reserve = (model_options or {}).get("transformer_options", {}).get(RESERVE_KEY, 0)
         noise_shape = list(noise_shape)
-        noise_shape[FRAME_DIM] = min(noise_shape[FRAME_DIM], handler.context_length)
+        # Packed video and audio are [batch, 1, numbers], of which a segment has its share.
+        window = (
+            handler.context_length
+            if len(noise_shape) == 5
+            else math.ceil(noise_shape[FRAME_DIM] * handler.context_length / handler.timeline.latent_frames)
+        )
+        noise_shape[FRAME_DIM] = min(noise_shape[FRAME_DIM], window)
         noise_shape[FRAME_DIM] += memory.frames_to_reserve(model, noise_shape, reserve)
     return executor(model, noise_shape, conds, model_options=model_options, **kwargs)
 
@@ -198,22 +207,22 @@ def _open_forward(
     if any(name not in window.places for name in names):
         session.warn_once("another node evaluates conditioning of its own; it is left unshared.")
         return None
-    if x.shape[2:] != window.shape:
+    if x.shape[2:] != (window.shape if window.packed is None else (window.packed,)):
         session.warn_once("conditioning for a part of the picture is left unshared.")
         return None
     return forward
 
 
 def _shapes(inputs: dict[str, Any]) -> dict[str, tuple[tuple[int, ...], ...]]:
-    """Shapes of the tensors among a model's inputs, and of those in lists."""
+    """Shapes of the tensors among a model's inputs, and of those in lists; of shapes, the shapes themselves."""
     tensors = {
         name: value if isinstance(value, list) else [value]  # pyright: ignore[reportUnknownVariableType]
         for name, value in inputs.items()
     }
     return {
-        name: tuple(tuple(item.shape) for item in items)
+        name: tuple(tuple(item.shape) if isinstance(item, torch.Tensor) else tuple(item) for item in items)
         for name, items in tensors.items()
-        if items and all(isinstance(item, torch.Tensor) for item in items)
+        if items and all(isinstance(item, (torch.Tensor, torch.Size)) for item in items)
     }
 
 

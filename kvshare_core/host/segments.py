@@ -7,23 +7,25 @@ the host (host.md 2.6).
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from comfy.context_windows import ContextHandlerABC, ContextWindowABC
 from comfy.model_management import throw_exception_if_processing_interrupted
 
-from ..blending import OverlapAdd, triangle_weights, window_weights
+from ..blending import triangle_weights, window_weights
 from ..config import Order
 from ..schedule import Evaluation, evaluations
 from ..session import Session
 from ..timeline import Timeline
 from . import BEAT_TAG, KEY
 from .interpolation import interpolate_conditioning
+from .packed import AudioWindow, Blend, check_audio, latent_of, part_shapes
 from .slicing import FRAME_DIM, slice_conditioning
 
-GUIDES = "keyframe_idxs"
-"""Input of LTX-Video: where in time the guide frames stand that were put behind the latent's own."""
+GUIDES = frozenset({"keyframe_idxs", "generated_keyframes"})
+"""Inputs of LTX-Video: where in time the guide frames stand that were put behind the latent's own."""
 
 Conditioning = list[dict[str, Any]]
 
@@ -33,16 +35,26 @@ class SegmentWindow(ContextWindowABC):
 
     shape: latent frames, height and width; places: of each conditioning, by the number of the list it is in and its
         uuid, the place in that list, which stays the same however the host splits and orders its batches;
+    packed: how many numbers video and audio are together, None for a video alone; modality_windows: the audio's own
+        window, which the host looks for by that name;
     prompts: the list that begins with the beat's own prompt, None when no conditioning says so. Guiders order their
         lists as they like.
     """
 
-    def __init__(self, evaluation: Evaluation, latent: torch.Tensor):
+    def __init__(
+        self,
+        evaluation: Evaluation,
+        latent: torch.Tensor,
+        packed: int | None = None,
+        modality_windows: dict[int, AudioWindow] | None = None,
+    ):
         total_frames = latent.shape[FRAME_DIM]
         segment = evaluation.segment
         self.evaluation = evaluation
         self.segment = segment
         self.shape = (segment.length, *latent.shape[FRAME_DIM + 1 :])
+        self.packed = packed
+        self.modality_windows = modality_windows or {}
         self.places: dict[tuple[int, uuid.UUID], int] = {}
         self.prompts: int | None = None
         self.index_list = list(range(segment.start, segment.stop))
@@ -94,18 +106,22 @@ class SegmentHandler(ContextHandlerABC):
         """Always; raises ValueError when the latent or the conditioning is not the one of the timeline."""
         self._check_guides(conds)
         planned = self.timeline.latent_frames
-        if x_in.ndim != 5 or x_in.shape[FRAME_DIM] != planned:
-            found = f"{x_in.shape[FRAME_DIM]} frames" if x_in.ndim == 5 else f"the shape {tuple(x_in.shape)}"
+        parts = part_shapes(conds)
+        shape = parts[0] if parts else x_in.shape
+        if len(shape) != 5 or shape[FRAME_DIM] != planned:
+            found = f"{shape[FRAME_DIM]} frames" if len(shape) == 5 else f"the shape {tuple(shape)}"
             raise ValueError(
                 f"MaskGuidedKVShare: the latent has {found}, but the timeline plans {planned} latent frames. "
                 "Connect the latent of the same LongVideoSegmenter to the sampler."
             )
+        for audio in parts[1:]:
+            check_audio(model, conds, self.timeline, audio[FRAME_DIM])
         self._check_conditioning(conds)
         return True
 
     def _check_guides(self, conds: Sequence[Conditioning | None]) -> None:
         """Guide frames stand behind the frames of the whole video: cut into segments they would be taken for others."""
-        if any(GUIDES in entry.get("model_conds", {}) for cond in conds for entry in cond or ()):
+        if any(GUIDES & entry.get("model_conds", {}).keys() for cond in conds for entry in cond or ()):
             raise ValueError(
                 "MaskGuidedKVShare: the conditioning has guide frames (LTXVAddGuide), which belong to the video as a "
                 "whole and to none of its segments. Remove that node; to start from a picture, use LTXVImgToVideo."
@@ -181,11 +197,18 @@ class SegmentHandler(ContextHandlerABC):
         """
         options = model_options["transformer_options"]
         session: Session | None = options.get(KEY)
-        sums = [OverlapAdd(x_in, FRAME_DIM) for _ in conds]
+        latent = latent_of(x_in, conds, self.timeline)
+        sums = [Blend(latent) for _ in conds]
         for evaluation in self._begin_pass(session, options, timestep):
             throw_exception_if_processing_interrupted()
-            window = SegmentWindow(evaluation, x_in)
-            window_conds = [self.get_resized_cond(cond, x_in, window, model=model) for cond in conds]
+            index = evaluation.segment.index
+            piece = latent.piece(index)
+            packed = piece.shape[-1] if len(latent.parts) > 1 else None
+            window = SegmentWindow(evaluation, latent.video, packed, latent.audio_windows(index))
+            window_conds = [
+                latent.conditioning(self.get_resized_cond(cond, latent.video, window, model=model), index)
+                for cond in conds
+            ]
             window.places = {
                 (index, cond["uuid"]): place
                 for index, entries in enumerate(window_conds)
@@ -197,10 +220,9 @@ class SegmentHandler(ContextHandlerABC):
             if session is not None:
                 session.begin_evaluation(evaluation)
             window_options = {**model_options, "transformer_options": {**options, "context_window": window}}
-            outputs = calc_cond_batch(model, window_conds, window.get_tensor(x_in), timestep, window_options)
-            weights = self.weights(evaluation)
+            outputs = calc_cond_batch(model, window_conds, piece, timestep, window_options)
             for total, output in zip(sums, outputs, strict=True):
-                total.add(evaluation.segment.start, output, weights)
+                total.add(index, output, partial(self.weights, evaluation.weight))
         if session is not None:
             session.end_pass()
         return [total.result() for total in sums]
@@ -212,12 +234,9 @@ class SegmentHandler(ContextHandlerABC):
             return evaluations(self.timeline, self.order, shared=False)
         return session.begin_pass(float(timestep.max()), options["sample_sigmas"].tolist())
 
-    def weights(self, evaluation: Evaluation) -> torch.Tensor:
-        """Blending weights of the latent frames of one evaluation: linear ramps over the overlaps, or the paper's
-        triangle over every segment."""
-        segment, last = evaluation.segment, len(self.timeline.segments) - 1
-        if self.order == "ditctrl" and last > 0:
-            return triangle_weights(segment.length) * evaluation.weight
-        before = self.timeline.overlap if segment.index > 0 else 0
-        after = self.timeline.overlap if segment.index < last else 0
-        return window_weights(segment.length, before, after) * evaluation.weight
+    def weights(self, weight: float, length: int, before: int, after: int) -> torch.Tensor:
+        """Blending weights [length] of one evaluation that counts `weight`: linear ramps over what is shared with the
+        segments `before` and `after`, or the paper's triangle over every segment."""
+        if self.order == "ditctrl" and len(self.timeline.segments) > 1:
+            return triangle_weights(length) * weight
+        return window_weights(length, before, after) * weight
