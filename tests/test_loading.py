@@ -474,7 +474,8 @@ def test_a_family_gets_its_own_kind_of_text_encoder(models: Path, family: str, o
 
 
 def test_every_family_has_its_text_encoders() -> None:
-    assert set(FAMILY_TEXT_ENCODERS) == {family.name for family in FAMILIES}
+    # LTX-2's text encoder needs a projection out of the model's own checkpoint: ComfyUI's nodes load both.
+    assert set(FAMILY_TEXT_ENCODERS) | {"ltx2"} == {family.name for family in FAMILIES}
 
 
 def test_two_text_encoders_of_one_kind_are_refused(models: Path) -> None:

@@ -187,7 +187,7 @@ def test_sharing_equals_the_dense_reference(case: Case, config: KVShareConfig, s
 @settings(max_examples=80)
 def test_a_vanishing_strength_approaches_attention_without_sharing(case: Case, config: KVShareConfig) -> None:
     scene = Scene(replace(case, dtype=torch.float64), config)
-    found = scene.shared(strength=1e-12)
+    found = scene.shared(strength=1e-15)
     assume(found is not None)
     alone = joint_sharing_bias(config, 1.0, scene.tokens, [])
     foreign = torch.full((case.length, case.length * len(scene.sources)), -math.inf)
