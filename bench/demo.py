@@ -25,7 +25,8 @@ from devtools.server import Server, running_server
 from kvshare_core.embedded.detector import detect
 from kvshare_core.embedded.latents import BLOCK_FRAMES, NATIVE_LATENT_FRAMES
 from kvshare_core.embedded.vocabulary import BACKGROUNDS, DIRECTIONS, SHAPES
-from kvshare_core.timeline import Timeline, parse_prompts, plan_timeline
+from kvshare_core.script import parse_script
+from kvshare_core.timeline import Timeline, plan_timeline
 from kvshare_core.words import split_words
 
 from .form import show_progress, text_table
@@ -104,8 +105,8 @@ def timeline_of(workflow: Workflow) -> Timeline:
     """The plan that the workflow's LongVideoSegmenter makes."""
     inputs = workflow[node_of(workflow, "LongVideoSegmenter")]["inputs"]
     window = inputs["sampling_num_frames"] or NATIVE_LATENT_FRAMES
-    lines = parse_prompts(inputs["prompts"])
-    return plan_timeline(lines, window, inputs["overlap_size"], inputs["fps"], BLOCK_FRAMES)
+    script = parse_script(inputs["prompts"])
+    return plan_timeline(script, window, inputs["overlap_size"], inputs["fps"], BLOCK_FRAMES)
 
 
 def said_attributes(prompt: str) -> dict[str, str]:

@@ -12,8 +12,9 @@ from devtools.environment import find_host
 from devtools.inprocess import enter_host
 from kvshare_core.config import KVShareConfig
 from kvshare_core.embedded.scenes import FPS, FRAME_SIDE
+from kvshare_core.script import parse_script
 from kvshare_core.session import Session
-from kvshare_core.timeline import Timeline, parse_prompts, plan_timeline
+from kvshare_core.timeline import Timeline, plan_timeline
 
 from .spans import own_pictures, seam_pictures
 
@@ -84,7 +85,7 @@ class Pipeline:
 
         _, info = model_info(self.model)
         shared_frames = 0 if method == "isolated" else overlap
-        lines = parse_prompts("\n".join(prompts))
+        lines = parse_script("\n".join(prompts))
         timeline = plan_timeline(lines, info.native_frames, shared_frames, FPS, info.compression[0])
         timeline, positive, negative = encode_timeline(self.clip, timeline, "")
         settings = config if method == "kvshare" else KVShareConfig(mode="off")
@@ -106,7 +107,7 @@ class Pipeline:
         from kvshare_core.host.patch import model_info
 
         _, info = model_info(self.model)
-        timeline = plan_timeline(parse_prompts(prompts[0]), info.native_frames, 0, FPS, info.compression[0])
+        timeline = plan_timeline(parse_script(prompts[0]), info.native_frames, 0, FPS, info.compression[0])
         encoded = [encode(self.clip, prompt) for prompt in prompts]
         positive = [[torch.cat([cond[0][0] for cond in encoded]), dict(encoded[0][0][1])]]
         latent = empty_latent(info, timeline, FRAME_SIDE, FRAME_SIDE, len(prompts))

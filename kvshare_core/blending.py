@@ -1,25 +1,64 @@
 """Window weights: how overlapping segments become one latent."""
 
+from dataclasses import dataclass
+
 import torch
 
+from .timeline import Segment
 
-def window_weights(length: int, overlap_before: int, overlap_after: int) -> torch.Tensor:
-    """Weights of one segment's latent frames, [length] in (0, 1].
 
-    The weight rises linearly over the frames shared with the segment before and falls over those shared with the
-    segment after, so that two neighbours sum to one on every shared frame. Elsewhere it is one.
+@dataclass(frozen=True)
+class Fade:
+    """Which of a window's `length` frames count, [first, stop), and over how many of them at either end it fades into
+    its neighbours: `rise` and `fall`."""
+
+    length: int
+    first: int
+    stop: int
+    rise: int
+    fall: int
+
+
+def fade_of(segment: Segment) -> Fade:
+    """The fade of a segment's latent frames."""
+    first, stop = segment.shown_start - segment.start, segment.shown_stop - segment.start
+    return Fade(segment.length, first, stop, segment.rise, segment.fall)
+
+
+def window_weights(fade: Fade) -> torch.Tensor:
+    """Weights of a window's frames, float64 [length] in 0..1.
+
+    The weight rises linearly over the frames shared with the window before and falls over those shared with the window
+    after, so that two neighbours sum to one on every shared frame. Between them it is one, and zero outside the frames
+    that count.
     """
-    frame = torch.arange(length, dtype=torch.float64)
-    rising = (frame + 1) / (overlap_before + 1)
-    falling = (length - frame) / (overlap_after + 1)
-    return torch.minimum(rising, falling).clamp(max=1.0)
+    frame = torch.arange(fade.stop - fade.first, dtype=torch.float64)
+    rising = (frame + 1) / (fade.rise + 1)
+    falling = (len(frame) - frame) / (fade.fall + 1)
+    return _padded(fade, torch.minimum(rising, falling).clamp(max=1.0))
 
 
-def triangle_weights(length: int) -> torch.Tensor:
-    """DiTCtrl's weights of one segment's latent frames, [length] in (0, 1]: the same for every segment, the middle
-    frame highest (ditctrl.md 3.4)."""
-    rising = 2 * (torch.arange(length, dtype=torch.float64) + 0.5) / length
-    return torch.minimum(rising, 2 - rising)
+def triangle_weights(fade: Fade) -> torch.Tensor:
+    """DiTCtrl's weights of a window's frames, [length] in 0..1: the same for every window that counts as a whole, the
+    middle frame highest (ditctrl.md 3.4)."""
+    count = fade.stop - fade.first
+    rising = 2 * (torch.arange(count, dtype=torch.float64) + 0.5) / count
+    return _padded(fade, torch.minimum(rising, 2 - rising))
+
+
+def _padded(fade: Fade, weights: torch.Tensor) -> torch.Tensor:
+    padded = torch.zeros(fade.length, dtype=weights.dtype)
+    padded[fade.first : fade.stop] = weights
+    return padded
+
+
+def take_frames(tensor: torch.Tensor, dim: int, start: int, length: int) -> torch.Tensor:
+    """Frames [start, start + length) of `dim`, which go on at the beginning where they run over its end: a view unless
+    they do."""
+    over = start + length - tensor.shape[dim]
+    if over <= 0:
+        return tensor.narrow(dim, start, length)
+    return torch.cat([tensor.narrow(dim, start, length - over), tensor.narrow(dim, 0, over)], dim)
 
 
 class OverlapAdd:
@@ -31,12 +70,15 @@ class OverlapAdd:
         self.weight = torch.zeros(like.shape[dim], dtype=torch.float64)
 
     def add(self, start: int, piece: torch.Tensor, weights: torch.Tensor) -> None:
-        """Adds `piece`, which covers positions [start, start + len(weights)) of `dim`."""
+        """Adds `piece`, which covers positions [start, start + len(weights)) of `dim` and, beyond its end, goes on at
+        the beginning."""
         shape = [1] * piece.ndim
         shape[self.dim] = len(weights)
         scaled = piece * weights.to(piece).reshape(shape)
-        self.total.narrow(self.dim, start, len(weights)).add_(scaled)
-        self.weight[start : start + len(weights)] += weights
+        fitting = min(len(weights), len(self.weight) - start)
+        for place, first, count in ((start, 0, fitting), (0, fitting, len(weights) - fitting)):
+            self.total.narrow(self.dim, place, count).add_(scaled.narrow(self.dim, first, count))
+            self.weight[place : place + count] += weights[first : first + count]
 
     def result(self) -> torch.Tensor:
         """The blended tensor. Raises ValueError when some position was never covered."""

@@ -10,7 +10,7 @@ import torch
 from . import maps
 from .families.base import AttentionCall, CallSite
 from .plan import Forward, SharePlan
-from .record import RecordedPoint
+from .record import RecordedPoint, over_timeline
 
 
 @dataclass(frozen=True)
@@ -22,13 +22,12 @@ class _Sum:
 
 
 class PointWatcher:
-    """Follows the plan's point through a run; temporal: pictures per latent frame, frame_patch: latent frames per token
-    frame."""
+    """Follows the plan's point through a run; frame_patch: latent frames per token frame."""
 
-    def __init__(self, plan: SharePlan, temporal: int, frame_patch: int = 1):
+    def __init__(self, plan: SharePlan, frame_patch: int = 1):
         self.plan = plan
         self.frame_patch = frame_patch
-        self.frame = None if plan.look is None else -(-plan.look.picture // temporal)
+        self.frame = None if plan.look is None else plan.timeline.frame_of(plan.look.picture)
         self._running: dict[int, _Sum] = {}
         self._newest: dict[int, torch.Tensor] = {}
         self._grid: maps.Grid | None = None
@@ -47,7 +46,7 @@ class PointWatcher:
     def wants(self, forward: Forward) -> bool:
         """Whether the point lies in the forward's segment."""
         segment = forward.segment
-        return self.frame is not None and segment.start <= self.frame < segment.stop
+        return self.frame is not None and self.frame in self.plan.timeline.frames_of(segment)
 
     def watch(self, forward: Forward, call: AttentionCall, site: CallSite, rows: slice) -> None:
         """Reads the point's map in one self- or joint attention; rows: the batch rows to read."""
@@ -67,7 +66,7 @@ class PointWatcher:
         look, frame = self.plan.look, self.frame
         assert look is not None and frame is not None
         _, height, width = forward.grid
-        place = (frame - forward.segment.start) // self.frame_patch
+        place = self.plan.timeline.frames_of(forward.segment).index(frame) // self.frame_patch
         return (place * height + min(int(look.y * height), height - 1)) * width + min(int(look.x * width), width - 1)
 
     def recorded(self) -> RecordedPoint | None:
@@ -75,14 +74,13 @@ class PointWatcher:
         if not self._newest or self._grid is None:
             return None
         timeline = self.plan.timeline
-        rows = next(iter(self._newest.values())).shape[0]
-        total = torch.zeros(rows, timeline.latent_frames, *self._grid[1:])
-        count = torch.zeros(timeline.latent_frames)
-        for index, looked in self._newest.items():
-            segment = timeline.segments[index]
-            total[:, segment.start : segment.stop] += maps.spread_over_latent_frames(
-                looked.float().cpu().reshape(rows, *self._grid), segment.length, self.frame_patch
-            )
-            count[segment.start : segment.stop] += 1
-        total /= count.clamp(min=1)[:, None, None]
+        total = over_timeline(
+            timeline,
+            {
+                index: maps.spread_over_latent_frames(
+                    looked.float().cpu().unflatten(-1, self._grid), timeline.window, self.frame_patch
+                )
+                for index, looked in self._newest.items()
+            },
+        )
         return RecordedPoint(timeline, total / total.amax(dim=(1, 2, 3), keepdim=True))

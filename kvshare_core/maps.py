@@ -5,6 +5,8 @@ the same cue; the contrast with the other content words replaces its per-frame m
 frame.) Tensors of a call are [rows, heads, tokens, head_dim].
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 
@@ -124,23 +126,20 @@ def spread_over_latent_frames(tokens: torch.Tensor, length: int, patch: int) -> 
     return tokens.repeat_interleave(patch, dim=-3)[..., :length, :, :]
 
 
-def mask_to_tokens(mask: torch.Tensor, start: int, stop: int, grid: Grid, scale: int, patch: int = 1) -> torch.Tensor:
-    """A picture mask as token values of latent frames [start, stop): float [tokens] in 0..1.
+def mask_to_tokens(mask: torch.Tensor, pictures: Sequence[tuple[int, int]], grid: Grid, patch: int = 1) -> torch.Tensor:
+    """A picture mask as token values of some latent frames: float [tokens] in 0..1.
 
-    mask: [pictures, h, w] in 0..1, one picture for the whole video or one for each; `scale` pictures make one latent
-    frame after the first, and `patch` latent frames one token frame. Each token gets the mean of the pictures and
+    mask: [pictures, h, w] in 0..1, one picture for the whole video or one for each; pictures: first and stop of those
+    of each latent frame; `patch` latent frames make one token frame. Each token gets the mean of the pictures and
     pixels it covers, latent frames weighing the same. Raises ValueError when the mask has too few pictures.
     """
     frames, height, width = grid
     shrunk = torch.nn.functional.adaptive_avg_pool2d(mask[None].float(), (height, width))[0]
     if shrunk.shape[0] == 1:
         return shrunk.expand(frames, -1, -1).reshape(-1)
-    needed = scale * (stop - 1) + 1
+    needed = max(stop for _, stop in pictures)
     if shrunk.shape[0] < needed:
         raise ValueError(f"mask: {shrunk.shape[0]} pictures, but the video has {needed} up to this segment.")
-    latent: list[torch.Tensor] = []
-    for frame in range(start, stop):
-        first = 0 if frame == 0 else scale * (frame - 1) + 1
-        latent.append(shrunk[first : scale * frame + 1].mean(0))
+    latent = [shrunk[first:stop].mean(0) for first, stop in pictures]
     tokens = [torch.stack(latent[first : first + patch]).mean(0) for first in range(0, len(latent), patch)]
     return torch.stack(tokens).reshape(-1)

@@ -1,6 +1,7 @@
 """What a sampling run found out about its subject, for looking at afterwards."""
 
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -24,6 +25,21 @@ class RecordedPoint:
 
     timeline: Timeline
     heat: torch.Tensor
+
+
+def over_timeline(timeline: Timeline, found: Mapping[int, torch.Tensor]) -> torch.Tensor:
+    """Values of segments, by their index [..., latent frames of a segment, h, w], as those of the whole video: the mean
+    of the segments that show a frame, 0 where there is none."""
+    first = next(iter(found.values()))
+    total = first.new_zeros(*first.shape[:-3], timeline.latent_frames, *first.shape[-2:])
+    count = torch.zeros(timeline.latent_frames)
+    for index, values in found.items():
+        segment = timeline.segments[index]
+        frames = timeline.frames_of(segment)
+        for place in range(segment.shown_start - segment.start, segment.shown_stop - segment.start):
+            total[..., frames[place], :, :] += values[..., place, :, :]
+            count[frames[place]] += 1
+    return total / count.clamp(min=1)[:, None, None]
 
 
 class KVShareRecord:

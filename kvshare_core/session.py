@@ -61,8 +61,8 @@ class Session:
         self._warn = warn
         self._warned: set[str] = set()
         self._trusted = True
-        self._tracker = SubjectTracker(plan, info.compression[0], self.warn_once, info.patch[0])
-        self._points = PointWatcher(plan, info.compression[0], info.patch[0])
+        self._tracker = SubjectTracker(plan, self.warn_once, info.patch[0])
+        self._points = PointWatcher(plan, info.patch[0])
         self._partial = LogSumExpAttention()
         self._mover = PositionMover(plan.config, family.rope_scheme(diffusion_model, rope_options or {}), info.patch[0])
         self._device: torch.device | None = None

@@ -15,7 +15,7 @@ from .devices import upload
 from .families.base import AttentionCall, CallSite
 from .key_masks import read_key_mask
 from .plan import Forward, SharePlan
-from .record import RecordedMasks
+from .record import RecordedMasks, over_timeline
 from .schedule import Role
 from .sharing import TokenSplit, split_tokens
 from .words import SubjectTokens
@@ -27,14 +27,12 @@ Moment = tuple[int, Role, int]
 class SubjectTracker:
     """Maps, masks and splits of one run.
 
-    temporal: pictures that make one latent frame after the first; frame_patch: latent frames per token frame. warn: is
-    told what cannot be followed.
+    frame_patch: latent frames per token frame. warn: is told what cannot be followed.
     """
 
-    def __init__(self, plan: SharePlan, temporal: int, warn: Callable[[str], None], frame_patch: int = 1):
+    def __init__(self, plan: SharePlan, warn: Callable[[str], None], frame_patch: int = 1):
         self.plan = plan
         self.settings = plan.config.masks
-        self.temporal = temporal
         self.frame_patch = frame_patch
         self._warn = warn
         self._grid: maps.Grid | None = None
@@ -222,7 +220,7 @@ class SubjectTracker:
         if index not in self._splits:
             segment = forward.segment
             values = (
-                maps.mask_to_tokens(mask, segment.start, segment.stop, forward.grid, self.temporal, self.frame_patch)
+                maps.mask_to_tokens(mask, self.plan.timeline.pictures_of(segment), forward.grid, self.frame_patch)
                 >= 0.5
             )
             self._grid = forward.grid
@@ -235,22 +233,14 @@ class SubjectTracker:
         if not self._masks or self._grid is None:
             return None
         timeline = self.plan.timeline
-        frames, height, width = self._grid
-        rows = next(iter(self._masks.values())).shape[0]
-        total = torch.zeros(2, rows, timeline.latent_frames, height, width)
-        count = torch.zeros(timeline.latent_frames)
-        for segment in timeline.segments:
-            if segment.index not in self._masks:
-                continue
-            mask = self._masks[segment.index].float().cpu()
-            heat = self._heat.get(segment.index, mask).float().cpu()
-            found = torch.stack([heat, mask]).reshape(2, rows, frames, height, width)
-            total[:, :, segment.start : segment.stop] += maps.spread_over_latent_frames(
-                found, segment.length, self.frame_patch
+        found: dict[int, torch.Tensor] = {}
+        for index, mask in self._masks.items():
+            both = torch.stack([self._heat.get(index, mask).float().cpu(), mask.float().cpu()])
+            found[index] = maps.spread_over_latent_frames(
+                both.unflatten(-1, self._grid), timeline.window, self.frame_patch
             )
-            count[segment.start : segment.stop] += 1
-        total /= count.clamp(min=1)[:, None, None]
-        return RecordedMasks(timeline, total[0], (total[1] >= 0.5).float())
+        heat, mask = over_timeline(timeline, found)
+        return RecordedMasks(timeline, heat, (mask >= 0.5).float())
 
 
 def _beats(forward: Forward) -> list[tuple[int, float]]:

@@ -1,48 +1,58 @@
-"""Prompts with durations become segments of equal length. Pure Python.
+"""Beats become segments of equal length. Pure Python.
 
-A prompt is a *beat*. The long latent is covered by *segments*: windows of `window` latent frames, the length the model
-was trained on, each starting `window - overlap` frames after the one before. A beat takes as many segments as its
-duration needs, at least one. Between two beats there may be *transitions*: segments whose text lies between the two
-prompts, as in DiTCtrl's multi-prompt sampling. `latent frame` means a frame of the compressed video: the first stands
-for one picture, each later one for `temporal_compression` pictures.
+A *beat* is one prompt and its stretch of time. The long latent is covered by *segments*: windows of `window` latent
+frames, the length the model was trained on, whatever the beats are. A beat is shown by as many segments as it needs; a
+shorter beat gets a whole window too, which reaches into its neighbours' time for context but counts only in its own.
+Neighbouring segments share frames, over which one fades into the other. Between two beats there may be *transitions*:
+segments whose text lies between the two prompts, as in DiTCtrl's multi-prompt sampling. `latent frame` means a frame of
+the compressed video: the first stands for one picture, each later one for `temporal_compression` pictures.
 """
 
-import re
-from dataclasses import dataclass
-from itertools import groupby
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby, pairwise
 
+from .script import Duration, Script, ScriptBeat, Transition, TransitionKind
 from .words import PromptWords
 
 
 class TimelineError(ValueError):
-    """A timeline that cannot be planned; the message names the line or the input and the fix."""
-
-
-@dataclass(frozen=True)
-class PromptLine:
-    """One line of the prompt text; `seconds` and `frames` are None when the line does not say them."""
-
-    prompt: str
-    seconds: float | None = None
-    frames: int | None = None
+    """A timeline that cannot be planned; the message names the beat or the input and the fix."""
 
 
 @dataclass(frozen=True)
 class Beat:
-    """One prompt and the number of segments that show it alone, without transitions. `words` is None until a text
-    encoder has seen the prompt."""
+    """One prompt, with the script's common part in front, and the latent frames [start, stop) that are its time.
+
+    script: what the user wrote of it; gap: latent frames by which the keys of earlier beats seem further away; words:
+    None until a text encoder has seen the prompt.
+    """
 
     prompt: str
-    segments: int
+    start: int
+    stop: int
+    script: ScriptBeat
+    gap: int = 0
     words: PromptWords | None = None
 
 
 @dataclass(frozen=True)
+class RoutedText:
+    """The part 0..1 that `beat`'s text has in each latent frame of a segment."""
+
+    beat: int
+    weights: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class Segment:
-    """Latent frames [start, start + length) of the long video, evaluated in one piece.
+    """Latent frames [start, start + length) of the long video, evaluated in one piece. In a loop they may run over the
+    end into the beginning.
 
     beat: whose prompt leads; of a transition the beat before it. next_beat: of a transition the beat after it, else
     None. mix: weight of `next_beat`'s text in 0..1; `beat`'s weighs the rest.
+    shown: first and stop of the latent frames that count, None when all do; rise, fall: frames at either end of them
+    that are shared with a neighbour. texts: where frames have texts of their own, all of them.
     """
 
     index: int
@@ -51,102 +61,106 @@ class Segment:
     length: int
     next_beat: int | None = None
     mix: float = 0.0
+    shown: tuple[int, int] | None = None
+    rise: int = 0
+    fall: int = 0
+    texts: tuple[RoutedText, ...] = ()
 
     @property
     def stop(self) -> int:
         return self.start + self.length
 
+    @property
+    def shown_start(self) -> int:
+        return self.start if self.shown is None else self.shown[0]
+
+    @property
+    def shown_stop(self) -> int:
+        return self.stop if self.shown is None else self.shown[1]
+
 
 @dataclass(frozen=True)
 class Timeline:
-    """The plan of one long video. `overlap` and `window` are latent frames."""
+    """The plan of one long video. `overlap`, `window` and `native_window` are latent frames; the window is the native
+    one unless the whole video is shorter."""
 
+    script: Script
     beats: tuple[Beat, ...]
     segments: tuple[Segment, ...]
     window: int
     overlap: int
     fps: float
     temporal_compression: int
+    native_window: int
 
     @property
     def latent_frames(self) -> int:
-        return self.segments[-1].stop
+        return self.beats[-1].stop
 
     @property
     def frames(self) -> int:
-        """Pictures of the decoded video."""
+        """Pictures of the decoded video; of a loop, when it is decoded as one."""
         return self.picture_range(0, self.latent_frames)[1]
 
     def picture_range(self, start: int, stop: int) -> tuple[int, int]:
         """Pictures [first, last) that latent frames [start, stop) decode to."""
         scale = self.temporal_compression
+        if self.script.loop:
+            return scale * start, scale * stop
         return (0 if start == 0 else scale * (start - 1) + 1), scale * (stop - 1) + 1
+
+    def frames_of(self, segment: Segment) -> list[int]:
+        """The latent frames of a segment in its order; in a loop the beginning follows the end."""
+        return [frame % self.latent_frames for frame in range(segment.start, segment.stop)]
+
+    def pictures_of(self, segment: Segment) -> list[tuple[int, int]]:
+        """First and stop of the pictures of each latent frame of a segment."""
+        return [self.picture_range(frame, frame + 1) for frame in self.frames_of(segment)]
+
+    def frame_of(self, picture: int) -> int:
+        """The latent frame that decodes to picture number `picture`."""
+        scale = self.temporal_compression
+        return picture // scale if self.script.loop else -(-picture // scale)
 
     def describe(self) -> str:
         """One line for every beat, what its duration became, and one for every transition between two beats."""
         lines: list[str] = []
-        for (beat, next_beat), group in groupby(self.segments, lambda segment: (segment.beat, segment.next_beat)):
+        for (number, next_beat), group in groupby(self.segments, lambda segment: (segment.beat, segment.next_beat)):
             own = list(group)
-            start = own[0].start if own[0].index == 0 else own[0].start + self.overlap
-            first, last = self.picture_range(start, own[-1].stop)
+            beat = self.beats[number]
+            start, stop = (beat.start, beat.stop) if next_beat is None else (beat.stop, self.beats[next_beat].start)
+            first, last = self.picture_range(start, stop)
             count = f"{len(own)} segment" + ("s" if len(own) > 1 else "")
             shown = (
-                self.beats[beat].prompt
+                beat.prompt + _asked_for(beat.script.duration, last - first, self.fps)
                 if next_beat is None
-                else f"transition from prompt {beat + 1} to prompt {next_beat + 1}"
+                else f"transition from prompt {number + 1} to prompt {next_beat + 1}"
             )
             lines.append(f"{first / self.fps:.2f}-{last / self.fps:.2f} s, frames {first}-{last - 1}, {count}: {shown}")
         lines.append(
             f"{self.frames} frames, {self.frames / self.fps:.2f} s at {self.fps:g} frames per second; "
             f"{len(self.segments)} segments of {self.window} latent frames, overlap {self.overlap}."
         )
+        if self.window < self.native_window:
+            lines.append(
+                f"The video is shorter than the {self.native_window} latent frames of a segment, so its segments have "
+                f"{self.window}: less than the model was trained on."
+            )
         return "\n".join(lines)
 
 
-_DURATION = re.compile(r"\[\s*(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>s|sec|seconds?|f|frames?)\s*\]", re.IGNORECASE)
-
-
-def parse_prompts(text: str) -> tuple[PromptLine, ...]:
-    """Reads one prompt a line, each with an optional duration in front: `[3s] a fox runs`, `[24f] a fox sleeps`.
-
-    Empty lines are skipped. Raises TimelineError with the line number for a broken duration or a duration without a
-    prompt, and when there is no prompt at all.
-    """
-    lines: list[PromptLine] = []
-    for number, line in enumerate(text.splitlines(), start=1):
-        rest = line.strip()
-        if not rest:
-            continue
-        seconds = frames = None
-        if rest.startswith("["):
-            match = _DURATION.match(rest)
-            if match is None:
-                raise TimelineError(
-                    f"prompts, line {number}: '{rest}' starts with '[' but not with a duration; write [3s] or [24f]."
-                )
-            rest = rest[match.end() :].strip()
-            seconds, frames = _duration(match, number)
-        if not rest:
-            raise TimelineError(f"prompts, line {number}: a duration without a prompt.")
-        lines.append(PromptLine(rest, seconds, frames))
-    if not lines:
-        raise TimelineError("prompts: there is no prompt; write one a line.")
-    return tuple(lines)
-
-
-def _duration(match: re.Match[str], number: int) -> tuple[float | None, int | None]:
-    value = float(match["number"])
-    if value <= 0:
-        raise TimelineError(f"prompts, line {number}: the duration must be longer than zero.")
-    if match["unit"].lower().startswith("s"):
-        return value, None
-    if value != int(value):
-        raise TimelineError(f"prompts, line {number}: {match['number']} frames; frames are whole numbers.")
-    return None, int(value)
+def _asked_for(duration: Duration | None, pictures: int, fps: float) -> str:
+    """What a beat of `pictures` was asked to last, where that is something else."""
+    if duration is None or duration.unit == "latent frames":
+        return ""
+    wanted = duration.value * fps if duration.unit == "seconds" else duration.value
+    if abs(wanted - pictures) < 0.5:
+        return ""
+    return f" (asked for {duration.value:g} {duration.unit})"
 
 
 def plan_timeline(
-    lines: tuple[PromptLine, ...],
+    script: Script,
     window: int,
     overlap: int,
     fps: float,
@@ -156,12 +170,54 @@ def plan_timeline(
 ) -> Timeline:
     """Covers the beats with segments of `window` latent frames that share `overlap` latent frames with their neighbour.
 
-    A beat without a duration takes one segment, and `longer_mid_segment` more when it is neither first nor last. A beat
-    with a duration takes the number of segments whose new pictures come closest to it, wherever it stands.
-    `num_transition_blocks` segments are added between neighbouring beats, on top of their durations; they divide the
-    way from one text to the next evenly. Both numbers are those of DiTCtrl's released code, which has no durations.
-    Raises TimelineError when the window or the overlap is impossible or a number is negative.
+    A beat with a duration lasts as long, to the nearest latent frame. A beat without one takes one segment, and
+    `longer_mid_segment` more when it is neither first nor last; its time begins where the beat before has faded out.
+    Where the script does not say how a beat follows the one before, `num_transition_blocks` segments are added between
+    them, on top of their durations, which divide the way from one text to the next evenly; with none, the overlap is
+    blended. Both numbers are those of DiTCtrl's released code, which has no durations.
+
+    Only a video shorter than one segment has shorter ones. Raises TimelineError when the window or the overlap is
+    impossible, a number is negative, or a transition does not fit between its beats.
     """
+    _check(window, overlap, fps, num_transition_blocks, longer_mid_segment)
+    clock = _Clock(fps, temporal_compression, script.loop)
+    usual = Transition("segments", segments=num_transition_blocks) if num_transition_blocks else _usual(overlap)
+    beats: list[Beat] = []
+    shots: list[_Shot] = []
+    for number, said in enumerate(script.beats):
+        transition = (said.transition or usual) if number > 0 else Transition("cut")
+        if transition.kind == "segments":
+            for part in range(1, transition.segments + 1):
+                start, shared = clock.frame, min(overlap, shots[-1].most_shared)
+                clock.advance(window - shared)
+                shots.append(_Shot(number - 1, start, clock.frame, shared, number, part / (transition.segments + 1)))
+        shared = _shared_frames(transition, overlap, clock, number, window)
+        if shots and shared > shots[-1].most_shared:
+            if said.transition is not None and said.transition.duration is not None:
+                raise TimelineError(
+                    f"prompt {number + 1}: its {transition.kind} takes {shared} latent frames, but the prompt before "
+                    f"it lasts only {shots[-1].frames}. Shorten the one or lengthen the other."
+                )
+            shared = shots[-1].most_shared
+        start = clock.frame
+        if said.duration is None:
+            longer = longer_mid_segment if 0 < number < len(script.beats) - 1 else 0
+            clock.advance(window - shared + longer * (window - overlap))
+        else:
+            clock.last(said.duration)
+        gap = 0 if transition.gap is None else clock.latent_frames(transition.gap)
+        text = " ".join(part for part in (script.prompt, said.prompt) if part)
+        beats.append(Beat(text, start, clock.frame, said, gap))
+        shots.append(_Shot(number, start, clock.frame, shared, fixed=said.duration is not None))
+    total = clock.frame
+    length = min(window, total)
+    if script.loop:
+        shots[0] = replace(shots[0], shared=min(overlap, shots[-1].most_shared, length - 1))
+    segments = _segments(shots, beats, length, overlap, total, script.loop)
+    return Timeline(script, tuple(beats), segments, length, overlap, fps, temporal_compression, window)
+
+
+def _check(window: int, overlap: int, fps: float, num_transition_blocks: int, longer_mid_segment: int) -> None:
     if window < 1:
         raise TimelineError(f"sampling_num_frames: {window} latent frames; a segment needs at least 1.")
     if not 0 <= overlap < window:
@@ -173,24 +229,190 @@ def plan_timeline(
     for name, number in (("num_transition_blocks", num_transition_blocks), ("longer_mid_segment", longer_mid_segment)):
         if number < 0:
             raise TimelineError(f"{name}: {number} segments; it must be at least 0.")
-    stride = window - overlap
-    first_pictures = temporal_compression * (window - 1) + 1
-    beats: list[Beat] = []
-    for number, line in enumerate(lines):
-        wanted = line.frames if line.frames is not None else None if line.seconds is None else line.seconds * fps
-        count = 1 + (longer_mid_segment if 0 < number < len(lines) - 1 else 0)
-        if wanted is not None:
-            missing = wanted - (first_pictures if number == 0 else 0)
-            count = max(1, round(missing / (stride * temporal_compression)) + (number == 0))
-        beats.append(Beat(line.prompt, count))
-    shown: list[tuple[int, int | None, float]] = []
-    for number, beat in enumerate(beats):
-        shown += [(number, None, 0.0)] * beat.segments
-        if number < len(beats) - 1:
-            parts = num_transition_blocks + 1
-            shown += [(number, number + 1, part / parts) for part in range(1, parts)]
-    segments = tuple(
-        Segment(index, beat, index * stride, window, next_beat, mix)
-        for index, (beat, next_beat, mix) in enumerate(shown)
-    )
-    return Timeline(tuple(beats), segments, window, overlap, fps, temporal_compression)
+
+
+def _usual(overlap: int) -> Transition:
+    return Transition("blend", Duration(overlap, "latent frames")) if overlap else Transition("cut")
+
+
+@dataclass
+class _Clock:
+    """Where the plan stands: after `frame` latent frames, and, as far as the script says, after `pictures`."""
+
+    fps: float
+    scale: int
+    loop: bool
+    frame: int = 0
+    pictures: float = 0.0
+
+    def advance(self, frames: int) -> None:
+        self.frame += frames
+        self.pictures = self._pictures_of(self.frame)
+
+    def last(self, duration: Duration) -> None:
+        """Goes on for `duration`, to the nearest latent frame, at least one. Beats are rounded together, so that they
+        do not drift."""
+        if duration.unit == "latent frames":
+            self.advance(max(1, round(duration.value)))
+            return
+        self.pictures += duration.value * self.fps if duration.unit == "seconds" else duration.value
+        frame = round(self.pictures / self.scale if self.loop else (self.pictures - 1) / self.scale + 1)
+        if frame <= self.frame:
+            self.advance(1)
+        else:
+            self.frame = frame
+
+    def latent_frames(self, duration: Duration) -> int:
+        """A duration in the middle of the video, at least one latent frame unless it is zero."""
+        if duration.value == 0:
+            return 0
+        scale = {"seconds": self.fps / self.scale, "frames": 1 / self.scale, "latent frames": 1.0}[duration.unit]
+        return max(1, round(duration.value * scale))
+
+    def _pictures_of(self, frames: int) -> int:
+        return self.scale * frames if self.loop else self.scale * (frames - 1) + 1
+
+
+def _shared_frames(transition: Transition, overlap: int, clock: _Clock, number: int, window: int) -> int:
+    """Latent frames over which beat `number` fades in."""
+    if transition.kind == "cut":
+        return 0
+    if transition.kind == "segments" or transition.duration is None:
+        return overlap
+    shared = clock.latent_frames(transition.duration)
+    if shared >= window:
+        raise TimelineError(
+            f"prompt {number + 1}: its {transition.kind} takes {shared} latent frames; it must be shorter than a "
+            f"segment's {window}."
+        )
+    return shared
+
+
+@dataclass(frozen=True)
+class _Shot:
+    """Latent frames [start, stop) that show one text, which fades in over the `shared` frames before them; fixed:
+    whether the user said how long."""
+
+    beat: int
+    start: int
+    stop: int
+    shared: int
+    next_beat: int | None = None
+    mix: float = 0.0
+    fixed: bool = False
+
+    @property
+    def frames(self) -> int:
+        return self.stop - self.start
+
+    @property
+    def most_shared(self) -> int:
+        """Frames over which the next shot may fade in: a beat of a given duration keeps its neighbours apart."""
+        return self.frames if self.fixed else self.stop
+
+
+def _segments(
+    shots: Sequence[_Shot], beats: Sequence[Beat], window: int, overlap: int, total: int, loop: bool
+) -> tuple[Segment, ...]:
+    cuts, ramps = _starts_after(beats, "cut"), _ramps(shots, beats)
+    segments: list[Segment] = []
+    for number, shot in enumerate(shots):
+        faded = shots[(number + 1) % len(shots)].shared
+        start, stop = shot.start - shot.shared, shot.stop
+        begins = _windows(start, stop, window, min(overlap, window - 1), None if loop else total, cuts)
+        inner = [_seam(earlier, later, window, overlap, len(begins)) for earlier, later in pairwise(begins)]
+        # A fade lies in the middle of what both windows have.
+        edges = [
+            later + (earlier + window - later - seam) // 2
+            for (earlier, later), seam in zip(pairwise(begins), inner, strict=True)
+        ]
+        rises, falls = [shot.shared, *inner], [*inner, faded]
+        firsts = [start, *edges]
+        stops = [*(edge + seam for edge, seam in zip(edges, inner, strict=True)), stop]
+        for place, begin in enumerate(begins):
+            # In a loop, what fades in before the beginning stands at the end.
+            turn = total if begin < 0 else 0
+            segments.append(
+                Segment(
+                    index=len(segments),
+                    beat=shot.beat,
+                    start=begin + turn,
+                    length=window,
+                    next_beat=shot.next_beat,
+                    mix=shot.mix,
+                    shown=(firsts[place] + turn, stops[place] + turn),
+                    rise=rises[place],
+                    fall=falls[place],
+                    texts=() if shot.mix else _texts(range(begin, begin + window), shot.beat, ramps),
+                )
+            )
+    return tuple(segments)
+
+
+def _starts_after(beats: Sequence[Beat], kind: TransitionKind) -> dict[int, int]:
+    """Where beats begin that follow the one before by a transition of that kind, by the beat."""
+    return {
+        number: beat.start
+        for number, beat in enumerate(beats)
+        if number > 0 and beat.script.transition is not None and beat.script.transition.kind == kind
+    }
+
+
+def _windows(
+    start: int, stop: int, window: int, overlap: int, total: int | None, cuts: Mapping[int, int]
+) -> tuple[int, ...]:
+    """Where the windows of latent frames [start, stop) begin: evenly spread when one is too short for them; one that is
+    longer lies inside the video of `total` frames, across as little as possible of what lies beyond a cut, and
+    otherwise evenly around them."""
+    length = stop - start
+    if length > window:
+        count = -(-(length - overlap) // (window - overlap))
+        return tuple(start + round(place * (length - window) / (count - 1)) for place in range(count))
+    lowest, highest = stop - window, start
+    if total is not None:
+        lowest, highest = max(0, lowest), min(highest, total - window)
+
+    def badness(begin: int) -> tuple[int, float]:
+        before = max((cut - begin for cut in cuts.values() if begin < cut <= start), default=0)
+        after = max((begin + window - cut for cut in cuts.values() if stop <= cut < begin + window), default=0)
+        return before + after, abs(begin + window / 2 - (start + stop) / 2)
+
+    return (min(range(lowest, highest + 1), key=badness),)
+
+
+def _seam(earlier: int, later: int, window: int, overlap: int, count: int) -> int:
+    """Frames over which one of a beat's `count` windows fades into the next: what they share. Where that is more than
+    was asked for, no more than lies between two such fades."""
+    shared = earlier + window - later
+    return shared if count == 2 or shared <= overlap else min(shared, max(overlap, later - earlier))
+
+
+def _ramps(shots: Sequence[_Shot], beats: Sequence[Beat]) -> dict[int, range]:
+    """The latent frames over which the text turns into that of a beat, by the beat."""
+    routed = _starts_after(beats, "route")
+    shared = {shot.beat: shot.shared for shot in shots if shot.next_beat is None}
+    return {beat: range(start - shared[beat], start) for beat, start in routed.items()}
+
+
+def _texts(frames: range, beat: int, ramps: Mapping[int, range]) -> tuple[RoutedText, ...]:
+    """Texts of a segment of `beat` whose frames do not all have the text of their beat; none where they do."""
+    parts: dict[int, list[float]] = {}
+    for place, frame in enumerate(frames):
+        for number, part in _text_of_frame(frame, beat, ramps).items():
+            parts.setdefault(number, [0.0] * len(frames))[place] = part
+    if list(parts) == [beat]:
+        return ()
+    return tuple(RoutedText(number, tuple(parts[number])) for number in sorted(parts))
+
+
+def _text_of_frame(frame: int, beat: int, ramps: Mapping[int, range]) -> dict[int, float]:
+    """The parts of texts in a frame of a segment of `beat`, which reaches its neighbours across ramps only."""
+    while beat in ramps and frame < ramps[beat].start:
+        beat -= 1
+    while beat + 1 in ramps and frame >= ramps[beat + 1].stop:
+        beat += 1
+    for later in (beat, beat + 1):
+        if later in ramps and frame in ramps[later]:
+            part = (frame - ramps[later].start + 1) / (len(ramps[later]) + 1)
+            return {later - 1: 1 - part, later: part}
+    return {beat: 1.0}

@@ -4,7 +4,8 @@ from comfy_api.latest import io
 
 from ..kvshare_core.host.conditioning import empty_latent, encode_timeline
 from ..kvshare_core.host.patch import model_info
-from ..kvshare_core.timeline import parse_prompts, plan_timeline
+from ..kvshare_core.script import parse_script
+from ..kvshare_core.timeline import plan_timeline
 from .errors import named_errors
 from .inputs import search_words
 from .sockets import CATEGORY, TimelineSocket
@@ -116,7 +117,7 @@ class LongVideoSegmenter(io.ComfyNode):
             _, info = model_info(model)
             window = sampling_num_frames or info.native_frames
             timeline = plan_timeline(
-                parse_prompts(prompts),
+                parse_script(prompts),
                 window,
                 overlap_size,
                 fps,

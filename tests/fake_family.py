@@ -12,8 +12,9 @@ from kvshare_core.kv_bank import Chunk
 from kvshare_core.plan import SharePlan
 from kvshare_core.rope import RopeScheme
 from kvshare_core.schedule import Evaluation
+from kvshare_core.script import Duration, Script, ScriptBeat
 from kvshare_core.session import Session
-from kvshare_core.timeline import PromptLine, Timeline, plan_timeline
+from kvshare_core.timeline import Timeline, plan_timeline
 
 COND, UNCOND = (0, 0), (1, 0)
 SIGMAS = (1.0, 0.75, 0.5, 0.25, 0.0)
@@ -66,11 +67,11 @@ def self_and_cross(blocks: int) -> list[CallSite]:
 
 def timeline_of(segments: int, frames: int, overlap: int = 1, beats: int = 1) -> Timeline:
     """`segments` segments of `frames` latent frames, in one beat or in several of one segment each."""
-    lines = tuple(PromptLine(f"prompt {beat}") for beat in range(beats))
+    said = tuple(ScriptBeat(f"prompt {beat}") for beat in range(beats))
     if beats == 1:
         length = (segments - 1) * (frames - overlap) + frames
-        lines = (PromptLine("prompt", frames=4 * (length - 1) + 1),)
-    timeline = plan_timeline(lines, frames, overlap, 16, 4)
+        said = (ScriptBeat("prompt", Duration(length, "latent frames")),)
+    timeline = plan_timeline(Script(said), frames, overlap, 16, 4)
     assert len(timeline.segments) == segments
     return timeline
 

@@ -12,7 +12,8 @@ from kvshare_core.config import DITCTRL, KVShareConfig, MaskSettings
 from kvshare_core.host import BEAT_TAG
 from kvshare_core.host.patch import apply
 from kvshare_core.host.plan import make_plan
-from kvshare_core.timeline import Timeline, parse_prompts, plan_timeline
+from kvshare_core.script import parse_script
+from kvshare_core.timeline import Timeline, plan_timeline
 from tests.ditctrl_transcription import Text, TranscribedDiTCtrl, segment_texts
 from tests.tiny_models import Sampling, joint_text, tiny_hunyuan
 
@@ -45,7 +46,7 @@ class Story:
 
 def story(prompts: int, transitions: int, overlap: int = 1, real: int | None = None) -> Story:
     texts = tuple(joint_text(10 + number, TOKENS, real) for number in range(prompts))
-    lines = parse_prompts("a fox\n" * prompts)
+    lines = parse_script("a fox\n" * prompts)
     timeline = plan_timeline(lines, 3, overlap, 8, 4, num_transition_blocks=transitions)
     return Story(texts, timeline, tuple(segment_texts(list(texts), transitions, 0)))
 

@@ -17,7 +17,8 @@ from kvshare_core.families.ltx2 import LTX2Family
 from kvshare_core.host import memory
 from kvshare_core.host.packed import audio_stretches
 from kvshare_core.host.patch import model_info
-from kvshare_core.timeline import Timeline, parse_prompts, plan_timeline
+from kvshare_core.script import parse_script
+from kvshare_core.timeline import Timeline, plan_timeline
 from tests.family_cases import CASES, HostLacksFamilyError, model_of
 from tests.tiny_ltx2 import AUDIO_BANDS, AUDIO_CHANNELS, HEADS, sample_both
 from tests.tiny_models import Sampling
@@ -158,13 +159,14 @@ def test_audio_stretches_cover_all_steps_and_begin_with_their_pictures(
 ) -> None:
     if overlap >= window:
         overlap = 0
-    timeline = plan_timeline(parse_prompts("fox\n" * segments), window, overlap, 25, compression)
+    timeline = plan_timeline(parse_script("fox\n" * segments), window, overlap, 25, compression)
     steps = max(segments, round(timeline.frames * steps_a_picture))
     stretches = audio_stretches(timeline, steps)
-    assert stretches[0][0] == 0 and sum(stretches[-1]) == steps
-    for (start, length), following in pairwise(stretches):
+    spans = [(stretch.start, stretch.length) for stretch in stretches]
+    assert spans[0][0] == 0 and sum(spans[-1]) == steps
+    for (start, length), following in pairwise(spans):
         assert start <= following[0] <= start + length
-    for segment, (start, length) in zip(timeline.segments, stretches, strict=True):
+    for segment, (start, length) in zip(timeline.segments, spans, strict=True):
         picture = compression * segment.start
         assert start == min(steps - 1, round(picture * steps / timeline.frames))
         pictures = compression * (segment.length - 1) + 1

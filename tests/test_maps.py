@@ -166,6 +166,11 @@ def test_single_tokens_go_and_holes_of_one_token_close(grid: tuple[int, int, int
         assert bool(found[row, frame, y, x]) == (keeps or closes)
 
 
+def pictures_of_frames(start: int, stop: int, scale: int) -> list[tuple[int, int]]:
+    """First and stop of the pictures of latent frames [start, stop)."""
+    return [(0, 1) if frame == 0 else (scale * (frame - 1) + 1, scale * frame + 1) for frame in range(start, stop)]
+
+
 @given(st.integers(1, 4), st.integers(1, 6), st.integers(0, 4), st.integers(1, 3))
 def test_a_token_gets_the_mean_of_the_pictures_and_pixels_it_covers(
     scale: int, frames: int, start: int, side: int
@@ -174,9 +179,9 @@ def test_a_token_gets_the_mean_of_the_pictures_and_pixels_it_covers(
     stop = start + frames
     pictures = scale * (stop - 1) + 1
     mask = torch.rand(pictures, side * pixels, 2 * pixels, generator=torch.Generator().manual_seed(frames))
-    found = mask_to_tokens(mask, start, stop, (frames, side, 2), scale).reshape(frames, side, 2)
-    for place, frame in enumerate(range(start, stop)):
-        covered = range(1) if frame == 0 else range(scale * (frame - 1) + 1, scale * frame + 1)
+    ranges = pictures_of_frames(start, stop, scale)
+    found = mask_to_tokens(mask, ranges, (frames, side, 2)).reshape(frames, side, 2)
+    for place, covered in enumerate(range(*pair) for pair in ranges):
         for row in range(side):
             for column in range(2):
                 cut = mask[list(covered), row * pixels : (row + 1) * pixels, column * pixels : (column + 1) * pixels]
@@ -188,8 +193,9 @@ def test_a_token_of_several_latent_frames_gets_their_mean(scale: int, length: in
     stop = start + length
     mask = torch.rand(scale * (stop - 1) + 1, 4, 4, generator=torch.Generator().manual_seed(length))
     frames = -(-length // patch)
-    each = mask_to_tokens(mask, start, stop, (length, 2, 2), scale).reshape(length, 4)
-    found = mask_to_tokens(mask, start, stop, (frames, 2, 2), scale, patch).reshape(frames, 4)
+    ranges = pictures_of_frames(start, stop, scale)
+    each = mask_to_tokens(mask, ranges, (length, 2, 2)).reshape(length, 4)
+    found = mask_to_tokens(mask, ranges, (frames, 2, 2), patch).reshape(frames, 4)
     for place in range(frames):
         torch.testing.assert_close(found[place], each[patch * place : patch * (place + 1)].mean(0))
     spread = spread_over_latent_frames(found.reshape(frames, 2, 2), length, patch)
@@ -198,9 +204,9 @@ def test_a_token_of_several_latent_frames_gets_their_mean(scale: int, length: in
 
 def test_one_picture_stands_for_every_frame() -> None:
     mask = torch.tensor([[[1.0, 0.0], [0.0, 0.0]]])
-    assert mask_to_tokens(mask, 3, 5, (2, 2, 2), 4).tolist() == [1, 0, 0, 0] * 2
+    assert mask_to_tokens(mask, pictures_of_frames(3, 5, 4), (2, 2, 2)).tolist() == [1, 0, 0, 0] * 2
 
 
 def test_a_mask_with_too_few_pictures_is_an_error() -> None:
     with pytest.raises(ValueError, match="mask: 8 pictures, but the video has 9"):
-        mask_to_tokens(torch.zeros(8, 4, 4), 0, 3, (3, 2, 2), 4)
+        mask_to_tokens(torch.zeros(8, 4, 4), pictures_of_frames(0, 3, 4), (3, 2, 2))

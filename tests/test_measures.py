@@ -10,7 +10,8 @@ from bench.spans import own_pictures, seam_pictures
 from kvshare_core.embedded.detector import detect
 from kvshare_core.embedded.scenes import Scenes, render
 from kvshare_core.embedded.vocabulary import BACKGROUNDS, COLOURS, DIRECTIONS, SHAPES
-from kvshare_core.timeline import Timeline, parse_prompts, plan_timeline
+from kvshare_core.script import parse_script
+from kvshare_core.timeline import Timeline, plan_timeline
 
 SIDE = 96
 
@@ -29,7 +30,7 @@ def render_beat(attributes: dict[str, float | str], frames: int) -> torch.Tensor
 
 
 def timeline_of(beats: int, overlap: int) -> Timeline:
-    lines = parse_prompts("\n".join(["a shape moving"] * beats))
+    lines = parse_script("\n".join(["a shape moving"] * beats))
     return plan_timeline(lines, window=5, overlap=overlap, fps=16, temporal_compression=4)
 
 

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from kvshare_core.preview import HEAT_COLOURS, heat_colours, overlay_heat, pictures_of
 from kvshare_core.record import RecordedMasks
-from kvshare_core.timeline import Timeline, parse_prompts, plan_timeline
+from kvshare_core.script import parse_script
+from kvshare_core.timeline import Timeline, plan_timeline
 
 
 def recorded(timeline: Timeline, batch: int) -> RecordedMasks:
@@ -19,7 +20,7 @@ def recorded(timeline: Timeline, batch: int) -> RecordedMasks:
 
 @given(st.integers(1, 3), st.integers(2, 5), st.sampled_from([1, 4]), st.integers(1, 2))
 def test_every_picture_gets_the_map_of_its_latent_frame(beats: int, window: int, scale: int, batch: int) -> None:
-    timeline = plan_timeline(parse_prompts("fox\n" * beats), window, 1, 8, scale)
+    timeline = plan_timeline(parse_script("fox\n" * beats), window, 1, 8, scale)
     masks = recorded(timeline, batch)
     heat, mask = pictures_of(masks, batch * timeline.frames, 8, 12)
     assert heat.shape == mask.shape == (batch * timeline.frames, 8, 12)
@@ -32,7 +33,7 @@ def test_every_picture_gets_the_map_of_its_latent_frame(beats: int, window: int,
 
 
 def test_pictures_of_another_run_are_refused() -> None:
-    timeline = plan_timeline(parse_prompts("fox"), 3, 1, 8, 4)
+    timeline = plan_timeline(parse_script("fox"), 3, 1, 8, 4)
     with pytest.raises(ValueError, match="AttentionMaskPreview: 8 images, but the run made 1 video"):
         pictures_of(recorded(timeline, 1), 8, 4, 4)
 

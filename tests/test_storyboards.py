@@ -10,7 +10,8 @@ from bench.pipeline import METHODS, Clip, Method
 from bench.storyboards import BEATS, JOINS, Storyboard, make_storyboard, measure_clip, measure_storyboards, plan
 from kvshare_core.embedded.scenes import Scenes, render
 from kvshare_core.embedded.vocabulary import BACKGROUNDS, COLOURS, DIRECTIONS, SHAPES, unknown_words
-from kvshare_core.timeline import parse_prompts, plan_timeline
+from kvshare_core.script import parse_script
+from kvshare_core.timeline import plan_timeline
 from kvshare_core.words import split_words
 
 STORYBOARDS = [make_storyboard(seed) for seed in range(200)]
@@ -18,7 +19,7 @@ STORYBOARDS = [make_storyboard(seed) for seed in range(200)]
 
 def render_storyboard(storyboard: Storyboard, overlap: int, colours: tuple[str, ...]) -> Clip:
     """A video that shows what the storyboard says, in one colour per beat."""
-    lines = parse_prompts("\n".join(storyboard.prompts))
+    lines = parse_script("\n".join(storyboard.prompts))
     timeline = plan_timeline(lines, window=5, overlap=overlap, fps=16, temporal_compression=4)
     empty = Clip(torch.zeros(timeline.frames, 3, 96, 96), timeline, 1.0, None)
     for (start, stop), words, colour in zip(empty.segment_frames, storyboard.said, colours, strict=True):

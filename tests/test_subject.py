@@ -18,9 +18,10 @@ from kvshare_core.kv_bank import BankEntry, BankKey, Chunk, KeyValueBank
 from kvshare_core.plan import Forward, SharePlan
 from kvshare_core.rope import embed_nd_scheme
 from kvshare_core.schedule import Role
+from kvshare_core.script import parse_script
 from kvshare_core.sharing import TokenSplit
 from kvshare_core.subject import SubjectTracker
-from kvshare_core.timeline import PromptLine, Segment, plan_timeline
+from kvshare_core.timeline import Segment, plan_timeline
 from kvshare_core.words import SubjectTokens
 from tests.dense_reference import dense_attention, heads_together
 from tests.fake_family import COND, UNCOND, FakeModel, joint, self_and_cross, timeline_of
@@ -48,7 +49,7 @@ class Watcher:
         self.rows = rows
         self.heads = heads
         self.warnings: list[str] = []
-        self.tracker = SubjectTracker(plan, 4, self.warnings.append)
+        self.tracker = SubjectTracker(plan, self.warnings.append)
 
     def forward(self, segment: int | Segment = 0, role: Role = "both", **values: Any) -> Forward:
         chosen = self.plan.timeline.segments[segment] if isinstance(segment, int) else segment
@@ -196,7 +197,7 @@ def test_targets_may_have_words_of_their_own(kind: Any) -> None:
 def test_a_transition_weighs_the_words_of_both_beats(mix: float) -> None:
     second = SubjectTokens((5,), (0, 6))
     tokens = (REAL, (0, 5, 6))
-    timeline = plan_timeline((PromptLine("a"), PromptLine("b")), GRID[0], 1, 16, 4, num_transition_blocks=1)
+    timeline = plan_timeline(parse_script("a\nb"), GRID[0], 1, 16, 4, num_transition_blocks=1)
     plan = SharePlan(timeline, KVShareConfig(masks=CONTRAST), (FOX, second), tokens)
     watcher = Watcher(plan)
     watcher.tracker.begin_pass()

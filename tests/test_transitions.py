@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from kvshare_core.config import KVShareConfig
 from kvshare_core.host import BEAT_TAG
 from kvshare_core.host.interpolation import interpolate_conditioning
-from kvshare_core.timeline import Timeline, parse_prompts, plan_timeline
+from kvshare_core.script import parse_script
+from kvshare_core.timeline import Timeline, plan_timeline
 from kvshare_core.words import PromptWords
 from tests.tiny_models import Sampling, one_prompt, random_text, tiny_wan
 from tests.windows import PlainWindows, image_conditioning, latent_shape, share
@@ -24,7 +25,7 @@ OFF = KVShareConfig(mode="off")
 
 def timeline_of(beats: int = 2, transitions: int = 2) -> Timeline:
     """Beats of one segment each with transitions between them, whose words stand at tokens 0, 1 and 2."""
-    lines = parse_prompts("fox runs\n" * beats)
+    lines = parse_script("fox runs\n" * beats)
     timeline = plan_timeline(lines, 3, 1, 8, 4, num_transition_blocks=transitions)
     words = PromptWords(("fox", "runs"), ((0, 1), (2,)))
     return replace(timeline, beats=tuple(replace(beat, words=words) for beat in timeline.beats))

@@ -19,7 +19,8 @@ from kvshare_core.host import BEAT_TAG
 from kvshare_core.host.patch import apply
 from kvshare_core.host.plan import make_plan
 from kvshare_core.record import KVShareRecord
-from kvshare_core.timeline import Timeline, parse_prompts, plan_timeline
+from kvshare_core.script import parse_script
+from kvshare_core.timeline import Timeline, plan_timeline
 from kvshare_core.words import PromptWords, SubjectTokens
 from tests.dense_reference import dense_attention, heads_apart, sharing_bias
 from tests.tiny_models import CHANNELS, random_text
@@ -27,7 +28,7 @@ from tests.tiny_models import CHANNELS, random_text
 
 def tiny_timeline(beats: int, window: int = 3, overlap: int = 1) -> Timeline:
     """`beats` prompts "fox runs" of one segment each, whose words stand at tokens 0, 1 and 2."""
-    timeline = plan_timeline(parse_prompts("fox runs\n" * beats), window, overlap, fps=8, temporal_compression=4)
+    timeline = plan_timeline(parse_script("fox runs\n" * beats), window, overlap, fps=8, temporal_compression=4)
     words = PromptWords(("fox", "runs"), ((0, 1), (2,)))
     return replace(timeline, beats=tuple(replace(beat, words=words) for beat in timeline.beats))
 

@@ -87,8 +87,8 @@ def bytes_on_device(memory: MemorySettings, size: int, budget: int | None) -> in
 def _subject_tokens(plan: SharePlan, info: FamilyInfo, grid: tuple[int, int, int], index: int) -> int:
     if plan.mask is None:
         return math.prod(grid)
-    segment = plan.timeline.segments[index]
-    values = mask_to_tokens(plan.mask, segment.start, segment.stop, grid, info.compression[0], info.patch[0])
+    pictures = plan.timeline.pictures_of(plan.timeline.segments[index])
+    values = mask_to_tokens(plan.mask, pictures, grid, info.patch[0])
     return int((values >= 0.5).sum())
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from comfy.utils import pack_latents, unpack_latents
 
-from ..blending import OverlapAdd
+from ..blending import Fade, OverlapAdd, fade_of, take_frames
 from ..timeline import Timeline
 from .slicing import FRAME_DIM
 
@@ -21,10 +21,24 @@ SHAPES = "latent_shapes"
 FRAME_RATE = "frame_rate"
 """Input of the model: pictures a second."""
 
-Stretch = tuple[int, int]
-"""Start and length along FRAME_DIM, which is the time of video and audio alike."""
-
 Conditioning = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """A segment's start and length along FRAME_DIM, which is the time of video and audio alike, and what counts of
+    it."""
+
+    start: int
+    fade: Fade
+
+    @property
+    def length(self) -> int:
+        return self.fade.length
+
+    def of(self, part: torch.Tensor) -> torch.Tensor:
+        """The stretch of a part of the latent."""
+        return take_frames(part, FRAME_DIM, self.start, self.length)
 
 
 @dataclass(frozen=True)
@@ -42,16 +56,13 @@ class Latent:
     def piece(self, segment: int) -> torch.Tensor:
         """The latent of one segment as the host's sampler would have it."""
         return _joined(
-            [
-                part.narrow(FRAME_DIM, *stretches[segment])
-                for part, stretches in zip(self.parts, self.stretches, strict=True)
-            ]
+            [stretches[segment].of(part) for part, stretches in zip(self.parts, self.stretches, strict=True)]
         )
 
     def shapes(self, segment: int) -> list[torch.Size]:
         """Of the parts of one segment."""
         return [
-            torch.Size([*part.shape[:FRAME_DIM], stretches[segment][1], *part.shape[FRAME_DIM + 1 :]])
+            torch.Size([*part.shape[:FRAME_DIM], stretches[segment].length, *part.shape[FRAME_DIM + 1 :]])
             for part, stretches in zip(self.parts, self.stretches, strict=True)
         ]
 
@@ -63,7 +74,11 @@ class Latent:
 
     def audio_windows(self, segment: int) -> dict[int, "AudioWindow"]:
         """What the host asks of a context window that has audio too, by the number of the part."""
-        return {number: AudioWindow(*self.stretches[number][segment]) for number in range(1, len(self.parts))}
+        return {
+            number: AudioWindow(stretches[segment].start, stretches[segment].length)
+            for number, stretches in enumerate(self.stretches)
+            if number > 0
+        }
 
     def _shaped(self, entry: dict[str, Any], segment: int) -> dict[str, Any]:
         conds = entry["model_conds"]
@@ -90,15 +105,12 @@ class Blend:
         self.latent = latent
         self.sums = [OverlapAdd(part, FRAME_DIM) for part in latent.parts]
 
-    def add(self, segment: int, output: torch.Tensor, weights: Callable[[int, int, int], torch.Tensor]) -> None:
-        """weights(length, steps shared with the segment before, with the one after): weights of a stretch [length]."""
+    def add(self, segment: int, output: torch.Tensor, weights: Callable[[Fade], torch.Tensor]) -> None:
+        """weights: of a stretch's frames, [length]."""
         # Older hosts cannot unpack what is not packed.
         pieces = unpack_latents(output, self.latent.shapes(segment)) if len(self.sums) > 1 else [output]
         for total, piece, stretches in zip(self.sums, pieces, self.latent.stretches, strict=True):
-            start, length = stretches[segment]
-            before = _shared(stretches[segment - 1], stretches[segment]) if segment > 0 else 0
-            after = _shared(stretches[segment], stretches[segment + 1]) if segment + 1 < len(stretches) else 0
-            total.add(start, piece, weights(length, before, after))
+            total.add(stretches[segment].start, piece, weights(stretches[segment].fade))
 
     def result(self) -> torch.Tensor:
         return _joined([total.result() for total in self.sums])
@@ -115,7 +127,7 @@ def part_shapes(conds: Sequence[Conditioning | None]) -> list[torch.Size]:
 
 def latent_of(x_in: torch.Tensor, conds: Sequence[Conditioning | None], timeline: Timeline) -> Latent:
     """The parts of a latent that has the timeline's frames, each with the timeline's segments."""
-    video = tuple((segment.start, segment.length) for segment in timeline.segments)
+    video = tuple(Stretch(segment.start, fade_of(segment)) for segment in timeline.segments)
     shapes = part_shapes(conds)
     if not shapes:
         return Latent((x_in,), (video,))
@@ -127,20 +139,33 @@ def audio_stretches(timeline: Timeline, steps: int) -> tuple[Stretch, ...]:
     """Audio steps of every segment, when the timeline's pictures last `steps` of them.
 
     The model takes the first frame of any latent for one picture, which in a later segment is the last of those that
-    the frame becomes: there its audio begins. It ends with the segment's last picture, or lasts until the next
-    segment's begins.
+    the frame becomes: there its audio begins. It ends with the segment's last picture; what counts of it lasts until
+    the next segment's begins to count.
     """
     scale, pictures = timeline.temporal_compression, timeline.frames
 
     def step_at(picture: int) -> int:
         return round(picture * steps / pictures)
 
-    starts = [min(step_at(scale * segment.start), steps - 1) for segment in timeline.segments]
-    ends = [step_at(scale * (segment.stop - 1) + 1) for segment in timeline.segments]
+    def starting(frame: int) -> int:
+        return min(step_at(scale * frame), steps - 1)
+
+    def ending(frame: int) -> int:
+        return step_at(scale * (frame - 1) + 1)
+
+    firsts = [starting(segment.shown_start) for segment in timeline.segments]
     stops = [
-        max(end, start + 1, following) for start, end, following in zip(starts, ends, [*starts[1:], steps], strict=True)
+        max(ending(segment.shown_stop), first + 1, following)
+        for segment, first, following in zip(timeline.segments, firsts, [*firsts[1:], steps], strict=True)
     ]
-    return tuple((start, stop - start) for start, stop in zip(starts, stops, strict=True))
+    fades = [0, *(max(0, stop - first) for stop, first in zip(stops, firsts[1:], strict=False)), 0]
+    stretches: list[Stretch] = []
+    for index, segment in enumerate(timeline.segments):
+        start = starting(segment.start)
+        length = max(ending(segment.stop), stops[index]) - start
+        fade = Fade(length, firsts[index] - start, stops[index] - start, fades[index], fades[index + 1])
+        stretches.append(Stretch(start, fade))
+    return tuple(stretches)
 
 
 def check_audio(model: Any, conds: Sequence[Conditioning | None], timeline: Timeline, steps: int) -> None:
@@ -148,6 +173,11 @@ def check_audio(model: Any, conds: Sequence[Conditioning | None], timeline: Time
 
     A single segment is left to the host, which takes any length.
     """
+    if timeline.script.loop:
+        raise ValueError(
+            "MaskGuidedKVShare: the latent has audio, which cannot go round in a loop. Sample the video alone, or take "
+            "loop out of the timeline."
+        )
     if len(timeline.segments) == 1:
         return
     patchifier = model.diffusion_model.a_patchifier
@@ -168,7 +198,3 @@ def _inputs(conds: Sequence[Conditioning | None]) -> list[dict[str, Any]]:
 
 def _joined(parts: Sequence[torch.Tensor]) -> torch.Tensor:
     return parts[0] if len(parts) == 1 else pack_latents(parts)[0]
-
-
-def _shared(first: Stretch, second: Stretch) -> int:
-    return max(0, sum(first) - second[0])

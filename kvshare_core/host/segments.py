@@ -14,7 +14,7 @@ import torch
 from comfy.context_windows import ContextHandlerABC, ContextWindowABC
 from comfy.model_management import throw_exception_if_processing_interrupted
 
-from ..blending import triangle_weights, window_weights
+from ..blending import Fade, take_frames, triangle_weights, window_weights
 from ..config import Order
 from ..schedule import Evaluation, evaluations
 from ..session import Session
@@ -57,7 +57,7 @@ class SegmentWindow(ContextWindowABC):
         self.modality_windows = modality_windows or {}
         self.places: dict[tuple[int, uuid.UUID], int] = {}
         self.prompts: int | None = None
-        self.index_list = list(range(segment.start, segment.stop))
+        self.index_list = [frame % total_frames for frame in range(segment.start, segment.stop)]
         self.dim = FRAME_DIM
         self.context_length = segment.length
         self.context_overlap = 0
@@ -72,12 +72,12 @@ class SegmentWindow(ContextWindowABC):
         dim: int | None = None,
         retain_index_list: list[int] | None = None,
     ) -> torch.Tensor:
-        piece = full.narrow(self.dim if dim is None else dim, self.segment.start, self.segment.length)
+        piece = take_frames(full, self.dim if dim is None else dim, self.segment.start, self.segment.length)
         return piece if device is None else piece.to(device)
 
     def add_window(self, full: torch.Tensor, to_add: torch.Tensor, dim: int | None = None) -> torch.Tensor:
-        full.narrow(self.dim if dim is None else dim, self.segment.start, self.segment.length).add_(to_add)
-        return full
+        frames = torch.tensor(self.index_list, device=full.device)
+        return full.index_add_(self.dim if dim is None else dim, frames, to_add)
 
 
 @dataclass(frozen=True)
@@ -234,9 +234,9 @@ class SegmentHandler(ContextHandlerABC):
             return evaluations(self.timeline, self.order, shared=False)
         return session.begin_pass(float(timestep.max()), options["sample_sigmas"].tolist())
 
-    def weights(self, weight: float, length: int, before: int, after: int) -> torch.Tensor:
-        """Blending weights [length] of one evaluation that counts `weight`: linear ramps over what is shared with the
-        segments `before` and `after`, or the paper's triangle over every segment."""
+    def weights(self, weight: float, fade: Fade) -> torch.Tensor:
+        """Blending weights of one evaluation that counts `weight`: linear ramps over what is shared with its
+        neighbours, or the paper's triangle over every segment."""
         if self.order == "ditctrl" and len(self.timeline.segments) > 1:
-            return triangle_weights(length) * weight
-        return window_weights(length, before, after) * weight
+            return triangle_weights(fade) * weight
+        return window_weights(fade) * weight

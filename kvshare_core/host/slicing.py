@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import torch
 
+from ..blending import take_frames
 from ..timeline import Segment
 
 FRAME_DIM = 2
@@ -39,7 +40,8 @@ class PerFrame:
         """The entries of `segment` in a latent of that many frames; None when there are none.
 
         In each later segment the frame that the first entry would precede has none either: models leave the first
-        `first` frames of whatever they get alone. Raises ValueError naming the input when its length does not fit.
+        `first` frames of whatever they get alone. Raises ValueError naming the input when its length does not fit, or
+        when a loop would have to go round in it.
         """
         found, expected = tensor.shape[self.dim], (frames - self.first) * self.per_frame
         if (self.length == "exact" and found != expected) or (self.length == "longer" and found < expected):
@@ -48,6 +50,13 @@ class PerFrame:
                 f"frames, but the timeline plans {frames}. Give the node that makes it the length of the timeline."
             )
         start = segment.start * self.per_frame
+        if segment.stop > frames and (self.first or self.length != "exact"):
+            raise ValueError(
+                f"MaskGuidedKVShare: the conditioning's {name} cannot go round in a loop. Take loop out of the "
+                "timeline, or remove the node that adds it."
+            )
+        if segment.stop > frames:
+            return take_frames(tensor, self.dim, start, segment.length * self.per_frame)
         stop = min((segment.stop - self.first) * self.per_frame, found)
         return tensor.narrow(self.dim, start, stop - start) if start < stop else None
 
