@@ -87,10 +87,11 @@ class Forward:
     chunks: of each batch chunk the list of conditioning it comes from and its place there, the same for every segment;
     prompts: the list that begins with the beat's own prompt, None when that is unknown; rows: latents in each chunk;
     grid: tokens (t, h, w); text_tokens: length of the conditioning; strength: of the source keys in this step; shares,
-    reads: whether it shares keys and reads maps; alone: whether no other forward of the segment runs at the same time.
-    Kept because they are the same in many of its calls: key_masks, by the video's start and the number of keys; whole,
-    a split that makes everything subject; offsets of source keys, by block (0 where all blocks have the same masks),
-    batch row and source.
+    reads: whether it shares keys and reads maps; alone: whether no other forward of the segment runs at the same time;
+    routes: of chunks with several texts, by their place, the tokens of each.
+    Kept because they are the same in many of its calls: key_masks, by where the video stands and the number of keys;
+    whole, a split that makes everything subject; offsets of source keys, by block (0 where all blocks have the same
+    masks), batch row and source.
     """
 
     segment: Segment
@@ -105,9 +106,10 @@ class Forward:
     shares: bool = True
     reads: bool = True
     alone: bool = True
+    routes: dict[int, tuple[int, ...]] = field(default_factory=dict[int, tuple[int, ...]])
     call_index: int = 0
-    key_masks: dict[tuple[int, int], tuple[torch.Tensor | None, list[KeyMask] | None]] = field(
-        default_factory=dict[tuple[int, int], tuple[torch.Tensor | None, list[KeyMask] | None]]
+    key_masks: dict[tuple[int, int, int], tuple[torch.Tensor | None, list[KeyMask] | None]] = field(
+        default_factory=dict[tuple[int, int, int], tuple[torch.Tensor | None, list[KeyMask] | None]]
     )
     whole: TokenSplit | None = None
     offsets: dict[tuple[int, int, int], torch.Tensor | None] = field(

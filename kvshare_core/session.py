@@ -23,6 +23,7 @@ from .looking import PointWatcher
 from .plan import Forward, SharePlan
 from .positions import PositionMover
 from .record import RecordedMasks, RecordedPoint
+from .routing import Route, attend_routed
 from .schedule import Evaluation
 from .sharing import OwnTokens, TokenSplit, sharing_groups, split_tokens
 from .subject import SubjectTracker
@@ -140,7 +141,7 @@ class Session:
         )
         forward.shares = now.shares and evaluation.role != "plain"
         forward.reads = now.reads and (forward.shares or self.plan.config.masks.kind == "contrast")
-        if not (forward.shares or forward.reads or self._points.wants(forward)):
+        if not (forward.shares or forward.reads or forward.segment.texts or self._points.wants(forward)):
             return None
         self._prefetch(forward, self.blocks[:1])
         return forward
@@ -166,10 +167,25 @@ class Session:
         if site.kind != "cross" and (rows := forward.conditional_rows) is not None:
             self._points.watch(forward, call, site, rows)
         ordinary = self._watch(forward, call, site)
+        if site.kind == "cross" and forward.routes:
+            return self._route(forward, call, site, backend)
         if site.kind == "cross" or not forward.shares or site.block not in self.blocks:
             return ordinary
         shared = self._share(forward, call, site, backend)
         return ordinary if shared is None else shared
+
+    def _route(
+        self, forward: Forward, call: AttentionCall, site: CallSite, backend: attention.Backend
+    ) -> torch.Tensor | None:
+        """The text attention of a segment whose frames have texts of their own."""
+        masks = self._key_masks(forward, call, site)
+        if masks is None:
+            self.warn_once(f"{self.info.family}: {ODD_MASK}; its prompts are left unrouted.")
+            return None
+        video = slice(site.video_start, site.video_start + forward.video_tokens)
+        route = Route(forward.segment, video, forward.grid[0], self.info.patch[0])
+        lengths = [forward.routes.get(index // forward.rows) for index in range(call.query.shape[0])]
+        return attend_routed(call, route, lengths, masks, backend, self._partial)
 
     def _watch(self, forward: Forward, call: AttentionCall, site: CallSite) -> torch.Tensor | None:
         """Reads the maps of a call. Where that took the whole attention, its output comes as a gift."""
@@ -232,10 +248,12 @@ class Session:
     def _key_masks(self, forward: Forward, call: AttentionCall, site: CallSite) -> list[KeyMask] | None:
         """For every batch row what the call's own mask hides; read once per forward and layout. None for a mask that
         `read_key_mask` cannot tell in these words."""
-        layout = site.video_start, call.key_tokens
+        video = (
+            slice(site.video_start, site.video_start + forward.video_tokens) if site.kind != "cross" else slice(0, 0)
+        )
+        layout = video.start, video.stop, call.key_tokens
         known = forward.key_masks.get(layout)
         if known is None or known[0] is not call.mask:
-            video = slice(site.video_start, site.video_start + forward.video_tokens)
             known = forward.key_masks[layout] = (call.mask, read_key_mask(call.mask, call.key, video))
         return known[1]
 

@@ -59,6 +59,8 @@ class FamilyInfo:
     joint: whether video and text share one attention.
     patch, compression: (frames, height, width) tokens per latent step and latent steps per picture step.
     native_frames: latent frames of the clips the model was trained on.
+    routes_text: whether frames can have texts of their own: every attention to the text is one that `classify` tells,
+        and nothing else mixes the text's tokens.
     """
 
     family: str
@@ -70,6 +72,7 @@ class FamilyInfo:
     compression: tuple[int, int, int]
     latent_channels: int
     native_frames: int
+    routes_text: bool = False
 
     def grid(self, frames: int, height: int, width: int) -> tuple[int, int, int]:
         """Token grid of a latent of that size; sizes that the patch does not divide are padded, as the models do."""

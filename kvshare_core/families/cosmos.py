@@ -35,6 +35,7 @@ class CosmosFamily:
             compression=(8, 8, 8),
             latent_channels=latent_channels,
             native_frames=NATIVE_FRAMES,
+            routes_text=True,
         )
 
     def classify(

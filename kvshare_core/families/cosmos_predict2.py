@@ -39,6 +39,7 @@ class CosmosPredict2Family:
             compression=(4, 8, 8),
             latent_channels=latent_channels,
             native_frames=NATIVE_FRAMES,
+            routes_text=True,
         )
 
     def classify(

@@ -37,6 +37,7 @@ class LTXVideoFamily:
             compression=tuple(diffusion_model.vae_scale_factors),  # type: ignore[arg-type]
             latent_channels=latent_channels,
             native_frames=NATIVE_FRAMES,
+            routes_text=True,
         )
 
     def classify(

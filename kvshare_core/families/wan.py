@@ -86,6 +86,8 @@ class WanFamily:
             compression=(4, spatial, spatial),
             latent_channels=latent_channels,
             native_frames=TI2V_NATIVE_FRAMES if large else NATIVE_FRAMES.get(kind, 21),
+            # VACE's own blocks look at the text too.
+            routes_text=kind != "VaceWanModel",
         )
 
     def classify(

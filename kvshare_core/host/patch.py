@@ -58,6 +58,7 @@ def apply(model: Any, plan: SharePlan) -> tuple[Any, KVShareRecord]:
     """
     family, info = model_info(model)
     _check_blocks(plan.config, info.blocks)
+    _check_routes(plan, info)
     PositionMover(plan.config, family.rope_scheme(model.get_model_object("diffusion_model"), {}))
     present = model.model_options.get("context_handler")
     if present is not None and not isinstance(present, SegmentHandler):
@@ -85,6 +86,15 @@ def _check_blocks(config: KVShareConfig, blocks: int) -> None:
     if max(chosen) >= blocks:
         name = "layer_idx" if config.layer_idx else "start_layer"
         raise ValueError(f"config: {name} asks for block {max(chosen)}, but this model has blocks 0 to {blocks - 1}.")
+
+
+def _check_routes(plan: SharePlan, info: FamilyInfo) -> None:
+    if any(segment.texts for segment in plan.timeline.segments) and not info.routes_text:
+        raise ValueError(
+            f"timeline: it routes the text from one prompt to the next ([route]), which this model ({info.family}) "
+            "does not allow: it mixes the text's tokens among themselves or with the video's. Write [blend] or "
+            "[segments] instead."
+        )
 
 
 def _outer_sample_wrapper(
@@ -203,6 +213,9 @@ def _open_forward(
     )
     if forward is None:
         return None
+    forward.routes = {
+        place: window.routes[identity] for place, (_, identity) in enumerate(names) if identity in window.routes
+    }
     forward.alone = SEVERAL_DEVICES not in options
     if any(name not in window.places for name in names):
         session.warn_once("another node evaluates conditioning of its own; it is left unshared.")

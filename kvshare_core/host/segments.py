@@ -22,6 +22,7 @@ from ..timeline import Timeline
 from . import BEAT_TAG, KEY
 from .interpolation import interpolate_conditioning
 from .packed import AudioWindow, Blend, check_audio, latent_of, part_shapes
+from .routing import join_texts
 from .slicing import FRAME_DIM, slice_conditioning
 
 GUIDES = frozenset({"keyframe_idxs", "generated_keyframes"})
@@ -38,7 +39,8 @@ class SegmentWindow(ContextWindowABC):
     packed: how many numbers video and audio are together, None for a video alone; modality_windows: the audio's own
         window, which the host looks for by that name;
     prompts: the list that begins with the beat's own prompt, None when no conditioning says so. Guiders order their
-        lists as they like.
+        lists as they like;
+    routes: of a conditioning with several texts, by its uuid, the tokens of each.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class SegmentWindow(ContextWindowABC):
         self.modality_windows = modality_windows or {}
         self.places: dict[tuple[int, uuid.UUID], int] = {}
         self.prompts: int | None = None
+        self.routes: dict[uuid.UUID, tuple[int, ...]] = {}
         self.index_list = [frame % total_frames for frame in range(segment.start, segment.stop)]
         self.dim = FRAME_DIM
         self.context_length = segment.length
@@ -153,8 +156,8 @@ class SegmentHandler(ContextHandlerABC):
         model: the host's model, which on newer hosts knows how to slice inputs of its own.
 
         In a transition each entry of the beat lies between itself and the entry of the next beat that has the same
-        place in the list; an entry without a beat stays as it is. Raises ValueError when one beat has more entries or
-        something cannot be sliced.
+        place in the list, and in a routed segment it has the texts of the others too; an entry without a beat stays as
+        it is. Raises ValueError when one beat has more entries or something cannot be sliced.
         """
         if cond_in is None:
             return None
@@ -165,21 +168,33 @@ class SegmentHandler(ContextHandlerABC):
             return slice_conditioning(cond, x_in, window.segment, window, resize)
 
         own = [sliced(cond) for cond in cond_in if cond.get(BEAT_TAG, beat) == beat]
-        if next_beat is None:
-            return own
-        following = [sliced(cond) for cond in cond_in if cond.get(BEAT_TAG) == next_beat]
-        tagged = sum(BEAT_TAG in cond for cond in own)
-        if tagged != len(following):
-            raise ValueError(
-                f"MaskGuidedKVShare: prompt {beat + 1} has {tagged} conditionings and prompt {next_beat + 1} has "
-                f"{len(following)}, so there is no transition between them. Change both in the same way, or set "
-                "num_transition_blocks of LongVideoSegmenter to 0."
-            )
-        partners = iter(following)
-        return [
-            interpolate_conditioning(cond, next(partners), window.segment.mix) if BEAT_TAG in cond else cond
-            for cond in own
-        ]
+        tagged = [cond for cond in own if BEAT_TAG in cond]
+
+        def partners_of(other: int) -> Conditioning:
+            found = tagged if other == beat else [sliced(cond) for cond in cond_in if cond.get(BEAT_TAG) == other]
+            if len(found) != len(tagged):
+                raise ValueError(
+                    f"MaskGuidedKVShare: prompt {beat + 1} has {len(tagged)} conditionings and prompt {other + 1} has "
+                    f"{len(found)}, so there is no transition between them. Change both in the same way, or cut from "
+                    "one to the other."
+                )
+            return found
+
+        if next_beat is not None:
+            partners = iter(partners_of(next_beat))
+            return [
+                interpolate_conditioning(cond, next(partners), window.segment.mix) if BEAT_TAG in cond else cond
+                for cond in own
+            ]
+        if window.segment.texts and tagged:
+            rows = iter(zip(*(partners_of(text.beat) for text in window.segment.texts), strict=True))
+            return [self._routed(cond, next(rows), window) if BEAT_TAG in cond else cond for cond in own]
+        return own
+
+    def _routed(self, own: dict[str, Any], entries: Sequence[dict[str, Any]], window: SegmentWindow) -> dict[str, Any]:
+        joined, lengths = join_texts(own, entries)
+        window.routes[joined["uuid"]] = lengths
+        return joined
 
     def execute(
         self,
