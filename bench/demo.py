@@ -125,8 +125,9 @@ def measured(video: Video) -> Measured:
     """Detects every segment of a video."""
     timeline = video.timeline
     said = tuple(said_attributes(timeline.beats[segment.beat].prompt) for segment in timeline.segments)
-    detections = tuple(detect(video.frames[start:stop]) for start, stop in own_pictures(timeline))
-    return Measured(said, detections, video.frames, seam_pictures(timeline))
+    spans = own_pictures(timeline)
+    detections = tuple(detect(video.frames[start:stop]) for start, stop in spans)
+    return Measured(said, detections, video.frames, seam_pictures(timeline), spans)
 
 
 def run(server: Server, workflow: Workflow, label: str) -> Video:
