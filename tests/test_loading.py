@@ -408,7 +408,8 @@ def test_files_of_the_user_are_listed_behind_what_is_always_there(
     enter_folders(tmp_path, monkeypatch)
     for kind in ("diffusion_models", "checkpoints", "text_encoders", "vae"):
         (tmp_path / kind / "mine.safetensors").touch()
-    assert options("diffusion_model") == ["embedded", "mine.safetensors", "checkpoint: mine.safetensors"]
+    embedded = ["embedded", "embedded (joint attention)"]
+    assert options("diffusion_model") == [*embedded, "mine.safetensors", "checkpoint: mine.safetensors"]
     assert options("text_encoder") == ["embedded", "from checkpoint", "mine.safetensors"]
     assert options("text_encoder_2") == ["none", "mine.safetensors"]
     assert options("vae") == ["embedded", "from checkpoint", "mine.safetensors"]
@@ -608,6 +609,12 @@ def test_a_wrong_choice_is_explained(models: Path, case: str) -> None:
 def test_a_text_encoder_that_the_host_cannot_finish_is_named(models: Path) -> None:
     with pytest.raises(ValueError, match=r"^LoadVideoDiT: text_encoder 'umt5_without_tokenizer.safetensors' cannot be"):
         run(**{**OWN, "text_encoder": "umt5_without_tokenizer.safetensors"})
+
+
+def test_the_embedded_models_share_the_names_of_their_other_parts() -> None:
+    inputs = {"diffusion_model": "embedded (joint attention)", "text_encoder": "embedded", "vae": "mine.safetensors"}
+    with pytest.raises(ValueError, match=r"'embedded \(joint attention\)' but vae is a file of yours"):
+        run(**inputs, weight_dtype="default")
 
 
 @pytest.mark.parametrize("own", ["diffusion_model", "text_encoder", "vae"])

@@ -33,6 +33,7 @@ from kvshare_core.config import (
     MemorySettings,
 )
 from kvshare_core.embedded.clip import load_text_encoder
+from kvshare_core.embedded.files import JOINT_TRANSFORMER_FILE, WEIGHTS
 from kvshare_core.embedded.latents import NATIVE_LATENT_FRAMES
 from kvshare_core.embedded.text import WORD_WIDTH
 from kvshare_core.embedded.vocabulary import WORDS
@@ -450,8 +451,11 @@ def test_a_mask_needs_no_words(model: Any) -> None:
     run("MaskGuidedKVShare", model=model, timeline=timeline, subject="fox")
 
 
-def test_the_embedded_model_runs_through_all_nodes() -> None:
-    names = {"diffusion_model": "embedded", "text_encoder": "embedded", "vae": "embedded", "weight_dtype": "default"}
+@pytest.mark.parametrize("name", ["embedded", "embedded (joint attention)"])
+def test_the_embedded_models_run_through_all_nodes(name: str) -> None:
+    if name != "embedded" and not (WEIGHTS / JOINT_TRANSFORMER_FILE).exists():
+        pytest.skip("the joint-attention model is not trained yet")
+    names = {"diffusion_model": name, "text_encoder": "embedded", "vae": "embedded", "weight_dtype": "default"}
     model, clip, vae, _ = run("LoadVideoDiT", **names)
     changes = {"sampling_num_frames": 0, "prompts": "a red circle moves right\na red circle moves left"}
     timeline, positive, negative, latent, _ = run("LongVideoSegmenter", **segmenter(model, clip, **changes))
