@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from torch import nn
 
 from ..rope import RopeScheme, embed_nd_scheme
-from .base import AttentionCall, CallSite, FamilyInfo, UnexpectedCallError
+from .base import AttentionCall, CallSite, FamilyInfo
+from .joint import joint_call
 
 NATIVE_FRAMES = 13
 NATIVE_FRAMES_1_5 = 21
@@ -42,15 +43,8 @@ class CogVideoXFamily:
     def classify(
         self, diffusion_model: nn.Module, call_index: int, call: AttentionCall, video_tokens: int, text_tokens: int
     ) -> CallSite:
-        if call_index >= len(diffusion_model.blocks):  # type: ignore[arg-type]
-            raise UnexpectedCallError("no block to belong to")
-        if call.query_tokens != call.key_tokens:
-            raise UnexpectedCallError(f"{call.query_tokens} queries and {call.key_tokens} keys in a joint attention")
-        if call.query_tokens != text_tokens + video_tokens:
-            raise UnexpectedCallError(
-                f"{call.query_tokens} tokens where text and video have {text_tokens} + {video_tokens}"
-            )
-        return CallSite(call_index, "joint", video_start=text_tokens, text_start=0)
+        parts = {"text": text_tokens, "video": video_tokens}
+        return joint_call(call_index, len(diffusion_model.blocks), call, parts)  # type: ignore[arg-type]
 
     def rope_scheme(self, diffusion_model: nn.Module, rope_options: Mapping[str, float]) -> RopeScheme | None:
         """None for the 2B model: its positions are added to the tokens, so its keys do not turn with them."""

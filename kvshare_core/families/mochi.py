@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from torch import nn
 
 from ..rope import RopeScheme
-from .base import AttentionCall, CallSite, FamilyInfo, UnexpectedCallError
+from .base import AttentionCall, CallSite, FamilyInfo
+from .joint import joint_call
 
 NATIVE_FRAMES = 28
 
@@ -38,15 +39,8 @@ class MochiFamily:
     def classify(
         self, diffusion_model: nn.Module, call_index: int, call: AttentionCall, video_tokens: int, text_tokens: int
     ) -> CallSite:
-        if call_index >= len(diffusion_model.blocks):  # type: ignore[arg-type]
-            raise UnexpectedCallError("no block to belong to")
-        if call.query_tokens != call.key_tokens:
-            raise UnexpectedCallError(f"{call.query_tokens} queries and {call.key_tokens} keys in a joint attention")
-        if call.query_tokens != video_tokens + text_tokens:
-            raise UnexpectedCallError(
-                f"{call.query_tokens} tokens where video and text have {video_tokens} + {text_tokens}"
-            )
-        return CallSite(call_index, "joint", video_start=0, text_start=video_tokens)
+        parts = {"video": video_tokens, "text": text_tokens}
+        return joint_call(call_index, len(diffusion_model.blocks), call, parts)  # type: ignore[arg-type]
 
     def rope_scheme(self, diffusion_model: nn.Module, rope_options: Mapping[str, float]) -> RopeScheme | None:
         """None: every head of Mochi has learned frequencies of its own that mix the three axes, which a RopeScheme
