@@ -71,8 +71,8 @@ class LoadVideoDiT(io.ComfyNode):
                 io.Vae.Output(display_name="vae", tooltip="Its VAE."),
                 io.String.Output(
                     display_name="info",
-                    tooltip="Family, blocks, heads, patch, compression, native length and weights of the model, one "
-                    "on each line.",
+                    tooltip="Family, blocks, heads, patch, compression, native length and weights of the model, and "
+                    "what is known of its blocks, one on each line.",
                 ),
             ],
         )

@@ -29,6 +29,7 @@ from kvshare_core.host.loading import load_video_model, model_report
 from kvshare_core.host.model_files import diffusion_model_names
 from kvshare_core.host.patch import model_info
 from kvshare_core.host.text_encoders import FAMILY_TEXT_ENCODERS, check_text_encoders, load_text_encoders
+from kvshare_core.presets import preset_lines
 from tests.family_cases import CASES
 from tests.tiny_models import Sampling, seeded_state_dict, tiny_hunyuan
 from tests.windows import share, tiny_timeline
@@ -369,6 +370,7 @@ def test_the_report_tells_the_numbers_of_the_model() -> None:
         "native length: 21 latent frames, 81 pictures",
         "weight dtype: float32",
         "parameters: 1.11 million",
+        *(f"{name}: {value}" for name, value in preset_lines((), 2).items()),
     ]
 
 

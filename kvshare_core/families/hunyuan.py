@@ -13,6 +13,7 @@ from typing import Any
 
 from torch import nn
 
+from ..presets import BlockPreset
 from ..rope import RopeScheme, embed_nd_scheme
 from .base import AttentionCall, CallSite, FamilyInfo
 from .joint import check_tokens, joint_call
@@ -23,6 +24,14 @@ NATIVE_FRAMES_SKYREELS = 25
 
 IMAGE_TEXT, SIGNS_TEXT, REFERENCE = "clip_fea", "txt_byt5", "ref_latent"
 """Inputs of the model that bring tokens: [batch, tokens, width] twice, and [batch, channels, frames, height, width]."""
+
+PRESETS: Mapping[tuple[int, int], tuple[BlockPreset, ...]] = {
+    (60, 24): (
+        BlockPreset("masks", tuple(range(20)), "published", "IMAP (2603.02919) reads the double blocks only"),
+        BlockPreset("matches", (16,), "published", "DiffTrack for HunyuanVideo, at step 29 of 30"),
+    ),
+}
+"""What is known of the blocks of a model with that many of them and that many heads."""
 
 Shapes = Mapping[str, tuple[tuple[int, ...], ...]]
 """Shapes of the model's inputs, as AttentionCall has them."""
@@ -44,17 +53,19 @@ class HunyuanFamily:
         newer = patch == (1, 1, 1) and getattr(model, "vision_in", None) is not None
         if patch != (1, 2, 2) and not newer:
             return None
+        blocks, heads = len(model.double_blocks) + len(model.single_blocks), int(model.num_heads)
         skyreels = not newer and model.in_channels == 2 * model.out_channels
         return FamilyInfo(
             family=self.name,
-            blocks=len(model.double_blocks) + len(model.single_blocks),
-            heads=int(model.num_heads),
-            head_dim=int(model.hidden_size) // int(model.num_heads),
+            blocks=blocks,
+            heads=heads,
+            head_dim=int(model.hidden_size) // heads,
             joint=True,
             patch=patch,
             compression=(4, 16, 16) if newer else (4, 8, 8),
             latent_channels=latent_channels,
             native_frames=NATIVE_FRAMES_1_5 if newer else NATIVE_FRAMES_SKYREELS if skyreels else NATIVE_FRAMES,
+            presets=PRESETS.get((blocks, heads), ()),
         )
 
     def classify(

@@ -8,11 +8,24 @@ from collections.abc import Mapping
 
 from torch import nn
 
+from ..presets import BlockPreset
 from ..rope import RopeScheme
 from .base import AttentionCall, CallSite, FamilyInfo
 from .joint import joint_call
 
 NATIVE_FRAMES = 28
+
+PRESETS: Mapping[tuple[int, int], tuple[BlockPreset, ...]] = {
+    (48, 24): (
+        BlockPreset(
+            "masks",
+            tuple(range(43)),
+            "inferred",
+            "2504.10317 finds that late blocks of Mochi attend to the first text token whatever is there",
+        ),
+    ),
+}
+"""What is known of the blocks of a model with that many of them and that many heads."""
 
 
 class MochiFamily:
@@ -24,16 +37,18 @@ class MochiFamily:
         if type(diffusion_model).__name__ != "AsymmDiTJoint":
             return None
         side = int(diffusion_model.patch_size)  # type: ignore[arg-type]
+        blocks, heads = len(diffusion_model.blocks), int(diffusion_model.num_heads)  # type: ignore[arg-type]
         return FamilyInfo(
             family=self.name,
-            blocks=len(diffusion_model.blocks),  # type: ignore[arg-type]
-            heads=int(diffusion_model.num_heads),  # type: ignore[arg-type]
+            blocks=blocks,
+            heads=heads,
             head_dim=int(diffusion_model.head_dim),  # type: ignore[arg-type]
             joint=True,
             patch=(1, side, side),
             compression=(6, 8, 8),
             latent_channels=latent_channels,
             native_frames=NATIVE_FRAMES,
+            presets=PRESETS.get((blocks, heads), ()),
         )
 
     def classify(

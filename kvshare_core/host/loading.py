@@ -15,6 +15,7 @@ from ..embedded.model import load_clip as load_embedded_clip
 from ..embedded.model import load_vae as load_embedded_vae
 from ..families import UnsupportedModelError
 from ..families.base import FamilyInfo
+from ..presets import preset_lines
 from .host_errors import host_errors
 from .model_files import EMBEDDED, ModelFiles, find_file, find_model, is_shard
 from .patch import NATIVE_FRAMES_ATTACHMENT, model_info
@@ -101,6 +102,7 @@ def model_report(model: Any) -> str:
         "native length": f"{info.native_frames} latent frames, {pictures} pictures",
         "weight dtype": ", ".join(_shares(dtypes)),
         "parameters": _readable_count(dtypes.total()),
+        **preset_lines(info.presets, info.blocks),
     }
     return "\n".join(f"{name}: {value}" for name, value in lines.items())
 
