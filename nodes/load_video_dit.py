@@ -62,7 +62,8 @@ class LoadVideoDiT(io.ComfyNode):
                     options=second_text_encoder_names(),
                     default=NO_FILE,
                     optional=True,
-                    tooltip="For models with two text encoders, such as HunyuanVideo with LLaVA-LLaMA-3 and CLIP-L.",
+                    tooltip="For models with two text encoders, such as HunyuanVideo with LLaVA-LLaMA-3 and CLIP-L. "
+                    "LTX-2 needs none if diffusion_model is its whole checkpoint, else its text projection.",
                 ),
             ],
             outputs=[

@@ -69,8 +69,9 @@ def load_video_model(
     files = find_model(diffusion_model)
     _check_checkpoint(files, diffusion_model, text_encoder, vae)
     model, info = _load_diffusion_model(diffusion_model, files, weight_dtype)
+    model_file = files.paths[0] if len(files.paths) == 1 else None
     if text_encoder != FROM_CHECKPOINT:
-        check_text_encoders(info, text_encoder, text_encoder_2)
+        check_text_encoders(info, text_encoder, text_encoder_2, model_file)
     decoder = (
         _checkpoint_vae(diffusion_model, files)
         if vae == FROM_CHECKPOINT
@@ -79,7 +80,7 @@ def load_video_model(
     _check_vae(decoder, vae, diffusion_model, info)
     if text_encoder == FROM_CHECKPOINT:
         return model, _checkpoint_clip(diffusion_model, files), decoder
-    return model, load_text_encoders(info, text_encoder, text_encoder_2), decoder
+    return model, load_text_encoders(info, text_encoder, text_encoder_2, model_file), decoder
 
 
 def model_report(model: Any) -> str:
