@@ -126,4 +126,4 @@ def test_a_run_shares_the_blocks_known_of_its_model(
         known = sampled(family)
     assert torch.equal(known, sampled(KVShareConfig(layer_idx=(0, 2))))
     assert not torch.equal(known, sampled(KVShareConfig(layer_preset="middle")))
-    assert any("keys and values of blocks 0, 2." in message for message in caplog.messages)
+    assert any("shares blocks 0, 2, holds" in message for message in caplog.messages)

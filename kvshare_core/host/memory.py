@@ -63,10 +63,10 @@ def report(size: int, exact: bool, blocks: Set[int]) -> None:
     """Says in the log what a run will hold, and of which blocks."""
     if size:
         log.info(
-            "MaskGuidedKVShare: holds %s%.1f MiB of keys and values of blocks %s.",
+            "MaskGuidedKVShare: shares blocks %s, holds %s%.1f MiB of keys and values.",
+            format_indices(sorted(blocks)),
             "" if exact else "at most ",
             size / 2**20,
-            format_indices(sorted(blocks)),
         )
 
 
