@@ -2,7 +2,9 @@
 
 Errors name the value; the node in which the user set it puts its own name in front."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Literal, get_args
 
 Mode = Literal["off", "replace", "extend"]
@@ -12,7 +14,7 @@ Position = Literal["same", "gap", "matched", "frame"]
 MaskKind = Literal["contrast", "threshold"]
 Place = Literal["auto", "device", "cpu"]
 StoreDtype = Literal["model", "fp8"]
-LayerPreset = Literal["custom", "late", "middle"]
+LayerPreset = Literal["custom", "late", "middle", "family"]
 
 MODES: tuple[str, ...] = get_args(Mode)
 SOURCES: tuple[str, ...] = get_args(Sources)
@@ -122,7 +124,8 @@ class KVShareConfig:
     start_percent, end_percent: part of the noise schedule that shares, as ComfyUI counts it: 0 is pure noise.
     start_layer, end_layer: transformer blocks [start, end); -1 as end means the last block.
     step_idx, layer_idx: explicit steps or blocks; when given they replace the ranges (names of the paper's code).
-    layer_preset: a named choice of blocks that replaces start_layer, end_layer and layer_idx; see schedule.PRESETS.
+    layer_preset: a named choice of blocks that replaces start_layer, end_layer and layer_idx: presets.GENERAL has
+        those for every model, `family` is what is known of the model at hand (presets.for_model).
     share_background: background tokens also attend to the source's background.
     share_uncond: the unconditional rows share among themselves too.
     share_text: in `replace`, the source's keys outside the video stand in for the segment's own as its video does, and
@@ -228,3 +231,12 @@ def parse_indices(text: str, name: str) -> tuple[int, ...]:
             raise ValueError(f"{name}: '{part}' goes beyond {MAX_INDEX}.")
         indices.update(range(int(first), upper + 1))
     return tuple(sorted(indices))
+
+
+def format_indices(indices: Sequence[int]) -> str:
+    """Rising numbers as `parse_indices` reads them, such as "2, 5, 25-29"."""
+    parts: list[str] = []
+    for _, run in groupby(enumerate(indices), lambda pair: pair[1] - pair[0]):
+        numbers = [number for _, number in run]
+        parts.append(str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]}-{numbers[-1]}")
+    return ", ".join(parts)

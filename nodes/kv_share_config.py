@@ -104,7 +104,8 @@ class KVShareConfigNode(io.ComfyNode):
                     default=DEFAULTS.layer_preset,
                     optional=True,
                     tooltip="Transformer blocks for a model of any depth. late: the last sixth, as DiTCtrl has it. "
-                    "middle: every second block around the middle. custom: what start_layer, end_layer and layer_idx "
+                    "middle: every second block around the middle. family: what is known of your very model, "
+                    "else middle; info of LoadVideoDiT lists it. custom: what start_layer, end_layer and layer_idx "
                     "say; the others ignore those three.",
                 ),
                 io.Combo.Input(

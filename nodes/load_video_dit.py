@@ -63,7 +63,8 @@ class LoadVideoDiT(io.ComfyNode):
                     options=second_text_encoder_names(),
                     default=NO_FILE,
                     optional=True,
-                    tooltip="For models with two text encoders, such as HunyuanVideo with LLaVA-LLaMA-3 and CLIP-L.",
+                    tooltip="For models with two text encoders, such as HunyuanVideo with LLaVA-LLaMA-3 and CLIP-L. "
+                    "LTX-2 needs none if diffusion_model is its whole checkpoint, else its text projection.",
                 ),
             ],
             outputs=[
@@ -72,8 +73,8 @@ class LoadVideoDiT(io.ComfyNode):
                 io.Vae.Output(display_name="vae", tooltip="Its VAE."),
                 io.String.Output(
                     display_name="info",
-                    tooltip="Family, blocks, heads, patch, compression, native length and weights of the model, one "
-                    "on each line.",
+                    tooltip="Family, blocks, heads, patch, compression, native length and weights of the model, and "
+                    "what is known of its blocks, one on each line.",
                 ),
             ],
         )

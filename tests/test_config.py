@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvshare_core.config import DITCTRL, KVShareConfig, MaskSettings, MemorySettings, parse_indices
+from kvshare_core.config import DITCTRL, KVShareConfig, MaskSettings, MemorySettings, format_indices, parse_indices
 
 RANGES = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 9)), max_size=6)
 
@@ -107,6 +107,15 @@ def test_the_papers_values_are_those_of_its_released_code() -> None:
     assert (DITCTRL.start_step, DITCTRL.end_step, DITCTRL.start_layer, DITCTRL.end_layer) == (2, 25, 25, 30)
     assert (DITCTRL.share_text, DITCTRL.share_background, DITCTRL.share_uncond) == (True, True, True)
     assert (DITCTRL.masks.kind, DITCTRL.masks.thres) == ("threshold", 0.3)
+
+
+@given(st.sets(st.integers(0, 60)))
+def test_numbers_are_written_as_they_are_read(numbers: set[int]) -> None:
+    assert parse_indices(format_indices(sorted(numbers)), "layer_idx") == tuple(sorted(numbers))
+
+
+def test_neighbours_are_written_as_a_range() -> None:
+    assert format_indices((2, 5, 25, 26, 27)) == "2, 5, 25-27"
 
 
 def test_an_index_beyond_every_model_is_named() -> None:

@@ -236,7 +236,7 @@ def test_the_host_keeps_memory_free_for_one_segment(model: Any) -> None:
 def test_what_the_bank_will_hold_is_told_from_the_video(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     expected: list[int] = []
     held: list[int] = []
-    monkeypatch.setattr(memory, "report", lambda size, exact: expected.append(size))
+    monkeypatch.setattr(memory, "report", lambda size, *_: expected.append(size))
     monkeypatch.setattr(memory, "report_held", held.append)
     sample(share(model, tiny_timeline(2), SHARED)[0], tiny_timeline(2))
     assert expected == held and held[0] > 0

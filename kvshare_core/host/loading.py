@@ -13,6 +13,7 @@ from ..embedded.latents import NATIVE_LATENT_FRAMES
 from ..embedded.model import CROSS_ATTENTION, JOINT_ATTENTION, Attention, load_embedded
 from ..families import UnsupportedModelError
 from ..families.base import FamilyInfo
+from ..presets import preset_lines
 from .host_errors import host_errors
 from .model_files import EMBEDDED, EMBEDDED_JOINT, ModelFiles, find_file, find_model, is_shard
 from .patch import NATIVE_FRAMES_ATTACHMENT, model_info
@@ -69,8 +70,9 @@ def load_video_model(
     files = find_model(diffusion_model)
     _check_checkpoint(files, diffusion_model, text_encoder, vae)
     model, info = _load_diffusion_model(diffusion_model, files, weight_dtype)
+    model_file = files.paths[0] if len(files.paths) == 1 else None
     if text_encoder != FROM_CHECKPOINT:
-        check_text_encoders(info, text_encoder, text_encoder_2)
+        check_text_encoders(info, text_encoder, text_encoder_2, model_file)
     decoder = (
         _checkpoint_vae(diffusion_model, files)
         if vae == FROM_CHECKPOINT
@@ -79,7 +81,7 @@ def load_video_model(
     _check_vae(decoder, vae, diffusion_model, info)
     if text_encoder == FROM_CHECKPOINT:
         return model, _checkpoint_clip(diffusion_model, files), decoder
-    return model, load_text_encoders(info, text_encoder, text_encoder_2), decoder
+    return model, load_text_encoders(info, text_encoder, text_encoder_2, model_file), decoder
 
 
 def model_report(model: Any) -> str:
@@ -102,6 +104,7 @@ def model_report(model: Any) -> str:
         "native length": f"{info.native_frames} latent frames, {pictures} pictures",
         "weight dtype": ", ".join(_shares(dtypes)),
         "parameters": _readable_count(dtypes.total()),
+        **preset_lines(info.presets, info.blocks),
     }
     return "\n".join(f"{name}: {value}" for name, value in lines.items())
 

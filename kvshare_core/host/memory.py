@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 from comfy.model_management import get_total_memory
 
 from ..bank_size import bank_uses, kept_tokens, predict_bytes
-from ..config import MemorySettings
+from ..config import MemorySettings, format_indices
 from ..families.base import FamilyInfo
 from ..maps import mask_to_tokens
 from ..plan import SharePlan
@@ -59,10 +59,15 @@ def expected_bytes(plan: SharePlan, info: FamilyInfo, guider: Any, noise_shape: 
     return size, not plan.reads_maps
 
 
-def report(size: int, exact: bool) -> None:
-    """Says in the log what a run will hold."""
+def report(size: int, exact: bool, blocks: Set[int]) -> None:
+    """Says in the log what a run will hold, and of which blocks."""
     if size:
-        log.info("MaskGuidedKVShare: holds %s%.1f MiB of keys and values.", "" if exact else "at most ", size / 2**20)
+        log.info(
+            "MaskGuidedKVShare: shares blocks %s, holds %s%.1f MiB of keys and values.",
+            format_indices(sorted(blocks)),
+            "" if exact else "at most ",
+            size / 2**20,
+        )
 
 
 def report_held(size: int) -> None:

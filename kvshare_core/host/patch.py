@@ -20,7 +20,9 @@ from ..families import find_family
 from ..families.base import AttentionCall, Family, FamilyInfo
 from ..plan import Forward, SharePlan
 from ..positions import PositionMover
+from ..presets import for_model
 from ..record import KVShareRecord
+from ..schedule import shared_blocks
 from ..session import Session
 from . import KEY, memory
 from .eager import EagerRegion
@@ -57,6 +59,7 @@ def apply(model: Any, plan: SharePlan) -> tuple[Any, KVShareRecord]:
     when another pack's context windows sit on the model or the plan asks for blocks that it does not have.
     """
     family, info = model_info(model)
+    plan = replace(plan, config=for_model(plan.config, info.presets))
     _check_blocks(plan.config, info.blocks)
     _check_routes(plan, info)
     PositionMover(plan.config, family.rope_scheme(model.get_model_object("diffusion_model"), {}))
@@ -117,7 +120,7 @@ def _outer_sample_wrapper(
         video_shape = (kwargs.get("latent_shapes") or [args[0].shape])[0]
         budget = memory.bank_budget(plan.config.memory, guider.model_patcher.load_device)
         size, exact = memory.expected_bytes(plan, info, guider, video_shape)
-        memory.report(size, exact)
+        memory.report(size, exact, shared_blocks(plan.config, info.blocks))
         session = Session(
             plan,
             family,
