@@ -25,7 +25,8 @@ from kvshare_core.embedded.vae import HUNYUAN_SCALE
 from kvshare_core.embedded.vocabulary import PAIR_CHUNK_TOKENS, PAIR_WORDS
 from kvshare_core.host.conditioning import encode_timeline
 from kvshare_core.host.patch import model_info
-from kvshare_core.timeline import parse_prompts, plan_timeline
+from kvshare_core.script import parse_script
+from kvshare_core.timeline import plan_timeline
 from tests.tiny_models import Sampling, lively_state_dict
 from tests.windows import latent_shape, share
 
@@ -92,7 +93,7 @@ def test_one_step_of_the_stock_sampler_is_the_trained_arithmetic(
 @pytest.mark.parametrize("given", ["subject", "mask"])
 def test_two_segments_share(embedded: EmbeddedModel, given: str) -> None:
     prompts = f"{PROMPT}\na red circle moving up and a blue square moving down over sand"
-    timeline = plan_timeline(parse_prompts(prompts), 3, 1, fps=8, temporal_compression=4)
+    timeline = plan_timeline(parse_script(prompts), 3, 1, fps=8, temporal_compression=4)
     timeline, positive, negative = encode_timeline(embedded.clip, timeline, "")
     mask = torch.zeros(1, 48, 48)
     mask[:, :24] = 1
