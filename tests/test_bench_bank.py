@@ -99,7 +99,7 @@ def test_the_figure_is_the_one_in_the_log_and_watching_changes_nothing(
     case = Case("previous", "words", background=True)
     with caplog.at_level(logging.INFO, logger="kvshare"):
         run = run_case(pipeline, case, "fp8", steps=1, seed=3)
-    (said,) = [entry for entry in caplog.records if entry.getMessage().startswith("MaskGuidedKVShare: holds")]
+    (said,) = [entry for entry in caplog.records if "MiB of keys and values" in entry.getMessage()]
     assert f"holds at most {run.said_bytes / 2**20:.1f} MiB" in said.getMessage()
     assert not run.exact
     plain = pipeline.generate(
