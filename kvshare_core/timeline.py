@@ -11,9 +11,14 @@ the compressed video: the first stands for one picture, each later one for `temp
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
+from typing import Literal, get_args
 
 from .script import Duration, Script, ScriptBeat, Transition, TransitionKind
 from .words import PromptWords
+
+
+BlendWeights = Literal["linear", "hann", "pyramid", "triangle"]
+BLEND_WEIGHTS: tuple[str, ...] = get_args(BlendWeights)
 
 
 class TimelineError(ValueError):
@@ -82,7 +87,10 @@ class Segment:
 @dataclass(frozen=True)
 class Timeline:
     """The plan of one long video. `overlap`, `window` and `native_window` are latent frames; the window is the native
-    one unless the whole video is shorter."""
+    one unless the whole video is shorter.
+
+    blend_weights: how segments fade into each other; see blending.WEIGHTS. Raises TimelineError for an unknown name.
+    """
 
     script: Script
     beats: tuple[Beat, ...]
@@ -92,6 +100,11 @@ class Timeline:
     fps: float
     temporal_compression: int
     native_window: int
+    blend_weights: BlendWeights = "linear"
+
+    def __post_init__(self) -> None:
+        if self.blend_weights not in BLEND_WEIGHTS:
+            raise TimelineError(f"blend_weights is '{self.blend_weights}'; choose one of {', '.join(BLEND_WEIGHTS)}.")
 
     @property
     def latent_frames(self) -> int:

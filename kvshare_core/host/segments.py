@@ -14,7 +14,7 @@ import torch
 from comfy.context_windows import ContextHandlerABC, ContextWindowABC
 from comfy.model_management import throw_exception_if_processing_interrupted
 
-from ..blending import Fade, take_frames, triangle_weights, window_weights
+from ..blending import WEIGHTS, Fade, take_frames
 from ..config import Order
 from ..schedule import Evaluation, evaluations
 from ..session import Session
@@ -235,8 +235,8 @@ class SegmentHandler(ContextHandlerABC):
         return session.begin_pass(float(timestep.max()), options["sample_sigmas"].tolist())
 
     def weights(self, weight: float, fade: Fade) -> torch.Tensor:
-        """Blending weights of one evaluation that counts `weight`: linear ramps over what is shared with its
-        neighbours, or the paper's triangle over every segment."""
-        if self.order == "ditctrl" and len(self.timeline.segments) > 1:
-            return triangle_weights(fade) * weight
-        return window_weights(fade) * weight
+        """Blending weights of one evaluation that counts `weight`: the timeline's, or the paper's triangle. A single
+        segment passes through bit for bit."""
+        if len(self.timeline.segments) == 1:
+            return WEIGHTS["linear"](fade) * weight
+        return WEIGHTS["triangle" if self.order == "ditctrl" else self.timeline.blend_weights](fade) * weight
