@@ -16,7 +16,6 @@ from typing import Literal, get_args
 from .script import Duration, Script, ScriptBeat, Transition, TransitionKind
 from .words import PromptWords
 
-
 BlendWeights = Literal["linear", "hann", "pyramid", "triangle"]
 BLEND_WEIGHTS: tuple[str, ...] = get_args(BlendWeights)
 

@@ -10,7 +10,7 @@ from comfy.model_management import intermediate_device
 from ..families.base import FamilyInfo
 from ..script import Script
 from ..timeline import Beat, Timeline
-from . import BEAT_TAG, NEGATIVE_TAG
+from . import BEAT_TAG, COMMON_TAG, NEGATIVE_TAG
 from .tokens import locate_words
 
 
@@ -18,9 +18,12 @@ def encode_timeline(clip: Any, timeline: Timeline, negative_prompt: str) -> tupl
     """Positive conditioning of every beat, tagged, and negative: one for all beats, or where their negative prompts
     differ, one of each, tagged; and the timeline with its words located.
 
-    negative_prompt: of beats for which the script has none. A text that occurs several times is encoded once.
+    A common prompt holds for the first part of the noise schedule, and the beats' own from there on (TunerDiT: early
+    steps share a prompt, which settles the layout). negative_prompt: of beats for which the script has none. A text
+    that occurs several times is encoded once.
     """
     script, encoded = timeline.script, cache(partial(encode, clip))
+    until = script.common_until if script.common_prompt else 0.0
     negatives = [negative_of(script, beat, negative_prompt) for beat in timeline.beats]
     apart = len(set(negatives)) > 1
     positive: list[Any] = []
@@ -29,6 +32,9 @@ def encode_timeline(clip: Any, timeline: Timeline, negative_prompt: str) -> tupl
         positive += _with(encoded(beat.prompt), {BEAT_TAG: number})
         if apart:
             negative += _with(encoded(unwanted), {BEAT_TAG: number, NEGATIVE_TAG: True})
+    if until > 0:
+        common = _with(encoded(script.common_prompt), {COMMON_TAG: True, "end_percent": until})
+        positive = [*common, *_with(positive, {"start_percent": until})]
     beats = tuple(replace(beat, words=locate_words(clip, beat.prompt)) for beat in timeline.beats)
     return replace(timeline, beats=beats), positive, negative
 

@@ -204,6 +204,8 @@ def _open_forward(
     if forward is None:
         return None
     forward.alone = SEVERAL_DEVICES not in options
+    # A common prompt does not name the beat's subject, which is read once the beat's own holds.
+    forward.reads = forward.reads and not window.common
     if any(name not in window.places for name in names):
         session.warn_once("another node evaluates conditioning of its own; it is left unshared.")
         return None
