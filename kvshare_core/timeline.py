@@ -17,7 +17,9 @@ from .script import Duration, Script, ScriptBeat, Transition, TransitionKind
 from .words import PromptWords
 
 BlendWeights = Literal["linear", "hann", "pyramid", "triangle"]
+Noise = Literal["plain", "freenoise"]
 BLEND_WEIGHTS: tuple[str, ...] = get_args(BlendWeights)
+NOISES: tuple[str, ...] = get_args(Noise)
 
 
 class TimelineError(ValueError):
@@ -88,7 +90,8 @@ class Timeline:
     """The plan of one long video. `overlap`, `window` and `native_window` are latent frames; the window is the native
     one unless the whole video is shorter.
 
-    blend_weights: how segments fade into each other; see blending.WEIGHTS. Raises TimelineError for an unknown name.
+    blend_weights: how segments fade into each other; see blending.WEIGHTS. noise: `plain` is the sampler's, `freenoise`
+    gives all windows the first one's; see noise.shared_order. Raises TimelineError for an unknown name.
     """
 
     script: Script
@@ -100,10 +103,12 @@ class Timeline:
     temporal_compression: int
     native_window: int
     blend_weights: BlendWeights = "linear"
+    noise: Noise = "plain"
 
     def __post_init__(self) -> None:
-        if self.blend_weights not in BLEND_WEIGHTS:
-            raise TimelineError(f"blend_weights is '{self.blend_weights}'; choose one of {', '.join(BLEND_WEIGHTS)}.")
+        for name, choices in (("blend_weights", BLEND_WEIGHTS), ("noise", NOISES)):
+            if getattr(self, name) not in choices:
+                raise TimelineError(f"{name} is '{getattr(self, name)}'; choose one of {', '.join(choices)}.")
 
     @property
     def latent_frames(self) -> int:

@@ -54,6 +54,7 @@ INPUTS = {
         "num_transition_blocks",
         "longer_mid_segment",
         "blend_weights",
+        "noise",
     ],
     "KVShareConfig": [
         "mode",

@@ -25,6 +25,7 @@ from ..session import Session
 from . import KEY, memory
 from .eager import EagerRegion
 from .interpolation import TEXT_TOKENS
+from .noise import arrange_noise
 from .segments import FRAME_DIM, SegmentHandler, SegmentWindow
 
 log = logging.getLogger("kvshare")
@@ -34,6 +35,9 @@ RESERVE_KEY = "kvshare_reserve"
 
 EAGER_KEY = "kvshare_eager"
 """Transformer option of a run: its EagerRegion."""
+
+SEED_ARGUMENT = 7
+"""Place of the seed among the arguments of the host's `outer_sample`, of which noise is the first."""
 
 SEVERAL_DEVICES = "multigpu_thread_device"
 """Transformer option of the host: the device of a forward beside which others run in threads of their own."""
@@ -104,7 +108,10 @@ def _outer_sample_wrapper(
             for percent in (plan.config.start_percent, plan.config.end_percent)
         )
         # Hosts pack what is several tensors, the video first.
-        video_shape = (kwargs.get("latent_shapes") or [args[0].shape])[0]
+        shapes: list[Any] = kwargs.get("latent_shapes") or [args[0].shape]
+        video_shape = shapes[0]
+        seed = args[SEED_ARGUMENT] if len(args) > SEED_ARGUMENT else kwargs.get("seed")
+        args = (arrange_noise(plan.timeline, args[0], seed, shapes, _warn), *args[1:])
         budget = memory.bank_budget(plan.config.memory, guider.model_patcher.load_device)
         size, exact = memory.expected_bytes(plan, info, guider, video_shape)
         memory.report(size, exact)
