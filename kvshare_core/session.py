@@ -266,7 +266,8 @@ class Session:
             return None
         splits = self._splits(forward, site, call.query.device)
         if splits is None:
-            if self._tracker.per_block and forward.prompts is not None and forward.conditional_rows is None:
+            known = forward.reads and forward.prompts is not None
+            if self._tracker.per_block and known and forward.conditional_rows is None:
                 self.warn_once(
                     "negative conditioning was evaluated before the prompt's or beside it; it is left unshared there."
                 )

@@ -11,9 +11,15 @@ the compressed video: the first stands for one picture, each later one for `temp
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
+from typing import Literal, get_args
 
 from .script import Duration, Script, ScriptBeat, Transition, TransitionKind
 from .words import PromptWords
+
+BlendWeights = Literal["linear", "hann", "pyramid", "triangle"]
+Noise = Literal["plain", "freenoise"]
+BLEND_WEIGHTS: tuple[str, ...] = get_args(BlendWeights)
+NOISES: tuple[str, ...] = get_args(Noise)
 
 
 class TimelineError(ValueError):
@@ -82,7 +88,11 @@ class Segment:
 @dataclass(frozen=True)
 class Timeline:
     """The plan of one long video. `overlap`, `window` and `native_window` are latent frames; the window is the native
-    one unless the whole video is shorter."""
+    one unless the whole video is shorter.
+
+    blend_weights: how segments fade into each other; see blending.WEIGHTS. noise: `plain` is the sampler's, `freenoise`
+    gives all windows the first one's; see noise.shared_order. Raises TimelineError for an unknown name.
+    """
 
     script: Script
     beats: tuple[Beat, ...]
@@ -92,6 +102,13 @@ class Timeline:
     fps: float
     temporal_compression: int
     native_window: int
+    blend_weights: BlendWeights = "linear"
+    noise: Noise = "plain"
+
+    def __post_init__(self) -> None:
+        for name, choices in (("blend_weights", BLEND_WEIGHTS), ("noise", NOISES)):
+            if getattr(self, name) not in choices:
+                raise TimelineError(f"{name} is '{getattr(self, name)}'; choose one of {', '.join(choices)}.")
 
     @property
     def latent_frames(self) -> int:

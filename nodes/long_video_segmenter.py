@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 from comfy_api.latest import io
@@ -5,7 +6,7 @@ from comfy_api.latest import io
 from ..kvshare_core.host.conditioning import empty_latent, encode_timeline
 from ..kvshare_core.host.patch import model_info
 from ..kvshare_core.script import parse_script
-from ..kvshare_core.timeline import plan_timeline
+from ..kvshare_core.timeline import BLEND_WEIGHTS, NOISES, BlendWeights, Noise, plan_timeline
 from .errors import named_errors
 from .inputs import search_words
 from .sockets import CATEGORY, TimelineSocket
@@ -83,6 +84,23 @@ class LongVideoSegmenter(io.ComfyNode):
                     tooltip="Segments to add to every prompt that is neither the first nor the last, unless it says "
                     "its duration.",
                 ),
+                io.Combo.Input(
+                    "blend_weights",
+                    options=list(BLEND_WEIGHTS),
+                    default="linear",
+                    optional=True,
+                    tooltip="How one segment fades into the next. linear: evenly. hann: gently at both ends. pyramid: "
+                    "as ComfyUI's context windows, by the distance from the segment's ends. triangle: as DiTCtrl, "
+                    "which DiTCtrl Config always takes.",
+                ),
+                io.Combo.Input(
+                    "noise",
+                    options=list(NOISES),
+                    default="plain",
+                    optional=True,
+                    tooltip="What the segments begin with. plain: the sampler's noise. freenoise: all segments have the "
+                    "noise of the first one in another order, so that a long scene stays more alike (FreeNoise).",
+                ),
             ],
             outputs=[
                 TimelineSocket.Output(display_name="timeline", tooltip="The plan, for MaskGuidedKVShare."),
@@ -112,6 +130,8 @@ class LongVideoSegmenter(io.ComfyNode):
         batch_size: int,
         num_transition_blocks: int = 0,
         longer_mid_segment: int = 0,
+        blend_weights: BlendWeights = "linear",
+        noise: Noise = "plain",
     ) -> io.NodeOutput:
         with named_errors("LongVideoSegmenter"):
             _, info = model_info(model)
@@ -125,6 +145,7 @@ class LongVideoSegmenter(io.ComfyNode):
                 num_transition_blocks,
                 longer_mid_segment,
             )
+            timeline = replace(timeline, blend_weights=blend_weights, noise=noise)
             samples = empty_latent(info, timeline, width, height, batch_size)
         timeline, positive, negative = encode_timeline(clip, timeline, negative_prompt)
         return io.NodeOutput(timeline, positive, negative, {"samples": samples}, timeline.describe())

@@ -54,6 +54,8 @@ INPUTS = {
         "batch_size",
         "num_transition_blocks",
         "longer_mid_segment",
+        "blend_weights",
+        "noise",
     ],
     "KVShareConfig": [
         "mode",
@@ -107,7 +109,7 @@ INPUTS = {
 
 OPTIONAL = {
     "LoadVideoDiT": ["text_encoder_2"],
-    "LongVideoSegmenter": ["num_transition_blocks", "longer_mid_segment"],
+    "LongVideoSegmenter": INPUTS["LongVideoSegmenter"][10:],
     "KVShareConfig": INPUTS["KVShareConfig"][12:],
     "MaskGuidedKVShare": ["config", "mask", "look_at"],
     "AttentionMaskPreview": ["show"],
@@ -383,7 +385,7 @@ def segmenter(model: Any, clip: Any, **changes: Any) -> dict[str, Any]:
 def test_the_nodes_make_a_video_under_the_stock_sampler(model: Any, clip: Any) -> None:
     timeline, positive, negative, latent, info = run("LongVideoSegmenter", **segmenter(model, clip))
     assert latent["samples"].shape == (1, 16, 9, 6, 6)
-    assert [[s.beat for s in timeline.segments].count(beat) for beat in (0, 1)] == [1, 3]
+    assert [segment.beat for segment in timeline.segments] == [0, 1, 1, 1]
     assert info.splitlines()[-1].startswith("33 frames, 4.12 s at 8 frames per second; 4 segments")
     shape = tuple(latent["samples"].shape)
     outputs: dict[str, torch.Tensor] = {}

@@ -27,6 +27,7 @@ from ..session import Session
 from . import KEY, memory
 from .eager import EagerRegion
 from .interpolation import TEXT_TOKENS
+from .noise import arrange_noise
 from .segments import FRAME_DIM, SegmentHandler, SegmentWindow
 
 log = logging.getLogger("kvshare")
@@ -36,6 +37,9 @@ RESERVE_KEY = "kvshare_reserve"
 
 EAGER_KEY = "kvshare_eager"
 """Transformer option of a run: its EagerRegion."""
+
+SEED_ARGUMENT = 7
+"""Place of the seed among the arguments of the host's `outer_sample`, of which noise is the first."""
 
 SEVERAL_DEVICES = "multigpu_thread_device"
 """Transformer option of the host: the device of a forward beside which others run in threads of their own."""
@@ -117,7 +121,10 @@ def _outer_sample_wrapper(
             for percent in (plan.config.start_percent, plan.config.end_percent)
         )
         # Hosts pack what is several tensors, the video first.
-        video_shape = (kwargs.get("latent_shapes") or [args[0].shape])[0]
+        shapes: list[Any] = kwargs.get("latent_shapes") or [args[0].shape]
+        video_shape = shapes[0]
+        seed = args[SEED_ARGUMENT] if len(args) > SEED_ARGUMENT else kwargs.get("seed")
+        args = (arrange_noise(plan.timeline, args[0], seed, shapes, _warn), *args[1:])
         budget = memory.bank_budget(plan.config.memory, guider.model_patcher.load_device)
         size, exact = memory.expected_bytes(plan, info, guider, video_shape)
         memory.report(size, exact, shared_blocks(plan.config, info.blocks))
@@ -220,6 +227,8 @@ def _open_forward(
         place: window.routes[identity] for place, (_, identity) in enumerate(names) if identity in window.routes
     }
     forward.alone = SEVERAL_DEVICES not in options
+    # A common prompt does not name the beat's subject, which is read once the beat's own holds.
+    forward.reads = forward.reads and not window.common
     if any(name not in window.places for name in names):
         session.warn_once("another node evaluates conditioning of its own; it is left unshared.")
         return None

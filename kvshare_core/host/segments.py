@@ -14,12 +14,12 @@ import torch
 from comfy.context_windows import ContextHandlerABC, ContextWindowABC
 from comfy.model_management import throw_exception_if_processing_interrupted
 
-from ..blending import Fade, take_frames, triangle_weights, window_weights
+from ..blending import WEIGHTS, Fade, take_frames
 from ..config import Order
 from ..schedule import Evaluation, evaluations
 from ..session import Session
 from ..timeline import Timeline
-from . import BEAT_TAG, KEY
+from . import BEAT_TAG, COMMON_TAG, KEY, is_prompt
 from .interpolation import interpolate_conditioning
 from .packed import AudioWindow, Blend, check_audio, latent_of, part_shapes
 from .routing import join_texts
@@ -38,8 +38,8 @@ class SegmentWindow(ContextWindowABC):
         uuid, the place in that list, which stays the same however the host splits and orders its batches;
     packed: how many numbers video and audio are together, None for a video alone; modality_windows: the audio's own
         window, which the host looks for by that name;
-    prompts: the list that begins with the beat's own prompt, None when no conditioning says so. Guiders order their
-        lists as they like;
+    prompts: the list that begins with the beat's prompt, None when no conditioning says so. Guiders order their lists
+        as they like; common: whether it is the one of all beats, which has none of the beat's words;
     routes: of a conditioning with several texts, by its uuid, the tokens of each.
     """
 
@@ -60,6 +60,7 @@ class SegmentWindow(ContextWindowABC):
         self.places: dict[tuple[int, uuid.UUID], int] = {}
         self.prompts: int | None = None
         self.routes: dict[uuid.UUID, tuple[int, ...]] = {}
+        self.common = False
         self.index_list = [frame % total_frames for frame in range(segment.start, segment.stop)]
         self.dim = FRAME_DIM
         self.context_length = segment.length
@@ -81,6 +82,13 @@ class SegmentWindow(ContextWindowABC):
     def add_window(self, full: torch.Tensor, to_add: torch.Tensor, dim: int | None = None) -> torch.Tensor:
         frames = torch.tensor(self.index_list, device=full.device)
         return full.index_add_(self.dim if dim is None else dim, frames, to_add)
+
+
+def in_force(cond: Conditioning, sigma: float) -> Conditioning:
+    """`cond` without the beats' prompts as long as a common one holds, and without the common one from its end on:
+    at that very noise level the host would evaluate both."""
+    common = any(COMMON_TAG in entry and sigma > entry["timestep_end"] for entry in cond)
+    return [entry for entry in cond if not is_prompt(entry) or (COMMON_TAG in entry) == common]
 
 
 @dataclass(frozen=True)
@@ -135,7 +143,7 @@ class SegmentHandler(ContextHandlerABC):
         beats = set(range(len(self.timeline.beats)))
         for cond in conds:
             tags = {entry[BEAT_TAG] for entry in cond or () if BEAT_TAG in entry}
-            for_every_beat = any(BEAT_TAG not in entry for entry in cond or ())
+            for_every_beat = any(BEAT_TAG not in entry and COMMON_TAG not in entry for entry in cond or ())
             if tags - beats or (tags and not for_every_beat and tags != beats):
                 found = ", ".join(str(tag + 1) for tag in sorted(tags))
                 raise ValueError(
@@ -214,6 +222,7 @@ class SegmentHandler(ContextHandlerABC):
         session: Session | None = options.get(KEY)
         latent = latent_of(x_in, conds, self.timeline)
         sums = [Blend(latent) for _ in conds]
+        conds = [cond and in_force(cond, float(timestep[0])) for cond in conds]
         for evaluation in self._begin_pass(session, options, timestep):
             throw_exception_if_processing_interrupted()
             index = evaluation.segment.index
@@ -230,8 +239,9 @@ class SegmentHandler(ContextHandlerABC):
                 for place, cond in enumerate(entries or ())
             }
             window.prompts = next(
-                (index for index, entries in enumerate(window_conds) if entries and BEAT_TAG in entries[0]), None
+                (index for index, entries in enumerate(window_conds) if entries and is_prompt(entries[0])), None
             )
+            window.common = any(COMMON_TAG in entry for entries in window_conds for entry in entries or ())
             if session is not None:
                 session.begin_evaluation(evaluation)
             window_options = {**model_options, "transformer_options": {**options, "context_window": window}}
@@ -250,8 +260,8 @@ class SegmentHandler(ContextHandlerABC):
         return session.begin_pass(float(timestep.max()), options["sample_sigmas"].tolist())
 
     def weights(self, weight: float, fade: Fade) -> torch.Tensor:
-        """Blending weights of one evaluation that counts `weight`: linear ramps over what is shared with its
-        neighbours, or the paper's triangle over every segment."""
-        if self.order == "ditctrl" and len(self.timeline.segments) > 1:
-            return triangle_weights(fade) * weight
-        return window_weights(fade) * weight
+        """Blending weights of one evaluation that counts `weight`: the timeline's, or the paper's triangle. A single
+        segment passes through bit for bit."""
+        if len(self.timeline.segments) == 1:
+            return WEIGHTS["linear"](fade) * weight
+        return WEIGHTS["triangle" if self.order == "ditctrl" else self.timeline.blend_weights](fade) * weight
