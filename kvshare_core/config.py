@@ -191,11 +191,6 @@ class KVShareConfig:
         if self.share_text and self.mode == "extend":
             raise ValueError("share_text works in mode 'replace' only; own and foreign text would mix.")
 
-    @property
-    def shares(self) -> bool:
-        """Whether this configuration changes anything compared with plain windows."""
-        return self.mode != "off" and max(self.strength, self.end_strength or 0.0) > 0.0
-
 
 DITCTRL = KVShareConfig(
     mode="replace",

@@ -56,8 +56,8 @@ def step_of(sigma: float, sample_sigmas: Sequence[float]) -> int:
 
 
 def shares_step(config: KVShareConfig, step: int) -> bool:
-    """Whether `config` shares anything in sampler step `step`, its percent window aside."""
-    return config.shares and _selected(step, config.start_step, config.end_step, config.step_idx)
+    """Whether sampler step `step` is one of those that `config` shares in, percent window and strength aside."""
+    return config.mode != "off" and _selected(step, config.start_step, config.end_step, config.step_idx)
 
 
 def strength_at(config: KVShareConfig, step: int, steps: int) -> float:

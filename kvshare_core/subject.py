@@ -1,8 +1,8 @@
-"""Follows the subject through a sampling run: gathers maps while forwards run and turns them into token splits.
+"""Follows the subjects through a sampling run: gathers maps while forwards run and turns them into token splits.
 
 Contrast masks are found in one model call and used from the next noise level on, so that all segments of a call see the
 same ones, and so does a call that guidance compares with it; threshold masks (DiTCtrl section 3.2) belong to one block
-of one forward.
+of one forward, and to one subject. Scores, heat and masks are [subjects, rows, tokens].
 """
 
 from collections.abc import Callable
@@ -14,11 +14,10 @@ from .attention import TOKEN_DIM
 from .devices import upload
 from .families.base import AttentionCall, CallSite
 from .key_masks import read_key_mask
-from .plan import Forward, SharePlan
-from .record import RecordedMasks, over_timeline
+from .plan import Forward, SharePlan, text_weights
+from .record import RecordedMasks, RecordedSubject, SegmentMasks, over_timeline
 from .schedule import Role
 from .sharing import TokenSplit, split_tokens
-from .words import SubjectTokens
 
 Moment = tuple[int, Role, int]
 """Segment, role and block that a threshold mask belongs to."""
@@ -46,6 +45,12 @@ class SubjectTracker:
         self._moments: dict[Moment, list[TokenSplit]] = {}
         self._indices: dict[tuple[tuple[int, ...], int, torch.device], torch.Tensor] = {}
         self._visible: tuple[torch.Tensor, tuple[int, ...]] | None = None
+        self._known = (
+            {}
+            if plan.known is None
+            else {index: known for index, known in enumerate(plan.known.masks) if known is not None}
+        )
+        self._masks |= self._known
 
     @property
     def per_block(self) -> bool:
@@ -77,27 +82,42 @@ class SubjectTracker:
         self._visible = None
         found: dict[int, torch.Tensor] = {}
         for index, score in self._scores.items():
-            self._heat[index] = maps.normalise_over_clip(score)
-            found[index] = self._finish(
-                maps.threshold_mask(
-                    self._heat[index], self.settings.thres, self._masks.get(index), self.settings.hysteresis
-                ),
-                score,
-            )
+            shown = self.plan.shown(self.plan.timeline.segments[index])
+            heat, mask = (score, score > 0) if not shown else self._found(score, self._masks.get(index), shown)
+            self._heat[index], found[index] = (self._with_absent(values, shown) for values in (heat, mask))
         self._scores.clear()
         if not found:
             return
         self._masks |= found
         on_cpu = torch.stack(list(found.values())).cpu()
-        for index, rows in zip(found, on_cpu, strict=True):
-            self._splits[index] = [split_tokens(row, device or "cpu") for row in rows]
+        for index, masks in zip(found, on_cpu, strict=True):
+            self._splits[index] = _split_rows(masks, device or torch.device("cpu"))
+
+    def _found(
+        self, score: torch.Tensor, before: torch.Tensor | None, shown: tuple[int, ...]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Heat and masks of the subjects that are shown; before: the masks of all subjects until now."""
+        heat = maps.normalise_over_clip(score)
+        if before is not None:
+            before = upload(before, score.device)
+            before = before if len(shown) == len(before) else torch.stack([before[number] for number in shown])
+        mask = maps.threshold_mask(heat, self.settings.thres, before, self.settings.hysteresis)
+        return heat, maps.divide_claims(self._finish(mask, score), heat)
+
+    def _with_absent(self, values: torch.Tensor, shown: tuple[int, ...]) -> torch.Tensor:
+        """Values [shown subjects, rows, tokens] as those of all subjects; 0 for those that are not shown."""
+        count = len(self.plan.names)
+        if len(shown) == count:
+            return values
+        rest = values.new_zeros(values.shape[1:])
+        return torch.stack([values[shown.index(number)] if number in shown else rest for number in range(count)])
 
     def reads(self, step: int, steps: int) -> bool:
         """Whether maps of `step` of `steps` count; frozen masks need no more."""
         settings = self.settings
         if not self.plan.reads_maps or (settings.attn_map_step_idx and step not in settings.attn_map_step_idx):
             return False
-        return settings.kind == "threshold" or not self._splits or step < settings.freeze_after * steps
+        return settings.kind == "threshold" or not self._masks or step < settings.freeze_after * steps
 
     def reads_block(self, block: int) -> bool:
         """Whether the maps of `block` count."""
@@ -116,13 +136,19 @@ class SubjectTracker:
             return
         start = site.video_start
         query = call.query[rows, :, start : start + forward.video_tokens]
-        total: torch.Tensor | None = None
-        for beat, weight in _beats(forward):
-            score = self._score(forward, call, site, rows, query, beat, log_sum_exp)
-            if score is None:
+        totals: dict[int, torch.Tensor] = {}
+        for beat, weight in text_weights(forward.segment):
+            scores = self._beat_scores(forward, call, site, rows, query, beat, log_sum_exp)
+            if scores is None:
                 return
-            total = score * weight if total is None else total + score * weight
-        assert total is not None
+            for number, score in scores.items():
+                totals[number] = totals[number] + score * weight if number in totals else score * weight
+        if totals:
+            total = torch.stack([totals[number] for number in sorted(totals)])
+        elif self.settings.kind == "contrast":
+            total = torch.zeros(0, forward.rows, forward.video_tokens, device=query.device)
+        else:
+            return
         self._grid = forward.grid
         if self.settings.kind == "contrast":
             index = forward.segment.index
@@ -133,7 +159,7 @@ class SubjectTracker:
             before, count = self._running.get(place, (torch.zeros_like(total), 0))
             self._running[place] = (before + total, count + 1)
 
-    def _score(
+    def _beat_scores(
         self,
         forward: Forward,
         call: AttentionCall,
@@ -142,13 +168,20 @@ class SubjectTracker:
         query: torch.Tensor,
         beat: int,
         log_sum_exp: torch.Tensor | None,
-    ) -> torch.Tensor | None:
-        """Score [rows, video tokens] for the subject of `beat`."""
-        chosen = self.plan.target_subjects if forward.role == "target" and self.plan.target_subjects else None
-        subject = (chosen or self.plan.subjects)[beat]
+    ) -> dict[int, torch.Tensor] | None:
+        """Score [rows, video tokens] of each subject that `beat` shows, by its number; None where the tokens do not
+        fit."""
+        subjects = {
+            number: subject
+            for number, subject in enumerate(self.plan.tokens(beat, forward.role))
+            if subject is not None
+        }
+        if not subjects:
+            return {}
+        named = [token for subject in subjects.values() for token in subject.subject]
         exact = log_sum_exp is not None
-        tokens = self._columns(subject, beat, exact) or tuple(
-            sorted({*self._visible_text(forward, call, site, rows), *subject.subject})
+        tokens = self._columns(named, beat, exact) or tuple(
+            sorted({*self._visible_text(forward, call, site, rows), *named})
         )
         if max(tokens) >= forward.text_tokens:
             self._warn("the prompt has more tokens than the model received; its subject cannot be followed.")
@@ -157,17 +190,20 @@ class SubjectTracker:
         text_key = call.key[rows].index_select(TOKEN_DIM, index)
         probabilities = maps.text_probabilities(query, text_key, call.scale, log_sum_exp)
         if self.settings.kind == "contrast":
-            return maps.subject_score(probabilities, tokens, subject)
+            return {number: maps.subject_score(probabilities, tokens, subject) for number, subject in subjects.items()}
         column = {token: place for place, token in enumerate(tokens)}
-        return probabilities[..., [column[token] for token in subject.subject]].sum(-1)
+        return {
+            number: probabilities[..., [column[token] for token in subject.subject]].sum(-1)
+            for number, subject in subjects.items()
+        }
 
-    def _columns(self, subject: SubjectTokens, beat: int, exact: bool) -> tuple[int, ...]:
-        """Text tokens whose probabilities are needed: with exact ones the subject's, else all that the softmax is
-        over. Empty when the plan does not say which tokens are real."""
+    def _columns(self, named: list[int], beat: int, exact: bool) -> tuple[int, ...]:
+        """Text tokens whose probabilities are needed: with exact ones those that name subjects, else all that the
+        softmax is over. Empty when the plan does not say which tokens are real."""
         if exact:
-            return tuple(dict.fromkeys(subject.subject))
+            return tuple(dict.fromkeys(named))
         if self.plan.beat_tokens:
-            return tuple(sorted({*self.plan.beat_tokens[beat], *subject.subject}))
+            return tuple(sorted({*self.plan.beat_tokens[beat], *named}))
         return ()
 
     def _visible_text(self, forward: Forward, call: AttentionCall, site: CallSite, rows: slice) -> tuple[int, ...]:
@@ -194,7 +230,7 @@ class SubjectTracker:
         if self.plan.mask is not None:
             return self._from_users_mask(forward, self.plan.mask, device)
         if self.settings.kind == "contrast":
-            return (self._before if self._repeats else self._splits).get(forward.segment.index)
+            return self._newest(forward, device)
         moment = (forward.segment.index, forward.role, block)
         if moment not in self._moments:
             running = self._running.get(moment[:2])
@@ -206,8 +242,23 @@ class SubjectTracker:
             if not self._repeats:
                 self._heat[forward.segment.index] = heat
                 self._masks[forward.segment.index] = mask
-            self._moments[moment] = [split_tokens(row, device) for row in mask.cpu()]
+            self._moments[moment] = _split_rows(mask.cpu(), device)
         return self._moments[moment]
+
+    def _newest(self, forward: Forward, device: torch.device) -> list[TokenSplit] | None:
+        """The splits of the newest contrast masks; at first those of the plan's known masks."""
+        splits, index = self._before if self._repeats else self._splits, forward.segment.index
+        if index not in splits and index in self._known:
+            known = self._known[index]
+            here = (len(self.plan.names), forward.rows, forward.video_tokens)
+            if known.shape != here:
+                raise ValueError(
+                    f"known masks: segment {index} has {list(known.shape)} [subjects, batch, tokens] in them, but "
+                    f"{list(here)} in this run; make the latent as it was."
+                )
+            self._grid = forward.grid
+            splits[index] = _split_rows(known, device)
+        return splits.get(index)
 
     def _finish(self, mask: torch.Tensor, score: torch.Tensor) -> torch.Tensor:
         assert self._grid is not None
@@ -224,7 +275,7 @@ class SubjectTracker:
                 >= 0.5
             )
             self._grid = forward.grid
-            self._masks[index] = values.expand(forward.rows, -1)
+            self._masks[index] = values.expand(1, forward.rows, -1)
             self._splits[index] = [split_tokens(values.cpu(), device)] * forward.rows
         return self._splits[index]
 
@@ -240,12 +291,13 @@ class SubjectTracker:
                 both.unflatten(-1, self._grid), timeline.window, self.frame_patch
             )
         heat, mask = over_timeline(timeline, found)
-        return RecordedMasks(timeline, heat, (mask >= 0.5).float())
+        mask = (mask >= 0.5).float()
+        subjects = map(RecordedSubject, self.plan.names, heat, mask)
+        masks = (self._masks.get(segment.index) for segment in timeline.segments)
+        segments = SegmentMasks(self.plan.names, tuple(None if mask is None else mask.cpu() for mask in masks))
+        return RecordedMasks(timeline, heat.amax(0), mask.amax(0), tuple(subjects), segments)
 
 
-def _beats(forward: Forward) -> list[tuple[int, float]]:
-    """The beats whose words a segment shows, each with the weight of its text."""
-    segment = forward.segment
-    if segment.next_beat is None or segment.mix == 0:
-        return [(segment.beat, 1.0)]
-    return [(segment.beat, 1 - segment.mix), (segment.next_beat, segment.mix)]
+def _split_rows(masks: torch.Tensor, device: torch.device) -> list[TokenSplit]:
+    """The split of every latent by masks [subjects, rows, tokens] on the CPU."""
+    return [split_tokens(masks[:, row], device) for row in range(masks.shape[1])]

@@ -36,13 +36,15 @@ class MaskGuidedKVShare(io.ComfyNode):
                     "subject",
                     default="",
                     tooltip="Words that name what should stay the same, as they stand in every prompt: fox, or red "
-                    "fox. Empty shares everything.",
+                    "fox. They are one subject together. Leave it empty where the script names subjects itself, which "
+                    "are then followed each by itself; other words beside them are an error. With neither everything "
+                    "is shared.",
                 ),
                 io.Mask.Input(
                     "mask",
                     optional=True,
                     tooltip="A mask of the subject: one picture for all frames or one for each. It overrides the "
-                    "words.",
+                    "words, also those of the script, and is one subject.",
                 ),
                 io.String.Input(
                     "look_at",

@@ -64,15 +64,6 @@ def test_values_out_of_range_name_the_input(values: dict[str, Any], named: str) 
         KVShareConfig(**values)
 
 
-def test_only_a_mode_with_strength_shares() -> None:
-    assert KVShareConfig().shares
-    assert not KVShareConfig(mode="off").shares
-    assert not KVShareConfig(strength=0.0).shares
-    assert not KVShareConfig(strength=0.0, end_strength=0.0).shares
-    assert KVShareConfig(strength=0.0, end_strength=0.5).shares
-    assert KVShareConfig(strength=0.5, end_strength=0.0).shares
-
-
 @pytest.mark.parametrize(
     ("values", "named"),
     [

@@ -103,7 +103,7 @@ INPUTS = {
         "cur_token_idx",
     ],
     "MaskGuidedKVShare": ["model", "timeline", "config", "subject", "mask", "look_at"],
-    "AttentionMaskPreview": ["record", "images", "opacity", "show"],
+    "AttentionMaskPreview": ["record", "images", "opacity", "show", "subject"],
 }
 """Saved workflows keep widget values by place: new inputs may only be appended."""
 
@@ -112,7 +112,7 @@ OPTIONAL = {
     "LongVideoSegmenter": INPUTS["LongVideoSegmenter"][10:],
     "KVShareConfig": INPUTS["KVShareConfig"][12:],
     "MaskGuidedKVShare": ["config", "mask", "look_at"],
-    "AttentionMaskPreview": ["show"],
+    "AttentionMaskPreview": ["show", "subject"],
 }
 """Workflows in API format name what a node had when they were made: what came later is optional."""
 

@@ -37,7 +37,7 @@ def expected_bytes(plan: SharePlan, info: FamilyInfo, guider: Any, noise_shape: 
     noise_shape: [batch, channels, frames, height, width] of the whole latent.
     """
     blocks = len(shared_blocks(plan.config, info.blocks))
-    if not plan.config.shares or blocks == 0 or len(plan.timeline.segments) < 2 or len(noise_shape) != 5:
+    if not plan.shares or blocks == 0 or len(noise_shape) != 5:
         return 0, True
     grid = info.grid(plan.timeline.window, *noise_shape[3:])
     video = math.prod(grid)
@@ -47,7 +47,7 @@ def expected_bytes(plan: SharePlan, info: FamilyInfo, guider: Any, noise_shape: 
         replace(plan.config, token_dropout=0.0) if plan.reads_maps and plan.config.share_background else plan.config
     )
     counts = [
-        kept_tokens(config, plan.guided, video, _subject_tokens(plan, info, grid, index), text)
+        kept_tokens(config, plan.guided, video, _subject_tokens(plan, info, grid, index), text, max(1, len(plan.names)))
         for index in range(len(plan.timeline.segments))
     ]
     base_model = guider.model_patcher.model

@@ -66,7 +66,8 @@ def apply(model: Any, plan: SharePlan) -> tuple[Any, KVShareRecord]:
     plan = replace(plan, config=for_model(plan.config, info.presets))
     _check_blocks(plan.config, info.blocks)
     _check_routes(plan, info)
-    PositionMover(plan.config, family.rope_scheme(model.get_model_object("diffusion_model"), {}))
+    scheme = family.rope_scheme(model.get_model_object("diffusion_model"), {})
+    PositionMover(plan.config, scheme, gapped_beat=plan.gapped_beat)
     present = model.model_options.get("context_handler")
     if present is not None and not isinstance(present, SegmentHandler):
         raise ValueError(
