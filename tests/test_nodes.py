@@ -101,6 +101,8 @@ INPUTS = {
     ],
     "MaskGuidedKVShare": ["model", "timeline", "config", "subject", "mask", "look_at"],
     "AttentionMaskPreview": ["record", "images", "opacity", "show"],
+    "LongVideoContinue": ["timeline", "latent", "hold", "beat", "soft_frames", "existing", "images", "vae"],
+    "LongVideoRedoBeat": ["timeline", "latent", "beat"],
 }
 """Saved workflows keep widget values by place: new inputs may only be appended."""
 
@@ -110,6 +112,7 @@ OPTIONAL = {
     "KVShareConfig": INPUTS["KVShareConfig"][12:],
     "MaskGuidedKVShare": ["config", "mask", "look_at"],
     "AttentionMaskPreview": ["show"],
+    "LongVideoContinue": ["existing", "images", "vae"],
 }
 """Workflows in API format name what a node had when they were made: what came later is optional."""
 
@@ -122,6 +125,8 @@ OUTPUTS = {
     "DiTCtrlConfig": ["KVSHARE_CONFIG"],
     "MaskGuidedKVShare": ["MODEL", "KVSHARE_RECORD"],
     "AttentionMaskPreview": ["IMAGE", "MASK"],
+    "LongVideoContinue": ["LATENT"],
+    "LongVideoRedoBeat": ["LATENT"],
 }
 
 
@@ -154,6 +159,8 @@ def test_the_pack_has_its_nodes() -> None:
         "DiTCtrlConfig",
         "MaskGuidedKVShare",
         "AttentionMaskPreview",
+        "LongVideoContinue",
+        "LongVideoRedoBeat",
     ]
 
 
