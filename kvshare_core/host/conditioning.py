@@ -1,30 +1,46 @@
 """Encodes a timeline's prompts with the user's text encoder and tags them by beat."""
 
 from dataclasses import replace
+from functools import cache, partial
 from typing import Any
 
 import torch
 from comfy.model_management import intermediate_device
 
 from ..families.base import FamilyInfo
-from ..timeline import Timeline
-from . import BEAT_TAG
+from ..script import Script
+from ..timeline import Beat, Timeline
+from . import BEAT_TAG, NEGATIVE_TAG
 from .tokens import locate_words
 
 
 def encode_timeline(clip: Any, timeline: Timeline, negative_prompt: str) -> tuple[Timeline, list[Any], list[Any]]:
-    """Positive conditioning of every beat, tagged, and one negative for all; and the timeline with its words located.
+    """Positive conditioning of every beat, tagged, and negative: one for all beats, or where their negative prompts
+    differ, one of each, tagged; and the timeline with its words located.
 
-    A prompt that occurs in several beats is encoded once.
+    negative_prompt: of beats for which the script has none. A text that occurs several times is encoded once.
     """
-    encoded: dict[str, list[Any]] = {}
+    script, encoded = timeline.script, cache(partial(encode, clip))
+    negatives = [negative_of(script, beat, negative_prompt) for beat in timeline.beats]
+    apart = len(set(negatives)) > 1
     positive: list[Any] = []
-    for number, beat in enumerate(timeline.beats):
-        if beat.prompt not in encoded:
-            encoded[beat.prompt] = encode(clip, beat.prompt)
-        positive += [[tensor, {**extra, BEAT_TAG: number}] for tensor, extra in encoded[beat.prompt]]
+    negative: list[Any] = [] if apart else encoded(negatives[0])
+    for number, (beat, unwanted) in enumerate(zip(timeline.beats, negatives, strict=True)):
+        positive += _with(encoded(beat.prompt), {BEAT_TAG: number})
+        if apart:
+            negative += _with(encoded(unwanted), {BEAT_TAG: number, NEGATIVE_TAG: True})
     beats = tuple(replace(beat, words=locate_words(clip, beat.prompt)) for beat in timeline.beats)
-    return replace(timeline, beats=beats), positive, encode(clip, negative_prompt)
+    return replace(timeline, beats=beats), positive, negative
+
+
+def negative_of(script: Script, beat: Beat, negative_prompt: str) -> str:
+    """The negative prompt of a beat: its own, even an empty one, the script's, or that of the node."""
+    own = beat.script.negative
+    return script.negative or negative_prompt if own is None else own
+
+
+def _with(entries: list[Any], values: dict[str, Any]) -> list[Any]:
+    return [[tensor, {**extra, **values}] for tensor, extra in entries]
 
 
 def encode(clip: Any, text: str) -> list[Any]:

@@ -15,7 +15,7 @@ from ..families.base import FamilyInfo
 from ..maps import mask_to_tokens
 from ..plan import SharePlan
 from ..schedule import shared_blocks
-from . import BEAT_TAG
+from . import BEAT_TAG, is_prompt
 
 log = logging.getLogger("kvshare")
 
@@ -102,7 +102,7 @@ def _chunks(plan: SharePlan, guider: Any) -> int:
     unguided = getattr(guider, "cfg", None) == 1.0 and not guider.model_options.get("disable_cfg1_optimization", False)
     for name, entries in guider.conds.items():
         tags = [cond.get(BEAT_TAG) for cond in entries]
-        of_beats = any(tag is not None for tag in tags)
+        of_beats = any(is_prompt(cond) for cond in entries)
         if (unguided and name == "negative") or not (of_beats or plan.config.share_uncond):
             continue
         chunks += max((tags.count(tag) for tag in set(tags)), default=0)

@@ -19,7 +19,7 @@ from ..config import Order
 from ..schedule import Evaluation, evaluations, needed_evaluations
 from ..session import Session
 from ..timeline import Timeline
-from . import BEAT_TAG, KEY
+from . import BEAT_TAG, KEY, is_prompt
 from .held import HELD_KEY, HeldFrames
 from .interpolation import interpolate_conditioning
 from .packed import AudioWindow, Blend, Latent, check_audio, latent_of, part_shapes
@@ -225,7 +225,7 @@ class SegmentHandler(ContextHandlerABC):
                 for place, cond in enumerate(entries or ())
             }
             window.prompts = next(
-                (index for index, entries in enumerate(window_conds) if entries and BEAT_TAG in entries[0]), None
+                (index for index, entries in enumerate(window_conds) if entries and is_prompt(entries[0])), None
             )
             if session is not None:
                 session.begin_evaluation(evaluation)
