@@ -1,6 +1,6 @@
 """Which step and which block share, how strongly, and in which order the segments are evaluated."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -43,6 +43,24 @@ def evaluations(timeline: Timeline, order: Order, shared: bool) -> list[Evaluati
         if segment.index < len(segments) - 1:
             order_of_pairs.append(Evaluation(segment, "source"))
     return order_of_pairs
+
+
+def needed_evaluations(
+    evaluations: Sequence[Evaluation], wanted: Collection[int], sources: Callable[[int], Iterable[int]]
+) -> list[Evaluation]:
+    """Those of a model call's evaluations without which the outputs of the segments `wanted` would be others.
+
+    sources: the segments whose keys a segment looks at, and whose own sources must be right for that.
+    """
+    asked: set[int] = set()
+    kept: list[Evaluation] = []
+    for evaluation in reversed(evaluations):
+        index = evaluation.segment.index
+        if index in wanted or (evaluation.role != "target" and index in asked):
+            kept.append(evaluation)
+            if evaluation.role != "source":
+                asked.update(sources(index))
+    return kept[::-1]
 
 
 def step_of(sigma: float, sample_sigmas: Sequence[float]) -> int:

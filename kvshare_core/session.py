@@ -113,6 +113,11 @@ class Session:
         self._tracker.begin_pass(repeats)
         return schedule.evaluations(self.plan.timeline, config.order, shares)
 
+    @property
+    def needs_sources(self) -> bool:
+        """Whether segments look at others in the running pass, or their maps are read for a later one."""
+        return self._pass is not None and (self._pass.shares or self._pass.reads)
+
     def end_pass(self) -> None:
         """Ends a model call: turns the maps it gathered into masks and releases its keys."""
         self.bank.clear()

@@ -139,6 +139,13 @@ class Timeline:
         scale = self.temporal_compression
         return picture // scale if self.script.loop else -(-picture // scale)
 
+    def shown_frames(self, beat: int) -> list[int]:
+        """The latent frames in which a beat's own segments count, those over which it fades in and out included."""
+        own = [segment for segment in self.segments if segment.beat == beat and segment.next_beat is None]
+        return sorted(
+            {frame % self.latent_frames for segment in own for frame in range(segment.shown_start, segment.shown_stop)}
+        )
+
     def describe(self) -> str:
         """One line for every beat, what its duration became, and one for every transition between two beats."""
         lines: list[str] = []

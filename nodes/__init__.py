@@ -8,6 +8,8 @@ from .kv_share_config import KVShareConfigNode
 from .kv_share_mask_settings import KVShareMaskSettings
 from .kv_share_memory_settings import KVShareMemorySettings
 from .load_video_dit import LoadVideoDiT
+from .long_video_continue import LongVideoContinue
+from .long_video_redo_beat import LongVideoRedoBeat
 from .long_video_segmenter import LongVideoSegmenter
 from .mask_guided_kv_share import MaskGuidedKVShare
 
@@ -25,4 +27,6 @@ class KVShareExtension(ComfyExtension):
             DiTCtrlConfig,
             MaskGuidedKVShare,
             AttentionMaskPreview,
+            LongVideoContinue,
+            LongVideoRedoBeat,
         ]

@@ -3,6 +3,7 @@
 import inspect
 from typing import Any
 
+import torch
 from comfy_api.latest import io
 
 from ..kvshare_core.config import MAX_INDEX, KVShareConfig
@@ -104,3 +105,14 @@ def token_place_inputs(defaults: KVShareConfig, without: str) -> list[io.Input]:
             "The same for the segment that looks at the earlier one. Give both or neither.",
         ),
     ]
+
+
+def video_samples(name: str, latent: dict[str, Any]) -> torch.Tensor:
+    """The tensor of a LATENT input. Raises ValueError for one that has audio packed with it."""
+    samples = latent["samples"]
+    if not isinstance(samples, torch.Tensor):
+        raise ValueError(
+            f"{name}: it holds video and audio together. Take them apart (LTXV Separate AV Latent) in front of this "
+            "node, and join them again behind it."
+        )
+    return samples

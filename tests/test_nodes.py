@@ -104,6 +104,8 @@ INPUTS = {
     ],
     "MaskGuidedKVShare": ["model", "timeline", "config", "subject", "mask", "look_at"],
     "AttentionMaskPreview": ["record", "images", "opacity", "show", "subject"],
+    "LongVideoContinue": ["timeline", "latent", "hold", "beat", "soft_frames", "existing", "images", "vae"],
+    "LongVideoRedoBeat": ["timeline", "latent", "beat"],
 }
 """Saved workflows keep widget values by place: new inputs may only be appended."""
 
@@ -113,6 +115,7 @@ OPTIONAL = {
     "KVShareConfig": INPUTS["KVShareConfig"][12:],
     "MaskGuidedKVShare": ["config", "mask", "look_at"],
     "AttentionMaskPreview": ["show", "subject"],
+    "LongVideoContinue": ["existing", "images", "vae"],
 }
 """Workflows in API format name what a node had when they were made: what came later is optional."""
 
@@ -125,6 +128,8 @@ OUTPUTS = {
     "DiTCtrlConfig": ["KVSHARE_CONFIG"],
     "MaskGuidedKVShare": ["MODEL", "KVSHARE_RECORD"],
     "AttentionMaskPreview": ["IMAGE", "MASK"],
+    "LongVideoContinue": ["LATENT"],
+    "LongVideoRedoBeat": ["LATENT"],
 }
 
 
@@ -157,6 +162,8 @@ def test_the_pack_has_its_nodes() -> None:
         "DiTCtrlConfig",
         "MaskGuidedKVShare",
         "AttentionMaskPreview",
+        "LongVideoContinue",
+        "LongVideoRedoBeat",
     ]
 
 

@@ -26,6 +26,7 @@ from ..schedule import shared_blocks
 from ..session import Session
 from . import KEY, memory
 from .eager import EagerRegion
+from .held import HELD_KEY, held_frames
 from .interpolation import TEXT_TOKENS
 from .noise import arrange_noise
 from .segments import FRAME_DIM, SegmentHandler, SegmentWindow
@@ -140,14 +141,19 @@ def _outer_sample_wrapper(
             guider.model_options["transformer_options"].get("rope_options"),
         )
         original = guider.model_options
+        held = held_frames(args, kwargs, original)
         guider.model_options = create_model_options_clone(original)
         guider.model_options["transformer_options"][KEY] = session
         guider.model_options["transformer_options"][EAGER_KEY] = EagerRegion()
         guider.model_options["transformer_options"][RESERVE_KEY] = memory.bytes_on_device(
             plan.config.memory, size, budget
         )
+        if held is not None:
+            guider.model_options["transformer_options"][HELD_KEY] = held
         try:
             result = executor(*args, **kwargs)
+            if held is not None:
+                result = held.put_back(result)
             record.put(*session.finish())
             memory.report_held(session.bank.peak_bytes)
             return result

@@ -16,17 +16,21 @@ from comfy.model_management import throw_exception_if_processing_interrupted
 
 from ..blending import WEIGHTS, Fade, take_frames
 from ..config import Order
-from ..schedule import Evaluation, evaluations
+from ..schedule import Evaluation, evaluations, needed_evaluations
 from ..session import Session
 from ..timeline import Timeline
 from . import BEAT_TAG, COMMON_TAG, KEY, is_prompt
+from .held import HELD_KEY, HeldFrames
 from .interpolation import interpolate_conditioning
-from .packed import AudioWindow, Blend, check_audio, latent_of, part_shapes
+from .packed import AudioWindow, Blend, Latent, check_audio, latent_of, part_shapes
 from .routing import join_texts
 from .slicing import FRAME_DIM, slice_conditioning
 
 GUIDES = frozenset({"keyframe_idxs", "generated_keyframes"})
 """Inputs of LTX-Video: where in time the guide frames stand that were put behind the latent's own."""
+
+GUIDANCE_FUNCTIONS = frozenset({"sampler_cfg_function", "sampler_pre_cfg_function", "sampler_post_cfg_function"})
+"""Model options of the host under which other nodes change guidance; some compare all frames with each other."""
 
 Conditioning = list[dict[str, Any]]
 
@@ -216,17 +220,23 @@ class SegmentHandler(ContextHandlerABC):
         """One model call on the long latent: every segment in order, blended.
 
         The host's outputs are denoised predictions, and guidance is linear in them: blending them here is blending
-        after guidance, as DiTCtrl does.
+        after guidance, as DiTCtrl does. A segment whose output is not used gives back what it got.
         """
         options = model_options["transformer_options"]
         session: Session | None = options.get(KEY)
         latent = latent_of(x_in, conds, self.timeline)
         sums = [Blend(latent) for _ in conds]
         conds = [cond and in_force(cond, float(timestep[0])) for cond in conds]
-        for evaluation in self._begin_pass(session, options, timestep):
+        planned = self._begin_pass(session, options, timestep)
+        needed = self._needed(planned, session, latent, model_options)
+        for evaluation in planned:
             throw_exception_if_processing_interrupted()
             index = evaluation.segment.index
             piece = latent.piece(index)
+            if evaluation not in needed:
+                for total in sums:
+                    total.add(index, piece, partial(self.weights, evaluation.weight))
+                continue
             packed = piece.shape[-1] if len(latent.parts) > 1 else None
             window = SegmentWindow(evaluation, latent.video, packed, latent.audio_windows(index))
             window_conds = [
@@ -258,6 +268,22 @@ class SegmentHandler(ContextHandlerABC):
         if session is None:
             return evaluations(self.timeline, self.order, shared=False)
         return session.begin_pass(float(timestep.max()), options["sample_sigmas"].tolist())
+
+    def _needed(
+        self, planned: Sequence[Evaluation], session: Session | None, latent: Latent, model_options: dict[str, Any]
+    ) -> Sequence[Evaluation]:
+        """Those of the planned evaluations whose output or keys are used; all when nothing is held."""
+        held: HeldFrames | None = model_options["transformer_options"].get(HELD_KEY)
+        if held is None or GUIDANCE_FUNCTIONS & model_options.keys():
+            return planned
+        wanted = held.free_segments(latent.stretches)
+        if session is None:
+            return needed_evaluations(planned, wanted, lambda _: ())
+        plan = session.plan
+        if plan.look is not None:
+            looked = self.timeline.frame_of(plan.look.picture)
+            wanted |= {one.index for one in self.timeline.segments if looked in self.timeline.frames_of(one)}
+        return needed_evaluations(planned, wanted, plan.sources if session.needs_sources else lambda _: ())
 
     def weights(self, weight: float, fade: Fade) -> torch.Tensor:
         """Blending weights of one evaluation that counts `weight`: the timeline's, or the paper's triangle. A single

@@ -1,0 +1,153 @@
+"""Frames of an existing video in a timeline's latent, and the noise masks that hold them while the rest is made.
+
+A noise mask is float [1, 1, latent frames, height, width]: 1 where a sampler makes the video, 0 where it holds what is
+there, and in between where it may change it a little.
+"""
+
+from typing import Literal, get_args
+
+import torch
+
+from .timeline import Timeline
+
+Place = Literal["start", "end", "beat"]
+PLACES: tuple[str, ...] = get_args(Place)
+FRAME_DIM = 2
+
+
+def first_frame(timeline: Timeline, place: Place, beat: int, frames: int) -> int:
+    """Where `frames` latent frames stand at a place of the timeline; beat: counted from 1, for the place of that name.
+
+    Raises ValueError when the beat is not there, or they are longer than the place.
+    """
+    if place == "beat":
+        own = timeline.beats[_beat_index(timeline, beat)]
+        start, room = own.start, own.stop - own.start
+    else:
+        room = timeline.latent_frames
+        start = 0 if place == "start" else room - frames
+    if frames > room:
+        whole = f"prompt {beat}" if place == "beat" else "the timeline"
+        raise ValueError(
+            f"existing: it has {frames} latent frames, but {whole} has {room}. Give {whole} a longer duration, or a "
+            "shorter video."
+        )
+    return start
+
+
+def latent_frames_of(timeline: Timeline, place: Place, beat: int, pictures: int) -> int:
+    """How many latent frames `pictures` are at a place of the timeline.
+
+    Raises ValueError when no number of latent frames has as many pictures there, naming numbers that would do.
+    """
+    start = 0
+    if place == "beat":
+        start = timeline.beats[_beat_index(timeline, beat)].start
+    elif place == "end":
+        start = 0 if pictures == timeline.frames else 1
+    counts = range(1, pictures + 2)
+    lengths = [last - first for first, last in (timeline.picture_range(start, start + count) for count in counts)]
+    if pictures in lengths:
+        return counts[lengths.index(pictures)]
+    near = [length for length in lengths if abs(length - pictures) < timeline.temporal_compression]
+    raise ValueError(
+        f"images: there are {pictures}; {' or '.join(map(str, near))} would be whole latent frames at that place. "
+        "Take some away (ImageFromBatch) or add some."
+    )
+
+
+def hold_frames(
+    timeline: Timeline,
+    latent: torch.Tensor,
+    noise_mask: torch.Tensor | None,
+    existing: torch.Tensor,
+    start: int,
+    soft_frames: int = 0,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Puts `existing` [1 or batch, channels, frames, height, width] into the timeline's latent at frame `start`: the
+    latent and the noise mask that holds it.
+
+    noise_mask: what the latent holds already; soft_frames: how many frames of the existing video may change a little
+    where it meets the new, the more the nearer. Raises ValueError naming what does not fit.
+    """
+    _check_latent(timeline, latent)
+    _check_existing(latent, existing)
+    frames, loop = existing.shape[FRAME_DIM], timeline.script.loop and existing.shape[FRAME_DIM] < latent.shape[2]
+    before = soft_frames if start > 0 or loop else 0
+    after = soft_frames if start + frames < timeline.latent_frames or loop else 0
+    if before + after > frames:
+        raise ValueError(
+            f"soft_frames: {before + after} are more than the {frames} latent frames of the existing video. Take fewer."
+        )
+    samples = latent.clone()
+    samples[:, :, start : start + frames] = existing.to(samples)
+    part = torch.zeros(frames)
+    part[:before] = torch.arange(before, 0, -1) / (before + 1)
+    part[frames - after :] = torch.arange(1, after + 1) / (after + 1)
+    mask = _open_mask(latent) if noise_mask is None else _mask_of_latent(noise_mask, latent).clone()
+    mask[:, :, start : start + frames] = part[:, None, None]
+    return samples, mask
+
+
+def redo_mask(timeline: Timeline, latent: torch.Tensor, beat: int) -> torch.Tensor:
+    """The noise mask that makes the beat number `beat` (from 1) again, where it shows, and holds all else.
+
+    Raises ValueError when there is no such beat or the latent is not the timeline's.
+    """
+    index = _beat_index(timeline, beat)
+    _check_latent(timeline, latent)
+    mask = torch.zeros_like(_open_mask(latent))
+    mask[:, :, timeline.shown_frames(index)] = 1
+    return mask
+
+
+def _beat_index(timeline: Timeline, beat: int) -> int:
+    if not 1 <= beat <= len(timeline.beats):
+        raise ValueError(f"beat is {beat}; the timeline has prompts 1 to {len(timeline.beats)}.")
+    return beat - 1
+
+
+def _open_mask(latent: torch.Tensor) -> torch.Tensor:
+    return torch.ones(1, 1, *latent.shape[FRAME_DIM:])
+
+
+def _mask_of_latent(mask: torch.Tensor, latent: torch.Tensor) -> torch.Tensor:
+    """A noise mask in the form of this module. Raises ValueError for one of other frames or another size."""
+    if mask.ndim != 5 or mask.shape[FRAME_DIM:] != latent.shape[FRAME_DIM:]:
+        raise ValueError(
+            f"latent: its noise mask has the shape {list(mask.shape)}, not one number for each of the latent's "
+            f"{list(latent.shape[FRAME_DIM:])}. Take it away (Set Latent Noise Mask behind this node instead)."
+        )
+    return mask.float()
+
+
+def _check_latent(timeline: Timeline, latent: torch.Tensor) -> None:
+    if latent.ndim != 5 or latent.shape[FRAME_DIM] != timeline.latent_frames:
+        found = f"{latent.shape[FRAME_DIM]} latent frames" if latent.ndim == 5 else f"the shape {list(latent.shape)}"
+        raise ValueError(
+            f"latent: it has {found}, but the timeline has {timeline.latent_frames} latent frames. Connect the latent "
+            "of the same timeline; prompts may change, but not how long they last."
+        )
+
+
+def _check_existing(latent: torch.Tensor, existing: torch.Tensor) -> None:
+    if existing.ndim != 5:
+        raise ValueError(
+            f"existing: it has the shape {list(existing.shape)} and is no video. Connect the latent of a video."
+        )
+    if existing.shape[1] != latent.shape[1]:
+        raise ValueError(
+            f"existing: it has {existing.shape[1]} channels, but the latent has {latent.shape[1]}. Encode the video "
+            "with the VAE of this model."
+        )
+    if existing.shape[3:] != latent.shape[3:]:
+        wanted, found = ([shape[4], shape[3]] for shape in (latent.shape, existing.shape))
+        raise ValueError(
+            f"existing: it is {found[0]} x {found[1]} in latent steps, but the timeline's latent is {wanted[0]} x "
+            f"{wanted[1]}. Scale the video, or set width and height of LongVideoSegmenter to its own."
+        )
+    if existing.shape[0] not in (1, latent.shape[0]):
+        raise ValueError(
+            f"existing: it has {existing.shape[0]} videos, but the latent has {latent.shape[0]}. Give one for all, or "
+            f"set batch_size of LongVideoSegmenter to {existing.shape[0]}."
+        )
