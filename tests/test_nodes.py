@@ -76,6 +76,7 @@ INPUTS = {
         "position",
         "position_gap",
         "token_dropout",
+        "drift_control",
     ],
     "KVShareMaskSettings": [
         "config",
