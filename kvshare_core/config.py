@@ -135,6 +135,8 @@ class KVShareConfig:
         earlier, `matched` puts each where the most similar subject token of the target is, `frame` keeps their place
         and lets every latent frame see the source's same frame only.
     token_dropout: part of the source's subject tokens that is left out, another choice in every step, 0 to below 1.
+    drift_control: how far the colours of later segments are moved to the first segment's, 0 to 1, in any mode; see
+        drift.match_to_anchor.
 
     Raises ValueError on values outside these ranges.
     """
@@ -159,6 +161,7 @@ class KVShareConfig:
     position: Position = "same"
     position_gap: int = 0
     token_dropout: float = 0.0
+    drift_control: float = 0.0
     masks: MaskSettings = MaskSettings()
     memory: MemorySettings = MemorySettings()
 
@@ -177,6 +180,7 @@ class KVShareConfig:
             raise ValueError(
                 f"end_percent ({self.end_percent:g}) must be larger than start_percent ({self.start_percent:g})."
             )
+        _check_range("drift_control", self.drift_control, 1.0)
         if not 0.0 <= self.token_dropout < 1.0:
             raise ValueError(f"token_dropout is {self.token_dropout}; it must be at least 0 and below 1.")
         for what in ("step", "layer"):

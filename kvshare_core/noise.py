@@ -45,8 +45,8 @@ def shared_order(frames: int, window: int, stops: Iterable[int], seed: int) -> t
     """Which frame of the first window has the noise of every frame, [frames]: in every window the same noise.
 
     FreeNoise (Qiu et al. 2023, section 3.2, "noise rescheduling"): what is new in a window is what the window has left
-    behind, shuffled. There all windows are a stride apart and the stride is what is shuffled; here the windows are where
-    the timeline has them, and end at `stops`. In a loop, windows across the end have what lies there.
+    behind, shuffled. There all windows are a stride apart and the stride is what is shuffled; here the windows are
+    where the timeline has them, and end at `stops`. In a loop, windows across the end have what lies there.
     """
     generator = torch.Generator().manual_seed(seed)
     order = torch.arange(frames)

@@ -136,6 +136,16 @@ class KVShareConfigNode(io.ComfyNode):
                     tooltip="Part of the source's subject that is left out at random, another one in every step, so "
                     "that its pose is copied less.",
                 ),
+                io.Float.Input(
+                    "drift_control",
+                    default=DEFAULTS.drift_control,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    optional=True,
+                    tooltip="Moves the colours and the contrast of later segments towards those of the first one, "
+                    "against a look that drifts in long videos. 1 makes them equal; 0 leaves every scene its own.",
+                ),
             ],
             outputs=[config_output()],
         )
@@ -162,6 +172,7 @@ class KVShareConfigNode(io.ComfyNode):
         position: str = DEFAULTS.position,
         position_gap: int = DEFAULTS.position_gap,
         token_dropout: float = DEFAULTS.token_dropout,
+        drift_control: float = DEFAULTS.drift_control,
     ) -> io.NodeOutput:
         with named_errors("KVShareConfig"):
             return io.NodeOutput(
@@ -184,6 +195,7 @@ class KVShareConfigNode(io.ComfyNode):
                     position=position,  # pyright: ignore[reportArgumentType]
                     position_gap=position_gap,
                     token_dropout=token_dropout,
+                    drift_control=drift_control,
                     masks=MaskSettings(thres=thres),
                 )
             )

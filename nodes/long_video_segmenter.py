@@ -98,8 +98,8 @@ class LongVideoSegmenter(io.ComfyNode):
                     options=list(NOISES),
                     default="plain",
                     optional=True,
-                    tooltip="What the segments begin with. plain: the sampler's noise. freenoise: all segments have the "
-                    "noise of the first one in another order, so that a long scene stays more alike (FreeNoise).",
+                    tooltip="What the segments begin with. plain: the sampler's noise. freenoise: all segments have "
+                    "the noise of the first one in another order, so that a long scene stays more alike (FreeNoise).",
                 ),
             ],
             outputs=[

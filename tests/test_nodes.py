@@ -77,6 +77,7 @@ INPUTS = {
         "position",
         "position_gap",
         "token_dropout",
+        "drift_control",
     ],
     "KVShareMaskSettings": [
         "config",

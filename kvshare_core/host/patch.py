@@ -16,6 +16,7 @@ from comfy.model_patcher import create_model_options_clone
 from comfy.patcher_extension import WrappersMP
 
 from ..config import KVShareConfig
+from ..drift import match_to_anchor
 from ..families import find_family
 from ..families.base import AttentionCall, Family, FamilyInfo
 from ..plan import Forward, SharePlan
@@ -29,7 +30,8 @@ from .eager import EagerRegion
 from .held import HELD_KEY, held_frames
 from .interpolation import TEXT_TOKENS
 from .noise import arrange_noise
-from .segments import FRAME_DIM, SegmentHandler, SegmentWindow
+from .packed import latent_of
+from .segments import FRAME_DIM, SegmentHandler, SegmentWindow, parts_over_time
 
 log = logging.getLogger("kvshare")
 
@@ -81,10 +83,12 @@ def apply(model: Any, plan: SharePlan) -> tuple[Any, KVShareRecord]:
     for wrapper_type, wrapper in (
         (WrappersMP.OUTER_SAMPLE, _outer_sample_wrapper(plan, family, info, record)),
         (WrappersMP.PREPARE_SAMPLING, _prepare_sampling_wrapper),
+        (WrappersMP.PREDICT_NOISE, _predict_noise_wrapper(plan)),
         (WrappersMP.APPLY_MODEL, _apply_model_wrapper),
     ):
         patched.remove_wrappers_with_key(wrapper_type, KEY)
-        patched.add_wrapper_with_key(wrapper_type, KEY, wrapper)
+        if wrapper is not None:
+            patched.add_wrapper_with_key(wrapper_type, KEY, wrapper)
     return patched, record
 
 
@@ -181,6 +185,22 @@ def _prepare_sampling_wrapper(
         noise_shape[FRAME_DIM] = min(noise_shape[FRAME_DIM], window)
         noise_shape[FRAME_DIM] += memory.frames_to_reserve(model, noise_shape, reserve)
     return executor(model, noise_shape, conds, model_options=model_options, **kwargs)
+
+
+def _predict_noise_wrapper(plan: SharePlan) -> Callable[..., Any] | None:
+    """Drift control on what a guider predicts, once for every model call, whatever guidance it is made of; None where
+    there is nothing to control."""
+    strength, timeline = plan.config.drift_control, plan.timeline
+    if strength == 0 or len(timeline.segments) == 1:
+        return None
+    parts = parts_over_time(timeline, plan.config.order)
+
+    def predict_noise(executor: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
+        denoised = executor(*args, **kwargs)
+        latent = latent_of(denoised, list(executor.class_obj.conds.values()), timeline)
+        return latent.with_video(match_to_anchor(latent.video, parts, strength))
+
+    return predict_noise
 
 
 def _warn(message: str) -> None:

@@ -14,7 +14,7 @@ import torch
 from comfy.context_windows import ContextHandlerABC, ContextWindowABC
 from comfy.model_management import throw_exception_if_processing_interrupted
 
-from ..blending import WEIGHTS, Fade, take_frames
+from ..blending import WEIGHTS, Fade, fade_of, take_frames, weights_over_time
 from ..config import Order
 from ..schedule import Evaluation, evaluations, needed_evaluations
 from ..session import Session
@@ -257,7 +257,7 @@ class SegmentHandler(ContextHandlerABC):
             window_options = {**model_options, "transformer_options": {**options, "context_window": window}}
             outputs = calc_cond_batch(model, window_conds, piece, timestep, window_options)
             for total, output in zip(sums, outputs, strict=True):
-                total.add(index, output, partial(self.weights, evaluation.weight))
+                total.add(index, output, partial(segment_weights, self.timeline, self.order, evaluation.weight))
         if session is not None:
             session.end_pass()
         return [total.result() for total in sums]
@@ -285,9 +285,22 @@ class SegmentHandler(ContextHandlerABC):
             wanted |= {one.index for one in self.timeline.segments if looked in self.timeline.frames_of(one)}
         return needed_evaluations(planned, wanted, plan.sources if session.needs_sources else lambda _: ())
 
-    def weights(self, weight: float, fade: Fade) -> torch.Tensor:
-        """Blending weights of one evaluation that counts `weight`: the timeline's, or the paper's triangle. A single
-        segment passes through bit for bit."""
-        if len(self.timeline.segments) == 1:
-            return WEIGHTS["linear"](fade) * weight
-        return WEIGHTS["triangle" if self.order == "ditctrl" else self.timeline.blend_weights](fade) * weight
+
+def segment_weights(timeline: Timeline, order: Order, weight: float, fade: Fade) -> torch.Tensor:
+    """Blending weights of one evaluation that counts `weight`: the timeline's, or the paper's triangle. A single
+    segment passes through bit for bit."""
+    if len(timeline.segments) == 1:
+        return WEIGHTS["linear"](fade) * weight
+    return WEIGHTS["triangle" if order == "ditctrl" else timeline.blend_weights](fade) * weight
+
+
+def parts_over_time(timeline: Timeline, order: Order) -> torch.Tensor:
+    """The part that every segment has in every latent frame when all its evaluations are blended, float64 [segments,
+    frames]."""
+    return weights_over_time(
+        timeline,
+        [
+            segment_weights(timeline, order, evaluation.weight, fade_of(evaluation.segment))
+            for evaluation in evaluations(timeline, order, shared=False)
+        ],
+    )
