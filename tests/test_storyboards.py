@@ -10,7 +10,7 @@ from bench.pipeline import METHODS, Clip, Method
 from bench.storyboards import BEATS, JOINS, Storyboard, make_storyboard, measure_clip, measure_storyboards, plan
 from kvshare_core.embedded.scenes import Scenes, render
 from kvshare_core.embedded.vocabulary import BACKGROUNDS, COLOURS, DIRECTIONS, SHAPES, unknown_words
-from kvshare_core.script import parse_script
+from kvshare_core.script_forms import parse_script
 from kvshare_core.timeline import plan_timeline
 from kvshare_core.words import split_words
 
