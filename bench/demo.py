@@ -25,7 +25,7 @@ from devtools.server import Server, running_server
 from kvshare_core.embedded.detector import detect
 from kvshare_core.embedded.latents import BLOCK_FRAMES, NATIVE_LATENT_FRAMES
 from kvshare_core.embedded.vocabulary import BACKGROUNDS, DIRECTIONS, SHAPES
-from kvshare_core.script import parse_script
+from kvshare_core.script_forms import parse_script
 from kvshare_core.timeline import Timeline, plan_timeline
 from kvshare_core.words import split_words
 

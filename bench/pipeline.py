@@ -12,7 +12,7 @@ import torch
 from devtools.environment import find_host
 from devtools.inprocess import enter_host
 from kvshare_core.embedded.scenes import FPS, FRAME_SIDE
-from kvshare_core.script import parse_script
+from kvshare_core.script_forms import parse_script
 from kvshare_core.session import Session
 from kvshare_core.timeline import Timeline, plan_timeline
 

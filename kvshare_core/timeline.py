@@ -287,9 +287,7 @@ class _Clock:
             self.frame = frame
 
     def latent_frames(self, duration: Duration) -> int:
-        """A duration in the middle of the video, at least one latent frame unless it is zero."""
-        if duration.value == 0:
-            return 0
+        """A duration in the middle of the video, at least one latent frame."""
         scale = {"seconds": self.fps / self.scale, "frames": 1 / self.scale, "latent frames": 1.0}[duration.unit]
         return max(1, round(duration.value * scale))
 

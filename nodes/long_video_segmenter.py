@@ -5,7 +5,7 @@ from comfy_api.latest import io
 
 from ..kvshare_core.host.conditioning import empty_latent, encode_timeline
 from ..kvshare_core.host.patch import model_info
-from ..kvshare_core.script import parse_script
+from ..kvshare_core.script_forms import parse_script
 from ..kvshare_core.timeline import BLEND_WEIGHTS, NOISES, BlendWeights, Noise, plan_timeline
 from .errors import named_errors
 from .inputs import search_words

@@ -19,7 +19,7 @@ from kvshare_core.host import KEY
 from kvshare_core.host.conditioning import empty_latent, encode_timeline
 from kvshare_core.host.loading import load_video_model
 from kvshare_core.host.patch import model_info
-from kvshare_core.script import parse_script
+from kvshare_core.script_forms import parse_script
 from kvshare_core.timeline import Timeline, plan_timeline
 from tests.family_cases import CASES, FamilyCase, HostLacksFamilyError, model_of
 from tests.family_contracts import sample

@@ -17,7 +17,7 @@ from kvshare_core.families.ltx2 import LTX2Family
 from kvshare_core.host import memory
 from kvshare_core.host.packed import audio_stretches
 from kvshare_core.host.patch import model_info
-from kvshare_core.script import parse_script
+from kvshare_core.script_forms import parse_script
 from kvshare_core.timeline import Timeline, plan_timeline
 from tests.family_cases import CASES, HostLacksFamilyError, model_of
 from tests.tiny_ltx2 import AUDIO_BANDS, AUDIO_CHANNELS, HEADS, sample_both

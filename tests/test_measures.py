@@ -10,7 +10,7 @@ from bench.spans import own_pictures, seam_pictures
 from kvshare_core.embedded.detector import detect
 from kvshare_core.embedded.scenes import Scenes, render
 from kvshare_core.embedded.vocabulary import BACKGROUNDS, COLOURS, DIRECTIONS, SHAPES
-from kvshare_core.script import parse_script
+from kvshare_core.script_forms import parse_script
 from kvshare_core.timeline import Timeline, plan_timeline
 
 SIDE = 96

@@ -18,7 +18,7 @@ from kvshare_core.kv_bank import BankEntry, BankKey, Chunk, KeyValueBank
 from kvshare_core.plan import Forward, SharePlan
 from kvshare_core.rope import embed_nd_scheme
 from kvshare_core.schedule import Role
-from kvshare_core.script import parse_script
+from kvshare_core.script_forms import parse_script
 from kvshare_core.sharing import TokenSplit
 from kvshare_core.subject import SubjectTracker
 from kvshare_core.timeline import Segment, plan_timeline

@@ -11,7 +11,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from kvshare_core.blending import fade_of, triangle_weights, window_weights
-from kvshare_core.script import Duration, Script, ScriptBeat, Transition, parse_script
+from kvshare_core.script import Duration, Script, ScriptBeat, Transition
+from kvshare_core.script_forms import parse_script
 from kvshare_core.timeline import Segment, Timeline, TimelineError, plan_timeline
 
 SECONDS = st.floats(0.01, 30).map(Duration)
@@ -30,7 +31,11 @@ TRANSITIONS = st.one_of(
 BEATS = st.builds(
     ScriptBeat, st.just("p"), st.one_of(st.none(), SECONDS, PICTURES, LATENT_FRAMES), st.none() | TRANSITIONS
 )
-SCRIPTS = st.builds(Script, st.lists(BEATS, min_size=1, max_size=6).map(tuple), loop=st.booleans())
+SCRIPTS = st.builds(
+    lambda beats, loop: Script((replace(beats[0], transition=None), *beats[1:]), loop=loop),
+    st.lists(BEATS, min_size=1, max_size=6),
+    st.booleans(),
+)
 PLAIN_SCRIPTS = st.lists(st.just(ScriptBeat("p")), min_size=1, max_size=5).map(lambda beats: Script(tuple(beats)))
 
 

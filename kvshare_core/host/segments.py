@@ -235,7 +235,7 @@ class SegmentHandler(ContextHandlerABC):
             piece = latent.piece(index)
             if evaluation not in needed:
                 for total in sums:
-                    total.add(index, piece, partial(self.weights, evaluation.weight))
+                    total.add(index, piece, partial(segment_weights, self.timeline, self.order, evaluation.weight))
                 continue
             packed = piece.shape[-1] if len(latent.parts) > 1 else None
             window = SegmentWindow(evaluation, latent.video, packed, latent.audio_windows(index))
