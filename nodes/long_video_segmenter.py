@@ -147,5 +147,5 @@ class LongVideoSegmenter(io.ComfyNode):
             )
             timeline = replace(timeline, blend_weights=blend_weights, noise=noise)
             samples = empty_latent(info, timeline, width, height, batch_size)
-        timeline, positive, negative = encode_timeline(clip, timeline, negative_prompt)
+            timeline, positive, negative = encode_timeline(clip, timeline, negative_prompt)
         return io.NodeOutput(timeline, positive, negative, {"samples": samples}, timeline.describe())
