@@ -20,10 +20,15 @@ MOST_NAMES = 20
 def lora_hooks(beats: Sequence[Beat]) -> list[Any]:
     """Of every beat the host's hooks for its LoRAs on the video model, None without any.
 
-    Beats with the same LoRAs have the same hooks, so that the host prepares their weights once. Raises ValueError,
-    naming the beat and the files there are, for a file that is not there or cannot be read.
+    A transition between two beats has those of the beat before it. Beats with the same LoRAs have the same hooks, so
+    that the host prepares their weights once. Raises ValueError, naming the beat and the files there are, for a file
+    that is not there or cannot be read.
     """
-    weights = cache(lambda path: comfy.utils.load_torch_file(path, safe_load=True))
+
+    @cache
+    def weights(path: str) -> Any:
+        return comfy.utils.load_torch_file(path, safe_load=True)
+
     made: dict[tuple[Lora, ...], Any] = {}
     for number, beat in enumerate(beats, start=1):
         loras = beat.script.loras
