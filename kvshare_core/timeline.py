@@ -147,7 +147,8 @@ class Timeline:
         )
 
     def describe(self) -> str:
-        """One line for every beat, what its duration became, and one for every transition between two beats."""
+        """One line for every beat, what its duration became, one for every transition between two beats, and what fades
+        and gaps became that are no whole latent frames."""
         lines: list[str] = []
         for (number, next_beat), group in groupby(self.segments, lambda segment: (segment.beat, segment.next_beat)):
             own = list(group)
@@ -161,6 +162,7 @@ class Timeline:
                 else f"transition from prompt {number + 1} to prompt {next_beat + 1}"
             )
             lines.append(f"{first / self.fps:.2f}-{last / self.fps:.2f} s, frames {first}-{last - 1}, {count}: {shown}")
+        lines += self._rounded_transitions()
         lines.append(
             f"{self.frames} frames, {self.frames / self.fps:.2f} s at {self.fps:g} frames per second; "
             f"{len(self.segments)} segments of {self.window} latent frames, overlap {self.overlap}."
@@ -171,6 +173,50 @@ class Timeline:
                 f"{self.window}: less than the model was trained on."
             )
         return "\n".join(lines)
+
+    def _rounded_transitions(self) -> list[str]:
+        lines: list[str] = []
+        for number, beat in enumerate(self.beats):
+            transition = beat.script.transition if number > 0 else None
+            if transition is None:
+                continue
+            shared = next(
+                segment.rise for segment in self.segments if (segment.beat, segment.next_beat) == (number, None)
+            )
+            for what, asked, got in ((transition.kind, transition.duration, shared), ("gap", transition.gap, beat.gap)):
+                rounded = "" if asked is None else _asked_for(asked, got * self.temporal_compression, self.fps)
+                if rounded:
+                    lines.append(f"The {what} before prompt {number + 1} takes {got} latent frames{rounded}.")
+        return lines
+
+
+def overridden_inputs(
+    script: Script, negative_prompt: str, num_transition_blocks: int = 0, longer_mid_segment: int = 0
+) -> list[str]:
+    """A line for every input of the node that the script leaves without effect on some prompts."""
+    beats, last = script.beats, len(script.beats) - 1
+    said: list[tuple[str, bool, list[int]]] = [
+        (
+            "negative_prompt",
+            bool(negative_prompt),
+            [number for number, beat in enumerate(beats) if script.negative or beat.negative is not None],
+        ),
+        (
+            "num_transition_blocks",
+            num_transition_blocks > 0,
+            [number for number, beat in enumerate(beats) if number > 0 and beat.transition is not None],
+        ),
+        (
+            "longer_mid_segment",
+            longer_mid_segment > 0,
+            [number for number, beat in enumerate(beats) if 0 < number < last and beat.duration is not None],
+        ),
+    ]
+    return [
+        f"{name} is not used for prompt {', '.join(str(number + 1) for number in numbers)}: the script says otherwise."
+        for name, given, numbers in said
+        if given and numbers
+    ]
 
 
 def _asked_for(duration: Duration | None, pictures: int, fps: float) -> str:

@@ -418,6 +418,7 @@ def test_the_nodes_make_a_video_under_the_stock_sampler(model: Any, clip: Any) -
         {"layer_preset": "middle", "position": "gap", "position_gap": 2},
         {"position": "matched", "token_dropout": 0.3},
         {"position": "frame"},
+        {"drift_control": 0.5},
     ],
 )
 def test_what_the_config_node_offers_reaches_the_sampler(model: Any, clip: Any, changes: dict[str, Any]) -> None:
@@ -429,6 +430,17 @@ def test_what_the_config_node_offers_reaches_the_sampler(model: Any, clip: Any, 
         outputs.append(Sampling(steps=3).run(patched, positive, negative, tuple(latent["samples"].shape)))
     assert torch.isfinite(outputs[1]).all()
     assert not torch.equal(outputs[0], outputs[1])
+
+
+@pytest.mark.parametrize("changes", [{"blend_weights": "hann", "overlap_size": 2}, {"noise": "freenoise"}])
+def test_what_the_segmenter_offers_reaches_the_sampler(model: Any, clip: Any, changes: dict[str, Any]) -> None:
+    outputs: list[torch.Tensor] = []
+    for chosen in (changes, {**changes, "blend_weights": "linear", "noise": "plain"}):
+        timeline, positive, negative, latent, _ = run("LongVideoSegmenter", **segmenter(model, clip, **chosen))
+        patched, _ = run("MaskGuidedKVShare", model=model, timeline=timeline, subject="circle")
+        outputs.append(Sampling(1).run(patched, positive, negative, tuple(latent["samples"].shape)))
+    assert torch.isfinite(outputs[0]).all()
+    assert not torch.equal(*outputs)
 
 
 def test_transitions_and_longer_beats_are_planned_told_and_sampled(model: Any, clip: Any) -> None:
@@ -568,6 +580,8 @@ def test_wrong_settings_are_reported_at_their_node(
         ({"width": 56}, "^LongVideoSegmenter: width is 56, .*multiple of 16; take (48|64)"),
         ({"height": 40}, "^LongVideoSegmenter: height is 40, .*multiple of 16; take (32|48)"),
         ({"fps": 0.0}, "^LongVideoSegmenter: fps: 0.0; it must be larger than 0"),
+        ({"blend_weights": "best"}, "^LongVideoSegmenter: blend_weights is 'best'; choose one of linear, hann"),
+        ({"noise": "loud"}, "^LongVideoSegmenter: noise is 'loud'; choose one of plain, freenoise"),
     ],
 )
 def test_a_timeline_that_cannot_be_is_explained(model: Any, clip: Any, changes: dict[str, Any], complaint: str) -> None:
@@ -600,6 +614,7 @@ def test_a_model_that_is_no_video_transformer_is_refused(model: Any, clip: Any, 
         ("KVShareConfig", {"start_percent": 0.7, "end_percent": 0.2}, "end_percent .*larger than start_percent"),
         ("KVShareConfig", {"layer_preset": "early"}, "layer_preset is 'early'; choose one of custom, late, middle"),
         ("KVShareConfig", {"position": "near"}, "position is 'near'; choose one of same, gap, matched, frame"),
+        ("KVShareConfig", {"drift_control": 1.5}, "drift_control is 1.5; it must lie between 0 and 1"),
         ("KVShareConfig", {"token_dropout": 1.0}, "token_dropout is 1.0; it must be at least 0 and below 1"),
         ("KVShareMaskSettings", {"mask_kind": "best"}, "mask_kind is 'best'; choose one of contrast, threshold"),
         ("KVShareMaskSettings", {"presence": 1.5}, "presence is 1.5; it must lie between 0 and 1"),

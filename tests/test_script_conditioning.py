@@ -18,7 +18,7 @@ from kvshare_core.config import KVShareConfig, MaskKind, MaskSettings
 from kvshare_core.embedded.clip import load_text_encoder
 from kvshare_core.embedded.text import WORD_WIDTH
 from kvshare_core.embedded.vocabulary import WORDS
-from kvshare_core.host import BEAT_TAG, COMMON_TAG, KEY, NEGATIVE_TAG
+from kvshare_core.host import BEAT_TAG, COMMON_TAG, KEY, NEGATIVE_TAG, is_prompt
 from kvshare_core.host.conditioning import encode, encode_timeline
 from kvshare_core.script import Script, ScriptBeat
 from kvshare_core.timeline import Timeline, plan_timeline
@@ -87,6 +87,11 @@ def test_beats_with_negative_prompts_of_their_own_have_tagged_ones(clip: Any) ->
     assert [extra[BEAT_TAG] for _, extra in negative] == [0, 1, 2]
     assert all(NEGATIVE_TAG in extra for _, extra in negative)
     assert not any(NEGATIVE_TAG in extra for _, extra in positive)
+
+
+def test_negative_prompts_of_all_beats_are_no_prompts(clip: Any) -> None:
+    _, positive, negative = encode_timeline(clip, timeline_of(ScriptBeat("a red circle")), "")
+    assert [is_prompt(extra) for _, extra in positive + negative] == [True, False]
 
 
 def tagged_negatives(case: FamilyCase, timeline: Timeline, seeds: tuple[int, ...]) -> list[Any]:

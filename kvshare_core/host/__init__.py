@@ -10,7 +10,7 @@ BEAT_TAG = "kvshare_beat"
 """Key in a conditioning's dictionary: the beat it belongs to. Conditioning without it belongs to every beat."""
 
 NEGATIVE_TAG = "kvshare_negative"
-"""Key in a conditioning's dictionary that has BEAT_TAG: it is the beat's negative prompt."""
+"""Key in a conditioning's dictionary: it is a negative prompt."""
 
 COMMON_TAG = "kvshare_common"
 """Key in a conditioning's dictionary: it stands for the prompts of all beats as long as it holds."""

@@ -15,7 +15,7 @@ from ..families.base import FamilyInfo
 from ..maps import mask_to_tokens
 from ..plan import SharePlan
 from ..schedule import shared_blocks
-from . import BEAT_TAG, is_prompt
+from . import BEAT_TAG, COMMON_TAG, is_prompt
 
 log = logging.getLogger("kvshare")
 
@@ -106,7 +106,8 @@ def _chunks(plan: SharePlan, guider: Any) -> int:
     chunks = 0
     unguided = getattr(guider, "cfg", None) == 1.0 and not guider.model_options.get("disable_cfg1_optimization", False)
     for name, entries in guider.conds.items():
-        tags = [cond.get(BEAT_TAG) for cond in entries]
+        # A common prompt holds when the beats' own do not.
+        tags = [cond.get(BEAT_TAG) for cond in entries if COMMON_TAG not in cond]
         of_beats = any(is_prompt(cond) for cond in entries)
         if (unguided and name == "negative") or not (of_beats or plan.config.share_uncond):
             continue
