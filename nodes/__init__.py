@@ -8,8 +8,12 @@ from .kv_share_config import KVShareConfigNode
 from .kv_share_mask_settings import KVShareMaskSettings
 from .kv_share_memory_settings import KVShareMemorySettings
 from .load_video_dit import LoadVideoDiT
+from .long_video_beat_images import LongVideoBeatImages
 from .long_video_continue import LongVideoContinue
+from .long_video_decode_loop import LongVideoDecodeLoop
+from .long_video_load import LongVideoLoad
 from .long_video_redo_beat import LongVideoRedoBeat
+from .long_video_save import LongVideoSave
 from .long_video_segmenter import LongVideoSegmenter
 from .mask_guided_kv_share import MaskGuidedKVShare
 
@@ -29,4 +33,8 @@ class KVShareExtension(ComfyExtension):
             AttentionMaskPreview,
             LongVideoContinue,
             LongVideoRedoBeat,
+            LongVideoSave,
+            LongVideoLoad,
+            LongVideoDecodeLoop,
+            LongVideoBeatImages,
         ]

@@ -107,6 +107,22 @@ INPUTS = {
     "AttentionMaskPreview": ["record", "images", "opacity", "show", "subject"],
     "LongVideoContinue": ["timeline", "latent", "hold", "beat", "soft_frames", "existing", "images", "vae"],
     "LongVideoRedoBeat": ["timeline", "latent", "beat"],
+    "LongVideoSave": ["timeline", "latent", "filename_prefix", "record"],
+    "LongVideoLoad": ["file"],
+    "LongVideoDecodeLoop": ["samples", "vae", "tile_size", "overlap", "temporal_size", "temporal_overlap"],
+    "LongVideoBeatImages": [
+        "model",
+        "vae",
+        "timeline",
+        "positive",
+        "negative",
+        "latent",
+        "beat",
+        "start_image",
+        "end_image",
+        "clip_vision_start_image",
+        "clip_vision_end_image",
+    ],
 }
 """Saved workflows keep widget values by place: new inputs may only be appended."""
 
@@ -117,6 +133,8 @@ OPTIONAL = {
     "MaskGuidedKVShare": ["config", "mask", "look_at"],
     "AttentionMaskPreview": ["show", "subject"],
     "LongVideoContinue": ["existing", "images", "vae"],
+    "LongVideoSave": ["record"],
+    "LongVideoBeatImages": INPUTS["LongVideoBeatImages"][7:],
 }
 """Workflows in API format name what a node had when they were made: what came later is optional."""
 
@@ -131,6 +149,10 @@ OUTPUTS = {
     "AttentionMaskPreview": ["IMAGE", "MASK"],
     "LongVideoContinue": ["LATENT"],
     "LongVideoRedoBeat": ["LATENT"],
+    "LongVideoSave": ["STRING"],
+    "LongVideoLoad": ["KVSHARE_TIMELINE", "LATENT", "KVSHARE_RECORD"],
+    "LongVideoDecodeLoop": ["IMAGE"],
+    "LongVideoBeatImages": ["CONDITIONING", "CONDITIONING"],
 }
 
 
@@ -165,6 +187,10 @@ def test_the_pack_has_its_nodes() -> None:
         "AttentionMaskPreview",
         "LongVideoContinue",
         "LongVideoRedoBeat",
+        "LongVideoSave",
+        "LongVideoLoad",
+        "LongVideoDecodeLoop",
+        "LongVideoBeatImages",
     ]
 
 

@@ -1,8 +1,8 @@
 """Pictures with which a beat begins or ends, for models that take them as further input channels.
 
-The host's own nodes (WanFirstLastFrameToVideo, HunyuanImageToVideo, HunyuanVideo15ImageToVideo) say it for a whole clip:
-a latent with the encoded pictures, and a mask that is 0 where they are. Here every beat has such a latent and mask of
-its own, as long as the video, of which its segments are cut.
+The host's own nodes (WanFirstLastFrameToVideo, HunyuanImageToVideo, HunyuanVideo15ImageToVideo) say it for a whole
+clip: a latent with the encoded pictures, and a mask that is 0 where they are. Here every beat has such a latent and
+mask of its own, as long as the video, of which its segments are cut.
 """
 
 from collections.abc import Mapping
@@ -96,6 +96,10 @@ def _pictures(
     _, info = model_info(model)
     weights = model.get_model_object("diffusion_model")
     size = [latent.shape[4] * vae.spacial_compression_encode(), latent.shape[3] * vae.spacial_compression_encode()]
+    pictures = timeline.temporal_compression * (timeline.window - 1) + 1
+    for name, image in (("start_image", start_image), ("end_image", end_image)):
+        if image is not None and len(image) > pictures:
+            raise ValueError(f"{name}: it has {len(image)} pictures, but a segment has {pictures}. Take fewer.")
     start, end = (None if image is None else _scaled(image, size) for image in (start_image, end_image))
     if info.family == "wan" and weights.patch_embedding.weight.shape[1] - info.latent_channels == WAN_EXTRA_CHANNELS:
         return _for_wan(vae, timeline, latent, beat, start, end)
@@ -124,24 +128,20 @@ def _for_wan(
     # What stands in the middle of a long grey video.
     image = vae.encode(grey)[:, :, -1:].repeat(1, 1, timeline.latent_frames, 1, 1)
     mask = torch.ones(1, PICTURE_MASKS, timeline.latent_frames, *latent.shape[3:])
-    clips = {last: (start if last == first else None, end)} if end is not None else {}
-    if first not in clips and start is not None:
-        clips[first] = (start, None)
-    for segment, (head, tail) in clips.items():
-        clip, given = grey.clone(), torch.ones(len(grey))
-        for part, picture in (
-            (slice(None, None if head is None else len(head)), head),
-            (slice(None if tail is None else -len(tail), None), tail),
-        ):
-            if picture is not None:
-                clip[part] = picture
-                given[part] = 0
+    clips = [(first, start, end)] if first == last else [(last, None, end), (first, start, None)]
+    for segment, head, tail in clips:
+        if head is None and tail is None:
+            continue
+        clip, open_pictures = grey.clone(), torch.ones(len(grey))
+        if head is not None:
+            clip[: len(head)], open_pictures[: len(head)] = head, 0
+        if tail is not None:
+            clip[-len(tail) :], open_pictures[-len(tail) :] = tail, 0
         frames = timeline.frames_of(segment)
         image[:, :, frames] = vae.encode(clip).to(image)
-        padded = torch.cat([given[:1].repeat(PICTURE_MASKS - 1), given])
-        mask[:, :, frames] = (
-            padded.unflatten(0, (-1, PICTURE_MASKS)).T[None, :, :, None, None].expand(-1, -1, -1, *latent.shape[3:])
-        )
+        # The first latent frame is one picture, which has all four channels.
+        channels = torch.cat([open_pictures[:1].repeat(PICTURE_MASKS - 1), open_pictures])
+        mask[:, :, frames] = channels.unflatten(0, (-1, PICTURE_MASKS)).T[None, :, :, None, None]
     return {"concat_latent_image": image, "concat_mask": mask}
 
 

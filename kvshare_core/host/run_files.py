@@ -1,0 +1,135 @@
+"""Files of long videos that are to be gone on with: the latent, its noise mask, the timeline and the subject masks.
+
+A file is in safetensors format; everything that is no tensor is JSON in its metadata.
+"""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import folder_paths
+import safetensors
+import safetensors.torch
+import torch
+from comfy.nested_tensor import NestedTensor
+
+from ..frozen import from_plain, to_plain
+from ..record import KVShareRecord, RecordedMasks
+from ..timeline import Timeline
+
+SUFFIX = ".kvshare.safetensors"
+CONTENT = "kvshare_long_video"
+"""Key of the JSON in a file's metadata."""
+
+OUTPUT = " [output]"
+"""What the host puts behind the name of a file that is in its output folder."""
+
+
+@dataclass(frozen=True)
+class LongVideoFile:
+    """What a file holds. samples, noise_mask: of video alone, or of video and audio; batch_index: which noise of the
+    seed each latent has, empty where it is its own."""
+
+    timeline: Timeline
+    samples: tuple[torch.Tensor, ...]
+    noise_mask: tuple[torch.Tensor, ...] = ()
+    batch_index: tuple[int, ...] = ()
+    masks: RecordedMasks | None = None
+
+    @property
+    def latent(self) -> dict[str, Any]:
+        """As the host's LATENT."""
+        latent: dict[str, Any] = {"samples": _joined(self.samples)}
+        if self.noise_mask:
+            latent["noise_mask"] = _joined(self.noise_mask)
+        if self.batch_index:
+            latent["batch_index"] = list(self.batch_index)
+        return latent
+
+    @property
+    def record(self) -> KVShareRecord:
+        """The subject masks as a run that found them leaves them; empty when there are none."""
+        record = KVShareRecord()
+        record.put(self.masks, None)
+        return record
+
+
+def file_of(timeline: Timeline, latent: dict[str, Any], record: KVShareRecord | None) -> LongVideoFile:
+    """What is to be saved of a timeline's latent. Raises ValueError for the latent of another timeline."""
+    samples = _parts(latent["samples"])
+    if samples[0].ndim != 5 or samples[0].shape[2] != timeline.latent_frames:
+        raise ValueError(
+            f"latent: it has the shape {list(samples[0].shape)}, but the timeline has {timeline.latent_frames} latent "
+            "frames. Connect the latent of the same timeline."
+        )
+    mask = latent.get("noise_mask")
+    return LongVideoFile(
+        timeline,
+        samples,
+        () if mask is None else _parts(mask),
+        tuple(latent.get("batch_index") or ()),
+        None if record is None else record.latest(),
+    )
+
+
+def save(content: LongVideoFile, prefix: str) -> tuple[str, str]:
+    """Writes a new file into the host's output folder: its subfolder and its name.
+
+    prefix: may name a subfolder and the host's variables; the host refuses what leads out of its folder.
+    """
+    folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, folder_paths.get_output_directory())
+    tensors: dict[str, torch.Tensor] = {}
+    plain = to_plain(content, tensors)
+    file = f"{name}_{counter:05}_{SUFFIX}"
+    on_cpu = {key: tensor.cpu().clone() for key, tensor in tensors.items()}
+    safetensors.torch.save_file(on_cpu, os.path.join(folder, file), {CONTENT: json.dumps(plain)})
+    return subfolder, file
+
+
+def load(name: str) -> LongVideoFile:
+    """What a file of `file_names` holds. Raises ValueError for a name outside the host's folders and for a file that
+    `save` has not written."""
+    path = _path(name)
+    tensors: dict[str, torch.Tensor] = {}
+    try:
+        with safetensors.safe_open(str(path), framework="pt") as opened:
+            metadata = opened.metadata() or {}
+            tensors = {key: opened.get_tensor(key) for key in opened.keys()}
+        return from_plain(LongVideoFile, json.loads(metadata[CONTENT]), tensors)
+    except (KeyError, ValueError, OSError, safetensors.SafetensorError) as error:
+        raise ValueError(f"file: {name} was not written by LongVideoSave ({error}). Choose another.") from error
+
+
+def file_names() -> list[str]:
+    """Names of saved files in the host's input and output folders, as `load` takes them."""
+    names = _names_in(folder_paths.get_input_directory())
+    return names + [name + OUTPUT for name in _names_in(folder_paths.get_output_directory())]
+
+
+def fingerprint(name: str) -> str:
+    """Changes when the file does."""
+    status = _path(name).stat()
+    return f"{status.st_mtime_ns} {status.st_size}"
+
+
+def _names_in(folder: str) -> list[str]:
+    return sorted(file.relative_to(folder).as_posix() for file in Path(folder).rglob(f"*{SUFFIX}") if file.is_file())
+
+
+def _path(name: str) -> Path:
+    folder = folder_paths.get_output_directory() if name.endswith(OUTPUT) else folder_paths.get_input_directory()
+    path = Path(folder, name.removesuffix(OUTPUT)).resolve()
+    if not path.is_relative_to(Path(folder).resolve()) or not path.name.endswith(SUFFIX) or not path.is_file():
+        raise ValueError(f"file: there is no {name}. Save one with LongVideoSave, or put it into the input folder.")
+    return path
+
+
+def _parts(samples: Any) -> tuple[torch.Tensor, ...]:
+    return (samples,) if isinstance(samples, torch.Tensor) else tuple(samples.unbind())
+
+
+def _joined(parts: Sequence[torch.Tensor]) -> Any:
+    return parts[0] if len(parts) == 1 else NestedTensor(list(parts))

@@ -1,0 +1,48 @@
+from comfy_api.latest import io
+
+from ..kvshare_core.host.run_files import file_names, fingerprint, load
+from .errors import named_errors
+from .inputs import search_words
+from .sockets import CATEGORY, RecordSocket, TimelineSocket
+
+
+class LongVideoLoad(io.ComfyNode):
+    """Reads what LongVideoSave wrote."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="LongVideoLoad",
+            display_name="Long Video Load",
+            category=CATEGORY,
+            description="Loads the latent of a long video with its timeline and subject masks. To go on in the middle "
+            "of sampling, let KSampler (Advanced) start at the step where the run ended, with add_noise off and the "
+            "same seed and steps.",
+            **search_words("load latent", "checkpoint", "resume"),
+            inputs=[
+                io.Combo.Input(
+                    "file",
+                    options=file_names(),
+                    tooltip="A file of LongVideoSave in the input or the output folder.",
+                )
+            ],
+            outputs=[
+                TimelineSocket.Output(
+                    display_name="timeline",
+                    tooltip="The plan of the video. The conditioning comes from LongVideoSegmenter with the same "
+                    "prompts.",
+                ),
+                io.Latent.Output(display_name="latent", tooltip="As it was saved, with its noise mask."),
+                RecordSocket.Output(display_name="record", tooltip="The subject masks found so far."),
+            ],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, file: str) -> str:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return fingerprint(file)
+
+    @classmethod
+    def execute(cls, file: str) -> io.NodeOutput:  # pyright: ignore[reportIncompatibleMethodOverride]
+        with named_errors("LongVideoLoad"):
+            content = load(file)
+        return io.NodeOutput(content.timeline, content.latent, content.record)
