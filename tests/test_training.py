@@ -97,4 +97,4 @@ def test_the_pool_holds_scenes_of_one_and_of_two_subjects() -> None:
     latents, ids = pool.draw(8)
     assert latents.shape == (8, 16, 5, 12, 12) and ids.shape == (8, recipe.text_tokens)
     pool.add(4)
-    assert len(pool.words) == len(pool.latents) == 256 and pool.oldest == 4
+    assert len(pool.words) == 256 and pool.oldest == 4

@@ -13,9 +13,10 @@ from safetensors.torch import save_file
 
 from ...words import split_words
 from ..joint_transformer import JointShape, JointTransformer
-from ..latents import LatentBasis, fit_basis
+from ..latents import BLOCK_SIDE, CHANNELS, NATIVE_LATENT_FRAMES, LatentBasis, fit_basis
 from ..scenes import (
     ATTRIBUTES,
+    FRAME_SIDE,
     caption,
     pair_caption,
     render,
@@ -95,7 +96,10 @@ class ScenePool:
         self.text_tokens = recipe.text_tokens
         self.generator = torch.Generator().manual_seed(seed)
         self.wording = random.Random(seed)
-        self.latents: list[torch.Tensor] = []
+        # One block for all: single tensors, freed one by one between large temporary ones, would fragment the heap.
+        self.latents = torch.empty(
+            self.capacity, CHANNELS, NATIVE_LATENT_FRAMES, *[FRAME_SIDE // BLOCK_SIDE] * 2, dtype=torch.float16
+        )
         self.words: list[SubjectWords] = []
         self.oldest = 0
         while len(self.words) < recipe.first_scenes:
@@ -112,23 +116,24 @@ class ScenePool:
         self._store_all(render(one)[0], [(one.attribute_words(index),) for index in range(count - pairs)])
 
     def _store_all(self, video: torch.Tensor, words: list[SubjectWords]) -> None:
-        for latents, subjects in zip(self.basis.encode(video).half(), words, strict=True):
+        for latents, subjects in zip(self.basis.encode(video), words, strict=True):
             self._store(latents, subjects)
 
     def _store(self, latents: torch.Tensor, words: SubjectWords) -> None:
-        if len(self.words) < self.capacity:
-            self.latents.append(latents)
+        place = len(self.words)
+        if place < self.capacity:
             self.words.append(words)
-            return
-        self.latents[self.oldest] = latents
-        self.words[self.oldest] = words
-        self.oldest = (self.oldest + 1) % self.capacity
+        else:
+            place = self.oldest
+            self.words[place] = words
+            self.oldest = (place + 1) % self.capacity
+        self.latents[place] = latents
 
     def draw(self, count: int) -> tuple[torch.Tensor, torch.Tensor]:
         """`count` random scenes: latents [count, 16, t, h, w] and token ids [count, text_tokens] of fresh captions."""
         chosen = torch.randint(len(self.words), (count,), generator=self.generator).tolist()
         ids = torch.tensor([training_ids(self.words[index], self.wording, self.text_tokens) for index in chosen])
-        return torch.stack([self.latents[index] for index in chosen]).float(), ids
+        return self.latents[chosen].float(), ids
 
 
 def training_ids(words: SubjectWords, wording: random.Random, tokens: int) -> list[int]:
