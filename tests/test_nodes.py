@@ -301,6 +301,7 @@ CHOSEN = {
     "position": "gap",
     "position_gap": 5,
     "token_dropout": 0.4,
+    "drift_control": 0.3,
     "thres": 0.6,
     "mask_kind": "threshold",
     "presence": 0.2,
@@ -598,8 +599,8 @@ def test_wrong_settings_are_reported_at_their_node(
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"prompts": " "}, "^LongVideoSegmenter: prompts: there is no prompt; write one a line"),
-        ({"prompts": "a circle\n[3x] a circle"}, r"^LongVideoSegmenter: prompts, line 2: .*write \[3s\] or \[24f\]"),
+        ({"prompts": " "}, "^LongVideoSegmenter: prompts: there is no prompt; write at least one"),
+        ({"prompts": "a circle\n[3x] a circle"}, r"^LongVideoSegmenter: prompts, line 2, column 1: .*write \[3s\], \[24f\]"),
         ({"overlap_size": 3}, "^LongVideoSegmenter: overlap_size: 3 latent frames; .*less than a segment's 3"),
         ({"num_transition_blocks": -1}, "^LongVideoSegmenter: num_transition_blocks: -1 segments; .*at least 0"),
         ({"longer_mid_segment": -1}, "^LongVideoSegmenter: longer_mid_segment: -1 segments; .*at least 0"),

@@ -165,4 +165,5 @@ def _ends(timeline: Timeline, beat: int) -> tuple[Segment, Segment]:
 
 
 def _scaled(image: torch.Tensor, size: list[int]) -> torch.Tensor:
-    return common_upscale(image[..., :3].movedim(-1, 1), *size, "bilinear", "center").movedim(1, -1)
+    width, height = size
+    return common_upscale(image[..., :3].movedim(-1, 1), width, height, "bilinear", "center").movedim(1, -1)
