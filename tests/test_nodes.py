@@ -37,6 +37,7 @@ from kvshare_core.embedded.files import JOINT_TRANSFORMER_FILE, WEIGHTS
 from kvshare_core.embedded.latents import NATIVE_LATENT_FRAMES
 from kvshare_core.embedded.text import WORD_WIDTH
 from kvshare_core.embedded.vocabulary import WORDS
+from kvshare_core.record import KVShareRecord, RecordedMasks, RecordedSubject
 from tests.tiny_models import Sampling, tiny_text_encoder, tiny_wan
 
 INPUTS = {
@@ -702,6 +703,21 @@ def test_a_subject_is_refused_where_the_text_encoder_tells_no_words(model: Any, 
         ValueError, match=r"^MaskGuidedKVShare: subject: .*leave subject empty, connect a mask, or give .*ref_token_idx"
     ):
         run("MaskGuidedKVShare", model=model, timeline=silent, subject="circle")
+
+
+def test_a_preview_shows_one_subject_of_several(model: Any, clip: Any) -> None:
+    timeline, *_ = run("LongVideoSegmenter", **segmenter(model, clip))
+    both = torch.zeros(2, 1, timeline.latent_frames, 3, 3)
+    both[0, :, :, 0] = both[1, :, :, 1] = 1
+    subjects = tuple(RecordedSubject(name, heat, heat) for name, heat in zip(("fox", "dog"), both, strict=True))
+    record = KVShareRecord()
+    record.put(RecordedMasks(timeline, both.amax(0), both.amax(0), subjects), None)
+    show = {"record": record, "images": torch.rand(33, 48, 48, 3), "opacity": 0.5}
+    parts = [run("AttentionMaskPreview", **show, subject=name)[1] for name in ("fox", " dog ", "")]
+    assert all(part.any() for part in parts)
+    assert torch.equal(parts[0] + parts[1], parts[2])
+    with pytest.raises(ValueError, match=r"^AttentionMaskPreview: subject: the run followed no 'cat', but fox, dog"):
+        run("AttentionMaskPreview", **show, subject="cat")
 
 
 def test_a_preview_before_any_run_is_explained(model: Any, clip: Any) -> None:
