@@ -71,8 +71,8 @@ def routed_groups(call: AttentionCall, route: Route, lengths: Sequence[int], mas
     video, segment = route.video, route.segment
     frame_tokens = (video.stop - video.start) // route.frames
     queries: dict[tuple[float, ...], list[int]] = {}
-    for frame in range(route.frames):
-        weights = _weights(segment, frame * route.patch, min((frame + 1) * route.patch, segment.length))
+    of_frames = zip(*(text.of_token_frames(route.patch) for text in segment.texts), strict=True)
+    for frame, weights in enumerate(of_frames):
         first = video.start + frame * frame_tokens
         queries.setdefault(weights, []).extend(range(first, first + frame_tokens))
     outside = [*range(video.start), *range(video.stop, call.query_tokens)]
@@ -86,11 +86,6 @@ def routed_groups(call: AttentionCall, route: Route, lengths: Sequence[int], mas
         )
         for weights, tokens in queries.items()
     ]
-
-
-def _weights(segment: Segment, start: int, stop: int) -> tuple[float, ...]:
-    """The part of each text in latent frames [start, stop) of a segment."""
-    return tuple(sum(text.weights[start:stop]) / (stop - start) for text in segment.texts)
 
 
 def _part(call: AttentionCall, places: Iterable[int], mask: KeyMask) -> KeyValuePart:

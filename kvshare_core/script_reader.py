@@ -50,7 +50,10 @@ _WHOLE = re.compile(r"[+-]?[0-9]{1,15}")
 _WORD_UNTIL = re.compile(r"(?<!\S)until(?!\S)", re.IGNORECASE)
 _UNTIL = re.compile(rf"until (?P<number>{_NUMBER}) ?(?P<percent>%?)", re.IGNORECASE)
 
-_BRACKETS = "[3s], [24f], [5 latent], [0:00-0:05], [cut], [cut gap 5f], [blend 8f], [segments 2] or [route 0.5s]"
+_BRACKETS = (
+    "[3s] or [24f] or [5 latent] for a duration, [0:00-0:05] for a time, [cut], [cut gap 5f], [blend 8f], [segments 2] "
+    "or [route 0.5s] for a transition"
+)
 
 
 @dataclass
@@ -120,8 +123,10 @@ class _Reader:
     def script(self) -> Script:
         if self._transition is not None:
             raise self._transition[0].error("no prompt follows this transition; write one below it or leave it out.")
-        settings, drafts = self._settings, self._beats
-        beats = tuple(_beat(draft) for draft in drafts)
+        if not self._beats:
+            raise ScriptError("prompts: there is no prompt; write one a line.")
+        settings = self._settings
+        beats = tuple(_beat(draft) for draft in self._beats)
         subjects = _subjects(settings) or ()
         common, until = _common(settings)
         loop = settings.one("loop")
@@ -144,8 +149,6 @@ class _Reader:
         name, *way = reason.part
         if name != "beats":
             return self._settings.place(reason.part).error(str(reason))
-        if not way:
-            return ScriptError(f"prompts: {reason}")
         return self._beats[cast(int, way[0])].place(way[1:]).error(str(reason))
 
     def _setting(self, name: str, named: Piece, value: Piece) -> None:

@@ -6,6 +6,8 @@ of one forward, and to one subject. Scores, heat and masks are [subjects, rows, 
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 
@@ -44,7 +46,7 @@ class SubjectTracker:
         self._running: dict[tuple[int, Role], tuple[torch.Tensor, int]] = {}
         self._moments: dict[Moment, list[TokenSplit]] = {}
         self._indices: dict[tuple[tuple[int, ...], int, torch.device], torch.Tensor] = {}
-        self._visible: tuple[torch.Tensor, tuple[int, ...]] | None = None
+        self._hidden: tuple[torch.Tensor, frozenset[int]] | None = None
         self._known = (
             {}
             if plan.known is None
@@ -63,7 +65,7 @@ class SubjectTracker:
             store.clear()
         for store in (self._running, self._moments, self._indices):
             store.clear()
-        self._visible = None
+        self._hidden = None
 
     def begin_pass(self, repeats: bool = False) -> None:
         """Starts a model call on the long latent. repeats: at the noise level of the one before, whose masks it uses
@@ -79,7 +81,7 @@ class SubjectTracker:
         """Turns the maps gathered in a model call into the masks of the next; one transfer from `device` for all."""
         self._running.clear()
         self._moments.clear()
-        self._visible = None
+        self._hidden = None
         found: dict[int, torch.Tensor] = {}
         for index, score in self._scores.items():
             shown = self.plan.shown(self.plan.timeline.segments[index])
@@ -137,12 +139,13 @@ class SubjectTracker:
         start = site.video_start
         query = call.query[rows, :, start : start + forward.video_tokens]
         totals: dict[int, torch.Tensor] = {}
-        for beat, weight in text_weights(forward.segment):
-            scores = self._beat_scores(forward, call, site, rows, query, beat, log_sum_exp)
+        for text in self._texts(forward, site, query.device):
+            scores = self._text_scores(forward, call, rows, query, text, log_sum_exp)
             if scores is None:
                 return
             for number, score in scores.items():
-                totals[number] = totals[number] + score * weight if number in totals else score * weight
+                weighed = score * text.weight
+                totals[number] = totals[number] + weighed if number in totals else weighed
         if totals:
             total = torch.stack([totals[number] for number in sorted(totals)])
         elif self.settings.kind == "contrast":
@@ -159,34 +162,52 @@ class SubjectTracker:
             before, count = self._running.get(place, (torch.zeros_like(total), 0))
             self._running[place] = (before + total, count + 1)
 
-    def _beat_scores(
+    def _texts(self, forward: Forward, site: CallSite, device: torch.device) -> list["_ShownText"]:
+        """The texts that the conditional rows look at. In a routed segment every frame weighs them for itself."""
+        segment = forward.segment
+        lengths = forward.routes.get(forward.chunks.index((forward.prompts or 0, 0)))
+        if lengths is None:
+            whole = site.text_start, forward.text_tokens
+            return [_ShownText(beat, weight, *whole) for beat, weight in text_weights(segment)]
+        starts = accumulate(lengths, initial=site.text_start)
+        frame_tokens = forward.grid[1] * forward.grid[2]
+        return [
+            _ShownText(
+                text.beat,
+                torch.tensor(text.of_token_frames(self.frame_patch), device=device).repeat_interleave(frame_tokens),
+                start,
+                length,
+            )
+            for text, start, length in zip(segment.texts, starts, lengths, strict=False)
+        ]
+
+    def _text_scores(
         self,
         forward: Forward,
         call: AttentionCall,
-        site: CallSite,
         rows: slice,
         query: torch.Tensor,
-        beat: int,
+        text: "_ShownText",
         log_sum_exp: torch.Tensor | None,
     ) -> dict[int, torch.Tensor] | None:
-        """Score [rows, video tokens] of each subject that `beat` shows, by its number; None where the tokens do not
+        """Score [rows, video tokens] of each subject that a text names, by its number; None where the tokens do not
         fit."""
         subjects = {
             number: subject
-            for number, subject in enumerate(self.plan.tokens(beat, forward.role))
+            for number, subject in enumerate(self.plan.tokens(text.beat, forward.role))
             if subject is not None
         }
         if not subjects:
             return {}
         named = [token for subject in subjects.values() for token in subject.subject]
         exact = log_sum_exp is not None
-        tokens = self._columns(named, beat, exact) or tuple(
-            sorted({*self._visible_text(forward, call, site, rows), *named})
+        tokens = self._columns(named, text.beat, exact) or tuple(
+            sorted({*self._visible_text(call, text, rows), *named})
         )
-        if max(tokens) >= forward.text_tokens:
+        if max(tokens) >= text.length:
             self._warn("the prompt has more tokens than the model received; its subject cannot be followed.")
             return None
-        index = self._index(tokens, site.text_start, call.key.device)
+        index = self._index(tokens, text.start, call.key.device)
         text_key = call.key[rows].index_select(TOKEN_DIM, index)
         probabilities = maps.text_probabilities(query, text_key, call.scale, log_sum_exp)
         if self.settings.kind == "contrast":
@@ -206,17 +227,16 @@ class SubjectTracker:
             return tuple(sorted({*self.plan.beat_tokens[beat], *named}))
         return ()
 
-    def _visible_text(self, forward: Forward, call: AttentionCall, site: CallSite, rows: slice) -> tuple[int, ...]:
-        """Text tokens that the call's own mask does not hide from the conditional rows; all without a mask. A model
-        call passes the same mask to all its blocks, so it is read once."""
+    def _visible_text(self, call: AttentionCall, text: "_ShownText", rows: slice) -> tuple[int, ...]:
+        """Tokens of a text that the call's own mask does not hide from the conditional rows; all without a mask. A
+        model call passes the same mask to all its blocks, so it is read once."""
         if call.mask is None:
-            return tuple(range(forward.text_tokens))
-        if self._visible is None or self._visible[0] is not call.mask:
+            return tuple(range(text.length))
+        if self._hidden is None or self._hidden[0] is not call.mask:
             masks = read_key_mask(call.mask, call.key, slice(0, 0))
-            hidden = set(masks[rows.start].hidden) if masks else set[int]()
-            places = range(site.text_start, site.text_start + forward.text_tokens)
-            self._visible = call.mask, tuple(place - site.text_start for place in places if place not in hidden)
-        return self._visible[1]
+            self._hidden = call.mask, frozenset(masks[rows.start].hidden if masks else ())
+        hidden = self._hidden[1]
+        return tuple(token for token in range(text.length) if text.start + token not in hidden)
 
     def _index(self, tokens: tuple[int, ...], text_start: int, device: torch.device) -> torch.Tensor:
         """Places of text tokens in a sequence, on `device`; made once per run."""
@@ -296,6 +316,17 @@ class SubjectTracker:
         masks = (self._masks.get(segment.index) for segment in timeline.segments)
         segments = SegmentMasks(self.plan.names, tuple(None if mask is None else mask.cpu() for mask in masks))
         return RecordedMasks(timeline, heat.amax(0), mask.amax(0), tuple(subjects), segments)
+
+
+@dataclass(frozen=True)
+class _ShownText:
+    """One of the texts that a segment looks at: whose it is, its weight as a number or for each video token, and where
+    its `length` tokens start in the sequence of keys."""
+
+    beat: int
+    weight: float | torch.Tensor
+    start: int
+    length: int
 
 
 def _split_rows(masks: torch.Tensor, device: torch.device) -> list[TokenSplit]:

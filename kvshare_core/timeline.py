@@ -49,6 +49,12 @@ class RoutedText:
     beat: int
     weights: tuple[float, ...]
 
+    def of_token_frames(self, patch: int) -> list[float]:
+        """The part in each token frame, which stands for `patch` latent frames, the last one for those that are left:
+        their mean."""
+        groups = (self.weights[start : start + patch] for start in range(0, len(self.weights), patch))
+        return [sum(group) / len(group) for group in groups]
+
 
 @dataclass(frozen=True)
 class Segment:

@@ -17,6 +17,7 @@ from kvshare_core.log_sum_exp import LogSumExpAttention
 from kvshare_core.routing import Route, attend_routed
 from kvshare_core.script import Duration, Script, ScriptBeat, Transition
 from kvshare_core.timeline import RoutedText, Segment, Timeline, plan_timeline
+from kvshare_core.words import PromptWords
 from tests.dense_reference import dense_attention, heads_apart
 from tests.family_cases import CASES, HostLacksFamilyError, model_of
 from tests.tiny_models import Sampling, one_prompt, random_text, tiny_hunyuan, tiny_wan
@@ -113,6 +114,12 @@ def blended(timeline: Timeline) -> Timeline:
     return replace(timeline, segments=tuple(replace(segment, texts=()) for segment in timeline.segments))
 
 
+def located(timeline: Timeline) -> Timeline:
+    """Beats whose one word stands at tokens 0 and 1, beside another at 2."""
+    words = PromptWords(("fox", "runs"), ((0, 1), (2,)))
+    return replace(timeline, beats=tuple(replace(beat, words=words) for beat in timeline.beats))
+
+
 def tagged(texts: list[torch.Tensor], **extra: Any) -> list[Any]:
     return [[text, {BEAT_TAG: beat, **extra}] for beat, text in enumerate(texts)]
 
@@ -185,6 +192,36 @@ class RoutedWindows(PlainWindows):
                 logs = [math.log(part) if part else -math.inf for part in parts]
                 bias[chunk * rows : (chunk + 1) * rows, 0, token] = torch.tensor([logs[of] for of in owner] * copies)
         return dense_attention(query, key, value, kwargs["heads"], 1, bias=bias).to(query.dtype)
+
+
+@pytest.mark.parametrize("cfg", [1.0, 3.0])
+def test_the_subject_is_found_in_a_routed_segment_as_in_another(cfg: float) -> None:
+    model, timeline = tiny_wan(), located(routed_timeline())
+    text = random_text(10, 6)
+    found: list[Any] = []
+    for plan in (timeline, blended(timeline)):
+        patched, record = share(model, plan)
+        video = Sampling(steps=3, cfg=cfg).run(patched, tagged([text, text]), one_prompt(), latent_shape(plan))
+        found.append((video, record.latest()))
+    (video, masks), (expected, expected_masks) = found
+    torch.testing.assert_close(masks.heat, expected_masks.heat, rtol=0, atol=2e-3)
+    torch.testing.assert_close(video, expected, rtol=0, atol=2e-3)
+
+
+def test_the_words_of_both_texts_are_read_where_they_stand() -> None:
+    model, timeline = tiny_wan(), located(routed_timeline())
+    texts = [random_text(10, 6), random_text(11, 6)]
+    words = PromptWords(("fox",), ((4, 5),))
+    other = replace(timeline, beats=(timeline.beats[0], replace(timeline.beats[1], words=words)))
+    runs: list[tuple[torch.Tensor, torch.Tensor]] = []
+    for plan in (timeline, other):
+        patched, record = share(model, plan, OFF)
+        video = Sampling(steps=2).run(patched, tagged(texts), one_prompt(), latent_shape(plan))
+        recorded = record.latest()
+        assert recorded is not None
+        runs.append((video, recorded.heat))
+    assert torch.equal(runs[0][0], runs[1][0])
+    assert (runs[0][1] - runs[1][1]).abs().max() > 1e-3
 
 
 def test_a_model_that_mixes_text_with_video_refuses_to_route() -> None:

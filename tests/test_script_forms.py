@@ -259,9 +259,9 @@ def test_what_is_wrong_is_named_by_its_line_and_column(marked: str, complaint: s
     assert complaint in str(raised.value)
 
 
-@pytest.mark.parametrize("text", ["", "  \n \n", "# a fox", "prompt: a fox", '{"version": 1, "beats": []}'])
+@pytest.mark.parametrize("text", ["", "  \n \n", "# a fox", "prompt: a fox"])
 def test_no_prompt_is_an_error(text: str) -> None:
-    with pytest.raises(ScriptError, match=r"^prompts(, beats)?: there is no prompt; write at least one\."):
+    with pytest.raises(ScriptError, match=r"^prompts: there is no prompt; write one a line\."):
         parse_script(text)
 
 
@@ -276,6 +276,7 @@ def with_beat(**entries: Any) -> dict[str, Any]:
         ({"version": 1}, "prompts: 'beats' is missing"),
         ({"version": 2, "beats": []}, "prompts, version: is 2"),
         ({"version": True, "beats": []}, "prompts, version: must be a whole number"),
+        ({"version": 1, "beats": []}, "prompts, beats: there is no prompt; write at least one"),
         ({"version": 1, "beats": {}}, "prompts, beats: must be a list"),
         ({"version": 1, "beats": ["a"]}, "prompts, beats[0] (beat 1): must be an object with prompt, duration"),
         ({"version": 1, "beats": [{}]}, "prompts, beats[0] (beat 1): has no prompt"),
