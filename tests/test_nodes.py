@@ -267,6 +267,7 @@ CHOSEN = {
     "position": "gap",
     "position_gap": 5,
     "token_dropout": 0.4,
+    "drift_control": 0.3,
     "thres": 0.6,
     "mask_kind": "threshold",
     "presence": 0.2,
@@ -323,6 +324,7 @@ CONFIGS = st.builds(
     share_text=st.booleans(),
     position=st.sampled_from(POSITIONS),
     token_dropout=st.floats(0, 0.9),
+    drift_control=st.floats(0, 1),
     masks=st.builds(
         MaskSettings,
         kind=st.sampled_from(MASK_KINDS),
