@@ -359,6 +359,7 @@ CONFIGS = st.builds(
     share_text=st.booleans(),
     position=st.sampled_from(POSITIONS),
     token_dropout=st.floats(0, 0.9),
+    drift_control=st.floats(0, 1),
     masks=st.builds(
         MaskSettings,
         kind=st.sampled_from(MASK_KINDS),
