@@ -59,9 +59,10 @@ def model_info(model: Any) -> tuple[Family, FamilyInfo]:
     return family, info if native_frames is None else replace(info, native_frames=native_frames)
 
 
-def apply(model: Any, plan: SharePlan) -> tuple[Any, KVShareRecord]:
+def apply(model: Any, plan: SharePlan, earlier: KVShareRecord | None = None) -> tuple[Any, KVShareRecord]:
     """A clone of `model` that samples `plan`, and the record its runs will fill.
 
+    earlier: record of another run of the same film, whose subject masks each run starts with if there are any by then.
     A plan put on before is replaced. Raises families.UnsupportedModelError for a model without a family, ValueError
     when another pack's context windows sit on the model or the plan asks for blocks that it does not have.
     """
@@ -81,7 +82,7 @@ def apply(model: Any, plan: SharePlan) -> tuple[Any, KVShareRecord]:
     record = KVShareRecord()
     patched.model_options["context_handler"] = SegmentHandler(plan.timeline, plan.config.order)
     for wrapper_type, wrapper in (
-        (WrappersMP.OUTER_SAMPLE, _outer_sample_wrapper(plan, family, info, record)),
+        (WrappersMP.OUTER_SAMPLE, _outer_sample_wrapper(plan, family, info, record, earlier)),
         (WrappersMP.PREPARE_SAMPLING, _prepare_sampling_wrapper),
         (WrappersMP.PREDICT_NOISE, _predict_noise_wrapper(plan)),
         (WrappersMP.APPLY_MODEL, _apply_model_wrapper),
@@ -111,9 +112,11 @@ def _check_routes(plan: SharePlan, info: FamilyInfo) -> None:
 
 
 def _outer_sample_wrapper(
-    plan: SharePlan, family: Family, info: FamilyInfo, record: KVShareRecord
+    frozen_plan: SharePlan, family: Family, info: FamilyInfo, record: KVShareRecord, earlier: KVShareRecord | None
 ) -> Callable[..., Any]:
     def outer_sample(executor: Any, *args: Any, **kwargs: Any) -> Any:
+        found = None if earlier is None else earlier.latest()
+        plan = frozen_plan if found is None else replace(frozen_plan, known=found.segments)
         guider = executor.class_obj
         handler = guider.model_options.get("context_handler")
         if not isinstance(handler, SegmentHandler):
