@@ -5,18 +5,18 @@ Found by going through a pass rather than by a formula, since what is released w
 
 from collections import Counter
 from collections.abc import Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from . import schedule
 from .config import KVShareConfig, MemorySettings
-from .plan import SharePlan
+from .plan import ReadParts, SharePlan
 
 
 @dataclass(frozen=True)
 class TokenCounts:
     """How many tokens one entry keeps; None for a part it does not have. further: of the other subjects."""
 
-    subject: int
+    subject: int | None
     background: int | None = None
     text: int | None = None
     further: tuple[int, ...] = ()
@@ -32,14 +32,21 @@ class BankUse:
 
 
 def bank_uses(plan: SharePlan, counts: Sequence[TokenCounts]) -> list[BankUse]:
-    """What the evaluations of a pass that shares do with the bank; counts: what each segment would keep."""
+    """What the evaluations of a pass that shares do with the bank; counts: what each segment would keep if all of it
+    were read."""
     uses: list[BankUse] = []
     for evaluation in schedule.evaluations(plan.timeline, plan.config.order, shared=True):
         index = evaluation.segment.index
         sources = frozenset(plan.sources(index)) if evaluation.role in ("both", "target") else frozenset[int]()
         keeps = evaluation.role in ("both", "source") and plan.readers(index) > 0
-        uses.append(BankUse(index, sources, counts[index] if keeps else None))
+        uses.append(BankUse(index, sources, _read_tokens(plan.read(index), counts[index]) if keeps else None))
     return uses
+
+
+def _read_tokens(read: ReadParts, counts: TokenCounts) -> TokenCounts:
+    """`counts` without what nobody reads."""
+    subject = counts.subject if read.subjects else None
+    return replace(counts, subject=subject, background=counts.background if read.background else None)
 
 
 def kept_tokens(

@@ -101,8 +101,12 @@ class SharePlan:
     known: SegmentMasks | None = None
 
     def __post_init__(self) -> None:
-        beats = self.timeline.beats
-        for number, beat in enumerate(beats):
+        if len(self.names) > 1 and (self.config.order == "ditctrl" or self.config.masks.kind == "threshold"):
+            raise ValueError(
+                f"config: the paper's method follows one subject, but the script names {', '.join(self.names)}; "
+                "choose order 'lockstep' and mask_kind 'contrast', or name one subject."
+            )
+        for number, beat in enumerate(self.timeline.beats):
             strength = beat.script.strength
             if strength is not None and not 0 <= strength <= MAX_STRENGTH:
                 raise ValueError(
@@ -110,11 +114,6 @@ class SharePlan:
                 )
             for rule in (beat.script.sources, *(member.sources[number] for member in self.cast)):
                 self._check_rule(number, rule)
-        if len(self.names) > 1 and (self.config.order == "ditctrl" or self.config.masks.kind == "threshold"):
-            raise ValueError(
-                f"config: the paper's method follows one subject, but the script names {', '.join(self.names)}; "
-                "choose order 'lockstep' and mask_kind 'contrast', or name one subject."
-            )
         if self.known is None:
             return
         if self.known.names != self.names or len(self.known.masks) != len(self.timeline.segments):
