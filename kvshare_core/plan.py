@@ -6,7 +6,7 @@ from functools import cached_property
 
 import torch
 
-from .config import MAX_STRENGTH, KVShareConfig
+from .config import KVShareConfig
 from .key_masks import KeyMask
 from .kv_bank import Chunk
 from .positions import Offsets
@@ -86,8 +86,8 @@ class SharePlan:
     mask: a user's mask [pictures, h, w] in 0..1 of the only subject, or None. look: a point whose attention is
     recorded, or None. cast: the subjects that the script names; known: masks to start with, or None.
 
-    Raises ValueError, naming the prompt where there is one, for sources or a strength that cannot be, for several
-    subjects or sources of a beat in the paper's method, and for known masks of other subjects or segments.
+    Raises ValueError, naming the prompt where there is one, for several subjects or sources of a beat in the paper's
+    method, and for known masks of other subjects or segments.
     """
 
     timeline: Timeline
@@ -107,13 +107,12 @@ class SharePlan:
                 "choose order 'lockstep' and mask_kind 'contrast', or name one subject."
             )
         for number, beat in enumerate(self.timeline.beats):
-            strength = beat.script.strength
-            if strength is not None and not 0 <= strength <= MAX_STRENGTH:
+            own = (beat.script.sources, *(member.sources[number] for member in self.cast))
+            if self.config.order == "ditctrl" and any(rule is not None for rule in own):
                 raise ValueError(
-                    f"prompt {number + 1}: its strength is {strength:g}; it must lie between 0 and {MAX_STRENGTH:g}."
+                    f"prompt {number + 1}: it has sources of its own, but in order 'ditctrl' every segment sees the "
+                    "one before; take them out, or choose order 'lockstep'."
                 )
-            for rule in (beat.script.sources, *(member.sources[number] for member in self.cast)):
-                self._check_rule(number, rule)
         if self.known is None:
             return
         if self.known.names != self.names or len(self.known.masks) != len(self.timeline.segments):
@@ -121,21 +120,6 @@ class SharePlan:
                 f"known masks: they are of {len(self.known.masks)} segments with {', '.join(self.known.names)}, but "
                 f"this film has {len(self.timeline.segments)} with {', '.join(self.names) or 'no subject'}."
             )
-
-    def _check_rule(self, number: int, rule: tuple[Source, ...] | None) -> None:
-        if rule is None:
-            return
-        if self.config.order == "ditctrl":
-            raise ValueError(
-                f"prompt {number + 1}: it has sources of its own, but in order 'ditctrl' every segment sees the one "
-                "before; take them out, or choose order 'lockstep'."
-            )
-        beats = len(self.timeline.beats)
-        for source in rule:
-            if not isinstance(source, str) and not 0 <= source < beats:
-                raise ValueError(
-                    f"prompt {number + 1}: its source is beat {source}, but there are beats 0 to {beats - 1}."
-                )
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -153,8 +153,6 @@ def test_words_beside_other_subjects_of_the_script_are_refused() -> None:
         make_plan(timeline, SHARED, "fox", None)
     with pytest.raises(ValueError, match=r"^subject: it is 'dog', but the script names fox itself"):
         make_plan(film(beat(), subjects=(FOX,)), SHARED, "dog", None)
-    with pytest.raises(ValueError, match=r"^prompt 1: it has two subjects named 'fox'"):
-        make_plan(film(beat(), subjects=(FOX, FOX)), SHARED, "", None)
 
 
 def test_a_mask_and_token_places_are_one_subject() -> None:

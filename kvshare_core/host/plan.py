@@ -62,15 +62,12 @@ def _plan_of_subject(timeline: Timeline, config: KVShareConfig, subject: str, ma
 
 
 def _named_by_script(timeline: Timeline) -> Named:
-    """The script's subjects. Raises ValueError when a beat has two of one name."""
+    """The script's subjects."""
     named: Named = {}
     for number, beat in enumerate(timeline.beats):
         shown = timeline.script.subjects if beat.script.subjects is None else beat.script.subjects
         for subject in shown:
-            in_beats = named.setdefault(subject.name, [None] * len(timeline.beats))
-            if in_beats[number] is not None:
-                raise ValueError(f"prompt {number + 1}: it has two subjects named '{subject.name}'; name them apart.")
-            in_beats[number] = subject
+            named.setdefault(subject.name, [None] * len(timeline.beats))[number] = subject
     return named
 
 
