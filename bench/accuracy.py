@@ -1,6 +1,6 @@
-"""How well the embedded model follows captions whose attribute combination it has never seen.
+"""How well the embedded models follow captions whose attribute combination they have never seen.
 
-python -m bench.accuracy [--captions 200] [--json FILE]
+python -m bench.accuracy [--captions 200] [--models cross-attention] [--json FILE]
 python -m bench.accuracy --checkpoint FILE     # a training run in progress, without a host and a VAE
 """
 
@@ -12,17 +12,20 @@ from pathlib import Path
 
 import torch
 
-from kvshare_core.embedded.detector import Detection, detect
+from devtools.environment import find_host
+from kvshare_core.embedded.detector import Detection, detect, detect_pair
 from kvshare_core.embedded.latents import fit_basis
-from kvshare_core.embedded.scenes import ATTRIBUTES, caption, sample_scenes
+from kvshare_core.embedded.scenes import ATTRIBUTES, caption, pair_caption, sample_pairs, sample_scenes
 
 from .form import Row, make_result, publish, show_progress
 from .lean import load_lean_sampler
 from .pictures import contact_sheet, save
-from .pipeline import GUIDANCE, STEPS, load_pipeline
+from .pipeline import GUIDANCE, MODELS, STEPS, Model, Pipeline, load_pipeline
 
 TARGETS = {"colour": 0.95, "shape": 0.90, "direction": 0.90, "background": 0.95, "size": None}
 DROPPED = ("colour", "size")
+DRAWS_PAIRS: tuple[Model, ...] = ("joint-attention",)
+"""Models that were trained on scenes with two subjects."""
 
 Sampler = Callable[[list[str], int], torch.Tensor]
 """Prompts and a seed to videos [n, f, 3, h, w] in 0..1."""
@@ -49,18 +52,59 @@ def make_tasks(count: int, seed: int) -> list[Task]:
     return tasks
 
 
+@dataclass(frozen=True)
+class PairTask:
+    """A caption of two subjects and the words it says of each."""
+
+    text: str
+    said: tuple[dict[str, str], dict[str, str]]
+
+
+def make_pair_tasks(count: int, seed: int) -> list[PairTask]:
+    """`count` captions of two subjects, both of held-out combinations, that say everything."""
+    scenes = sample_pairs(count, torch.Generator().manual_seed(seed), held_out=True)
+    everything = frozenset(ATTRIBUTES)
+    words = [scenes.attribute_words(index) for index in range(count)]
+    return [PairTask(pair_caption(pair, (everything, everything)), pair) for pair in words]
+
+
+def count_right_in_pairs(tasks: Sequence[PairTask], videos: Sequence[torch.Tensor]) -> list[Row]:
+    """One row per attribute over both subjects, and one for how often both are there; each video's subjects are taken
+    for those of its caption in the way that agrees best."""
+    right = dict.fromkeys((*TARGETS, "both subjects"), 0)
+    for task, video in zip(tasks, videos, strict=True):
+        seen = detect_pair(video)
+        agreements = [
+            {name: sum(one.found and getattr(one, name) == said[name] for one, said in pairs) for name in TARGETS}
+            for pairs in (list(zip(seen, task.said, strict=True)), list(zip(seen, task.said[::-1], strict=True)))
+        ]
+        for name, count in max(agreements, key=lambda found: sum(found.values())).items():
+            right[name] += count
+        right["both subjects"] += all(one.found for one in seen)
+    said = dict.fromkeys(TARGETS, 2 * len(tasks)) | {"both subjects": len(tasks)}
+    return [
+        {"attribute": name, "said": said[name], "right": count, "accuracy": count / said[name], "target": None}
+        for name, count in right.items()
+    ]
+
+
+def make_videos(texts: Sequence[str], sampler: Sampler, batch: int, seed: int, label: str) -> list[torch.Tensor]:
+    """A video of each text; text i starts from the noise of seed + i whatever the batch is."""
+    videos: list[torch.Tensor] = []
+    for start in range(0, len(texts), batch):
+        videos += sampler(list(texts[start : start + batch]), seed + start).unbind()
+        show_progress(len(videos), len(texts), label)
+    return videos
+
+
 def measure_accuracy(
     tasks: Sequence[Task], sampler: Sampler, batch: int, seed: int
 ) -> tuple[list[Row], list[torch.Tensor], list[Detection]]:
     """Samples every task and counts the said attributes that are seen in its video; an undetected subject is wrong.
 
-    Returns one row per attribute, and the videos and detections in the order of `tasks`. Task i starts from the noise
-    of seed + i whatever the batch is.
+    Returns one row per attribute, and the videos and detections in the order of `tasks`.
     """
-    videos: list[torch.Tensor] = []
-    for start in range(0, len(tasks), batch):
-        videos += sampler([task.text for task in tasks[start : start + batch]], seed + start).unbind()
-        show_progress(len(videos), len(tasks), "captions")
+    videos = make_videos([task.text for task in tasks], sampler, batch, seed, "captions")
     detections = [detect(video) for video in videos]
     return count_right(tasks, detections), videos, detections
 
@@ -94,16 +138,22 @@ def log_line(step: int, guidance: float, rows: Sequence[Row], detections: Sequen
     return f"step={step} captions={len(detections)} cfg={guidance:g} found={found} {figures}"
 
 
+def of_model(model: Model, subjects: int, rows: Sequence[Row]) -> list[Row]:
+    """Rows of a table of several models."""
+    return [{"model": model, "subjects": subjects, **row} for row in rows]
+
+
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description="accuracy of the embedded model on held-out captions")
+    parser = argparse.ArgumentParser(description="accuracy of the embedded models on held-out captions")
     parser.add_argument("--captions", type=int, default=200)
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS)
     parser.add_argument("--batch", type=int, default=25)
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--cfg", type=float, default=GUIDANCE)
     parser.add_argument("--seed", type=int, default=1000)
     parser.add_argument("--json", type=Path, help="write the results here")
-    parser.add_argument("--sheet", type=Path, help="write a contact sheet (PNG) of the videos here")
+    parser.add_argument("--sheet", type=Path, help="write a contact sheet (PNG) of the last model's videos here")
     parser.add_argument("--checkpoint", type=Path, help="measure this training checkpoint instead, without a host")
     parser.add_argument("--log", type=Path, help="with --checkpoint: append the figures to this file, in one line")
     options = parser.parse_args()
@@ -111,21 +161,37 @@ def main() -> None:
         parser.error("--captions and --batch must be at least 1")
     if options.log and not options.checkpoint:
         parser.error("--log follows a training run; name its --checkpoint too")
-
-    lean = load_lean_sampler(options.checkpoint, fit_basis()) if options.checkpoint else None
-    pipeline = None if lean else load_pipeline()
-    make = lean.sample if lean else pipeline.single_clips
     tasks = make_tasks(options.captions, options.seed)
-    rows, videos, detections = measure_accuracy(
-        tasks, lambda prompts, seed: make(prompts, seed, options.steps, options.cfg), options.batch, options.seed
-    )
-    publish(make_result("accuracy", options.seed, rows, pipeline.host if pipeline else None), options.json)
+    settings = options.steps, options.cfg
+
+    if options.checkpoint:
+        lean = load_lean_sampler(options.checkpoint, fit_basis())
+        rows, videos, detections = measure_accuracy(
+            tasks, lambda prompts, seed: lean.sample(prompts, seed, *settings), options.batch, options.seed
+        )
+        publish(make_result("accuracy", options.seed, rows, None), options.json)
+        if options.log:
+            with options.log.open("a", encoding="utf-8") as log:
+                log.write(log_line(lean.step, options.cfg, rows, detections) + "\n")
+    else:
+        table: list[Row] = []
+        videos, detections = [], []
+        for model in options.models:
+            pipeline = load_pipeline(model)
+
+            def sample(prompts: list[str], seed: int, pipeline: Pipeline = pipeline) -> torch.Tensor:
+                return pipeline.single_clips(prompts, seed, *settings)
+
+            rows, videos, detections = measure_accuracy(tasks, sample, options.batch, options.seed)
+            table += of_model(model, 1, rows)
+            if model in DRAWS_PAIRS:
+                pairs = make_pair_tasks(options.captions, options.seed)
+                both = make_videos([pair.text for pair in pairs], sample, options.batch, options.seed, "pairs")
+                table += of_model(model, 2, count_right_in_pairs(pairs, both))
+        publish(make_result("accuracy", options.seed, table, find_host()), options.json)
     if options.sheet:
         labels = [describe(task, seen) for task, seen in zip(tasks, detections, strict=True)]
         save(contact_sheet(videos, labels), options.sheet)
-    if lean and options.log:
-        with options.log.open("a", encoding="utf-8") as log:
-            log.write(log_line(lean.step, options.cfg, rows, detections) + "\n")
 
 
 if __name__ == "__main__":

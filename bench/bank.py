@@ -23,7 +23,8 @@ from kvshare_core.kv_bank import BankEntry, BankKey, KeyValueBank, StoredTokens
 from kvshare_core.session import Session
 
 from .form import Row, make_result, publish, show_progress
-from .pipeline import SHARING, Pipeline, load_pipeline
+from .methods import SHARING, Method
+from .pipeline import Pipeline, load_pipeline
 
 PROMPTS = ("a circle moving right over night", "a circle moving up over night", "a circle moving left over sand")
 SUBJECT = "circle"
@@ -157,10 +158,9 @@ def run_case(pipeline: Pipeline, case: Case, dtype: StoreDtype, steps: int, seed
         PROMPTS,
         seed=seed,
         overlap=OVERLAP,
-        method="kvshare",
+        method=Method(case.config(dtype)),
         subject=SUBJECT if case.guidance == "words" else "",
         steps=steps,
-        config=case.config(dtype),
         mask=mask if case.guidance == "mask" else None,
     )
     if witness.bank is None:

@@ -25,7 +25,7 @@ from devtools.server import Server, running_server
 from kvshare_core.embedded.detector import detect
 from kvshare_core.embedded.latents import BLOCK_FRAMES, NATIVE_LATENT_FRAMES
 from kvshare_core.embedded.vocabulary import BACKGROUNDS, DIRECTIONS, SHAPES
-from kvshare_core.script import parse_script
+from kvshare_core.script_forms import parse_script
 from kvshare_core.timeline import Timeline, plan_timeline
 from kvshare_core.words import split_words
 
@@ -125,8 +125,9 @@ def measured(video: Video) -> Measured:
     """Detects every segment of a video."""
     timeline = video.timeline
     said = tuple(said_attributes(timeline.beats[segment.beat].prompt) for segment in timeline.segments)
-    detections = tuple(detect(video.frames[start:stop]) for start, stop in own_pictures(timeline))
-    return Measured(said, detections, video.frames, seam_pictures(timeline))
+    spans = own_pictures(timeline)
+    detections = tuple(detect(video.frames[start:stop]) for start, stop in spans)
+    return Measured(said, detections, video.frames, seam_pictures(timeline), spans)
 
 
 def run(server: Server, workflow: Workflow, label: str) -> Video:

@@ -18,7 +18,7 @@ from devtools.environment import read_version
 
 ROOT = Path(__file__).resolve().parents[1]
 
-Value: TypeAlias = str | int | float | bool | Mapping[str, bool] | None
+Value: TypeAlias = str | int | float | bool | Mapping[str, bool] | Sequence[float] | None
 Row: TypeAlias = Mapping[str, Value]
 
 
@@ -72,13 +72,14 @@ class Result:
     def __post_init__(self) -> None:
         if not self.rows:
             raise ValueError(f"benchmark {self.name} has no rows")
-        for number, row in enumerate(self.rows):
+        for place, row in enumerate(self.rows):
             for column, value in row.items():
-                if isinstance(value, float) and not math.isfinite(value):
-                    raise ValueError(f"benchmark {self.name}: row {number} has {value} as {column}")
+                numbers = value if isinstance(value, Sequence) else [value]
+                if any(isinstance(number, float) and not math.isfinite(number) for number in numbers):
+                    raise ValueError(f"benchmark {self.name}: row {place} has {value} as {column}")
             if list(row) != list(self.rows[0]):
                 raise ValueError(
-                    f"benchmark {self.name}: row {number} has columns {list(row)}, row 0 has {list(self.rows[0])}"
+                    f"benchmark {self.name}: row {place} has columns {list(row)}, row 0 has {list(self.rows[0])}"
                 )
 
     def as_json(self) -> str:
@@ -132,6 +133,8 @@ def _cell(value: Value) -> str:
         return "-"
     if isinstance(value, Mapping):
         return f"{sum(value.values())} of {len(value)}"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return " to ".join(f"{number:.3f}" for number in value)
     return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 

@@ -1,4 +1,4 @@
-"""Samples the embedded transformer without a host, from a checkpoint of its training, before a VAE exists."""
+"""Samples an embedded transformer without a host, from a checkpoint of its training, before a VAE exists."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -6,13 +6,16 @@ from pathlib import Path
 
 import torch
 
+from kvshare_core.embedded.joint_transformer import JointShape
 from kvshare_core.embedded.latents import CHANNELS, LatentBasis
 from kvshare_core.embedded.text import token_ids
 from kvshare_core.embedded.training.denoiser import Denoiser
 from kvshare_core.embedded.transformer import TransformerShape
+from kvshare_core.embedded.vocabulary import CHUNK_TOKENS, PAIR_CHUNK_TOKENS
 
-SAMPLING_SHIFT = 8.0
-"""The host's default shift of the flow schedule for Wan models."""
+WAN_SHIFT = 8.0
+HUNYUAN_SHIFT = 7.0
+"""The host's default shifts of the flow schedule for the two layouts."""
 LATENT_SHAPE = (CHANNELS, 5, 12, 12)
 
 
@@ -23,6 +26,8 @@ class LeanSampler:
     model: Denoiser
     basis: LatentBasis
     step: int
+    shift: float
+    chunk_tokens: int
 
     @torch.inference_mode()
     def sample(self, prompts: list[str], seed: int, steps: int, guidance: float) -> torch.Tensor:
@@ -31,9 +36,10 @@ class LeanSampler:
             torch.randn(LATENT_SHAPE, generator=torch.Generator().manual_seed(seed + i)) for i in range(len(prompts))
         ]
         latents = torch.stack(noise)
-        said = torch.tensor([token_ids(prompt) for prompt in prompts])
-        ids = torch.cat([said, torch.tensor([token_ids("")]).expand_as(said)])
-        for sigma, following in pairwise(flow_sigmas(steps)):
+        known = self.model.text.words.shape[0]
+        texts = [*prompts, *[""] * len(prompts)]
+        ids = torch.tensor([token_ids(text, known, self.chunk_tokens) for text in texts])
+        for sigma, following in pairwise(flow_sigmas(steps, self.shift)):
             velocity = self.model(latents.repeat(2, 1, 1, 1, 1), sigma.expand(len(ids)), ids)
             conditioned, unconditioned = velocity.chunk(2)
             velocity = unconditioned + guidance * (conditioned - unconditioned)
@@ -50,20 +56,29 @@ def load_lean_sampler(checkpoint: Path, basis: LatentBasis) -> LeanSampler:
     if not isinstance(saved, dict) or "average" not in saved:
         raise ValueError(f"{checkpoint} is no checkpoint of the transformer's training: it has no averaged weights")
     weights = saved["average"]
-    model = Denoiser(shape_of(weights))
+    shape = shape_of(weights)
+    model = Denoiser(shape, known_words=weights["text.words"].shape[0])
     model.load_state_dict(weights)
-    return LeanSampler(model.requires_grad_(False), basis, int(saved["step"]))
+    sampling = (WAN_SHIFT, CHUNK_TOKENS) if isinstance(shape, TransformerShape) else (HUNYUAN_SHIFT, PAIR_CHUNK_TOKENS)
+    return LeanSampler(model.requires_grad_(False), basis, int(saved["step"]), *sampling)
 
 
-def shape_of(weights: dict[str, torch.Tensor]) -> TransformerShape:
+def shape_of(weights: dict[str, torch.Tensor]) -> TransformerShape | JointShape:
     """Sizes of the transformer whose state dict (names start with "transformer.") is given."""
+
+    def count(blocks: str) -> int:
+        return len({name.split(".")[2] for name in weights if name.startswith(f"transformer.{blocks}.")})
+
+    if "transformer.img_in.proj.weight" in weights:
+        dim, channels = weights["transformer.img_in.proj.weight"].shape[:2]
+        text_dim = weights["transformer.txt_in.input_embedder.weight"].shape[1]
+        return JointShape(dim, count("double_blocks"), count("single_blocks"), channels, text_dim)
     ffn_dim, dim = weights["transformer.blocks.0.ffn.0.weight"].shape
     channels = weights["transformer.patch_embedding.weight"].shape[1]
-    layers = len({name.split(".")[2] for name in weights if name.startswith("transformer.blocks.")})
-    return TransformerShape(dim=dim, ffn_dim=ffn_dim, layers=layers, channels=channels)
+    return TransformerShape(dim=dim, ffn_dim=ffn_dim, layers=count("blocks"), channels=channels)
 
 
-def flow_sigmas(steps: int, shift: float = SAMPLING_SHIFT) -> torch.Tensor:
+def flow_sigmas(steps: int, shift: float = WAN_SHIFT) -> torch.Tensor:
     """The host's "simple" schedule of a shifted flow model: `steps` noise levels from 1 down, then 0."""
     level = torch.linspace(1, 0, steps + 1)
     return shift * level / (1 + (shift - 1) * level)

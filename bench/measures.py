@@ -24,9 +24,10 @@ LEAST_CHANGE = 0.5 / 255 / 100
 class Measured:
     """One storyboard made by one method.
 
-    `said` holds the words of SAID for every segment, `detections` what was seen in every segment's own pictures,
-    `frames` [f, 3, h, w] the whole video, and `seams` one entry per pair of neighbouring segments: the first picture in
-    which the later one weighs at least one half, or None where they share no frames.
+    `said` holds the words of SAID for every segment, `spans` the pictures [first, last) that are its own, `detections`
+    what was seen in them, `frames` [f, 3, h, w] the whole video, and `seams` one entry per pair of neighbouring
+    segments: the first picture in which the later one weighs at least one half, or None where they share no frames.
+    `attention` [f, h, w] is the subject that the attention found, None where it followed none.
     Raises ValueError when the lengths do not fit together.
     """
 
@@ -34,9 +35,11 @@ class Measured:
     detections: tuple[Detection, ...]
     frames: torch.Tensor
     seams: tuple[int | None, ...]
+    spans: tuple[tuple[int, int], ...]
+    attention: torch.Tensor | None = None
 
     def __post_init__(self) -> None:
-        if not len(self.said) == len(self.detections) == len(self.seams) + 1:
+        if not len(self.said) == len(self.detections) == len(self.spans) == len(self.seams) + 1:
             raise ValueError(
                 f"a storyboard of {len(self.said)} segments has {len(self.detections)} detections and "
                 f"{len(self.seams)} seams; it needs as many detections and one seam less"

@@ -1,8 +1,9 @@
 """Makes videos with the embedded model on the real host, in this process. The only module here that knows the host."""
 
+import inspect
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -10,23 +11,23 @@ import torch
 
 from devtools.environment import find_host
 from devtools.inprocess import enter_host
-from kvshare_core.config import KVShareConfig
 from kvshare_core.embedded.scenes import FPS, FRAME_SIDE
-from kvshare_core.script import parse_script
+from kvshare_core.script_forms import parse_script
 from kvshare_core.session import Session
 from kvshare_core.timeline import Timeline, plan_timeline
 
+from .methods import Method
 from .spans import own_pictures, seam_pictures
 
-Method = Literal["isolated", "windows", "kvshare"]
-METHODS: tuple[Method, ...] = get_args(Method)
+Model = Literal["cross-attention", "joint-attention"]
+MODELS: tuple[Model, ...] = get_args(Model)
+"""The embedded models, by how their video looks at the text."""
 
 SAMPLER, SCHEDULER = "euler", "simple"
-SHARING = KVShareConfig(start_layer=3)
-"""Chosen for the embedded model on storyboards 100 to 111, which no published figure is measured on: its first blocks
-carry layout, which each prompt keeps to itself."""
 STEPS = 20
 GUIDANCE = 4.0
+FRAME_DIM = 2
+"""Where a latent's frames are counted."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,6 @@ class Pipeline:
         self.clip = clip
         self.vae = vae
 
-    @torch.inference_mode()
     def generate(
         self,
         prompts: Sequence[str],
@@ -70,32 +70,69 @@ class Pipeline:
         subject: str,
         steps: int = STEPS,
         cfg: float = GUIDANCE,
-        config: KVShareConfig = SHARING,
         mask: torch.Tensor | None = None,
     ) -> Clip:
-        """The long video of `prompts`, one beat each.
+        """The long video of `prompts`, one beat each; the arguments are those of generate_all. mask: [pictures, h, w]
+        in 0..1, what it covers is shared in place of `subject`."""
+        return self.generate_all(
+            [prompts], [seed], overlap=overlap, method=method, subjects=[subject], steps=steps, cfg=cfg, mask=mask
+        )[0]
 
-        `isolated` makes segments without overlap and without sharing whatever `overlap` is, `windows` blends them,
-        `kvshare` shares as `config` says the keys and values of `subject`, a word of all prompts, or where a `mask`
-        [pictures, h, w] in 0..1 is given of what that covers; of everything when there is neither.
+    @torch.inference_mode()
+    def generate_all(
+        self,
+        films: Sequence[Sequence[str]],
+        seeds: Sequence[int],
+        *,
+        overlap: int,
+        method: Method,
+        subjects: Sequence[str],
+        steps: int = STEPS,
+        cfg: float = GUIDANCE,
+        mask: torch.Tensor | None = None,
+    ) -> list[Clip]:
+        """The long videos of several `films`, made together: the prompts of each, as many for all; the noise of each
+        seed; and the word of each that names its subject, which must stand at the same place in all of them.
+
+        overlap: latent frames that neighbouring segments share where the method lets them. Raises ValueError when the
+        films do not fit together.
         """
         from kvshare_core.host.conditioning import empty_latent, encode_timeline
         from kvshare_core.host.patch import apply, model_info
         from kvshare_core.host.plan import make_plan
 
         _, info = model_info(self.model)
-        shared_frames = 0 if method == "isolated" else overlap
-        lines = parse_script("\n".join(prompts))
-        timeline = plan_timeline(lines, info.native_frames, shared_frames, FPS, info.compression[0])
-        timeline, positive, negative = encode_timeline(self.clip, timeline, "")
-        settings = config if method == "kvshare" else KVShareConfig(mode="off")
-        patched, record = apply(self.model, make_plan(timeline, settings, subject, mask))
+        shared_frames = overlap if method.overlaps else 0
+        plans: list[Any] = []
+        encoded: list[Any] = []
+        for prompts, subject in zip(films, subjects, strict=True):
+            script = parse_script("\n".join(prompts))
+            timeline = plan_timeline(script, info.native_frames, shared_frames, FPS, info.compression[0])
+            timeline = replace(timeline, noise="freenoise" if method.freenoise else "plain")
+            timeline, *conditioning = encode_timeline(self.clip, timeline, "")
+            plans.append(make_plan(timeline, method.config, subject if method.guided else "", mask))
+            encoded.append(conditioning)
+        if len({(plan.subjects, plan.cast, plan.beat_tokens) for plan in plans}) > 1:
+            raise ValueError("films made together must have their words at the same places")
+        timeline = plans[0].timeline
+        positive = joined([positive for positive, _ in encoded])
+        negative = encoded[0][1]
+        if method.host_windows:
+            patched, record = host_windows(self.model, timeline), None
+            positive = without_beats(positive)
+        else:
+            patched, record = apply(self.model, plans[0])
 
         start = time.perf_counter()
-        latent = empty_latent(info, timeline, FRAME_SIDE, FRAME_SIDE, 1)
-        samples = self._sample(patched, latent, [seed], positive, negative, steps, cfg)
-        frames = self._decode(samples)[0]
-        return Clip(frames, timeline, time.perf_counter() - start, _masks(record, frames))
+        latent = empty_latent(info, timeline, FRAME_SIDE, FRAME_SIDE, len(films))
+        samples = self._sample(patched, latent, seeds, positive, negative, steps, cfg)
+        videos = self._decode(samples)
+        seconds = (time.perf_counter() - start) / len(films)
+        masks = None if record is None else _masks(record, videos)
+        return [
+            Clip(video, plan.timeline, seconds, None if masks is None else masks[place])
+            for place, (video, plan) in enumerate(zip(videos, plans, strict=True))
+        ]
 
     @torch.inference_mode()
     def single_clips(
@@ -164,17 +201,67 @@ class Pipeline:
         return self.vae.decode(samples).float().cpu().movedim(-1, 2)
 
 
-def load_pipeline() -> Pipeline:
-    """Starts the host in this process and loads the embedded model. Call it before anything imports `comfy`."""
+def load_pipeline(model: Model = "cross-attention") -> Pipeline:
+    """Starts the host in this process and loads an embedded model. Call it before anything imports `comfy`."""
     host = find_host()
     enter_host(host)
-    from kvshare_core.host.loading import EMBEDDED, load_video_model
+    from kvshare_core.host.loading import EMBEDDED_MODELS, load_video_model
+    from kvshare_core.host.model_files import EMBEDDED
 
-    return Pipeline(host, *load_video_model(EMBEDDED, EMBEDDED, EMBEDDED, "default"))
+    name = next(name for name, attention in EMBEDDED_MODELS.items() if attention == model)
+    return Pipeline(host, *load_video_model(name, EMBEDDED, EMBEDDED, "default"))
 
 
-def _masks(record: Any, frames: torch.Tensor) -> torch.Tensor | None:
+def host_windows(model: Any, timeline: Timeline) -> Any:
+    """`model` with the host's own context windows, each with the prompt of its part of the video. Raises
+    NotImplementedError on hosts whose windows take one prompt for all."""
+    from comfy_extras.nodes_context_windows import ContextWindowsManualNode
+
+    if "split_conds_to_windows" not in inspect.signature(ContextWindowsManualNode.execute).parameters:
+        raise NotImplementedError("this host's context windows take no prompt of their own")
+    return ContextWindowsManualNode.execute(
+        model,
+        context_length=timeline.window,
+        context_overlap=timeline.overlap,
+        context_schedule="standard_static",
+        context_stride=1,
+        closed_loop=False,
+        fuse_method="pyramid",
+        dim=FRAME_DIM,
+        freenoise=False,
+        split_conds_to_windows=True,
+    ).args[0]
+
+
+def without_beats(positive: Any) -> Any:
+    """Conditioning of beats as the host's own nodes would list it."""
+    from kvshare_core.host import BEAT_TAG
+
+    return [[text, {name: value for name, value in extra.items() if name != BEAT_TAG}] for text, extra in positive]
+
+
+def joined(conditionings: Sequence[Any]) -> Any:
+    """Conditionings of several films, entry by entry, as one with a row for each."""
+    return [
+        [torch.cat([text for text, _ in entries]), _joined_extras([extra for _, extra in entries])]
+        for entries in zip(*conditionings, strict=True)
+    ]
+
+
+def _joined_extras(extras: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    first = extras[0]
+    return {
+        name: torch.cat([extra[name] for extra in extras]) if isinstance(value, torch.Tensor) else value
+        for name, value in first.items()
+    }
+
+
+def _masks(record: Any, videos: torch.Tensor) -> torch.Tensor | None:
+    """The subject [n, f, h, w] that the attention found in videos [n, f, 3, h, w]; None where it followed none."""
     from kvshare_core.preview import pictures_of
 
     recorded = record.latest()
-    return None if recorded is None else pictures_of(recorded, len(frames), *frames.shape[-2:])[1]
+    if recorded is None:
+        return None
+    count, frames = videos.shape[:2]
+    return pictures_of(recorded, count * frames, *videos.shape[-2:])[1].unflatten(0, (count, frames))

@@ -16,6 +16,7 @@ import torch
 
 from devtools.environment import find_host, read_version
 from devtools.inprocess import enter_host
+from kvshare_core.families import FamilyInfo, UnsupportedModelError, find_family
 
 from .form import Row, make_result, publish
 
@@ -281,6 +282,16 @@ RELEASED = (
         128,
         16384,
     ),
+    # Its released dimensions are the defaults of the host's class; the audio's tokens are too few to count.
+    Released(
+        "LTX-2 704x1216 121 frames",
+        "lightricks.av_model",
+        of_class("LTXAVModel"),
+        128,
+        (16, 22, 38),
+        1024,
+        16384,
+    ),
     Released(
         "Mochi 1 480x848 163 frames",
         "genmo.joint_model.asymm_models_joint",
@@ -329,17 +340,20 @@ def measure_plans(host: str | None) -> list[Row]:
     return [_plan(released, host) for released in RELEASED]
 
 
-def _plan(released: Released, host: str | None) -> Row:
-    from kvshare_core.families import UnsupportedModelError, find_family
+def released_info(released: Released) -> FamilyInfo:
+    """What the pack says of a released model. Raises ModuleNotFoundError where the host lacks its class."""
+    import comfy.ops
 
+    module = released.build(
+        _WithOperations(import_module(f"comfy.ldm.{released.module}"), comfy.ops.disable_weight_init)
+    )
+    return find_family(module, released.channels)[1]
+
+
+def _plan(released: Released, host: str | None) -> Row:
     row: dict[str, Any] = {"model": released.name, "host": host}
     try:
-        import comfy.ops
-
-        module = released.build(
-            _WithOperations(import_module(f"comfy.ldm.{released.module}"), comfy.ops.disable_weight_init)
-        )
-        _, info = find_family(module, released.channels)
+        info = released_info(released)
     except (ModuleNotFoundError, UnsupportedModelError) as reason:
         return {**row, **dict.fromkeys(FIGURES), "reason": str(reason)}
     video = math.prod(info.grid(*released.latent))

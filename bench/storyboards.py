@@ -15,7 +15,8 @@ from kvshare_core.embedded.vocabulary import BACKGROUNDS, DIRECTIONS, SHAPES
 
 from .form import Row, make_result, publish, show_progress
 from .measures import SAID, Measured, summary
-from .pipeline import METHODS, STEPS, Clip, Method, load_pipeline
+from .methods import METHODS
+from .pipeline import STEPS, Clip, load_pipeline
 
 BEATS = 3
 JOINS = {"cut": 0, "overlap": 2}
@@ -23,7 +24,10 @@ JOINS = {"cut": 0, "overlap": 2}
 QUICK_SEEDS = 2
 QUICK_STEPS = 8
 
-Generate = Callable[["Storyboard", Method, int], Clip]
+COMPARED = ("isolated", "windows", "kvshare")
+"""Names of the methods."""
+
+Generate = Callable[["Storyboard", str, int], Clip]
 """Makes a storyboard's video by a method with an overlap."""
 
 
@@ -44,9 +48,9 @@ class Storyboard:
         return self.said[0]["shape"]
 
 
-def make_storyboard(seed: int) -> Storyboard:
-    """A storyboard of BEATS beats. Of any two transitions in a row one keeps the background and turns the subject, the
-    other changes the background and by a coin turns the subject too."""
+def make_storyboard(seed: int, beats: int = BEATS) -> Storyboard:
+    """A storyboard of that many beats. Of any two transitions in a row one keeps the background and turns the subject,
+    the other changes the background and by a coin turns the subject too."""
     choice = random.Random(seed)
     words = {
         "shape": choice.choice(SHAPES),
@@ -54,7 +58,7 @@ def make_storyboard(seed: int) -> Storyboard:
         "background": choice.choice(BACKGROUNDS),
     }
     said = [words]
-    for transition in range(1, BEATS):
+    for transition in range(1, beats):
         keeps_background = (seed + transition) % 2 == 0
         words = dict(words)
         if keeps_background or choice.random() < 0.5:
@@ -69,7 +73,7 @@ def measure_clip(storyboard: Storyboard, clip: Clip) -> Measured:
     """Detects every segment of a storyboard's video in the pictures where its weight is at least one half."""
     said = tuple(storyboard.said[segment.beat] for segment in clip.timeline.segments)
     detections = tuple(detect(clip.frames[start:stop]) for start, stop in clip.segment_frames)
-    return Measured(said, detections, clip.frames, clip.seams)
+    return Measured(said, detections, clip.frames, clip.seams, clip.segment_frames, clip.masks)
 
 
 def measure_storyboards(
@@ -80,9 +84,9 @@ def measure_storyboards(
     What is the same computation is made once: isolated segments do not depend on the join, and windows without overlap
     are isolated segments.
     """
-    plans = {(method, join): plan(method, join) for join in JOINS for method in METHODS}
+    plans = {(method, join): plan(method, join) for join in JOINS for method in COMPARED}
     needed = list(dict.fromkeys(plans.values()))
-    measured: dict[tuple[Method, int], list[Measured]] = {needs: [] for needs in needed}
+    measured: dict[tuple[str, int], list[Measured]] = {needs: [] for needs in needed}
     for number, storyboard in enumerate(storyboards):
         for place, (method, overlap) in enumerate(needed):
             clip = generate(storyboard, method, overlap)
@@ -94,7 +98,7 @@ def measure_storyboards(
     ]
 
 
-def plan(method: Method, join: str) -> tuple[Method, int]:
+def plan(method: str, join: str) -> tuple[str, int]:
     """The computation, as a method and an overlap, that `method` under `join` stands for."""
     overlap = JOINS[join]
     if method == "isolated" or (method == "windows" and overlap == 0):
@@ -113,12 +117,12 @@ def main() -> None:
         parser.error(f"--seeds is {options.seeds}; it must be at least 1")
     pipeline = load_pipeline()
 
-    def generate(storyboard: Storyboard, method: Method, overlap: int) -> Clip:
+    def generate(storyboard: Storyboard, method: str, overlap: int) -> Clip:
         return pipeline.generate(
             storyboard.prompts,
             seed=storyboard.seed,
             overlap=overlap,
-            method=method,
+            method=METHODS[method],
             subject=storyboard.shape,
             steps=QUICK_STEPS if options.quick else STEPS,
         )

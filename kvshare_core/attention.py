@@ -6,7 +6,7 @@ does one ordinary attention the way the user's installation does it.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -30,6 +30,10 @@ class KeyValuePart:
     value: torch.Tensor
     bias: float = 0.0
     key_bias: torch.Tensor | None = None
+
+    def weighed(self, weight: float) -> "KeyValuePart":
+        """The same keys counting `weight` times, which must be more than 0."""
+        return self if weight == 1 else replace(self, bias=self.bias + math.log(weight))
 
 
 @dataclass(frozen=True)

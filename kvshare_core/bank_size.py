@@ -5,20 +5,21 @@ Found by going through a pass rather than by a formula, since what is released w
 
 from collections import Counter
 from collections.abc import Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from . import schedule
 from .config import KVShareConfig, MemorySettings
-from .plan import SharePlan
+from .plan import ReadParts, SharePlan
 
 
 @dataclass(frozen=True)
 class TokenCounts:
-    """How many tokens one entry keeps; None for a part it does not have."""
+    """How many tokens one entry keeps; None for a part it does not have. further: of the other subjects."""
 
-    subject: int
+    subject: int | None
     background: int | None = None
     text: int | None = None
+    further: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -31,23 +32,35 @@ class BankUse:
 
 
 def bank_uses(plan: SharePlan, counts: Sequence[TokenCounts]) -> list[BankUse]:
-    """What the evaluations of a pass that shares do with the bank; counts: what each segment would keep."""
+    """What the evaluations of a pass that shares do with the bank; counts: what each segment would keep if all of it
+    were read."""
     uses: list[BankUse] = []
     for evaluation in schedule.evaluations(plan.timeline, plan.config.order, shared=True):
         index = evaluation.segment.index
         sources = frozenset(plan.sources(index)) if evaluation.role in ("both", "target") else frozenset[int]()
         keeps = evaluation.role in ("both", "source") and plan.readers(index) > 0
-        uses.append(BankUse(index, sources, counts[index] if keeps else None))
+        uses.append(BankUse(index, sources, _read_tokens(plan.read(index), counts[index]) if keeps else None))
     return uses
 
 
-def kept_tokens(config: KVShareConfig, guided: bool, video: int, subject: int, text: int) -> TokenCounts:
+def _read_tokens(read: ReadParts, counts: TokenCounts) -> TokenCounts:
+    """`counts` without what nobody reads."""
+    subject = counts.subject if read.subjects else None
+    return replace(counts, subject=subject, background=counts.background if read.background else None)
+
+
+def kept_tokens(
+    config: KVShareConfig, guided: bool, video: int, subject: int, text: int, subjects: int = 1
+) -> TokenCounts:
     """Tokens that one latent's entry keeps: of `video` tokens `subject` are the subject's (all of them where nothing is
-    guided by a mask), beside `text` text tokens of a joint attention."""
+    guided by a mask), beside `text` text tokens of a joint attention. Several `subjects` are counted at most: all as
+    the first one's, beside others that are empty but there."""
     return TokenCounts(
-        subject - int(config.token_dropout * subject),
+        # Each subject's dropped tokens are rounded down for itself.
+        min(subject, subject - int(config.token_dropout * subject) + subjects - 1),
         video - subject if guided and config.share_background else None,
         text if config.share_text and text else None,
+        (0,) * (subjects - 1),
     )
 
 
@@ -107,7 +120,8 @@ def predict_bytes(
 def entry_bytes(counts: TokenCounts, key_heads: int, head_dim: int, element_size: int, memory: MemorySettings) -> int:
     """Bytes of one entry: keys and values, their scales in fp8, and 8 bytes per token for its place."""
     total = 0
-    for tokens, quantised in ((counts.subject, True), (counts.background, True), (counts.text, False)):
+    video = (counts.subject, counts.background, *counts.further)
+    for tokens, quantised in (*((tokens, True) for tokens in video), (counts.text, False)):
         if tokens is None:
             continue
         numbers = key_heads * tokens * head_dim

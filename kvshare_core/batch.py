@@ -15,17 +15,19 @@ from .sharing import OwnTokens
 
 @dataclass(frozen=True)
 class SharedRow:
-    """One batch row that sees source keys: its place in the batch, its latent, what it sees, what its mask hides."""
+    """One batch row that sees source keys: its place in the batch, its latent, what it sees of which segments, what its
+    mask hides."""
 
     index: int
     row: int
+    sources: tuple[int, ...]
     entries: tuple[BankEntry, ...]
     mask: KeyMask
 
     @property
     def likeness(self) -> tuple[object, ...]:
         """Rows with equal likeness can go through one attention call."""
-        return (self.row, self.mask, *(_sizes(entry) for entry in self.entries))
+        return (self.row, self.mask, self.sources, *(_sizes(entry) for entry in self.entries))
 
 
 def grouped(work: list[SharedRow]) -> Iterator[list[SharedRow]]:
@@ -47,8 +49,7 @@ def alike(indices: Sequence[int], mask_of: Callable[[int], KeyMask]) -> Iterator
 
 
 def _sizes(entry: BankEntry) -> tuple[int, ...]:
-    parts = (entry.subject, entry.background, entry.text)
-    return tuple(-1 if part is None else part.key.shape[TOKEN_DIM] for part in parts)
+    return tuple(-1 if part is None else part.key.shape[TOKEN_DIM] for part in entry.parts)
 
 
 def join_entries(entries: Sequence[BankEntry]) -> BankEntry:
@@ -64,11 +65,7 @@ def join_entries(entries: Sequence[BankEntry]) -> BankEntry:
             torch.cat([part.key for part in present]), torch.cat([part.value for part in present]), present[0].tokens
         )
 
-    subject = joined([entry.subject for entry in entries])
-    assert subject is not None
-    return BankEntry(
-        subject, joined([entry.background for entry in entries]), joined([entry.text for entry in entries])
-    )
+    return BankEntry.of_parts([joined(parts) for parts in zip(*(entry.parts for entry in entries), strict=True)])
 
 
 def take_rows(tensor: torch.Tensor, indices: Sequence[int]) -> torch.Tensor:

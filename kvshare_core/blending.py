@@ -1,10 +1,11 @@
 """Window weights: how overlapping segments become one latent."""
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 
-from .timeline import Segment
+from .timeline import BlendWeights, Segment, Timeline
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,41 @@ def triangle_weights(fade: Fade) -> torch.Tensor:
     count = fade.stop - fade.first
     rising = 2 * (torch.arange(count, dtype=torch.float64) + 0.5) / count
     return _padded(fade, torch.minimum(rising, 2 - rising))
+
+
+def hann_weights(fade: Fade) -> torch.Tensor:
+    """Weights [length] in 0..1 that fade as `window_weights` do, but start and end gently: half a Hann window over each
+    fade, so that two neighbours still sum to one."""
+    return torch.sin(window_weights(fade) * (torch.pi / 2)) ** 2
+
+
+def pyramid_weights(fade: Fade) -> torch.Tensor:
+    """Weights [length] in 0..1 as the host's context windows weigh by default: the distance from the nearest end of
+    what counts, in parts of half a window. Where no more than half of a window is shared, that is a linear fade."""
+    count = fade.stop - fade.first
+    rising = torch.arange(1, count + 1, dtype=torch.float64)
+    return _padded(fade, torch.minimum(rising, rising.flip(0)) / ((fade.length + 1) // 2))
+
+
+WEIGHTS: Mapping[BlendWeights, Callable[[Fade], torch.Tensor]] = {
+    "linear": window_weights,
+    "hann": hann_weights,
+    "pyramid": pyramid_weights,
+    "triangle": triangle_weights,
+}
+"""By the timeline's name for them: weights of a window's frames, float64 [length]."""
+
+
+def weights_over_time(timeline: Timeline, weights: Sequence[torch.Tensor]) -> torch.Tensor:
+    """The part of every segment in every latent frame of the video, float64 [segments, frames]; a frame's parts sum to
+    one.
+
+    weights: of every segment's frames, [window] each, positive somewhere for every frame of the video.
+    """
+    total = torch.zeros(len(weights), timeline.latent_frames, dtype=torch.float64)
+    for segment, own in zip(timeline.segments, weights, strict=True):
+        total[segment.index].index_add_(0, torch.tensor(timeline.frames_of(segment)), own)
+    return total / total.sum(0)
 
 
 def _padded(fade: Fade, weights: torch.Tensor) -> torch.Tensor:

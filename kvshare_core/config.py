@@ -2,7 +2,9 @@
 
 Errors name the value; the node in which the user set it puts its own name in front."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Literal, get_args
 
 Mode = Literal["off", "replace", "extend"]
@@ -12,7 +14,7 @@ Position = Literal["same", "gap", "matched", "frame"]
 MaskKind = Literal["contrast", "threshold"]
 Place = Literal["auto", "device", "cpu"]
 StoreDtype = Literal["model", "fp8"]
-LayerPreset = Literal["custom", "late", "middle"]
+LayerPreset = Literal["custom", "late", "middle", "family"]
 
 MODES: tuple[str, ...] = get_args(Mode)
 SOURCES: tuple[str, ...] = get_args(Sources)
@@ -122,7 +124,8 @@ class KVShareConfig:
     start_percent, end_percent: part of the noise schedule that shares, as ComfyUI counts it: 0 is pure noise.
     start_layer, end_layer: transformer blocks [start, end); -1 as end means the last block.
     step_idx, layer_idx: explicit steps or blocks; when given they replace the ranges (names of the paper's code).
-    layer_preset: a named choice of blocks that replaces start_layer, end_layer and layer_idx; see schedule.PRESETS.
+    layer_preset: a named choice of blocks that replaces start_layer, end_layer and layer_idx: presets.GENERAL has
+        those for every model, `family` is what is known of the model at hand (presets.for_model).
     share_background: background tokens also attend to the source's background.
     share_uncond: the unconditional rows share among themselves too.
     share_text: in `replace`, the source's keys outside the video stand in for the segment's own as its video does, and
@@ -132,6 +135,8 @@ class KVShareConfig:
         earlier, `matched` puts each where the most similar subject token of the target is, `frame` keeps their place
         and lets every latent frame see the source's same frame only.
     token_dropout: part of the source's subject tokens that is left out, another choice in every step, 0 to below 1.
+    drift_control: how far the colours of later segments are moved to the first segment's, 0 to 1, in any mode; see
+        drift.match_to_anchor.
 
     Raises ValueError on values outside these ranges.
     """
@@ -156,6 +161,7 @@ class KVShareConfig:
     position: Position = "same"
     position_gap: int = 0
     token_dropout: float = 0.0
+    drift_control: float = 0.0
     masks: MaskSettings = MaskSettings()
     memory: MemorySettings = MemorySettings()
 
@@ -174,6 +180,7 @@ class KVShareConfig:
             raise ValueError(
                 f"end_percent ({self.end_percent:g}) must be larger than start_percent ({self.start_percent:g})."
             )
+        _check_range("drift_control", self.drift_control, 1.0)
         if not 0.0 <= self.token_dropout < 1.0:
             raise ValueError(f"token_dropout is {self.token_dropout}; it must be at least 0 and below 1.")
         for what in ("step", "layer"):
@@ -187,11 +194,6 @@ class KVShareConfig:
             _check_indices(f"{what}_idx", getattr(self, f"{what}_idx"))
         if self.share_text and self.mode == "extend":
             raise ValueError("share_text works in mode 'replace' only; own and foreign text would mix.")
-
-    @property
-    def shares(self) -> bool:
-        """Whether this configuration changes anything compared with plain windows."""
-        return self.mode != "off" and max(self.strength, self.end_strength or 0.0) > 0.0
 
 
 DITCTRL = KVShareConfig(
@@ -228,3 +230,12 @@ def parse_indices(text: str, name: str) -> tuple[int, ...]:
             raise ValueError(f"{name}: '{part}' goes beyond {MAX_INDEX}.")
         indices.update(range(int(first), upper + 1))
     return tuple(sorted(indices))
+
+
+def format_indices(indices: Sequence[int]) -> str:
+    """Rising numbers as `parse_indices` reads them, such as "2, 5, 25-29"."""
+    parts: list[str] = []
+    for _, run in groupby(enumerate(indices), lambda pair: pair[1] - pair[0]):
+        numbers = [number for _, number in run]
+        parts.append(str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]}-{numbers[-1]}")
+    return ", ".join(parts)

@@ -5,7 +5,7 @@
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 
@@ -53,29 +53,45 @@ class StoredTokens:
 
 @dataclass(frozen=True)
 class BankEntry:
-    """What one block of one segment leaves for later segments.
+    """What one block of one segment leaves for later segments; None for a part that it does not leave.
 
-    subject: the subject, or all video tokens when no mask splits them; background: the rest, where that is shared too;
-    text: what stands outside the video, kept only with `share_text`.
+    subject: the first subject, or all video tokens when no mask splits them; background: what no subject claims, where
+    that is shared too; text: what stands outside the video, kept only with `share_text`; further: the other subjects.
     """
 
-    subject: StoredTokens
+    subject: StoredTokens | None
     background: StoredTokens | None = None
     text: StoredTokens | None = None
+    further: tuple[StoredTokens | None, ...] = ()
+
+    @property
+    def subjects(self) -> tuple[StoredTokens | None, ...]:
+        """All subjects in their order."""
+        return (self.subject, *self.further)
+
+    @property
+    def parts(self) -> tuple[StoredTokens | None, ...]:
+        """Everything, as `of_parts` takes it."""
+        return (self.subject, self.background, self.text, *self.further)
+
+    @classmethod
+    def of_parts(cls, parts: Sequence[StoredTokens | None]) -> "BankEntry":
+        """The entry with these `parts`."""
+        subject, background, text, *further = parts
+        return cls(subject, background, text, tuple(further))
 
     def on(self, device: torch.device) -> "BankEntry":
         """The same entry on `device`: hosts with several may give a later segment's forward to another."""
-        if self.subject.key.device == device:
+        if all(part is None or part.key.device == device for part in self.parts):
             return self
-        background, text = (None if part is None else part.on(device) for part in (self.background, self.text))
-        return BankEntry(self.subject.on(device), background, text)
+        return BankEntry.of_parts([None if part is None else part.on(device) for part in self.parts])
 
 
 @dataclass(frozen=True)
 class _Part:
-    """A StoredTokens without its tensors."""
+    """A StoredTokens without its tensors; place: where it stands among its entry's parts."""
 
-    name: str
+    place: int
     tokens: torch.Tensor
     dtypes: tuple[torch.dtype, torch.dtype]
     quantised: bool
@@ -86,6 +102,7 @@ class _Stored:
     """An entry as it is kept: on the device in `tensors`, or in the computer's memory in `copy`, moved by `lane`."""
 
     parts: list[_Part]
+    places: int
     readers: int
     device_bytes: int
     tensors: list[torch.Tensor] | None = None
@@ -157,7 +174,7 @@ class KeyValueBank:
                 self._drop(key)
             return
         parts, tensors = _pack(entry, self.memory.dtype == "fp8")
-        stored = _Stored(parts, readers, sum(tensor.nbytes for tensor in tensors))
+        stored = _Stored(parts, len(entry.parts), readers, sum(tensor.nbytes for tensor in tensors))
         with self._lock:
             self._drop(key)
             lane = None if self._stays_on_device(stored.device_bytes) else self._lane(tensors[0].device)
@@ -185,7 +202,7 @@ class KeyValueBank:
             stored.readers -= 1
             if stored.readers == 0:
                 self._drop(key)
-        return _unpack(stored.parts, tensors)
+        return _unpack(stored.parts, stored.places, tensors)
 
     def prefetch(self, keys: Sequence[BankKey]) -> None:
         """Starts bringing entries back to their device, each for its next reader; absent ones are passed over."""
@@ -254,28 +271,28 @@ def _pack(entry: BankEntry, fp8: bool) -> tuple[list[_Part], list[torch.Tensor]]
     """The entry's parts, and its tensors one after the other. Text is few tokens and keeps its dtype."""
     parts: list[_Part] = []
     tensors: list[torch.Tensor] = []
-    for field in fields(entry):
-        stored: StoredTokens | None = getattr(entry, field.name)
+    for place, stored in enumerate(entry.parts):
         if stored is None:
             continue
         dtypes = (stored.key.dtype, stored.value.dtype)
-        part = _Part(field.name, _owned(stored.tokens), dtypes, fp8 and field.name != "text")
+        part = _Part(place, _owned(stored.tokens), dtypes, fp8 and stored is not entry.text)
         parts.append(part)
         for tensor in (stored.key, stored.value):
             tensors.extend(quantise(tensor) if part.quantised else [_owned(tensor)])
     return parts, tensors
 
 
-def _unpack(parts: list[_Part], tensors: list[torch.Tensor]) -> BankEntry:
-    found: dict[str, StoredTokens] = {}
+def _unpack(parts: list[_Part], places: int, tensors: list[torch.Tensor]) -> BankEntry:
+    """The entry of `places` parts, absent ones included."""
+    found: list[StoredTokens | None] = [None] * places
     rest = iter(tensors)
     for part in parts:
         if part.quantised:
             key, value = (restore(next(rest), next(rest), dtype) for dtype in part.dtypes)
         else:
             key, value = next(rest), next(rest)
-        found[part.name] = StoredTokens(key, value, part.tokens)
-    return BankEntry(**found)
+        found[part.place] = StoredTokens(key, value, part.tokens)
+    return BankEntry.of_parts(found)
 
 
 def _owned(tensor: torch.Tensor) -> torch.Tensor:

@@ -100,6 +100,15 @@ def threshold_mask(
     return mask
 
 
+def divide_claims(masks: torch.Tensor, normalised: torch.Tensor) -> torch.Tensor:
+    """Boolean masks [subjects, rows, tokens] without the tokens that another subject claims with more right: the one
+    whose normalised score is higher, or that comes first."""
+    if len(masks) < 2:
+        return masks
+    strongest = normalised.masked_fill(~masks, -1.0).argmax(0)
+    return masks & torch.stack([strongest == number for number in range(len(masks))])
+
+
 def drop_absent_frames(mask: torch.Tensor, score: torch.Tensor, presence: float, grid: Grid) -> torch.Tensor:
     """`mask` [rows, tokens] without the frames whose strongest score, between the clip's lowest and highest, is below
     `presence`."""

@@ -1,6 +1,6 @@
 """Where source keys seem to stand: the position modes of the configuration. (architecture.md 5, research.md 2.3.)"""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -14,12 +14,24 @@ LEAST_LIKENESS = 0.5
 """Cosine below which a source token counts as not found in the target; it keeps its place."""
 
 
-class PositionMover:
-    """Moves the keys of bank entries as `config` says, through the model's rotary scheme; frame_patch: latent frames
-    per token frame."""
+@dataclass(frozen=True)
+class Offsets:
+    """How far the keys of an entry move, in token steps along (frame, height, width): [3] for all of a part, or
+    [tokens, 3]; None for not at all."""
 
-    def __init__(self, config: KVShareConfig, scheme: RopeScheme | None, frame_patch: int = 1):
-        """Raises ValueError when the configuration moves keys of a model whose keys carry no positions."""
+    subjects: tuple[torch.Tensor | None, ...]
+    background: torch.Tensor | None
+
+
+class PositionMover:
+    """Moves the keys of bank entries as `config` says, and across cuts with a gap, through the model's rotary scheme;
+    frame_patch: latent frames per token frame."""
+
+    def __init__(
+        self, config: KVShareConfig, scheme: RopeScheme | None, frame_patch: int = 1, gapped_beat: int | None = None
+    ):
+        """gapped_beat: a beat whose cut moves keys, or None. Raises ValueError when keys are to be moved in a model
+        whose keys carry no positions."""
         self.config = config
         self.scheme = scheme
         self.frame_patch = frame_patch
@@ -28,41 +40,67 @@ class PositionMover:
                 f"config: position is '{config.position}', but this model's keys carry no positions that could be "
                 "moved; choose same or frame."
             )
+        if scheme is None and gapped_beat is not None:
+            raise ValueError(
+                f"prompt {gapped_beat + 1}: its cut has a gap, but this model's keys carry no positions that could be "
+                "moved; take the gap out."
+            )
 
     @property
     def _moves(self) -> bool:
         return self.config.position == "matched" or (self.config.position == "gap" and self.config.position_gap != 0)
 
-    def move(self, entry: BankEntry, offset: torch.Tensor | None) -> BankEntry:
-        """The entry with its video keys moved by `offset`: [3] for all of them, or [tokens, 3] for the subject's."""
-        if offset is None:
+    def move(self, entry: BankEntry, offsets: Offsets | None) -> BankEntry:
+        """The entry with its video keys moved."""
+        if offsets is None:
             return entry
-        background = entry.background
-        if background is not None and offset.ndim == 1:
-            background = self._moved(background, offset)
-        return replace(entry, subject=self._moved(entry.subject, offset), background=background)
+        subject, *further = (
+            self._moved(stored, offset) for stored, offset in zip(entry.subjects, offsets.subjects, strict=True)
+        )
+        background = self._moved(entry.background, offsets.background)
+        return replace(entry, subject=subject, background=background, further=tuple(further))
 
-    def offset(
-        self, entry: BankEntry, own: OwnTokens, split: TokenSplit | None, grid: tuple[int, int, int]
-    ) -> torch.Tensor | None:
+    def offsets(
+        self, entry: BankEntry, own: OwnTokens, split: TokenSplit | None, grid: tuple[int, int, int], gap: int = 0
+    ) -> Offsets | None:
         """How far the keys of `entry` have to move to stand where `own` should find them; None for not at all.
 
-        `matched` compares value vectors, which carry no position, of the subject's tokens on both sides.
+        gap: latent frames that they move back in time beside what the configuration says. `matched` compares value
+        vectors, which carry no position, of each subject's tokens on both sides.
         """
-        if not self._moves:
+        if not self._moves and gap == 0:
             return None
-        if self.config.position == "gap":
-            return torch.tensor([-self.config.position_gap / self.frame_patch, 0, 0])
-        target = torch.arange(own.video.stop - own.video.start) if split is None else split.subject
-        if len(target) == 0 or len(entry.subject.tokens) == 0:
+        earlier = gap + (self.config.position_gap if self.config.position == "gap" else 0)
+        back = torch.tensor([-earlier / self.frame_patch, 0, 0]) if earlier else None
+        if self.config.position != "matched":
+            return Offsets((back,) * len(entry.subjects), back)
+        everything = torch.arange(own.video.stop - own.video.start)
+        targets = [everything] if split is None else [places for places, _ in split.subjects]
+        found: list[torch.Tensor | None] = []
+        for stored, target in zip(entry.subjects, targets, strict=True):
+            matched = None if stored is None else self._matched(stored, own, target, grid)
+            if matched is None or back is None:
+                found.append(back if matched is None else matched)
+            else:
+                found.append(matched + upload(back, matched.device))
+        return Offsets(tuple(found), back)
+
+    def _matched(
+        self, stored: StoredTokens, own: OwnTokens, target: torch.Tensor, grid: tuple[int, int, int]
+    ) -> torch.Tensor | None:
+        """Offsets [tokens, 3] to the most similar ones of the own tokens `target`; None where there is nothing to
+        compare."""
+        if len(target) == 0 or len(stored.tokens) == 0:
             return None
         device = own.key.device
-        target, source = (upload(places, device) for places in (target, entry.subject.tokens))
+        target, source = (upload(places, device) for places in (target, stored.tokens))
         _, values = own.take_video(target)
-        matches = match_tokens(_features(entry.subject.value), _features(values), LEAST_LIKENESS)
+        matches = match_tokens(_features(stored.value), _features(values), LEAST_LIKENESS)
         return matched_offsets(source, target, matches, grid)
 
-    def _moved(self, stored: StoredTokens, offset: torch.Tensor) -> StoredTokens:
+    def _moved(self, stored: StoredTokens | None, offset: torch.Tensor | None) -> StoredTokens | None:
+        if stored is None or offset is None:
+            return stored
         assert self.scheme is not None
         return replace(stored, key=rotate(stored.key, self.scheme, offset))
 

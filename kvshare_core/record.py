@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -10,12 +10,44 @@ from .timeline import Timeline
 
 
 @dataclass(frozen=True)
+class SegmentMasks:
+    """The subjects' tokens as a run used them last: what another run of the same film goes on with.
+
+    names: the subjects; masks: for each segment bool [subjects, batch, tokens] on the CPU, None where none was found.
+    """
+
+    names: tuple[str, ...]
+    masks: tuple[torch.Tensor | None, ...]
+
+
+@dataclass(frozen=True)
+class RecordedSubject:
+    """One subject's `heat` (normalised map) and `mask`, both float [batch, latent frames, h, w] in 0..1 on the token
+    grid."""
+
+    name: str
+    heat: torch.Tensor
+    mask: torch.Tensor
+
+
+@dataclass(frozen=True)
 class RecordedMasks:
-    """`heat` (normalised subject map) and `mask`, both float [batch, latent frames, h, w] in 0..1 on the token grid."""
+    """`heat` and `mask` of all subjects together, as those of a RecordedSubject; subjects: each by itself; segments:
+    the masks as they were used."""
 
     timeline: Timeline
     heat: torch.Tensor
     mask: torch.Tensor
+    subjects: tuple[RecordedSubject, ...] = ()
+    segments: SegmentMasks | None = None
+
+    def of(self, name: str) -> "RecordedMasks":
+        """The same with `heat` and `mask` of one subject. Raises ValueError naming the subjects there are."""
+        for subject in self.subjects:
+            if subject.name == name:
+                return replace(self, heat=subject.heat, mask=subject.mask)
+        known = ", ".join(subject.name for subject in self.subjects)
+        raise ValueError(f"subject: the run followed no '{name}', but {known or 'nothing that has a name'}.")
 
 
 @dataclass(frozen=True)

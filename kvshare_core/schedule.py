@@ -1,21 +1,15 @@
 """Which step and which block share, how strongly, and in which order the segments are evaluated."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from .config import KVShareConfig, Order
+from .presets import GENERAL
 from .timeline import Segment, Timeline
 
 Role = Literal["plain", "both", "source", "target"]
 """What one evaluation of a segment does with keys: nothing, read and write, only write, only read."""
-
-PRESETS: Mapping[str, tuple[float, float, int]] = {"late": (25 / 30, 1.0, 1), "middle": (0.35, 0.75, 2)}
-"""Named choices of blocks for a model of any depth: from and to which part of its depth, and every how manieth block.
-
-`late` is what DiTCtrl uses, the last sixth (published for CogVideoX-2B, without an ablation); `middle` takes every
-second block of the part where correspondence and identity were found in several models (inferred, not yet measured).
-"""
 
 
 @dataclass(frozen=True)
@@ -80,8 +74,8 @@ def step_of(sigma: float, sample_sigmas: Sequence[float]) -> int:
 
 
 def shares_step(config: KVShareConfig, step: int) -> bool:
-    """Whether `config` shares anything in sampler step `step`, its percent window aside."""
-    return config.shares and _selected(step, config.start_step, config.end_step, config.step_idx)
+    """Whether sampler step `step` is one of those that `config` shares in, percent window and strength aside."""
+    return config.mode != "off" and _selected(step, config.start_step, config.end_step, config.step_idx)
 
 
 def strength_at(config: KVShareConfig, step: int, steps: int) -> float:
@@ -97,10 +91,12 @@ def strength_at(config: KVShareConfig, step: int, steps: int) -> float:
 
 
 def shared_blocks(config: KVShareConfig, blocks: int) -> frozenset[int]:
-    """The transformer blocks that share in a model of `blocks` blocks, in a step that shares."""
+    """The transformer blocks that share in a model of `blocks` blocks, in a step that shares.
+
+    The layer preset `family` must have been replaced (presets.for_model).
+    """
     if config.layer_preset != "custom":
-        start, stop, every = PRESETS[config.layer_preset]
-        return frozenset(range(min(round(start * blocks), blocks - 1), max(1, round(stop * blocks)), every))
+        return frozenset(GENERAL[config.layer_preset].of(blocks).blocks)
     return frozenset(
         block for block in range(blocks) if _selected(block, config.start_layer, config.end_layer, config.layer_idx)
     )

@@ -23,6 +23,7 @@ from .looking import PointWatcher
 from .plan import Forward, SharePlan
 from .positions import PositionMover
 from .record import RecordedMasks, RecordedPoint
+from .routing import Route, attend_routed
 from .schedule import Evaluation
 from .sharing import OwnTokens, TokenSplit, sharing_groups, split_tokens
 from .subject import SubjectTracker
@@ -64,7 +65,8 @@ class Session:
         self._tracker = SubjectTracker(plan, self.warn_once, info.patch[0])
         self._points = PointWatcher(plan, info.patch[0])
         self._partial = LogSumExpAttention()
-        self._mover = PositionMover(plan.config, family.rope_scheme(diffusion_model, rope_options or {}), info.patch[0])
+        scheme = family.rope_scheme(diffusion_model, rope_options or {})
+        self._mover = PositionMover(plan.config, scheme, info.patch[0], plan.gapped_beat)
         self._device: torch.device | None = None
         self._ever_shared = False
         self._last_sigma: float | None = None
@@ -77,8 +79,7 @@ class Session:
 
     def finish(self) -> tuple[RecordedMasks | None, RecordedPoint | None]:
         """Ends a run that came through: what it found out, and a warning when no step shared."""
-        several = len(self.plan.timeline.segments) > 1
-        if several and self._trusted and self.plan.config.shares and self._pass is not None and not self._ever_shared:
+        if self._trusted and self.plan.shares and self._pass is not None and not self._ever_shared:
             self.warn_once("nothing was shared: no step of this run lies in the steps that the configuration names.")
         return self._tracker.recorded(), self._points.recorded()
 
@@ -90,13 +91,15 @@ class Session:
         config, steps = self.plan.config, len(sample_sigmas) - 1
         step = schedule.step_of(sigma, sample_sigmas)
         high, low = self.sigma_window
-        strength = schedule.strength_at(config, step, steps)
+        strengths = tuple(
+            self.plan.strength(segment.index, step, steps) if self.plan.sources(segment.index) else 0.0
+            for segment in self.plan.timeline.segments
+        )
         shares = (
             self._trusted
-            and len(self.plan.timeline.segments) > 1
             and low <= sigma <= high
             and bool(self.blocks)
-            and strength > 0
+            and max(strengths) > 0
             and schedule.shares_step(config, step)
         )
         self._ever_shared |= shares
@@ -105,7 +108,7 @@ class Session:
         repeats = sigma == self._last_sigma
         reads = self._trusted and (not repeats or self._tracker.per_block) and self._tracker.reads(step, steps)
         self._last_sigma = sigma
-        self._pass = _Pass(step, strength, shares, reads)
+        self._pass = _Pass(step, strengths, shares, reads)
         self.bank.clear()
         self._tracker.begin_pass(repeats)
         return schedule.evaluations(self.plan.timeline, config.order, shares)
@@ -140,12 +143,13 @@ class Session:
         now = self._pass
         if now is None or not self._trusted:
             return None
+        strength = now.strengths[evaluation.segment.index]
         forward = Forward(
-            evaluation.segment, chunks, prompts, rows, grid, text_tokens, now.step, evaluation.role, now.strength
+            evaluation.segment, chunks, prompts, rows, grid, text_tokens, now.step, evaluation.role, strength
         )
         forward.shares = now.shares and evaluation.role != "plain"
         forward.reads = now.reads and (forward.shares or self.plan.config.masks.kind == "contrast")
-        if not (forward.shares or forward.reads or self._points.wants(forward)):
+        if not (forward.shares or forward.reads or forward.segment.texts or self._points.wants(forward)):
             return None
         self._prefetch(forward, self.blocks[:1])
         return forward
@@ -171,10 +175,25 @@ class Session:
         if site.kind != "cross" and (rows := forward.conditional_rows) is not None:
             self._points.watch(forward, call, site, rows)
         ordinary = self._watch(forward, call, site)
+        if site.kind == "cross" and forward.routes:
+            return self._route(forward, call, site, backend)
         if site.kind == "cross" or not forward.shares or site.block not in self.blocks:
             return ordinary
         shared = self._share(forward, call, site, backend)
         return ordinary if shared is None else shared
+
+    def _route(
+        self, forward: Forward, call: AttentionCall, site: CallSite, backend: attention.Backend
+    ) -> torch.Tensor | None:
+        """The text attention of a segment whose frames have texts of their own."""
+        masks = self._key_masks(forward, call, site)
+        if masks is None:
+            self.warn_once(f"{self.info.family}: {ODD_MASK}; its prompts are left unrouted.")
+            return None
+        video = slice(site.video_start, site.video_start + forward.video_tokens)
+        route = Route(forward.segment, video, forward.grid[0], self.info.patch[0])
+        lengths = [forward.routes.get(index // forward.rows) for index in range(call.query.shape[0])]
+        return attend_routed(call, route, lengths, masks, backend, self._partial)
 
     def _watch(self, forward: Forward, call: AttentionCall, site: CallSite) -> torch.Tensor | None:
         """Reads the maps of a call. Where that took the whole attention, its output comes as a gift."""
@@ -237,10 +256,12 @@ class Session:
     def _key_masks(self, forward: Forward, call: AttentionCall, site: CallSite) -> list[KeyMask] | None:
         """For every batch row what the call's own mask hides; read once per forward and layout. None for a mask that
         `read_key_mask` cannot tell in these words."""
-        layout = site.video_start, call.key_tokens
+        video = (
+            slice(site.video_start, site.video_start + forward.video_tokens) if site.kind != "cross" else slice(0, 0)
+        )
+        layout = video.start, video.stop, call.key_tokens
         known = forward.key_masks.get(layout)
         if known is None or known[0] is not call.mask:
-            video = slice(site.video_start, site.video_start + forward.video_tokens)
             known = forward.key_masks[layout] = (call.mask, read_key_mask(call.mask, call.key, video))
         return known[1]
 
@@ -253,28 +274,34 @@ class Session:
             return None
         splits = self._splits(forward, site, call.query.device)
         if splits is None:
-            if self._tracker.per_block and forward.prompts is not None and forward.conditional_rows is None:
+            known = forward.reads and forward.prompts is not None
+            if self._tracker.per_block and known and forward.conditional_rows is None:
                 self.warn_once(
                     "negative conditioning was evaluated before the prompt's or beside it; it is left unshared there."
                 )
             return None
-        reads = forward.role in ("both", "target")
-        readers = self.plan.readers(forward.segment.index) if forward.role in ("both", "source") else 0
+        segment = forward.segment.index
+        sources = self.plan.sources(segment) if forward.role in ("both", "target") else ()
+        readers = self.plan.readers(segment) if forward.role in ("both", "source") else 0
         work: list[SharedRow] = []
         for row in range(forward.rows):
             for place, chunk in enumerate(forward.chunks):
                 if chunk[0] != forward.prompts and not self.plan.config.share_uncond:
                     continue
                 index = place * forward.rows + row
-                key = BankKey(forward.segment.index, site.block, chunk, row)
-                sources = self.plan.sources(forward.segment.index) if reads else ()
-                entries = [self.bank.get(replace(key, segment=source)) for source in sources]
-                found = tuple(entry.on(call.key.device) for entry in entries if entry is not None)
+                key = BankKey(segment, site.block, chunk, row)
+                got = [(source, self.bank.get(replace(key, segment=source))) for source in sources]
+                found = [
+                    (source, self._seen(segment, source, entry.on(call.key.device)))
+                    for source, entry in got
+                    if entry is not None
+                ]
                 if readers:
                     own = own_tokens(key_rows(call, [index]), forward, site, masks[index])
                     self.bank.put(key, self._entry(forward, own, splits[row], row), readers)
                 if found:
-                    work.append(SharedRow(index, row, found, masks[index]))
+                    places, entries = zip(*found, strict=True)
+                    work.append(SharedRow(index, row, places, entries, masks[index]))
         self._prefetch(forward, [block for block in self.blocks if block > site.block][:1])
         shared: dict[int, torch.Tensor] = {}
         for same in grouped(work):
@@ -297,6 +324,15 @@ class Session:
             return None
         return self._join(call, forward, site, masks, shared, backend)
 
+    def _seen(self, segment: int, source: int, entry: BankEntry) -> BankEntry:
+        """What `segment` sees of the `entry` of `source`."""
+        sight = self.plan.sight(segment)
+        subject, *further = (
+            part if source in sources else None for part, sources in zip(entry.subjects, sight.subjects, strict=True)
+        )
+        background = entry.background if source in sight.background else None
+        return BankEntry(subject, background, entry.text, tuple(further))
+
     def _moved(
         self, forward: Forward, call: AttentionCall, site: CallSite, item: "SharedRow", split: TokenSplit | None
     ) -> list[BankEntry]:
@@ -306,10 +342,11 @@ class Session:
         own = own_tokens(key_rows(call, [item.index]), forward, site, item.mask)
         block = site.block if self._tracker.per_block else 0
         moved: list[BankEntry] = []
-        for place, entry in enumerate(item.entries):
-            name = block, item.index, place
+        for source, entry in zip(item.sources, item.entries, strict=True):
+            name = block, item.index, source
             if name not in forward.offsets:
-                forward.offsets[name] = self._mover.offset(entry, own, split, forward.grid)
+                gap = self.plan.gap(source, forward.segment.index)
+                forward.offsets[name] = self._mover.offsets(entry, own, split, forward.grid, gap)
             moved.append(self._mover.move(entry, forward.offsets[name]))
         return moved
 
@@ -341,10 +378,13 @@ class Session:
                 # Copied, because a backend may use the memory of its inputs.
                 return BankEntry(StoredTokens(video.key.clone(), video.value.clone(), places), None, stored_text)
             return BankEntry(_stored(own, kept), None, stored_text)
-        kept = _drop(split.subject, config.token_dropout, forward, row)
-        subject = _stored(own, kept, split.subject_index if kept is split.subject else None)
-        background = _stored(own, split.background, split.background_index) if config.share_background else None
-        return BankEntry(subject, background, stored_text)
+        read = self.plan.read(forward.segment.index)
+        subjects: list[StoredTokens | None] = []
+        for number, (places, index) in enumerate(split.subjects):
+            kept = _drop(places, config.token_dropout, forward, row)
+            subjects.append(_stored(own, kept, index if kept is places else None) if number in read.subjects else None)
+        background = _stored(own, split.background, split.background_index) if read.background else None
+        return BankEntry.of_parts([subjects[0], background, stored_text, *subjects[1:]])
 
     def _prefetch(self, forward: Forward, blocks: Sequence[int]) -> None:
         """Starts bringing what `blocks` of the forward read."""
@@ -394,7 +434,7 @@ class _Pass:
     """What holds for one model call on the long latent."""
 
     step: int
-    strength: float
+    strengths: tuple[float, ...]
     shares: bool
     reads: bool
 

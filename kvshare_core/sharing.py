@@ -16,27 +16,46 @@ from .kv_bank import BankEntry, StoredTokens
 @dataclass(frozen=True)
 class TokenSplit:
     """Places of one latent's subject and background tokens in its video grid: int64, ascending, on the CPU and, as
-    `subject_index` and `background_index`, on the device of the model."""
+    `subject_index` and `background_index`, on the device of the model. further: both for every other subject."""
 
     subject: torch.Tensor
     background: torch.Tensor
     subject_index: torch.Tensor
     background_index: torch.Tensor
+    further: tuple[tuple[torch.Tensor, torch.Tensor], ...] = ()
+
+    @property
+    def subjects(self) -> tuple[tuple[torch.Tensor, torch.Tensor], ...]:
+        """The places of all subjects in their order, on the CPU and on the device."""
+        return ((self.subject, self.subject_index), *self.further)
 
     def on(self, device: torch.device) -> "TokenSplit":
         """The same with its indices on `device`: a host may spread one model call over several."""
         if self.subject_index.device == device:
             return self
         return TokenSplit(
-            self.subject, self.background, self.subject_index.to(device), self.background_index.to(device)
+            self.subject,
+            self.background,
+            upload(self.subject_index, device),
+            upload(self.background_index, device),
+            tuple((places, upload(index, device)) for places, index in self.further),
         )
 
 
-def split_tokens(mask: torch.Tensor, device: torch.device | str = "cpu") -> TokenSplit:
-    """Splits tokens by a boolean mask [tokens] that lies on the CPU."""
-    subject, background = mask.nonzero().squeeze(1), (~mask).nonzero().squeeze(1)
+def split_tokens(masks: torch.Tensor, device: torch.device | str = "cpu") -> TokenSplit:
+    """Splits tokens by a boolean mask [tokens] that lies on the CPU, or by one for each subject, [subjects, tokens],
+    that have no token in common."""
     device = torch.device(device)
-    return TokenSplit(subject, background, upload(subject, device), upload(background, device))
+    masks = masks.reshape(-1, masks.shape[-1])
+    subject, *further = (mask.nonzero().squeeze(1) for mask in masks)
+    background = (~masks.any(0)).nonzero().squeeze(1)
+    return TokenSplit(
+        subject,
+        background,
+        upload(subject, device),
+        upload(background, device),
+        tuple((places, upload(places, device)) for places in further),
+    )
 
 
 @dataclass(frozen=True)
@@ -106,34 +125,56 @@ def sharing_groups(
 ) -> list[QueryGroup] | None:
     """Query groups of one latent's attention, or None when nothing foreign is to be seen.
 
-    Without a split all video queries see all source keys. With one, subject queries see the sources' subject;
-    background queries keep to their own keys, or see the sources' background too where `share_background` asks for it.
-    Queries outside the video keep to their own keys, except with `share_text`, where they see all that is kept of the
-    source; then queries of the video see the source's text too, also where the source has no video token for them.
+    Without a split all video queries see all source keys. With one, queries of a subject see what the sources leave of
+    that subject; background queries keep to their own keys, or see the sources' background too where `share_background`
+    asks for it. Queries outside the video keep to their own keys, except with `share_text`, where they see all of the
+    sources; then queries of the video see the text of their sources too, also of one that has no video token for them.
     Sources without a single token leave a group as it was. frame_tokens: tokens of one latent frame, for position
     `frame`.
     """
-    subjects = [entry.subject for entry in sources]
-    backgrounds = [entry.background for entry in sources if entry.background is not None]
-    texts = [entry.text for entry in sources if entry.text is not None] if config.share_text else []
-    view = _View(own, texts, config, strength)
+    view = _View(own, config, strength)
+    subjects = [
+        _seen(sources, [entry.subjects[number] for entry in sources], config)
+        for number in range(1 if split is None else len(split.subjects))
+    ]
     if split is None:
-        return _unguided(own, subjects, texts, view)
-    halves = (
-        (split.background, split.background_index, backgrounds if config.share_background else None),
-        (split.subject, split.subject_index, subjects),
-    )
-    if not any(view.foreign(seen) for _, _, seen in halves):
+        return _unguided(own, subjects[0], view)
+    background = _seen(sources, [entry.background for entry in sources], config)
+    sights = [
+        (split.background, split.background_index, background if config.share_background else _Seen()),
+        *((*places, seen) for places, seen in zip(split.subjects, subjects, strict=True)),
+    ]
+    if not any(view.foreign(seen) for _, _, seen in sights):
         return None
     groups: list[QueryGroup] = []
-    for places, index, seen in halves:
-        if seen is not None and config.position == "frame":
+    for places, index, seen in sights:
+        if seen.video and config.position == "frame":
             groups += _frames(places, index, seen, view, frame_tokens)
         else:
             groups.append(view.group(index + own.video.start, seen))
     if own.outside is not None:
-        groups.append(view.group(own.outside, [*subjects, *backgrounds] if texts else None))
+        texts = _seen(sources, [entry.text for entry in sources], config).texts
+        video = [tokens for seen in (*subjects, background) for tokens in seen.video]
+        groups.append(view.group(own.outside, _Seen(texts, video) if texts else _Seen()))
     return groups
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What some queries see of their sources: text, and tokens of the video."""
+
+    texts: Sequence[StoredTokens] = ()
+    video: Sequence[StoredTokens] = ()
+
+
+def _seen(sources: Sequence[BankEntry], parts: Sequence[StoredTokens | None], config: KVShareConfig) -> _Seen:
+    """What is seen of the `sources` by queries that see `parts` of them, one or None for each."""
+    texts = [
+        entry.text
+        for entry, part in zip(sources, parts, strict=True)
+        if config.share_text and part is not None and entry.text is not None
+    ]
+    return _Seen(texts, [part for part in parts if part is not None])
 
 
 @dataclass(frozen=True)
@@ -141,61 +182,55 @@ class _View:
     """What a query sees of itself and of source tokens."""
 
     own: OwnTokens
-    texts: Sequence[StoredTokens]
     config: KVShareConfig
     strength: float
 
-    def group(self, queries: torch.Tensor, stored: Sequence[StoredTokens] | None) -> QueryGroup:
-        """The group of `queries` that see `stored`, or their own keys alone when there is nothing to see."""
-        return QueryGroup(queries, self.of(stored) or (self.own.everything(),))
+    def group(self, queries: torch.Tensor, seen: _Seen) -> QueryGroup:
+        """The group of `queries` that see `seen`, or their own keys alone when there is nothing to see."""
+        return QueryGroup(queries, self.of(seen) or (self.own.everything(),))
 
-    def foreign(self, stored: Sequence[StoredTokens] | None) -> list[KeyValuePart]:
-        """The parts of sources that come with `stored`: its own and the shared text, without empty ones."""
-        if stored is None:
-            return []
+    def foreign(self, seen: _Seen) -> list[KeyValuePart]:
+        """The parts of `seen`, without empty ones."""
         bias = math.log(self.strength)
         return [
             KeyValuePart(tokens.key, tokens.value, bias)
-            for tokens in (*self.texts, *stored)
+            for tokens in (*seen.texts, *seen.video)
             if tokens.key.shape[TOKEN_DIM] > 0
         ]
 
-    def of(self, stored: Sequence[StoredTokens] | None) -> tuple[KeyValuePart, ...] | None:
-        """All parts for queries that see `stored`; None when nothing foreign is among them."""
-        foreign = self.foreign(stored)
+    def of(self, seen: _Seen) -> tuple[KeyValuePart, ...] | None:
+        """All parts for queries that see `seen`; None when nothing foreign is among them."""
+        foreign = self.foreign(seen)
         if not foreign:
             return None
         if self.config.mode == "extend":
             return (self.own.everything(), *foreign)
         replaced = own_bias(self.config, self.strength)
-        outside = self.own.outside_part(replaced if self.texts else 0.0)
+        outside = self.own.outside_part(replaced if seen.texts else 0.0)
         return (*([] if outside is None else [outside]), self.own.video_part(replaced), *foreign)
 
 
-def _unguided(
-    own: OwnTokens, subjects: Sequence[StoredTokens], texts: Sequence[StoredTokens], view: _View
-) -> list[QueryGroup] | None:
-    parts = view.of(subjects)
+def _unguided(own: OwnTokens, seen: _Seen, view: _View) -> list[QueryGroup] | None:
+    parts = view.of(seen)
     if parts is None:
         return None
-    if own.outside is None or texts:
+    if own.outside is None or seen.texts:
         return [QueryGroup(None, parts)]
     video = torch.arange(own.video.start, own.video.stop, device=own.key.device)
     return [QueryGroup(video, parts), QueryGroup(own.outside, (own.everything(),))]
 
 
-def _frames(
-    places: torch.Tensor, index: torch.Tensor, stored: Sequence[StoredTokens], view: _View, frame_tokens: int
-) -> list[QueryGroup]:
-    """One group per latent frame of the video tokens `places`: it sees what is stored of the same frame only."""
+def _frames(places: torch.Tensor, index: torch.Tensor, seen: _Seen, view: _View, frame_tokens: int) -> list[QueryGroup]:
+    """One group per latent frame of the video tokens `places`: it sees the text and what is stored of the same frame
+    only."""
     groups: list[QueryGroup] = []
     video = view.own.video
     for frame in range((video.stop - video.start) // frame_tokens):
         queries = _within(places, frame, frame_tokens)
         if queries.start == queries.stop:
             continue
-        here = [_narrow(tokens, _within(tokens.tokens, frame, frame_tokens)) for tokens in stored]
-        groups.append(view.group(index[queries] + video.start, here))
+        here = [_narrow(tokens, _within(tokens.tokens, frame, frame_tokens)) for tokens in seen.video]
+        groups.append(view.group(index[queries] + video.start, _Seen(seen.texts, here)))
     return groups
 
 

@@ -1,11 +1,13 @@
-"""Follows the subject through a sampling run: gathers maps while forwards run and turns them into token splits.
+"""Follows the subjects through a sampling run: gathers maps while forwards run and turns them into token splits.
 
 Contrast masks are found in one model call and used from the next noise level on, so that all segments of a call see the
 same ones, and so does a call that guidance compares with it; threshold masks (DiTCtrl section 3.2) belong to one block
-of one forward.
+of one forward, and to one subject. Scores, heat and masks are [subjects, rows, tokens].
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 
@@ -14,11 +16,10 @@ from .attention import TOKEN_DIM
 from .devices import upload
 from .families.base import AttentionCall, CallSite
 from .key_masks import read_key_mask
-from .plan import Forward, SharePlan
-from .record import RecordedMasks, over_timeline
+from .plan import Forward, SharePlan, text_weights
+from .record import RecordedMasks, RecordedSubject, SegmentMasks, over_timeline
 from .schedule import Role
 from .sharing import TokenSplit, split_tokens
-from .words import SubjectTokens
 
 Moment = tuple[int, Role, int]
 """Segment, role and block that a threshold mask belongs to."""
@@ -45,7 +46,13 @@ class SubjectTracker:
         self._running: dict[tuple[int, Role], tuple[torch.Tensor, int]] = {}
         self._moments: dict[Moment, list[TokenSplit]] = {}
         self._indices: dict[tuple[tuple[int, ...], int, torch.device], torch.Tensor] = {}
-        self._visible: tuple[torch.Tensor, tuple[int, ...]] | None = None
+        self._hidden: tuple[torch.Tensor, frozenset[int]] | None = None
+        self._known = (
+            {}
+            if plan.known is None
+            else {index: known for index, known in enumerate(plan.known.masks) if known is not None}
+        )
+        self._masks |= self._known
 
     @property
     def per_block(self) -> bool:
@@ -58,7 +65,7 @@ class SubjectTracker:
             store.clear()
         for store in (self._running, self._moments, self._indices):
             store.clear()
-        self._visible = None
+        self._hidden = None
 
     def begin_pass(self, repeats: bool = False) -> None:
         """Starts a model call on the long latent. repeats: at the noise level of the one before, whose masks it uses
@@ -74,30 +81,45 @@ class SubjectTracker:
         """Turns the maps gathered in a model call into the masks of the next; one transfer from `device` for all."""
         self._running.clear()
         self._moments.clear()
-        self._visible = None
+        self._hidden = None
         found: dict[int, torch.Tensor] = {}
         for index, score in self._scores.items():
-            self._heat[index] = maps.normalise_over_clip(score)
-            found[index] = self._finish(
-                maps.threshold_mask(
-                    self._heat[index], self.settings.thres, self._masks.get(index), self.settings.hysteresis
-                ),
-                score,
-            )
+            shown = self.plan.shown(self.plan.timeline.segments[index])
+            heat, mask = (score, score > 0) if not shown else self._found(score, self._masks.get(index), shown)
+            self._heat[index], found[index] = (self._with_absent(values, shown) for values in (heat, mask))
         self._scores.clear()
         if not found:
             return
         self._masks |= found
         on_cpu = torch.stack(list(found.values())).cpu()
-        for index, rows in zip(found, on_cpu, strict=True):
-            self._splits[index] = [split_tokens(row, device or "cpu") for row in rows]
+        for index, masks in zip(found, on_cpu, strict=True):
+            self._splits[index] = _split_rows(masks, device or torch.device("cpu"))
+
+    def _found(
+        self, score: torch.Tensor, before: torch.Tensor | None, shown: tuple[int, ...]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Heat and masks of the subjects that are shown; before: the masks of all subjects until now."""
+        heat = maps.normalise_over_clip(score)
+        if before is not None:
+            before = upload(before, score.device)
+            before = before if len(shown) == len(before) else torch.stack([before[number] for number in shown])
+        mask = maps.threshold_mask(heat, self.settings.thres, before, self.settings.hysteresis)
+        return heat, maps.divide_claims(self._finish(mask, score), heat)
+
+    def _with_absent(self, values: torch.Tensor, shown: tuple[int, ...]) -> torch.Tensor:
+        """Values [shown subjects, rows, tokens] as those of all subjects; 0 for those that are not shown."""
+        count = len(self.plan.names)
+        if len(shown) == count:
+            return values
+        rest = values.new_zeros(values.shape[1:])
+        return torch.stack([values[shown.index(number)] if number in shown else rest for number in range(count)])
 
     def reads(self, step: int, steps: int) -> bool:
         """Whether maps of `step` of `steps` count; frozen masks need no more."""
         settings = self.settings
         if not self.plan.reads_maps or (settings.attn_map_step_idx and step not in settings.attn_map_step_idx):
             return False
-        return settings.kind == "threshold" or not self._splits or step < settings.freeze_after * steps
+        return settings.kind == "threshold" or not self._masks or step < settings.freeze_after * steps
 
     def reads_block(self, block: int) -> bool:
         """Whether the maps of `block` count."""
@@ -116,13 +138,20 @@ class SubjectTracker:
             return
         start = site.video_start
         query = call.query[rows, :, start : start + forward.video_tokens]
-        total: torch.Tensor | None = None
-        for beat, weight in _beats(forward):
-            score = self._score(forward, call, site, rows, query, beat, log_sum_exp)
-            if score is None:
+        totals: dict[int, torch.Tensor] = {}
+        for text in self._texts(forward, site, query.device):
+            scores = self._text_scores(forward, call, rows, query, text, log_sum_exp)
+            if scores is None:
                 return
-            total = score * weight if total is None else total + score * weight
-        assert total is not None
+            for number, score in scores.items():
+                weighed = score * text.weight
+                totals[number] = totals[number] + weighed if number in totals else weighed
+        if totals:
+            total = torch.stack([totals[number] for number in sorted(totals)])
+        elif self.settings.kind == "contrast":
+            total = torch.zeros(0, forward.rows, forward.video_tokens, device=query.device)
+        else:
+            return
         self._grid = forward.grid
         if self.settings.kind == "contrast":
             index = forward.segment.index
@@ -133,54 +162,81 @@ class SubjectTracker:
             before, count = self._running.get(place, (torch.zeros_like(total), 0))
             self._running[place] = (before + total, count + 1)
 
-    def _score(
+    def _texts(self, forward: Forward, site: CallSite, device: torch.device) -> list["_ShownText"]:
+        """The texts that the conditional rows look at. In a routed segment every frame weighs them for itself."""
+        segment = forward.segment
+        lengths = forward.routes.get(forward.chunks.index((forward.prompts or 0, 0)))
+        if lengths is None:
+            whole = site.text_start, forward.text_tokens
+            return [_ShownText(beat, weight, *whole) for beat, weight in text_weights(segment)]
+        starts = accumulate(lengths, initial=site.text_start)
+        frame_tokens = forward.grid[1] * forward.grid[2]
+        return [
+            _ShownText(
+                text.beat,
+                torch.tensor(text.of_token_frames(self.frame_patch), device=device).repeat_interleave(frame_tokens),
+                start,
+                length,
+            )
+            for text, start, length in zip(segment.texts, starts, lengths, strict=False)
+        ]
+
+    def _text_scores(
         self,
         forward: Forward,
         call: AttentionCall,
-        site: CallSite,
         rows: slice,
         query: torch.Tensor,
-        beat: int,
+        text: "_ShownText",
         log_sum_exp: torch.Tensor | None,
-    ) -> torch.Tensor | None:
-        """Score [rows, video tokens] for the subject of `beat`."""
-        chosen = self.plan.target_subjects if forward.role == "target" and self.plan.target_subjects else None
-        subject = (chosen or self.plan.subjects)[beat]
+    ) -> dict[int, torch.Tensor] | None:
+        """Score [rows, video tokens] of each subject that a text names, by its number; None where the tokens do not
+        fit."""
+        subjects = {
+            number: subject
+            for number, subject in enumerate(self.plan.tokens(text.beat, forward.role))
+            if subject is not None
+        }
+        if not subjects:
+            return {}
+        named = [token for subject in subjects.values() for token in subject.subject]
         exact = log_sum_exp is not None
-        tokens = self._columns(subject, beat, exact) or tuple(
-            sorted({*self._visible_text(forward, call, site, rows), *subject.subject})
+        tokens = self._columns(named, text.beat, exact) or tuple(
+            sorted({*self._visible_text(call, text, rows), *named})
         )
-        if max(tokens) >= forward.text_tokens:
+        if max(tokens) >= text.length:
             self._warn("the prompt has more tokens than the model received; its subject cannot be followed.")
             return None
-        index = self._index(tokens, site.text_start, call.key.device)
+        index = self._index(tokens, text.start, call.key.device)
         text_key = call.key[rows].index_select(TOKEN_DIM, index)
         probabilities = maps.text_probabilities(query, text_key, call.scale, log_sum_exp)
         if self.settings.kind == "contrast":
-            return maps.subject_score(probabilities, tokens, subject)
+            return {number: maps.subject_score(probabilities, tokens, subject) for number, subject in subjects.items()}
         column = {token: place for place, token in enumerate(tokens)}
-        return probabilities[..., [column[token] for token in subject.subject]].sum(-1)
+        return {
+            number: probabilities[..., [column[token] for token in subject.subject]].sum(-1)
+            for number, subject in subjects.items()
+        }
 
-    def _columns(self, subject: SubjectTokens, beat: int, exact: bool) -> tuple[int, ...]:
-        """Text tokens whose probabilities are needed: with exact ones the subject's, else all that the softmax is
-        over. Empty when the plan does not say which tokens are real."""
+    def _columns(self, named: list[int], beat: int, exact: bool) -> tuple[int, ...]:
+        """Text tokens whose probabilities are needed: with exact ones those that name subjects, else all that the
+        softmax is over. Empty when the plan does not say which tokens are real."""
         if exact:
-            return tuple(dict.fromkeys(subject.subject))
+            return tuple(dict.fromkeys(named))
         if self.plan.beat_tokens:
-            return tuple(sorted({*self.plan.beat_tokens[beat], *subject.subject}))
+            return tuple(sorted({*self.plan.beat_tokens[beat], *named}))
         return ()
 
-    def _visible_text(self, forward: Forward, call: AttentionCall, site: CallSite, rows: slice) -> tuple[int, ...]:
-        """Text tokens that the call's own mask does not hide from the conditional rows; all without a mask. A model
-        call passes the same mask to all its blocks, so it is read once."""
+    def _visible_text(self, call: AttentionCall, text: "_ShownText", rows: slice) -> tuple[int, ...]:
+        """Tokens of a text that the call's own mask does not hide from the conditional rows; all without a mask. A
+        model call passes the same mask to all its blocks, so it is read once."""
         if call.mask is None:
-            return tuple(range(forward.text_tokens))
-        if self._visible is None or self._visible[0] is not call.mask:
+            return tuple(range(text.length))
+        if self._hidden is None or self._hidden[0] is not call.mask:
             masks = read_key_mask(call.mask, call.key, slice(0, 0))
-            hidden = set(masks[rows.start].hidden) if masks else set[int]()
-            places = range(site.text_start, site.text_start + forward.text_tokens)
-            self._visible = call.mask, tuple(place - site.text_start for place in places if place not in hidden)
-        return self._visible[1]
+            self._hidden = call.mask, frozenset(masks[rows.start].hidden if masks else ())
+        hidden = self._hidden[1]
+        return tuple(token for token in range(text.length) if text.start + token not in hidden)
 
     def _index(self, tokens: tuple[int, ...], text_start: int, device: torch.device) -> torch.Tensor:
         """Places of text tokens in a sequence, on `device`; made once per run."""
@@ -194,7 +250,7 @@ class SubjectTracker:
         if self.plan.mask is not None:
             return self._from_users_mask(forward, self.plan.mask, device)
         if self.settings.kind == "contrast":
-            return (self._before if self._repeats else self._splits).get(forward.segment.index)
+            return self._newest(forward, device)
         moment = (forward.segment.index, forward.role, block)
         if moment not in self._moments:
             running = self._running.get(moment[:2])
@@ -206,8 +262,23 @@ class SubjectTracker:
             if not self._repeats:
                 self._heat[forward.segment.index] = heat
                 self._masks[forward.segment.index] = mask
-            self._moments[moment] = [split_tokens(row, device) for row in mask.cpu()]
+            self._moments[moment] = _split_rows(mask.cpu(), device)
         return self._moments[moment]
+
+    def _newest(self, forward: Forward, device: torch.device) -> list[TokenSplit] | None:
+        """The splits of the newest contrast masks; at first those of the plan's known masks."""
+        splits, index = self._before if self._repeats else self._splits, forward.segment.index
+        if index not in splits and index in self._known:
+            known = self._known[index]
+            here = (len(self.plan.names), forward.rows, forward.video_tokens)
+            if known.shape != here:
+                raise ValueError(
+                    f"known masks: segment {index} has {list(known.shape)} [subjects, batch, tokens] in them, but "
+                    f"{list(here)} in this run; make the latent as it was."
+                )
+            self._grid = forward.grid
+            splits[index] = _split_rows(known, device)
+        return splits.get(index)
 
     def _finish(self, mask: torch.Tensor, score: torch.Tensor) -> torch.Tensor:
         assert self._grid is not None
@@ -224,7 +295,7 @@ class SubjectTracker:
                 >= 0.5
             )
             self._grid = forward.grid
-            self._masks[index] = values.expand(forward.rows, -1)
+            self._masks[index] = values.expand(1, forward.rows, -1)
             self._splits[index] = [split_tokens(values.cpu(), device)] * forward.rows
         return self._splits[index]
 
@@ -240,12 +311,24 @@ class SubjectTracker:
                 both.unflatten(-1, self._grid), timeline.window, self.frame_patch
             )
         heat, mask = over_timeline(timeline, found)
-        return RecordedMasks(timeline, heat, (mask >= 0.5).float())
+        mask = (mask >= 0.5).float()
+        subjects = map(RecordedSubject, self.plan.names, heat, mask)
+        masks = (self._masks.get(segment.index) for segment in timeline.segments)
+        segments = SegmentMasks(self.plan.names, tuple(None if mask is None else mask.cpu() for mask in masks))
+        return RecordedMasks(timeline, heat.amax(0), mask.amax(0), tuple(subjects), segments)
 
 
-def _beats(forward: Forward) -> list[tuple[int, float]]:
-    """The beats whose words a segment shows, each with the weight of its text."""
-    segment = forward.segment
-    if segment.next_beat is None or segment.mix == 0:
-        return [(segment.beat, 1.0)]
-    return [(segment.beat, 1 - segment.mix), (segment.next_beat, segment.mix)]
+@dataclass(frozen=True)
+class _ShownText:
+    """One of the texts that a segment looks at: whose it is, its weight as a number or for each video token, and where
+    its `length` tokens start in the sequence of keys."""
+
+    beat: int
+    weight: float | torch.Tensor
+    start: int
+    length: int
+
+
+def _split_rows(masks: torch.Tensor, device: torch.device) -> list[TokenSplit]:
+    """The split of every latent by masks [subjects, rows, tokens] on the CPU."""
+    return [split_tokens(masks[:, row], device) for row in range(masks.shape[1])]

@@ -11,9 +11,15 @@ the compressed video: the first stands for one picture, each later one for `temp
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
+from typing import Literal, get_args
 
 from .script import Duration, Script, ScriptBeat, Transition, TransitionKind
 from .words import PromptWords
+
+BlendWeights = Literal["linear", "hann", "pyramid", "triangle"]
+Noise = Literal["plain", "freenoise"]
+BLEND_WEIGHTS: tuple[str, ...] = get_args(BlendWeights)
+NOISES: tuple[str, ...] = get_args(Noise)
 
 
 class TimelineError(ValueError):
@@ -42,6 +48,12 @@ class RoutedText:
 
     beat: int
     weights: tuple[float, ...]
+
+    def of_token_frames(self, patch: int) -> list[float]:
+        """The part in each token frame, which stands for `patch` latent frames, the last one for those that are left:
+        their mean."""
+        groups = (self.weights[start : start + patch] for start in range(0, len(self.weights), patch))
+        return [sum(group) / len(group) for group in groups]
 
 
 @dataclass(frozen=True)
@@ -82,7 +94,11 @@ class Segment:
 @dataclass(frozen=True)
 class Timeline:
     """The plan of one long video. `overlap`, `window` and `native_window` are latent frames; the window is the native
-    one unless the whole video is shorter."""
+    one unless the whole video is shorter.
+
+    blend_weights: how segments fade into each other; see blending.WEIGHTS. noise: `plain` is the sampler's, `freenoise`
+    gives all windows the first one's; see noise.shared_order. Raises TimelineError for an unknown name.
+    """
 
     script: Script
     beats: tuple[Beat, ...]
@@ -92,6 +108,13 @@ class Timeline:
     fps: float
     temporal_compression: int
     native_window: int
+    blend_weights: BlendWeights = "linear"
+    noise: Noise = "plain"
+
+    def __post_init__(self) -> None:
+        for name, choices in (("blend_weights", BLEND_WEIGHTS), ("noise", NOISES)):
+            if getattr(self, name) not in choices:
+                raise TimelineError(f"{name} is '{getattr(self, name)}'; choose one of {', '.join(choices)}.")
 
     @property
     def latent_frames(self) -> int:
@@ -130,7 +153,8 @@ class Timeline:
         )
 
     def describe(self) -> str:
-        """One line for every beat, what its duration became, and one for every transition between two beats."""
+        """One line for every beat, what its duration became, one for every transition between two beats, and what fades
+        and gaps became that are no whole latent frames."""
         lines: list[str] = []
         for (number, next_beat), group in groupby(self.segments, lambda segment: (segment.beat, segment.next_beat)):
             own = list(group)
@@ -144,6 +168,7 @@ class Timeline:
                 else f"transition from prompt {number + 1} to prompt {next_beat + 1}"
             )
             lines.append(f"{first / self.fps:.2f}-{last / self.fps:.2f} s, frames {first}-{last - 1}, {count}: {shown}")
+        lines += self._rounded_transitions()
         lines.append(
             f"{self.frames} frames, {self.frames / self.fps:.2f} s at {self.fps:g} frames per second; "
             f"{len(self.segments)} segments of {self.window} latent frames, overlap {self.overlap}."
@@ -154,6 +179,50 @@ class Timeline:
                 f"{self.window}: less than the model was trained on."
             )
         return "\n".join(lines)
+
+    def _rounded_transitions(self) -> list[str]:
+        lines: list[str] = []
+        for number, beat in enumerate(self.beats):
+            transition = beat.script.transition if number > 0 else None
+            if transition is None:
+                continue
+            shared = next(
+                segment.rise for segment in self.segments if (segment.beat, segment.next_beat) == (number, None)
+            )
+            for what, asked, got in ((transition.kind, transition.duration, shared), ("gap", transition.gap, beat.gap)):
+                rounded = "" if asked is None else _asked_for(asked, got * self.temporal_compression, self.fps)
+                if rounded:
+                    lines.append(f"The {what} before prompt {number + 1} takes {got} latent frames{rounded}.")
+        return lines
+
+
+def overridden_inputs(
+    script: Script, negative_prompt: str, num_transition_blocks: int = 0, longer_mid_segment: int = 0
+) -> list[str]:
+    """A line for every input of the node that the script leaves without effect on some prompts."""
+    beats, last = script.beats, len(script.beats) - 1
+    said: list[tuple[str, bool, list[int]]] = [
+        (
+            "negative_prompt",
+            bool(negative_prompt),
+            [number for number, beat in enumerate(beats) if script.negative or beat.negative is not None],
+        ),
+        (
+            "num_transition_blocks",
+            num_transition_blocks > 0,
+            [number for number, beat in enumerate(beats) if number > 0 and beat.transition is not None],
+        ),
+        (
+            "longer_mid_segment",
+            longer_mid_segment > 0,
+            [number for number, beat in enumerate(beats) if 0 < number < last and beat.duration is not None],
+        ),
+    ]
+    return [
+        f"{name} is not used for prompt {', '.join(str(number + 1) for number in numbers)}: the script says otherwise."
+        for name, given, numbers in said
+        if given and numbers
+    ]
 
 
 def _asked_for(duration: Duration | None, pictures: int, fps: float) -> str:
@@ -270,9 +339,7 @@ class _Clock:
             self.frame = frame
 
     def latent_frames(self, duration: Duration) -> int:
-        """A duration in the middle of the video, at least one latent frame unless it is zero."""
-        if duration.value == 0:
-            return 0
+        """A duration in the middle of the video, at least one latent frame."""
         scale = {"seconds": self.fps / self.scale, "frames": 1 / self.scale, "latent frames": 1.0}[duration.unit]
         return max(1, round(duration.value * scale))
 

@@ -3,6 +3,7 @@ from comfy_api.latest import io
 
 from ..kvshare_core.preview import heat_of_pictures, overlay_heat, pictures_of
 from ..kvshare_core.record import KVShareRecord
+from .errors import named_errors
 from .inputs import search_words
 from .sockets import CATEGORY, RecordSocket
 
@@ -36,6 +37,12 @@ class AttentionMaskPreview(io.ComfyNode):
                     tooltip="subject: where the subject was found. look_at: what the model looks at from the point "
                     "that MaskGuidedKVShare names; the mask then is that heat.",
                 ),
+                io.String.Input(
+                    "subject",
+                    default="",
+                    optional=True,
+                    tooltip="The name of one subject of the script, to see that one alone. Empty shows all together.",
+                ),
             ],
             outputs=[
                 io.Image.Output(display_name="images", tooltip="The frames with the subject map as heat."),
@@ -47,7 +54,7 @@ class AttentionMaskPreview(io.ComfyNode):
 
     @classmethod
     def execute(  # pyright: ignore[reportIncompatibleMethodOverride]
-        cls, record: KVShareRecord, images: torch.Tensor, opacity: float, show: str = SUBJECT
+        cls, record: KVShareRecord, images: torch.Tensor, opacity: float, show: str = SUBJECT, subject: str = ""
     ) -> io.NodeOutput:
         if show == POINT:
             return cls._show_point(record, images, opacity)
@@ -57,6 +64,9 @@ class AttentionMaskPreview(io.ComfyNode):
                 "AttentionMaskPreview: no run of this model has found a subject yet. Name a subject or connect a mask "
                 "in MaskGuidedKVShare, and take the images from the sampler behind it."
             )
+        if subject.strip():
+            with named_errors("AttentionMaskPreview"):
+                masks = masks.of(subject.strip())
         heat, mask = pictures_of(masks, images.shape[0], images.shape[1], images.shape[2])
         return io.NodeOutput(overlay_heat(images, heat, opacity), mask)
 

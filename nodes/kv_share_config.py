@@ -104,7 +104,8 @@ class KVShareConfigNode(io.ComfyNode):
                     default=DEFAULTS.layer_preset,
                     optional=True,
                     tooltip="Transformer blocks for a model of any depth. late: the last sixth, as DiTCtrl has it. "
-                    "middle: every second block around the middle. custom: what start_layer, end_layer and layer_idx "
+                    "middle: every second block around the middle. family: what is known of your very model, "
+                    "else middle; info of LoadVideoDiT lists it. custom: what start_layer, end_layer and layer_idx "
                     "say; the others ignore those three.",
                 ),
                 io.Combo.Input(
@@ -135,6 +136,16 @@ class KVShareConfigNode(io.ComfyNode):
                     tooltip="Part of the source's subject that is left out at random, another one in every step, so "
                     "that its pose is copied less.",
                 ),
+                io.Float.Input(
+                    "drift_control",
+                    default=DEFAULTS.drift_control,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    optional=True,
+                    tooltip="Moves the colours and the contrast of later segments towards those of the first one, "
+                    "against a look that drifts in long videos. 1 makes them equal; 0 leaves every scene its own.",
+                ),
             ],
             outputs=[config_output()],
         )
@@ -161,6 +172,7 @@ class KVShareConfigNode(io.ComfyNode):
         position: str = DEFAULTS.position,
         position_gap: int = DEFAULTS.position_gap,
         token_dropout: float = DEFAULTS.token_dropout,
+        drift_control: float = DEFAULTS.drift_control,
     ) -> io.NodeOutput:
         with named_errors("KVShareConfig"):
             return io.NodeOutput(
@@ -183,6 +195,7 @@ class KVShareConfigNode(io.ComfyNode):
                     position=position,  # pyright: ignore[reportArgumentType]
                     position_gap=position_gap,
                     token_dropout=token_dropout,
+                    drift_control=drift_control,
                     masks=MaskSettings(thres=thres),
                 )
             )

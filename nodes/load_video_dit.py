@@ -24,8 +24,8 @@ class LoadVideoDiT(io.ComfyNode):
             node_id="LoadVideoDiT",
             display_name="Load Video DiT",
             category=CATEGORY,
-            description="Loads a video diffusion transformer with its text encoder and VAE, or the small model that "
-            "ships with KV Share for trying things out.",
+            description="Loads a video diffusion transformer with its text encoder and VAE, or one of the small "
+            "models that ship with KV Share for trying things out.",
             **search_words("video model loader", "wan loader", "embedded model"),
             inputs=[
                 io.Combo.Input(
@@ -34,14 +34,15 @@ class LoadVideoDiT(io.ComfyNode):
                     default=EMBEDDED,
                     tooltip="A file in models/diffusion_models or models/checkpoints, or a folder in "
                     "models/diffusers; of a model in several parts the first stands for all. 'embedded' is a few "
-                    "megabytes of moving coloured shapes.",
+                    "megabytes of moving coloured shapes with Wan's cross-attention to the text; 'embedded (joint "
+                    "attention)' is built like HunyuanVideo and also draws two shapes.",
                 ),
                 io.Combo.Input(
                     "text_encoder",
                     options=text_encoder_names(),
                     default=EMBEDDED,
-                    tooltip="The text encoder that belongs to the model, such as umT5 for Wan; 'from checkpoint' takes "
-                    "the one in the same file as the model.",
+                    tooltip="The text encoder that belongs to the model, such as umT5 for Wan; 'embedded' goes with "
+                    "both embedded models, 'from checkpoint' takes the one in the same file as the model.",
                 ),
                 io.Combo.Input(
                     "vae",
@@ -62,7 +63,8 @@ class LoadVideoDiT(io.ComfyNode):
                     options=second_text_encoder_names(),
                     default=NO_FILE,
                     optional=True,
-                    tooltip="For models with two text encoders, such as HunyuanVideo with LLaVA-LLaMA-3 and CLIP-L.",
+                    tooltip="For models with two text encoders, such as HunyuanVideo with LLaVA-LLaMA-3 and CLIP-L. "
+                    "LTX-2 needs none if diffusion_model is its whole checkpoint, else its text projection.",
                 ),
             ],
             outputs=[
@@ -71,8 +73,8 @@ class LoadVideoDiT(io.ComfyNode):
                 io.Vae.Output(display_name="vae", tooltip="Its VAE."),
                 io.String.Output(
                     display_name="info",
-                    tooltip="Family, blocks, heads, patch, compression, native length and weights of the model, one "
-                    "on each line.",
+                    tooltip="Family, blocks, heads, patch, compression, native length and weights of the model, and "
+                    "what is known of its blocks, one on each line.",
                 ),
             ],
         )

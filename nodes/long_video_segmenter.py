@@ -1,11 +1,12 @@
+from dataclasses import replace
 from typing import Any
 
 from comfy_api.latest import io
 
 from ..kvshare_core.host.conditioning import empty_latent, encode_timeline
 from ..kvshare_core.host.patch import model_info
-from ..kvshare_core.script import parse_script
-from ..kvshare_core.timeline import plan_timeline
+from ..kvshare_core.script_forms import parse_script
+from ..kvshare_core.timeline import BLEND_WEIGHTS, NOISES, BlendWeights, Noise, overridden_inputs, plan_timeline
 from .errors import named_errors
 from .inputs import search_words
 from .sockets import CATEGORY, TimelineSocket
@@ -33,10 +34,14 @@ class LongVideoSegmenter(io.ComfyNode):
                     multiline=True,
                     default="",
                     tooltip="One prompt a line, each with an optional duration in front: [3s] a fox runs, or [48f] a "
-                    "fox sleeps. Without a duration a prompt takes one segment.",
+                    "fox sleeps. Without a duration a prompt takes one segment. A line can say more, such as how its "
+                    "scene begins, what it should not show and which LoRAs it has; docs/timeline.md tells how.",
                 ),
                 io.String.Input(
-                    "negative_prompt", multiline=True, default="", tooltip="What no segment should show; one for all."
+                    "negative_prompt",
+                    multiline=True,
+                    default="",
+                    tooltip="What no segment should show; one for all that have none of their own in prompts.",
                 ),
                 io.Int.Input("width", default=832, min=16, max=16384, step=8, tooltip="Width of the video in pixels."),
                 io.Int.Input(
@@ -83,17 +88,37 @@ class LongVideoSegmenter(io.ComfyNode):
                     tooltip="Segments to add to every prompt that is neither the first nor the last, unless it says "
                     "its duration.",
                 ),
+                io.Combo.Input(
+                    "blend_weights",
+                    options=list(BLEND_WEIGHTS),
+                    default="linear",
+                    optional=True,
+                    tooltip="How one segment fades into the next. linear: evenly. hann: gently at both ends. pyramid: "
+                    "as ComfyUI's context windows, by the distance from the segment's ends. triangle: as DiTCtrl, "
+                    "which DiTCtrl Config always takes.",
+                ),
+                io.Combo.Input(
+                    "noise",
+                    options=list(NOISES),
+                    default="plain",
+                    optional=True,
+                    tooltip="What the segments begin with. plain: the sampler's noise. freenoise: all segments have "
+                    "the noise of the first one in another order, so that a long scene stays more alike (FreeNoise).",
+                ),
             ],
             outputs=[
                 TimelineSocket.Output(display_name="timeline", tooltip="The plan, for MaskGuidedKVShare."),
                 io.Conditioning.Output(display_name="positive", tooltip="All prompts, each tagged with its beat."),
-                io.Conditioning.Output(display_name="negative", tooltip="The negative prompt."),
+                io.Conditioning.Output(display_name="negative", tooltip="The negative prompt, or one of each beat."),
                 io.Latent.Output(
                     display_name="latent",
                     tooltip="An empty latent of the whole video. For LTX-2 with audio, join it with that of LTXV Empty "
                     "Latent Audio in Concat AV Latent.",
                 ),
-                io.String.Output(display_name="info", tooltip="What each duration was rounded to."),
+                io.String.Output(
+                    display_name="info",
+                    tooltip="What each duration was rounded to, and which inputs prompts override.",
+                ),
             ],
         )
 
@@ -112,19 +137,24 @@ class LongVideoSegmenter(io.ComfyNode):
         batch_size: int,
         num_transition_blocks: int = 0,
         longer_mid_segment: int = 0,
+        blend_weights: BlendWeights = "linear",
+        noise: Noise = "plain",
     ) -> io.NodeOutput:
         with named_errors("LongVideoSegmenter"):
             _, info = model_info(model)
-            window = sampling_num_frames or info.native_frames
+            script = parse_script(prompts)
             timeline = plan_timeline(
-                parse_script(prompts),
-                window,
+                script,
+                sampling_num_frames or info.native_frames,
                 overlap_size,
                 fps,
                 info.compression[0],
                 num_transition_blocks,
                 longer_mid_segment,
             )
+            timeline = replace(timeline, blend_weights=blend_weights, noise=noise)
             samples = empty_latent(info, timeline, width, height, batch_size)
-        timeline, positive, negative = encode_timeline(clip, timeline, negative_prompt)
-        return io.NodeOutput(timeline, positive, negative, {"samples": samples}, timeline.describe())
+            timeline, positive, negative = encode_timeline(clip, timeline, negative_prompt)
+        overridden = overridden_inputs(script, negative_prompt, num_transition_blocks, longer_mid_segment)
+        told = "\n".join([timeline.describe(), *overridden])
+        return io.NodeOutput(timeline, positive, negative, {"samples": samples}, told)

@@ -6,6 +6,7 @@ from comfy_api.latest import io
 from ..kvshare_core.config import KVShareConfig
 from ..kvshare_core.host.patch import apply
 from ..kvshare_core.host.plan import make_plan
+from ..kvshare_core.record import KVShareRecord
 from ..kvshare_core.timeline import Timeline
 from .errors import named_errors
 from .inputs import search_words
@@ -36,13 +37,15 @@ class MaskGuidedKVShare(io.ComfyNode):
                     "subject",
                     default="",
                     tooltip="Words that name what should stay the same, as they stand in every prompt: fox, or red "
-                    "fox. Empty shares everything.",
+                    "fox. They are one subject together. Leave it empty where the script names subjects itself, which "
+                    "are then followed each by itself; other words beside them are an error. With neither everything "
+                    "is shared.",
                 ),
                 io.Mask.Input(
                     "mask",
                     optional=True,
                     tooltip="A mask of the subject: one picture for all frames or one for each. It overrides the "
-                    "words.",
+                    "words, also those of the script, and is one subject.",
                 ),
                 io.String.Input(
                     "look_at",
@@ -50,6 +53,13 @@ class MaskGuidedKVShare(io.ComfyNode):
                     optional=True,
                     tooltip="A point of the video as x, y, frame, with x and y from 0 to 1: AttentionMaskPreview then "
                     "can show what the model looks at from there. Changes nothing about the video.",
+                ),
+                RecordSocket.Input(
+                    "earlier_record",
+                    optional=True,
+                    tooltip="The record of an earlier run of the same film, from LongVideoLoad or from the "
+                    "MaskGuidedKVShare of a sampler before this one: where it found the subjects holds from the first "
+                    "step on, so that a run that was broken off goes on as if it had not been.",
                 ),
             ],
             outputs=[
@@ -71,7 +81,8 @@ class MaskGuidedKVShare(io.ComfyNode):
         config: KVShareConfig | None = None,
         mask: torch.Tensor | None = None,
         look_at: str = "",
+        earlier_record: KVShareRecord | None = None,
     ) -> io.NodeOutput:
         with named_errors("MaskGuidedKVShare"):
             plan = make_plan(timeline, config or KVShareConfig(), subject, mask, look_at)
-            return io.NodeOutput(*apply(model, plan))
+            return io.NodeOutput(*apply(model, plan, earlier_record))

@@ -7,6 +7,7 @@ biases.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 
@@ -51,9 +52,9 @@ def dense_attention(
 class Tokens:
     """One segment's sequence: where its video stands, and what is known of its tokens.
 
-    subject: boolean mask of the video's tokens, None where nothing splits them. hidden: boolean, keys that the call's
-    mask hides, over the whole sequence. soft: what that mask adds to the others. dropped: video tokens left out of the
-    bank.
+    subject: boolean mask of the video's tokens, or of several subjects the number of each token's own, -1 for the
+    background; None where nothing splits them. hidden: boolean, keys that the call's mask hides, over the whole
+    sequence. soft: what that mask adds to the others. dropped: video tokens left out of the bank.
     """
 
     length: int
@@ -63,19 +64,31 @@ class Tokens:
     soft: torch.Tensor | None = None
     dropped: frozenset[int] = frozenset()
 
-    def is_subject(self, place: int) -> bool:
-        """Whether the video token at `place` of the sequence counts as subject."""
-        return self.subject is None or bool(self.subject[place - self.video.start])
+    def subject_at(self, place: int) -> int:
+        """The subject that the video token at `place` of the sequence belongs to; -1 for the background."""
+        return self._owners[place - self.video.start]
+
+    @cached_property
+    def _owners(self) -> list[int]:
+        if self.subject is None:
+            return [0] * len(self.video)
+        return (self.subject.long() - int(self.subject.dtype == torch.bool)).tolist()
 
     def is_hidden(self, place: int) -> bool:
         return self.hidden is not None and bool(self.hidden[place])
 
 
 def joint_sharing_bias(
-    config: KVShareConfig, strength: float, own: Tokens, sources: Sequence[Tokens], frame_tokens: int = 0
+    config: KVShareConfig,
+    strength: float,
+    own: Tokens,
+    sources: Sequence[Tokens],
+    frame_tokens: int = 0,
+    seers: Sequence[frozenset[int]] | None = None,
 ) -> torch.Tensor:
     """Biases [tokens, tokens * (1 + sources)] for every pair of a query and a key: the own sequence's keys first, then
-    the whole sequence of each source. frame_tokens: tokens of one latent frame, for position `frame`."""
+    the whole sequence of each source. frame_tokens: tokens of one latent frame, for position `frame`. seers: for each
+    source the subjects that see it, -1 for the background; None for all of them."""
     own_weight = 0.0
     if config.mode == "replace":
         own_weight = math.log(1 - strength) if strength < 1 else -math.inf
@@ -84,7 +97,8 @@ def joint_sharing_bias(
         sees_foreign = False
         for number, source in enumerate(sources, start=1):
             for key in range(source.length):
-                if _sees(config, own, query, source, key, frame_tokens):
+                seer = None if seers is None else seers[number - 1]
+                if _sees(config, own, query, source, key, frame_tokens, seer):
                     bias[query, number * own.length + key] = math.log(strength)
                     sees_foreign = True
         for key in range(own.length):
@@ -97,13 +111,22 @@ def joint_sharing_bias(
     return bias
 
 
-def _sees(config: KVShareConfig, own: Tokens, query: int, source: Tokens, key: int, frame_tokens: int) -> bool:
+def _sees(
+    config: KVShareConfig,
+    own: Tokens,
+    query: int,
+    source: Tokens,
+    key: int,
+    frame_tokens: int,
+    seers: frozenset[int] | None,
+) -> bool:
     """Whether the token `query` of a segment sees the token `key` of a source."""
     query_in_video, key_in_video = query in own.video, key in source.video
-    if not query_in_video:
-        takes_part = config.share_text
-    else:
-        takes_part = own.is_subject(query) or config.share_background
+
+    def takes_part_as(subject: int) -> bool:
+        return (subject >= 0 or config.share_background) and (seers is None or subject in seers)
+
+    takes_part = takes_part_as(own.subject_at(query)) if query_in_video else config.share_text
     if not takes_part or source.is_hidden(key):
         return False
     if not key_in_video:
@@ -111,8 +134,8 @@ def _sees(config: KVShareConfig, own: Tokens, query: int, source: Tokens, key: i
     if key - source.video.start in source.dropped:
         return False
     if not query_in_video:
-        return source.is_subject(key) or config.share_background
-    if own.is_subject(query) != source.is_subject(key):
+        return takes_part_as(source.subject_at(key))
+    if own.subject_at(query) != source.subject_at(key):
         return False
     if config.position == "frame":
         return (query - own.video.start) // frame_tokens == (key - source.video.start) // frame_tokens

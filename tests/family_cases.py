@@ -107,8 +107,8 @@ def hunyuan_cases() -> list[FamilyCase]:
         build = partial(tiny_hunyuan.tiny_hunyuan_layout, channels)
         return FamilyCase(name, "hunyuan", build, joint_text, per_video=per_video, **options)
 
-    def newer(name: str, **options: Any) -> FamilyCase:
-        build = partial(tiny_hunyuan.tiny_hunyuan_layout, newer=True)
+    def newer(name: str, channels: int = 65, **options: Any) -> FamilyCase:
+        build = partial(tiny_hunyuan.tiny_hunyuan_layout, channels, newer=True)
         text, latent = tiny_hunyuan.text_with_signs, (tiny_hunyuan.CHANNELS_1_5, 3, 3)
         return FamilyCase(name, "hunyuan", build, text, latent, **options)
 
@@ -120,16 +120,19 @@ def hunyuan_cases() -> list[FamilyCase]:
         older("skyreels i2v", tiny_hunyuan.start_image, channels=32),
         newer("hunyuan video 1.5"),
         newer("hunyuan video 1.5 i2v", per_video=tiny_hunyuan.start_image_seen),
+        newer("hunyuan video 1.5 super resolution", 98, per_video=tiny_hunyuan.small_video),
     ]
 
 
-def cogvideox_case(name: str, image: bool = False, **sizes: Any) -> FamilyCase:
+def cogvideox_case(
+    name: str, per_video: Callable[[Timeline], Mapping[str, Any]] = lambda timeline: {}, **sizes: Any
+) -> FamilyCase:
     return FamilyCase(
         name,
         "cogvideox",
         where_known(lambda: tiny_cogvideox.tiny_cogvideox(**sizes)),
         plain_text(tiny_cogvideox.TEXT_WIDTH),
-        per_video=tiny_cogvideox.start_image if image else lambda timeline: {},
+        per_video=per_video,
     )
 
 
@@ -154,9 +157,13 @@ CASES: dict[str, FamilyCase] = {
         FamilyCase("mochi", "mochi", tiny_mochi.tiny_mochi, tiny_mochi.padded_text, (tiny_mochi.CHANNELS, 6, 6)),
         cogvideox_case("cogvideox"),
         cogvideox_case("cogvideox learned positions", rotary=False, heads=3),
-        cogvideox_case("cogvideox i2v", image=True, input_channels=32),
+        cogvideox_case("cogvideox i2v", tiny_cogvideox.start_image, input_channels=32),
+        cogvideox_case("cogvideox inpaint", tiny_cogvideox.masked_video, input_channels=48),
         cogvideox_case("cogvideox 1.5", frame_patch=2),
-        cogvideox_case("cogvideox 1.5 i2v", image=True, frame_patch=2, input_channels=32),
+        cogvideox_case(
+            "cogvideox 1.5 i2v", tiny_cogvideox.start_image, frame_patch=2, input_channels=32, start_strength=True
+        ),
+        cogvideox_case("cogvideox 1.5 inpaint", tiny_cogvideox.masked_video, frame_patch=2, input_channels=48),
         FamilyCase("ltxv", "ltxv", tiny_ltxv, masked_text, latent=(LTXV_CHANNELS, 3, 3)),
         FamilyCase("cosmos predict2", "cosmos_predict2", tiny_predict2, plain_text(PREDICT2_TEXT_WIDTH)),
         FamilyCase("kandinsky 5", "kandinsky5", where_known(tiny_kandinsky5), pooled_text),

@@ -5,14 +5,26 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench.accuracy import TARGETS, Task, count_right, describe, log_line, make_tasks, measure_accuracy
+from bench.accuracy import (
+    TARGETS,
+    PairTask,
+    Task,
+    count_right,
+    count_right_in_pairs,
+    describe,
+    log_line,
+    make_pair_tasks,
+    make_tasks,
+    measure_accuracy,
+)
 from bench.lean import flow_sigmas, load_lean_sampler
 from bench.pictures import contact_sheet
+from kvshare_core.embedded.joint_transformer import JointShape
 from kvshare_core.embedded.latents import fit_basis
-from kvshare_core.embedded.scenes import Scenes, is_held_out, render
+from kvshare_core.embedded.scenes import Scenes, is_held_out, render, render_pairs, sample_pairs
 from kvshare_core.embedded.training.denoiser import Denoiser
-from kvshare_core.embedded.transformer import TransformerShape
-from kvshare_core.embedded.vocabulary import BACKGROUNDS, COLOURS, DIRECTIONS, SHAPES, SIZES
+from kvshare_core.embedded.transformer import TransformerShape, WanTransformer
+from kvshare_core.embedded.vocabulary import BACKGROUNDS, COLOURS, DIRECTIONS, PAIR_WORDS, SHAPES, SIZES, WORDS
 
 TASKS = make_tasks(40, seed=5)
 
@@ -81,6 +93,27 @@ def test_a_video_without_subject_is_all_wrong() -> None:
     assert count_right([task], detections) == rows
 
 
+def test_two_subjects_are_right_in_either_order() -> None:
+    tasks = make_pair_tasks(8, seed=3)
+    for task in tasks:
+        assert all(word in task.text.split() for said in task.said for word in said.values())
+    scenes = sample_pairs(8, torch.Generator().manual_seed(3), held_out=True)
+    videos = list(render_pairs(scenes)[0])
+    rows = {row["attribute"]: row for row in count_right_in_pairs(tasks, videos)}
+    assert {row["accuracy"] for row in rows.values()} == {1}
+    assert rows["colour"]["said"] == 16 and rows["both subjects"]["said"] == 8
+    swapped = [PairTask(task.text, task.said[::-1]) for task in tasks]
+    assert count_right_in_pairs(swapped, videos) == list(rows.values())
+    turned = {row["attribute"]: row for row in count_right_in_pairs(tasks, [video.flip(0) for video in videos])}
+    assert turned["direction"]["accuracy"] < 0.5 and turned["colour"]["accuracy"] == 1
+
+
+def test_one_subject_of_two_is_not_both() -> None:
+    task = make_pair_tasks(1, seed=3)[0]
+    rows = {row["attribute"]: row["right"] for row in count_right_in_pairs([task], [show(task.said[0])])}
+    assert rows["both subjects"] == 0 and rows["shape"] == 1
+
+
 def test_the_schedule_is_the_hosts() -> None:
     from comfy.model_sampling import ModelSamplingDiscreteFlow
     from comfy.samplers import calculate_sigmas
@@ -90,13 +123,22 @@ def test_the_schedule_is_the_hosts() -> None:
     torch.testing.assert_close(flow_sigmas(20), calculate_sigmas(sampling, "simple", 20), atol=1e-6, rtol=0)
 
 
-def test_a_checkpoint_is_sampled_without_a_host(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("shape", "words"),
+    [(TransformerShape(ffn_dim=64, layers=2), WORDS), (JointShape(double_blocks=1, single_blocks=2), PAIR_WORDS)],
+    ids=["cross-attention", "joint-attention"],
+)
+def test_a_checkpoint_is_sampled_without_a_host(
+    tmp_path: Path, shape: TransformerShape | JointShape, words: tuple[str, ...]
+) -> None:
     file = tmp_path / "denoiser.pt"
-    model = Denoiser(TransformerShape(ffn_dim=64, layers=2))
-    torch.nn.init.normal_(model.transformer.head.head.weight, std=0.02)
+    model = Denoiser(shape, len(words))
+    transformer = model.transformer
+    output = transformer.head.head if isinstance(transformer, WanTransformer) else transformer.final_layer.linear
+    torch.nn.init.normal_(output.weight, std=0.02)
     torch.save({"step": 250, "average": model.state_dict()}, file)
     sampler = load_lean_sampler(file, fit_basis(scenes=64))
-    assert (sampler.step, sampler.model.transformer.shape) == (250, TransformerShape(ffn_dim=64, layers=2))
+    assert (sampler.step, sampler.model.transformer.shape) == (250, shape)
     prompts = ["a red circle moving right", "a shape moving", "a white square moving"]
     videos = sampler.sample(prompts, seed=3, steps=2, guidance=4.0)
     assert videos.shape == (3, 17, 3, 96, 96)

@@ -32,6 +32,7 @@ from bench.bank import (
     transfers_left_out,
 )
 from bench.form import Row, make_result
+from bench.methods import Method
 from bench.pipeline import Pipeline
 from kvshare_core.config import SOURCES, MemorySettings
 from kvshare_core.fp8 import quantisation_error, quantise, restore
@@ -99,11 +100,11 @@ def test_the_figure_is_the_one_in_the_log_and_watching_changes_nothing(
     case = Case("previous", "words", background=True)
     with caplog.at_level(logging.INFO, logger="kvshare"):
         run = run_case(pipeline, case, "fp8", steps=1, seed=3)
-    (said,) = [entry for entry in caplog.records if entry.getMessage().startswith("MaskGuidedKVShare: holds")]
+    (said,) = [entry for entry in caplog.records if "MiB of keys and values" in entry.getMessage()]
     assert f"holds at most {run.said_bytes / 2**20:.1f} MiB" in said.getMessage()
     assert not run.exact
     plain = pipeline.generate(
-        PROMPTS, seed=3, overlap=OVERLAP, method="kvshare", subject=SUBJECT, steps=1, config=case.config("fp8")
+        PROMPTS, seed=3, overlap=OVERLAP, method=Method(case.config("fp8")), subject=SUBJECT, steps=1
     )
     assert torch.equal(run.frames, plain.frames)
 

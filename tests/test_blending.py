@@ -1,13 +1,43 @@
 """Overlapping segments blend into one latent without gaps or seams of their own making."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import get_args
 
 import pytest
 import torch
-from hypothesis import given
+from comfy.context_windows import create_weights_pyramid
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kvshare_core.blending import Fade, OverlapAdd, take_frames, triangle_weights, window_weights
+from kvshare_core.blending import (
+    WEIGHTS,
+    Fade,
+    OverlapAdd,
+    fade_of,
+    hann_weights,
+    pyramid_weights,
+    take_frames,
+    weights_over_time,
+    window_weights,
+)
+from kvshare_core.config import KVShareConfig, Order
+from kvshare_core.timeline import BlendWeights, Timeline
+from tests.family_cases import CASES, model_of
+from tests.family_contracts import sample
+from tests.test_timeline import plans
+from tests.windows import share, tiny_timeline
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+KINDS = pytest.mark.parametrize("weights_of", WEIGHTS.values(), ids=WEIGHTS.keys())
 
 
 def weights_of_whole(length: int, rise: int, fall: int) -> torch.Tensor:
@@ -66,7 +96,7 @@ def test_an_uncovered_frame_is_an_error() -> None:
 
 
 @given(st.integers(1, 12), st.data())
-@pytest.mark.parametrize("weights_of", [window_weights, triangle_weights])
+@KINDS
 def test_frames_that_do_not_count_have_no_weight(
     weights_of: Callable[[Fade], torch.Tensor], length: int, data: st.DataObject
 ) -> None:
@@ -76,7 +106,8 @@ def test_frames_that_do_not_count_have_no_weight(
     weights = weights_of(Fade(length, first, stop, rise, fall))
     counts = torch.arange(length).ge(first) & torch.arange(length).lt(stop)
     assert torch.equal(weights > 0, counts)
-    torch.testing.assert_close(weights[first:stop], weights_of(Fade(stop - first, 0, stop - first, rise, fall)))
+    alone = weights_of(Fade(stop - first, 0, stop - first, rise, fall))
+    torch.testing.assert_close(weights[first:stop] / weights.max(), alone / alone.max())
 
 
 @given(st.integers(1, 9), st.data(), st.integers(0, 2))
@@ -93,3 +124,114 @@ def test_frames_go_on_at_the_beginning_of_a_loop(total: int, data: st.DataObject
     sums.add(start, piece, torch.ones(length, dtype=torch.float64))
     sums.add((start + length) % total, take_frames(whole, dim, (start + length) % total, total), torch.ones(total))
     torch.testing.assert_close(sums.result(), whole, rtol=0, atol=1e-12)
+
+
+# Weights of every kind.
+
+
+@st.composite
+def fades(draw: st.DrawFn) -> Fade:
+    length = draw(st.integers(1, 12))
+    first = draw(st.integers(0, length - 1))
+    stop = draw(st.integers(first + 1, length))
+    return Fade(length, first, stop, *(draw(st.integers(0, stop - first)) for _ in range(2)))
+
+
+def shown_at_once(timeline: Timeline) -> int:
+    """The most segments that count in one frame."""
+    shown = [weights > 0 for weights in over_time(timeline, window_weights)]
+    return int(torch.stack(shown).sum(0).max())
+
+
+def over_time(timeline: Timeline, weights_of: Callable[[Fade], torch.Tensor]) -> torch.Tensor:
+    return weights_over_time(timeline, [weights_of(fade_of(segment)) for segment in timeline.segments])
+
+
+@settings(max_examples=30)
+@given(plans())
+@KINDS
+def test_parts_of_segments_sum_to_one_and_lie_where_they_are_shown(
+    weights_of: Callable[[Fade], torch.Tensor], timeline: Timeline
+) -> None:
+    parts = over_time(timeline, weights_of)
+    torch.testing.assert_close(parts.sum(0), torch.ones(timeline.latent_frames).double(), rtol=0, atol=1e-12)
+    for segment, own in zip(timeline.segments, parts, strict=True):
+        shown = torch.zeros(timeline.latent_frames, dtype=torch.bool)
+        shown[[frame % timeline.latent_frames for frame in range(segment.shown_start, segment.shown_stop)]] = True
+        assert torch.equal(own > 0, shown)
+
+
+@given(fades())
+@KINDS
+def test_a_fade_run_backwards_has_its_weights_backwards(weights_of: Callable[[Fade], torch.Tensor], fade: Fade) -> None:
+    backwards = Fade(fade.length, fade.length - fade.stop, fade.length - fade.first, fade.fall, fade.rise)
+    torch.testing.assert_close(weights_of(backwards), weights_of(fade).flip(0), rtol=0, atol=1e-12)
+
+
+@settings(max_examples=30)
+@given(plans())
+@pytest.mark.parametrize(("kind", "steepest"), [("linear", 1.0), ("hann", torch.pi / 2)])
+def test_parts_change_over_time_no_faster_than_their_fades(
+    kind: BlendWeights, steepest: float, timeline: Timeline
+) -> None:
+    """Half a sine wave is steepest in its middle."""
+    if shown_at_once(timeline) > 2:
+        return
+    parts = over_time(timeline, WEIGHTS[kind])
+    for segment, own in zip(timeline.segments, parts, strict=True):
+        shown = own.roll(-segment.shown_start)[: segment.shown_stop - segment.shown_start]
+        nothing = torch.zeros(1, dtype=torch.float64)
+        # A cut is allowed to jump.
+        edges = [nothing] * (segment.rise > 0), [nothing] * (segment.fall > 0)
+        change = torch.cat([*edges[0], shown, *edges[1]]).diff().abs()
+        shortest = min((fade for fade in (segment.rise, segment.fall) if fade), default=0)
+        assert bool((change <= steepest / (shortest + 1) + 1e-12).all())
+
+
+@given(fades())
+def test_hann_starts_later_and_ends_earlier_than_linear(fade: Fade) -> None:
+    linear, hann = window_weights(fade), hann_weights(fade)
+    assert bool(torch.where(linear < 0.5, hann <= linear, hann >= linear - 1e-12).all())
+    torch.testing.assert_close(hann[linear == 0.5], linear[linear == 0.5])
+
+
+@given(st.integers(1, 40))
+def test_pyramid_weights_are_the_hosts(length: int) -> None:
+    hosts = torch.tensor(create_weights_pyramid(length)).double()
+    torch.testing.assert_close(pyramid_weights(Fade(length, 0, length, 3, 2)), hosts / hosts.max())
+
+
+@given(st.integers(2, 20), st.data())
+def test_a_pyramid_is_a_linear_fade_where_at_most_half_a_window_is_shared(length: int, data: st.DataObject) -> None:
+    shared = data.draw(st.integers(0, length // 2))
+    rising, falling = (
+        pyramid_weights(Fade(length, 0, length, shared, 0)),
+        pyramid_weights(Fade(length, 0, length, 0, 0)),
+    )
+    falling = falling[length - shared :]
+    expected = window_weights(Fade(length, 0, length, shared, 0))[:shared]
+    torch.testing.assert_close(rising[:shared] / (rising[:shared] + falling), expected)
+
+
+@pytest.mark.parametrize("kind", get_args(BlendWeights))
+def test_the_timelines_weights_blend_its_segments_and_nothing_else(kind: BlendWeights) -> None:
+    """After one step, frames of one segment alone are the same and shared ones lie between both segments'."""
+    case, timeline = CASES["wan t2v"], tiny_timeline(2, window=5, overlap=3)
+    model, off = model_of(case.name), KVShareConfig(mode="off")
+    plain = sample(case, share(model, timeline, off)[0], timeline, steps=1)
+    found = sample(case, share(model, replace(timeline, blend_weights=kind), off)[0], timeline, steps=1)
+    torch.testing.assert_close(found[:, :, [0, 1, 5, 6]], plain[:, :, [0, 1, 5, 6]])
+    assert torch.equal(found, plain) == (kind == "linear")
+    linear, chosen = (over_time(timeline, weights_of)[1, 2:5] for weights_of in (window_weights, WEIGHTS[kind]))
+    changed = (found - plain)[:, :, 2:5].abs().amax((0, 1, 3, 4)) > 1e-4
+    assert torch.equal(changed, (chosen - linear).abs() > 1e-9)
+
+
+@pytest.mark.parametrize(("order", "kind"), [("lockstep", "linear"), ("ditctrl", "triangle")])
+def test_the_papers_order_keeps_its_triangle(order: Order, kind: BlendWeights) -> None:
+    case, timeline = CASES["wan t2v"], tiny_timeline(3, window=5, overlap=3)
+    found, expected = (
+        sample(case, share(model_of(case.name), plan, KVShareConfig(mode="off", order=order))[0], plan, steps=1)
+        for plan in (replace(timeline, blend_weights="hann"), replace(timeline, blend_weights=kind))
+    )
+    assert torch.equal(found, expected) == (order == "ditctrl")

@@ -221,3 +221,19 @@ def test_the_bank_holds_what_was_said_of_two_frame_tokens(caplog: pytest.LogCapt
         for start in ("holds", "held")
     )
     assert held == pytest.approx(said, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "channels", "start_strength"),
+    [("cogvideox inpaint", 48, False), ("cogvideox 1.5 inpaint", 48, False), ("cogvideox 1.5 i2v", 32, True)],
+)
+def test_layouts_that_take_more_than_the_noise_are_the_hosts_own(
+    name: str, channels: int, start_strength: bool
+) -> None:
+    host_model = model(name).model
+    assert host_model.diffusion_model.in_channels == channels
+    assert (host_model.diffusion_model.ofs_embedding_linear_1 is not None) == start_strength
+    timeline = tiny_timeline(1)
+    case = CASES[name]
+    other = replace(case, per_video=lambda timeline: {})
+    assert not torch.equal(sample(case, model(name), timeline), sample(other, model(name), timeline))

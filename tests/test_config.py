@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvshare_core.config import DITCTRL, KVShareConfig, MaskSettings, MemorySettings, parse_indices
+from kvshare_core.config import DITCTRL, KVShareConfig, MaskSettings, MemorySettings, format_indices, parse_indices
 
 RANGES = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 9)), max_size=6)
 
@@ -64,15 +64,6 @@ def test_values_out_of_range_name_the_input(values: dict[str, Any], named: str) 
         KVShareConfig(**values)
 
 
-def test_only_a_mode_with_strength_shares() -> None:
-    assert KVShareConfig().shares
-    assert not KVShareConfig(mode="off").shares
-    assert not KVShareConfig(strength=0.0).shares
-    assert not KVShareConfig(strength=0.0, end_strength=0.0).shares
-    assert KVShareConfig(strength=0.0, end_strength=0.5).shares
-    assert KVShareConfig(strength=0.5, end_strength=0.0).shares
-
-
 @pytest.mark.parametrize(
     ("values", "named"),
     [
@@ -107,6 +98,15 @@ def test_the_papers_values_are_those_of_its_released_code() -> None:
     assert (DITCTRL.start_step, DITCTRL.end_step, DITCTRL.start_layer, DITCTRL.end_layer) == (2, 25, 25, 30)
     assert (DITCTRL.share_text, DITCTRL.share_background, DITCTRL.share_uncond) == (True, True, True)
     assert (DITCTRL.masks.kind, DITCTRL.masks.thres) == ("threshold", 0.3)
+
+
+@given(st.sets(st.integers(0, 60)))
+def test_numbers_are_written_as_they_are_read(numbers: set[int]) -> None:
+    assert parse_indices(format_indices(sorted(numbers)), "layer_idx") == tuple(sorted(numbers))
+
+
+def test_neighbours_are_written_as_a_range() -> None:
+    assert format_indices((2, 5, 25, 26, 27)) == "2, 5, 25-27"
 
 
 def test_an_index_beyond_every_model_is_named() -> None:

@@ -8,21 +8,25 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from kvshare_core.embedded.detector import Detection, detect
+from kvshare_core.embedded.detector import Detection, detect, detect_pair
 from kvshare_core.embedded.latents import fit_basis
 from kvshare_core.embedded.scenes import (
     ATTRIBUTES,
     BACKGROUND_VALUES,
     COLOUR_VALUES,
     FRAME_SIDE,
+    PairScenes,
     Scenes,
     centres,
     render,
+    render_pairs,
+    sample_pairs,
     sample_scenes,
 )
 from kvshare_core.embedded.vocabulary import BACKGROUNDS, COLOURS
 
 SCENES = 300
+PAIRS = 32
 
 
 @pytest.fixture(scope="module")
@@ -199,3 +203,83 @@ def test_a_clip_takes_less_than_a_tenth_of_a_second(rendered: tuple[torch.Tensor
 def test_palettes_are_what_the_words_say() -> None:
     assert len(COLOUR_VALUES) == len(COLOURS)
     assert len(BACKGROUND_VALUES) == len(BACKGROUNDS)
+
+
+# Two subjects.
+
+
+@pytest.fixture(scope="module")
+def pairs() -> PairScenes:
+    return sample_pairs(PAIRS, torch.Generator().manual_seed(22))
+
+
+@pytest.fixture(scope="module")
+def rendered_pairs(pairs: PairScenes) -> tuple[torch.Tensor, torch.Tensor]:
+    return render_pairs(pairs)
+
+
+def in_true_order(seen: tuple[Detection, Detection], pairs: PairScenes, index: int) -> list[Detection]:
+    """What was seen of the first and of the second subject of a scene, told apart by their true shapes."""
+    first, second = (words["shape"] for words in pairs.attribute_words(index))
+    return sorted(seen, key=lambda subject: (subject.shape == second) - (subject.shape == first))
+
+
+@pytest.mark.parametrize("spoil", ["nothing", "blur", "linear latent round trip"])
+def test_both_subjects_of_rendered_pairs_are_read_back(
+    spoil: str, pairs: PairScenes, rendered_pairs: tuple[torch.Tensor, torch.Tensor]
+) -> None:
+    video, masks = rendered_pairs
+    if spoil == "blur":
+        video = blurred(video)
+    elif spoil == "linear latent round trip":
+        basis = fit_basis(scenes=192)
+        video = basis.decode(basis.encode(video)).clamp(0, 1)
+    seen = [in_true_order(detect_pair(clip), pairs, index) for index, clip in enumerate(video)]
+    for place, scenes in enumerate((pairs.first, pairs.second)):
+        subjects = [pair[place] for pair in seen]
+        assert min(accuracy(subjects, scenes).values()) >= 0.98
+        assert radius_errors(subjects, scenes).max() < 0.08
+        seen_centres = torch.stack([subject.centres for subject in subjects])
+        assert (seen_centres - centres(scenes)).norm(dim=-1).max() < 0.03
+        seen_masks, true_masks = torch.stack([subject.masks for subject in subjects]), masks[:, place] > 0.5
+        overlap = (seen_masks & true_masks).sum((1, 2, 3)) / (seen_masks | true_masks).sum((1, 2, 3))
+        assert overlap.min() > (0.9 if spoil == "nothing" else 0.7)
+        moved = torch.tensor([subject.displacement for subject in subjects])
+        way = centres(scenes)[:, -6:].mean(1) - centres(scenes)[:, :6].mean(1)
+        assert (moved - way).abs().max() < 0.02
+
+
+def test_the_larger_of_two_subjects_comes_first(rendered_pairs: tuple[torch.Tensor, torch.Tensor]) -> None:
+    for clip in rendered_pairs[0][:8]:
+        large, small = detect_pair(clip)
+        assert large.masks.sum() > small.masks.sum() > 0
+
+
+def test_each_subject_is_followed_where_the_other_is_hidden(
+    pairs: PairScenes, rendered_pairs: tuple[torch.Tensor, torch.Tensor]
+) -> None:
+    alone, _ = render(pairs.second)
+    video = rendered_pairs[0].clone()
+    video[:, 6:9] = alone[:, 6:9]
+    for index in range(4):
+        first, second = in_true_order(detect_pair(video[index]), pairs, index)
+        assert first.centres[:, 0].isnan().nonzero()[:, 0].tolist() == [6, 7, 8]
+        assert not second.centres.isnan().any()
+        truth = (pairs.first.attribute_words(index), pairs.second.attribute_words(index))
+        assert [(seen.colour, seen.direction) for seen in (first, second)] == [
+            (words["colour"], words["direction"]) for words in truth
+        ]
+
+
+def test_of_one_subject_no_second_is_seen() -> None:
+    scenes = sample_scenes(12, torch.Generator().manual_seed(23))
+    for index, clip in enumerate(render(scenes)[0]):
+        first, second = detect_pair(clip)
+        words = scenes.attribute_words(index)
+        assert first.found and not second.found
+        assert (first.colour, first.shape, second.background) == (words["colour"], words["shape"], words["background"])
+
+
+def test_pairs_are_looked_for_in_whole_clips_only() -> None:
+    with pytest.raises(ValueError, match=r"\[f, 3, h, h\]"):
+        detect_pair(torch.zeros(3, 8, 8))

@@ -1,7 +1,8 @@
-"""The example workflow on a real server, over HTTP, as a user's browser would queue it."""
+"""The example workflows on a real server, over HTTP, as a user's browser would queue it."""
 
 import io
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,13 @@ from PIL import Image
 from devtools import client
 from devtools.environment import ROOT
 from devtools.server import Server
+from kvshare_core.embedded.latents import BLOCK_FRAMES, NATIVE_LATENT_FRAMES
+from kvshare_core.script_forms import parse_script
+from kvshare_core.timeline import plan_timeline
 
 WORKFLOWS = sorted((ROOT / "example_workflows").glob("*.json"))
 FIRST_LIGHT = ROOT / "example_workflows" / "kv_share_first_light.json"
+REDO = ROOT / "example_workflows" / "kv_share_redo_beat.json"
 FRAMES = "frames"
 
 
@@ -33,9 +38,9 @@ def cached_nodes(entry: dict[str, Any]) -> set[str]:
     return {node for kind, data in entry["status"]["messages"] if kind == "execution_cached" for node in data["nodes"]}
 
 
-def frames(server: Server, entry: dict[str, Any]) -> np.ndarray:
+def frames(server: Server, entry: dict[str, Any], node: str = FRAMES) -> np.ndarray:
     """Saved frames [f, h, w, 3]."""
-    files = [file for file in client.output_files(entry) if file.node_id == FRAMES]
+    files = [file for file in client.output_files(entry) if file.node_id == node]
     return np.stack([np.array(Image.open(io.BytesIO(client.fetch_view(server.url, file)))) for file in files])
 
 
@@ -44,6 +49,50 @@ def test_every_example_has_a_thumbnail() -> None:
     for workflow in WORKFLOWS:
         with Image.open(workflow.with_suffix(".jpg")) as thumbnail:
             assert min(thumbnail.size) >= 200
+
+
+def short(server: Server, path: Path, steps: int = 2) -> dict[str, Any]:
+    """A workflow in API format with few steps, the frames of every decoder saved as PNG under its name."""
+    workflow = client.to_api_format(json.loads(path.read_text(encoding="utf-8")), client.object_info(server.url))
+    for name, node in list(workflow.items()):
+        if node["class_type"] == "KSampler":
+            node["inputs"]["steps"] = steps
+        if node["class_type"] == "VAEDecode":
+            saved = {"images": [name, 0], "filename_prefix": f"decoded{name}"}
+            workflow[FRAMES + name] = {"class_type": "SaveImage", "inputs": saved}
+    return workflow
+
+
+def planned_frames(workflow: dict[str, Any], decoder: str) -> int:
+    """Pictures of the plan whose latent a decoder gets."""
+    sampler = workflow[workflow[decoder]["inputs"]["samples"][0]]["inputs"]
+    inputs = workflow[sampler["positive"][0]]["inputs"]
+    script = parse_script(inputs["prompts"])
+    return plan_timeline(script, NATIVE_LATENT_FRAMES, inputs["overlap_size"], inputs["fps"], BLOCK_FRAMES).frames
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_every_example_makes_the_video_that_it_plans(server: Server, path: Path) -> None:
+    workflow = short(server, path)
+    entry = client.run(server.url, workflow)
+    files = client.output_files(entry)
+    decoders = [name for name, node in workflow.items() if node["class_type"] == "VAEDecode"]
+    for decoder in decoders:
+        saved = [file for file in files if file.node_id == FRAMES + decoder]
+        assert len(saved) == planned_frames(workflow, decoder)
+    videos = {name for name, node in workflow.items() if node["class_type"] == "SaveVideo"}
+    assert videos and videos <= {file.node_id for file in files}
+
+
+def test_the_redone_beat_changes_and_what_comes_before_does_not(server: Server) -> None:
+    workflow = short(server, REDO, steps=4)
+    entry = client.run(server.url, workflow)
+    first, again = (
+        frames(server, entry, FRAMES + name) for name, node in workflow.items() if node["class_type"] == "VAEDecode"
+    )
+    changed = [not np.array_equal(*pair) for pair in zip(first, again, strict=True)]
+    # Three latent frames come before the second prompt fades in.
+    assert changed[:9] == [False] * 9 and any(changed[9:])
 
 
 def test_a_second_run_is_served_from_the_cache(server: Server) -> None:

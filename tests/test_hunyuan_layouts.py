@@ -153,10 +153,14 @@ def test_the_numbers_of_a_model_are_read_off_it(
     assert (info.patch, info.compression, info.native_frames) == (patch, compression, frames)
 
 
+def test_super_resolution_has_the_hosts_own_class() -> None:
+    assert type(model_of("hunyuan video 1.5 super resolution").model).__name__ == "HunyuanVideo15_SR_Distilled"
+
+
 def test_models_of_pictures_are_refused() -> None:
     with pytest.raises(UnsupportedModelError, match="the model is a HunyuanVideo"):
         find_family(tiny_hunyuan.tiny_hunyuan_layout(image=True), 64)
-    refiner = tiny_hunyuan.tiny_hunyuan_layout(newer=True).get_model_object("diffusion_model")
+    refiner = tiny_hunyuan.tiny_hunyuan_layout(65, newer=True).get_model_object("diffusion_model")
     refiner.vision_in = None
     with pytest.raises(UnsupportedModelError, match="the model is a HunyuanVideo"):
         find_family(refiner, 64)

@@ -29,7 +29,9 @@ from kvshare_core.host.loading import load_video_model, model_report
 from kvshare_core.host.model_files import diffusion_model_names
 from kvshare_core.host.patch import model_info
 from kvshare_core.host.text_encoders import FAMILY_TEXT_ENCODERS, check_text_encoders, load_text_encoders
+from kvshare_core.presets import preset_lines
 from tests.family_cases import CASES
+from tests.tiny_ltx2 import ltx2_weights
 from tests.tiny_models import Sampling, seeded_state_dict, tiny_hunyuan
 from tests.windows import share, tiny_timeline
 
@@ -38,6 +40,9 @@ T5_WEIGHT = "encoder.block.23.layer.1.DenseReluDense.wi_1.weight"
 UMT5_BIAS = "encoder.block.1.layer.0.SelfAttention.relative_attention_bias.weight"
 
 State = dict[str, torch.Tensor]
+
+TEXT_PROJECTION: State = {"text_embedding_projection.aggregate_embed.weight": torch.full((8, 3840 * 49), 0.5)}
+"""LTX-2's layer over the states of all layers of Gemma, to a few numbers only."""
 
 allocates_lazily = pytest.mark.skipif(
     sys.platform != "linux", reason="text encoders are loaded at full size, which costs nothing only on Linux"
@@ -138,6 +143,14 @@ def text_encoder_weights() -> dict[str, State]:
             "text_model.encoder.layers.1.mlp.fc1.weight": torch.zeros(3072, 768),
         },
         "byt5": {"encoder.block.0.layer.0.SelfAttention.k.weight": torch.zeros(384, 1472)},
+        "gemma": {
+            "model.layers.0.post_feedforward_layernorm.weight": torch.ones(3840),
+            "model.layers.0.self_attn.q_norm.weight": torch.ones(256),
+            "model.layers.47.self_attn.q_norm.weight": torch.ones(256),
+            "model.layers.5.self_attn.v_proj.weight": torch.zeros(2048, 3840, dtype=torch.float8_e4m3fn),
+            "spiece_model": sentencepiece_model(),
+        },
+        "projection": TEXT_PROJECTION,
     }
 
 
@@ -369,6 +382,7 @@ def test_the_report_tells_the_numbers_of_the_model() -> None:
         "native length: 21 latent frames, 81 pictures",
         "weight dtype: float32",
         "parameters: 1.11 million",
+        *(f"{name}: {value}" for name, value in preset_lines((), 2).items()),
     ]
 
 
@@ -408,7 +422,8 @@ def test_files_of_the_user_are_listed_behind_what_is_always_there(
     enter_folders(tmp_path, monkeypatch)
     for kind in ("diffusion_models", "checkpoints", "text_encoders", "vae"):
         (tmp_path / kind / "mine.safetensors").touch()
-    assert options("diffusion_model") == ["embedded", "mine.safetensors", "checkpoint: mine.safetensors"]
+    embedded = ["embedded", "embedded (joint attention)"]
+    assert options("diffusion_model") == [*embedded, "mine.safetensors", "checkpoint: mine.safetensors"]
     assert options("text_encoder") == ["embedded", "from checkpoint", "mine.safetensors"]
     assert options("text_encoder_2") == ["none", "mine.safetensors"]
     assert options("vae") == ["embedded", "from checkpoint", "mine.safetensors"]
@@ -440,8 +455,13 @@ TEXT_ENCODERS = {
     "cosmos_predict2": ("old_t5", "none", "CosmosT5Tokenizer"),
     "cogvideox": ("t5", "none", "CogVideoXTokenizer"),
     "kandinsky5": ("qwen", "clip_l", "Kandinsky5Tokenizer"),
+    "ltx2": ("gemma", "projection", "LTXAVGemmaTokenizer"),
 }
-NEWER = {"cogvideox": "COGVIDEOX", "kandinsky5": "KANDINSKY5"}
+NEWER = {"cogvideox": (comfy.sd.CLIPType, "COGVIDEOX"), "kandinsky5": (comfy.sd.CLIPType, "KANDINSKY5")}
+NEWER["ltx2"] = (comfy.sd.TEModel, "GEMMA_3_12B")
+"""What hosts without a family's text encoder lack."""
+
+has_ltx2 = pytest.mark.skipif(not hasattr(*NEWER["ltx2"]), reason="this host has no LTX-2")
 
 
 def info_of(family: str) -> FamilyInfo:
@@ -461,7 +481,7 @@ def info_of(family: str) -> FamilyInfo:
 def test_a_family_gets_its_own_kind_of_text_encoder(models: Path, family: str, order: int) -> None:
     *files, tokenizer = TEXT_ENCODERS[family]
     first, second = (name if name == "none" else f"{name}.safetensors" for name in files[::order])
-    if not hasattr(comfy.sd.CLIPType, NEWER.get(family, "WAN")):
+    if not hasattr(*NEWER.get(family, (comfy.sd.CLIPType, "WAN"))):
         with pytest.raises(ValueError, match=f"^text_encoder: this ComfyUI .* {family} models. Update ComfyUI"):
             check_text_encoders(info_of(family), first, second)
         return
@@ -474,8 +494,41 @@ def test_a_family_gets_its_own_kind_of_text_encoder(models: Path, family: str, o
 
 
 def test_every_family_has_its_text_encoders() -> None:
-    # LTX-2's text encoder needs a projection out of the model's own checkpoint: ComfyUI's nodes load both.
-    assert set(FAMILY_TEXT_ENCODERS) | {"ltx2"} == {family.name for family in FAMILIES}
+    assert set(FAMILY_TEXT_ENCODERS) == {family.name for family in FAMILIES}
+
+
+@has_ltx2
+@allocates_lazily
+def test_the_checkpoint_of_ltx_2_completes_its_text_encoder(models: Path, tmp_path: Path) -> None:
+    checkpoint = tmp_path / "ltx2.safetensors"
+    save(checkpoint, {**prefixed("model.diffusion_model.", wan_weights()), **TEXT_PROJECTION})
+    check_text_encoders(info_of("ltx2"), "gemma.safetensors", "none", str(checkpoint))
+    clip = load_text_encoders(info_of("ltx2"), "gemma.safetensors", "none", str(checkpoint))
+    (projection,) = TEXT_PROJECTION.values()
+    assert torch.equal(clip.cond_stage_model.text_embedding_projection.weight.float(), projection)
+    assert type(clip.tokenizer).__name__ == "LTXAVGemmaTokenizer"
+
+
+@has_ltx2
+@pytest.mark.parametrize("own_file", [True, False])
+def test_a_text_projection_that_is_nowhere_is_asked_for(models: Path, own_file: bool) -> None:
+    model_file = str(models / "diffusion_models" / "wan.safetensors") if own_file else None
+    with pytest.raises(ValueError, match=r"^text_encoder_2 is 'none', .* Gemma 3 12B .*has the text projection.*whole"):
+        check_text_encoders(info_of("ltx2"), "gemma.safetensors", "none", model_file)
+
+
+@has_ltx2
+def test_the_loader_looks_for_the_projection_in_the_checkpoint(models: Path) -> None:
+    module, metadata = ltx2_weights()
+    for name, extra in (("ltx2.safetensors", {}), ("ltx2_whole.safetensors", TEXT_PROJECTION)):
+        weights = {**prefixed("model.diffusion_model.", module), **extra}
+        safetensors.torch.save_file(weights, str(models / "checkpoints" / name), metadata=metadata)
+    inputs = {**OWN, "text_encoder": "gemma.safetensors"}
+    with pytest.raises(ValueError, match=r"^LoadVideoDiT: text_encoder_2 is 'none', but a ltx2 model needs"):
+        run(**{**inputs, "diffusion_model": "checkpoint: ltx2.safetensors"})
+    # Its own VAE is too large for a test: that the next complaint is about the VAE shows that all else is right.
+    with pytest.raises(ValueError, match=r"^LoadVideoDiT: vae 'wan.safetensors' .*needs video latents of 128 channels"):
+        run(**{**inputs, "diffusion_model": "checkpoint: ltx2_whole.safetensors"})
 
 
 def test_two_text_encoders_of_one_kind_are_refused(models: Path) -> None:
@@ -608,6 +661,12 @@ def test_a_wrong_choice_is_explained(models: Path, case: str) -> None:
 def test_a_text_encoder_that_the_host_cannot_finish_is_named(models: Path) -> None:
     with pytest.raises(ValueError, match=r"^LoadVideoDiT: text_encoder 'umt5_without_tokenizer.safetensors' cannot be"):
         run(**{**OWN, "text_encoder": "umt5_without_tokenizer.safetensors"})
+
+
+def test_the_embedded_models_share_the_names_of_their_other_parts() -> None:
+    inputs = {"diffusion_model": "embedded (joint attention)", "text_encoder": "embedded", "vae": "mine.safetensors"}
+    with pytest.raises(ValueError, match=r"'embedded \(joint attention\)' but vae is a file of yours"):
+        run(**inputs, weight_dtype="default")
 
 
 @pytest.mark.parametrize("own", ["diffusion_model", "text_encoder", "vae"])

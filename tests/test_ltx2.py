@@ -17,7 +17,7 @@ from kvshare_core.families.ltx2 import LTX2Family
 from kvshare_core.host import memory
 from kvshare_core.host.packed import audio_stretches
 from kvshare_core.host.patch import model_info
-from kvshare_core.script import parse_script
+from kvshare_core.script_forms import parse_script
 from kvshare_core.timeline import Timeline, plan_timeline
 from tests.family_cases import CASES, HostLacksFamilyError, model_of
 from tests.tiny_ltx2 import AUDIO_BANDS, AUDIO_CHANNELS, HEADS, sample_both
@@ -236,7 +236,7 @@ def test_the_host_keeps_memory_free_for_one_segment(model: Any) -> None:
 def test_what_the_bank_will_hold_is_told_from_the_video(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     expected: list[int] = []
     held: list[int] = []
-    monkeypatch.setattr(memory, "report", lambda size, exact: expected.append(size))
+    monkeypatch.setattr(memory, "report", lambda size, *_: expected.append(size))
     monkeypatch.setattr(memory, "report_held", held.append)
     sample(share(model, tiny_timeline(2), SHARED)[0], tiny_timeline(2))
     assert expected == held and held[0] > 0

@@ -10,7 +10,7 @@ from bench.spans import own_pictures, seam_pictures
 from kvshare_core.embedded.detector import detect
 from kvshare_core.embedded.scenes import Scenes, render
 from kvshare_core.embedded.vocabulary import BACKGROUNDS, COLOURS, DIRECTIONS, SHAPES
-from kvshare_core.script import parse_script
+from kvshare_core.script_forms import parse_script
 from kvshare_core.timeline import Timeline, plan_timeline
 
 SIDE = 96
@@ -45,7 +45,7 @@ def measured(
     detections = tuple(detect(frames[start:stop]) for start, stop in spans)
     names = ("shape", "direction", "background")
     wanted = tuple({name: str(attributes[name]) for name in names} for attributes in (said or shown))
-    return Measured(wanted, detections, frames, seam_pictures(timeline))
+    return Measured(wanted, detections, frames, seam_pictures(timeline), spans)
 
 
 EMPTY = beat(radius=0.01)
@@ -89,11 +89,11 @@ def test_adherence_counts_the_said_attributes_of_every_segment() -> None:
 def test_seam_is_one_where_the_subject_moves_on_and_large_where_it_jumps() -> None:
     calm = measured([beat(travel=0.0)] * 3, overlap=2)
     frames = render_beat(beat(travel=0.5), len(calm.frames))
-    smooth = Measured(calm.said, calm.detections, frames, calm.seams)
+    smooth = Measured(calm.said, calm.detections, frames, calm.seams, calm.spans)
     assert seam([smooth]) == pytest.approx(1, abs=0.1)
     jump = frames.clone()
     jump[calm.seams[0] :] = frames.flip(0)[calm.seams[0] :]
-    first, second = seam_ratios(Measured(calm.said, calm.detections, jump, calm.seams))
+    first, second = seam_ratios(Measured(calm.said, calm.detections, jump, calm.seams, calm.spans))
     assert first > 5
     assert second == pytest.approx(1, abs=0.1)
 
@@ -106,7 +106,7 @@ def test_seam_looks_at_the_picture_where_the_weight_passes_one_half() -> None:
     for shift, expected in ((0, True), (1, False), (-1, False)):
         jump = frames.clone()
         jump[place + shift :] = frames.flip(0)[place + shift :] * 0.8
-        assert (seam([Measured(calm.said, calm.detections, jump, calm.seams)]) > 3) is expected
+        assert (seam([Measured(calm.said, calm.detections, jump, calm.seams, calm.spans)]) > 3) is expected
 
 
 def test_seam_leaves_out_cuts_and_changes_of_background() -> None:
@@ -121,7 +121,7 @@ def test_seam_of_a_still_video() -> None:
     assert seam([still]) == 1
     frames = still.frames.clone()
     frames[still.seams[0] :] *= 0.5
-    assert 1000 < seam([Measured(still.said, still.detections, frames, still.seams)]) < math.inf
+    assert 1000 < seam([Measured(still.said, still.detections, frames, still.seams, still.spans)]) < math.inf
 
 
 def test_motion_is_relative_to_isolated_segments() -> None:
@@ -161,7 +161,7 @@ def test_a_shared_frame_of_equal_weights_belongs_to_both() -> None:
 def test_storyboards_must_fit_together() -> None:
     whole = measured([beat(), beat()])
     with pytest.raises(ValueError, match="2 segments has 2 detections and 0 seams"):
-        Measured(whole.said, whole.detections, whole.frames, ())
+        Measured(whole.said, whole.detections, whole.frames, (), whole.spans)
     with pytest.raises(ValueError, match="at least one storyboard"):
         summary([], [whole])
 

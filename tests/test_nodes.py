@@ -33,9 +33,11 @@ from kvshare_core.config import (
     MemorySettings,
 )
 from kvshare_core.embedded.clip import load_text_encoder
+from kvshare_core.embedded.files import JOINT_TRANSFORMER_FILE, WEIGHTS
 from kvshare_core.embedded.latents import NATIVE_LATENT_FRAMES
 from kvshare_core.embedded.text import WORD_WIDTH
 from kvshare_core.embedded.vocabulary import WORDS
+from kvshare_core.record import KVShareRecord, RecordedMasks, RecordedSubject
 from tests.tiny_models import Sampling, tiny_text_encoder, tiny_wan
 
 INPUTS = {
@@ -53,6 +55,8 @@ INPUTS = {
         "batch_size",
         "num_transition_blocks",
         "longer_mid_segment",
+        "blend_weights",
+        "noise",
     ],
     "KVShareConfig": [
         "mode",
@@ -74,6 +78,7 @@ INPUTS = {
         "position",
         "position_gap",
         "token_dropout",
+        "drift_control",
     ],
     "KVShareMaskSettings": [
         "config",
@@ -99,8 +104,8 @@ INPUTS = {
         "ref_token_idx",
         "cur_token_idx",
     ],
-    "MaskGuidedKVShare": ["model", "timeline", "config", "subject", "mask", "look_at"],
-    "AttentionMaskPreview": ["record", "images", "opacity", "show"],
+    "MaskGuidedKVShare": ["model", "timeline", "config", "subject", "mask", "look_at", "earlier_record"],
+    "AttentionMaskPreview": ["record", "images", "opacity", "show", "subject"],
     "LongVideoContinue": ["timeline", "latent", "hold", "beat", "soft_frames", "existing", "images", "vae"],
     "LongVideoRedoBeat": ["timeline", "latent", "beat"],
     "LongVideoSave": ["timeline", "latent", "filename_prefix", "record"],
@@ -124,10 +129,10 @@ INPUTS = {
 
 OPTIONAL = {
     "LoadVideoDiT": ["text_encoder_2"],
-    "LongVideoSegmenter": ["num_transition_blocks", "longer_mid_segment"],
+    "LongVideoSegmenter": INPUTS["LongVideoSegmenter"][10:],
     "KVShareConfig": INPUTS["KVShareConfig"][12:],
-    "MaskGuidedKVShare": ["config", "mask", "look_at"],
-    "AttentionMaskPreview": ["show"],
+    "MaskGuidedKVShare": ["config", "mask", "look_at", "earlier_record"],
+    "AttentionMaskPreview": ["show", "subject"],
     "LongVideoContinue": ["existing", "images", "vae"],
     "LongVideoSave": ["record"],
     "LongVideoBeatImages": INPUTS["LongVideoBeatImages"][7:],
@@ -297,6 +302,7 @@ CHOSEN = {
     "position": "gap",
     "position_gap": 5,
     "token_dropout": 0.4,
+    "drift_control": 0.3,
     "thres": 0.6,
     "mask_kind": "threshold",
     "presence": 0.2,
@@ -353,6 +359,7 @@ CONFIGS = st.builds(
     share_text=st.booleans(),
     position=st.sampled_from(POSITIONS),
     token_dropout=st.floats(0, 0.9),
+    drift_control=st.floats(0, 1),
     masks=st.builds(
         MaskSettings,
         kind=st.sampled_from(MASK_KINDS),
@@ -415,7 +422,7 @@ def segmenter(model: Any, clip: Any, **changes: Any) -> dict[str, Any]:
 def test_the_nodes_make_a_video_under_the_stock_sampler(model: Any, clip: Any) -> None:
     timeline, positive, negative, latent, info = run("LongVideoSegmenter", **segmenter(model, clip))
     assert latent["samples"].shape == (1, 16, 9, 6, 6)
-    assert [beat.segments for beat in timeline.beats] == [1, 3]
+    assert [segment.beat for segment in timeline.segments] == [0, 1, 1, 1]
     assert info.splitlines()[-1].startswith("33 frames, 4.12 s at 8 frames per second; 4 segments")
     shape = tuple(latent["samples"].shape)
     outputs: dict[str, torch.Tensor] = {}
@@ -440,6 +447,7 @@ def test_the_nodes_make_a_video_under_the_stock_sampler(model: Any, clip: Any) -
         {"layer_preset": "middle", "position": "gap", "position_gap": 2},
         {"position": "matched", "token_dropout": 0.3},
         {"position": "frame"},
+        {"drift_control": 0.5},
     ],
 )
 def test_what_the_config_node_offers_reaches_the_sampler(model: Any, clip: Any, changes: dict[str, Any]) -> None:
@@ -451,6 +459,17 @@ def test_what_the_config_node_offers_reaches_the_sampler(model: Any, clip: Any, 
         outputs.append(Sampling(steps=3).run(patched, positive, negative, tuple(latent["samples"].shape)))
     assert torch.isfinite(outputs[1]).all()
     assert not torch.equal(outputs[0], outputs[1])
+
+
+@pytest.mark.parametrize("changes", [{"blend_weights": "hann", "overlap_size": 2}, {"noise": "freenoise"}])
+def test_what_the_segmenter_offers_reaches_the_sampler(model: Any, clip: Any, changes: dict[str, Any]) -> None:
+    outputs: list[torch.Tensor] = []
+    for chosen in (changes, {**changes, "blend_weights": "linear", "noise": "plain"}):
+        timeline, positive, negative, latent, _ = run("LongVideoSegmenter", **segmenter(model, clip, **chosen))
+        patched, _ = run("MaskGuidedKVShare", model=model, timeline=timeline, subject="circle")
+        outputs.append(Sampling(1).run(patched, positive, negative, tuple(latent["samples"].shape)))
+    assert torch.isfinite(outputs[0]).all()
+    assert not torch.equal(*outputs)
 
 
 def test_transitions_and_longer_beats_are_planned_told_and_sampled(model: Any, clip: Any) -> None:
@@ -483,8 +502,11 @@ def test_a_mask_needs_no_words(model: Any) -> None:
     run("MaskGuidedKVShare", model=model, timeline=timeline, subject="fox")
 
 
-def test_the_embedded_model_runs_through_all_nodes() -> None:
-    names = {"diffusion_model": "embedded", "text_encoder": "embedded", "vae": "embedded", "weight_dtype": "default"}
+@pytest.mark.parametrize("name", ["embedded", "embedded (joint attention)"])
+def test_the_embedded_models_run_through_all_nodes(name: str) -> None:
+    if name != "embedded" and not (WEIGHTS / JOINT_TRANSFORMER_FILE).exists():
+        pytest.skip("the joint-attention model is not trained yet")
+    names = {"diffusion_model": name, "text_encoder": "embedded", "vae": "embedded", "weight_dtype": "default"}
     model, clip, vae, _ = run("LoadVideoDiT", **names)
     changes = {"sampling_num_frames": 0, "prompts": "a red circle moves right\na red circle moves left"}
     timeline, positive, negative, latent, _ = run("LongVideoSegmenter", **segmenter(model, clip, **changes))
@@ -580,13 +602,18 @@ def test_wrong_settings_are_reported_at_their_node(
     ("changes", "complaint"),
     [
         ({"prompts": " "}, "^LongVideoSegmenter: prompts: there is no prompt; write one a line"),
-        ({"prompts": "a circle\n[3x] a circle"}, r"^LongVideoSegmenter: prompts, line 2: .*write \[3s\] or \[24f\]"),
+        (
+            {"prompts": "a circle\n[3x] a circle"},
+            r"^LongVideoSegmenter: prompts, line 2, column 1: .*\[3s\] or \[24f\]",
+        ),
         ({"overlap_size": 3}, "^LongVideoSegmenter: overlap_size: 3 latent frames; .*less than a segment's 3"),
         ({"num_transition_blocks": -1}, "^LongVideoSegmenter: num_transition_blocks: -1 segments; .*at least 0"),
         ({"longer_mid_segment": -1}, "^LongVideoSegmenter: longer_mid_segment: -1 segments; .*at least 0"),
         ({"width": 56}, "^LongVideoSegmenter: width is 56, .*multiple of 16; take (48|64)"),
         ({"height": 40}, "^LongVideoSegmenter: height is 40, .*multiple of 16; take (32|48)"),
         ({"fps": 0.0}, "^LongVideoSegmenter: fps: 0.0; it must be larger than 0"),
+        ({"blend_weights": "best"}, "^LongVideoSegmenter: blend_weights is 'best'; choose one of linear, hann"),
+        ({"noise": "loud"}, "^LongVideoSegmenter: noise is 'loud'; choose one of plain, freenoise"),
     ],
 )
 def test_a_timeline_that_cannot_be_is_explained(model: Any, clip: Any, changes: dict[str, Any], complaint: str) -> None:
@@ -619,6 +646,7 @@ def test_a_model_that_is_no_video_transformer_is_refused(model: Any, clip: Any, 
         ("KVShareConfig", {"start_percent": 0.7, "end_percent": 0.2}, "end_percent .*larger than start_percent"),
         ("KVShareConfig", {"layer_preset": "early"}, "layer_preset is 'early'; choose one of custom, late, middle"),
         ("KVShareConfig", {"position": "near"}, "position is 'near'; choose one of same, gap, matched, frame"),
+        ("KVShareConfig", {"drift_control": 1.5}, "drift_control is 1.5; it must lie between 0 and 1"),
         ("KVShareConfig", {"token_dropout": 1.0}, "token_dropout is 1.0; it must be at least 0 and below 1"),
         ("KVShareMaskSettings", {"mask_kind": "best"}, "mask_kind is 'best'; choose one of contrast, threshold"),
         ("KVShareMaskSettings", {"presence": 1.5}, "presence is 1.5; it must lie between 0 and 1"),
@@ -676,6 +704,21 @@ def test_a_subject_is_refused_where_the_text_encoder_tells_no_words(model: Any, 
         ValueError, match=r"^MaskGuidedKVShare: subject: .*leave subject empty, connect a mask, or give .*ref_token_idx"
     ):
         run("MaskGuidedKVShare", model=model, timeline=silent, subject="circle")
+
+
+def test_a_preview_shows_one_subject_of_several(model: Any, clip: Any) -> None:
+    timeline, *_ = run("LongVideoSegmenter", **segmenter(model, clip))
+    both = torch.zeros(2, 1, timeline.latent_frames, 3, 3)
+    both[0, :, :, 0] = both[1, :, :, 1] = 1
+    subjects = tuple(RecordedSubject(name, heat, heat) for name, heat in zip(("fox", "dog"), both, strict=True))
+    record = KVShareRecord()
+    record.put(RecordedMasks(timeline, both.amax(0), both.amax(0), subjects), None)
+    show = {"record": record, "images": torch.rand(33, 48, 48, 3), "opacity": 0.5}
+    parts = [run("AttentionMaskPreview", **show, subject=name)[1] for name in ("fox", " dog ", "")]
+    assert all(part.any() for part in parts)
+    assert torch.equal(parts[0] + parts[1], parts[2])
+    with pytest.raises(ValueError, match=r"^AttentionMaskPreview: subject: the run followed no 'cat', but fox, dog"):
+        run("AttentionMaskPreview", **show, subject="cat")
 
 
 def test_a_preview_before_any_run_is_explained(model: Any, clip: Any) -> None:

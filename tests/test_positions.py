@@ -39,9 +39,8 @@ def test_keys_that_keep_their_place_are_the_very_same(position: Any) -> None:
     generator = torch.Generator().manual_seed(0)
     mover = PositionMover(KVShareConfig(position=position), SCHEME)
     entry = entry_of([1, 5], generator)
-    offset = mover.offset(entry, own_of(generator), None, GRID)
-    assert offset is None
-    assert mover.move(entry, offset) is entry
+    assert mover.offsets(entry, own_of(generator), None, GRID) is None
+    assert mover.move(entry, None) is entry
 
 
 @pytest.mark.parametrize("gap", [1, 7])
@@ -49,7 +48,7 @@ def test_a_gap_puts_the_source_that_many_frames_earlier(gap: int) -> None:
     generator = torch.Generator().manual_seed(0)
     mover = PositionMover(KVShareConfig(position="gap", position_gap=gap), SCHEME)
     entry = entry_of([1, 5], generator)
-    moved = mover.move(entry, mover.offset(entry, own_of(generator), None, GRID))
+    moved = mover.move(entry, mover.offsets(entry, own_of(generator), None, GRID))
     earlier = torch.tensor([-gap, 0, 0])
     assert moved.background is not None and entry.background is not None
     assert torch.equal(moved.subject.key, rotate(entry.subject.key, SCHEME, earlier))
@@ -94,12 +93,15 @@ def test_matched_keys_stand_where_the_most_similar_subject_token_is(
         offsets.append(
             [there // 6 - place // 6, there // 3 % 2 - place // 3 % 2, there % 3 - place % 3],
         )
-    found = mover.offset(entry, own, split, GRID)
+    found = mover.offsets(entry, own, split, GRID)
+    assert found is not None and found.background is None
+    (offset,) = found.subjects
     if not source or not candidates:
-        assert found is None
+        assert offset is None
+        assert mover.move(entry, found) == entry
         return
-    assert found is not None
-    assert found.tolist() == offsets
+    assert offset is not None
+    assert offset.tolist() == offsets
     moved = mover.move(entry, found)
     assert torch.equal(moved.subject.key, rotate(entry.subject.key, SCHEME, torch.tensor(offsets)))
     assert (moved.background, moved.text) == (entry.background, entry.text)

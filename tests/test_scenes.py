@@ -14,11 +14,16 @@ from kvshare_core.embedded.scenes import (
     DIRECTION_VECTORS,
     FRAME_SIDE,
     FRAMES,
+    PAIR_GAP,
+    PairScenes,
     Scenes,
     caption,
     centres,
     is_held_out,
+    pair_caption,
     render,
+    render_pairs,
+    sample_pairs,
     sample_scenes,
 )
 from kvshare_core.embedded.training.denoiser import training_ids
@@ -27,6 +32,8 @@ from kvshare_core.embedded.vocabulary import (
     CHUNK_TOKENS,
     COLOURS,
     DIRECTIONS,
+    PAIR_CHUNK_TOKENS,
+    PAIR_WORDS,
     SHAPES,
     SIZES,
     unknown_words,
@@ -141,4 +148,72 @@ def test_captions_say_what_is_asked_in_known_words() -> None:
         present = set(split_words(text))
         attribute_words = {*SIZES, *COLOURS, *SHAPES, *DIRECTIONS, *BACKGROUNDS}
         assert present & attribute_words == {words[name] for name in said}
-        assert len(training_ids(words, wording)) == CHUNK_TOKENS
+        assert len(training_ids((words,), wording, CHUNK_TOKENS)) == CHUNK_TOKENS
+
+
+def test_single_scenes_of_a_seed_never_change() -> None:
+    """The first model's training data: what was drawn before scenes with two subjects existed."""
+    scenes = sample_scenes(3, torch.Generator().manual_seed(0))
+    video, mask = render(scenes)
+    assert [caption(scenes.attribute_words(index), set(ATTRIBUTES)) for index in range(3)] == [
+        "a small blue circle moving down over water",
+        "a large yellow square moving down over sand",
+        "a large purple circle moving up over grass",
+    ]
+    assert float(video.double().mean()) == pytest.approx(0.3620662787, abs=1e-8)
+    assert float(mask.double().sum()) == pytest.approx(54282.1769, abs=1e-2)
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["training", "held out"])
+def pairs(request: pytest.FixtureRequest) -> PairScenes:
+    return sample_pairs(96, torch.Generator().manual_seed(1), held_out=request.param)
+
+
+def test_two_subjects_differ_in_shape_and_colour_over_one_background(pairs: PairScenes) -> None:
+    first, second = pairs.first, pairs.second
+    assert len(pairs) == 96
+    assert not bool((first.shape == second.shape).any()) and not bool((first.colour == second.colour).any())
+    assert torch.equal(first.background, second.background)
+    assert not bool((first.size * second.size).any())
+    for scenes in (first, second):
+        assert len(scenes.direction.unique()) == len(DIRECTIONS)
+
+
+def test_pairs_keep_to_their_side_of_the_split(pairs: PairScenes, request: pytest.FixtureRequest) -> None:
+    sides = [is_held_out(part.colour, part.shape, part.direction, part.background) for part in vars(pairs).values()]
+    everything = torch.cat(sides)
+    assert bool(everything.all()) or not bool(everything.any())
+
+
+def test_two_subjects_stay_whole_and_apart(pairs: PairScenes) -> None:
+    video, masks = render_pairs(pairs)
+    assert video.shape == (96, FRAMES, 3, FRAME_SIDE, FRAME_SIDE)
+    assert masks.shape == (96, 2, FRAMES, FRAME_SIDE, FRAME_SIDE)
+    areas = masks.sum((3, 4))
+    torch.testing.assert_close(areas, areas[:, :, :1].expand_as(areas), rtol=0.02, atol=0)
+    grown = torch.nn.functional.max_pool2d(masks.flatten(0, 2)[:, None], 3, 1, 1)[:, 0].unflatten(0, (96, 2, FRAMES))
+    assert FRAME_SIDE * PAIR_GAP > 3 and (grown[:, 0] * grown[:, 1]).max() == 0
+
+
+def test_each_mask_shows_its_own_subject(pairs: PairScenes) -> None:
+    video, masks = render_pairs(pairs)
+    for index, scenes in enumerate((pairs.first, pairs.second)):
+        whole = masks[:, index, :, None] == 1
+        colour = (video * whole).sum((1, 3, 4)) / whole.sum((1, 3, 4))
+        torch.testing.assert_close(colour, COLOUR_VALUES[scenes.colour], atol=1e-4, rtol=1e-4)
+
+
+def test_captions_of_two_subjects() -> None:
+    words = (
+        {"size": "large", "colour": "red", "shape": "circle", "direction": "right", "background": "grass"},
+        {"size": "small", "colour": "blue", "shape": "square", "direction": "left", "background": "grass"},
+    )
+    everything = (set(ATTRIBUTES), set(ATTRIBUTES))
+    expected = "a large red circle moving right and a small blue square moving left over grass"
+    assert pair_caption(words, everything) == expected
+    assert pair_caption(words, ({"shape"}, {"colour", "shape"})) == "a circle moving and a blue square moving"
+    wording = random.Random(0)
+    for _ in range(200):
+        text = pair_caption(words, everything, wording)
+        assert not unknown_words(split_words(text), known=len(PAIR_WORDS))
+        assert len(training_ids(words, wording, PAIR_CHUNK_TOKENS)) == PAIR_CHUNK_TOKENS

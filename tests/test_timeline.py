@@ -11,8 +11,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from kvshare_core.blending import fade_of, triangle_weights, window_weights
-from kvshare_core.script import Duration, Script, ScriptBeat, Transition, parse_script
-from kvshare_core.timeline import Segment, Timeline, TimelineError, plan_timeline
+from kvshare_core.script import Duration, Script, ScriptBeat, Transition
+from kvshare_core.script_forms import parse_script
+from kvshare_core.timeline import Segment, Timeline, TimelineError, overridden_inputs, plan_timeline
 
 SECONDS = st.floats(0.01, 30).map(Duration)
 PICTURES = st.integers(1, 400).map(lambda value: Duration(value, "frames"))
@@ -30,7 +31,11 @@ TRANSITIONS = st.one_of(
 BEATS = st.builds(
     ScriptBeat, st.just("p"), st.one_of(st.none(), SECONDS, PICTURES, LATENT_FRAMES), st.none() | TRANSITIONS
 )
-SCRIPTS = st.builds(Script, st.lists(BEATS, min_size=1, max_size=6).map(tuple), loop=st.booleans())
+SCRIPTS = st.builds(
+    lambda beats, loop: Script((replace(beats[0], transition=None), *beats[1:]), loop=loop),
+    st.lists(BEATS, min_size=1, max_size=6),
+    st.booleans(),
+)
 PLAIN_SCRIPTS = st.lists(st.just(ScriptBeat("p")), min_size=1, max_size=5).map(lambda beats: Script(tuple(beats)))
 
 
@@ -352,6 +357,41 @@ def test_what_a_duration_was_rounded_to_is_told() -> None:
     first, second = timeline.describe().splitlines()[:2]
     assert first == "0.00-1.06 s, frames 0-16, 1 segment: a fox (asked for 1 seconds)"
     assert second == "1.06-2.06 s, frames 17-32, 2 segments: a fox (asked for 17 frames)"
+
+
+def test_fades_and_gaps_that_are_no_whole_latent_frames_are_told() -> None:
+    beats = (
+        ScriptBeat("a"),
+        ScriptBeat("b", None, Transition("blend", Duration(0.4))),
+        ScriptBeat("c", None, Transition("cut", gap=Duration(9, "frames"))),
+        ScriptBeat("d", None, Transition("blend", Duration(8, "frames"))),
+    )
+    lines = plan_timeline(Script(beats), 9, 2, 16, 4).describe().splitlines()
+    assert [line for line in lines if line.startswith("The ")] == [
+        "The blend before prompt 2 takes 2 latent frames (asked for 0.4 seconds).",
+        "The gap before prompt 3 takes 2 latent frames (asked for 9 frames).",
+    ]
+
+
+def test_inputs_that_the_script_overrides_are_told() -> None:
+    said = ScriptBeat("b", Duration(2), Transition("cut"), negative="")
+    script = Script((ScriptBeat("a"), said, ScriptBeat("c", Duration(3))))
+    assert overridden_inputs(script, "") == []
+    assert overridden_inputs(script, "grass", 1, 1) == [
+        f"{name} is not used for prompt 2: the script says otherwise."
+        for name in ("negative_prompt", "num_transition_blocks", "longer_mid_segment")
+    ]
+    assert overridden_inputs(replace(script, negative="sand"), "grass") == [
+        "negative_prompt is not used for prompt 1, 2, 3: the script says otherwise."
+    ]
+    assert overridden_inputs(Script((ScriptBeat("a"), ScriptBeat("b"))), "grass", 1, 1) == []
+
+
+@pytest.mark.parametrize(("name", "choices"), [("blend_weights", "linear, hann"), ("noise", "plain, freenoise")])
+def test_choices_that_a_timeline_does_not_have_are_named(name: str, choices: str) -> None:
+    timeline = plan_timeline(parse_script("a fox"), 5, 2, 16, 4)
+    with pytest.raises(TimelineError, match=rf"^{name} is 'best'; choose one of {choices}"):
+        replace(timeline, **{name: "best"})
 
 
 def test_the_common_part_of_the_prompt_stands_in_front_of_every_beat() -> None:

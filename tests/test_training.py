@@ -1,12 +1,15 @@
 """The training loop of the embedded model: resuming, averaging, and one short run of the real thing."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from kvshare_core.embedded.training.denoiser import DenoiserRecipe, train_denoiser
+from kvshare_core.embedded.joint_transformer import JointShape
+from kvshare_core.embedded.latents import fit_basis
+from kvshare_core.embedded.training.denoiser import JOINT_RECIPE, DenoiserRecipe, ScenePool, train_denoiser
 from kvshare_core.embedded.training.loop import Schedule, TrainingRun, checkpoint_loss
 from kvshare_core.embedded.transformer import TransformerShape
 
@@ -55,15 +58,26 @@ def test_the_learning_rate_rises_holds_and_falls_to_zero() -> None:
     assert rates[-1] == 0
 
 
-def test_a_short_run_of_the_denoiser_learns(tmp_path: Path) -> None:
-    recipe = DenoiserRecipe(
+@pytest.mark.parametrize(
+    ("recipe", "shape"),
+    [
+        (DenoiserRecipe(), TransformerShape(ffn_dim=128, layers=1)),
+        (JOINT_RECIPE, JointShape(double_blocks=1, single_blocks=1)),
+    ],
+    ids=["cross-attention", "joint-attention"],
+)
+def test_a_short_run_of_the_denoiser_learns(
+    tmp_path: Path, recipe: DenoiserRecipe, shape: TransformerShape | JointShape
+) -> None:
+    recipe = replace(
+        recipe,
         steps=12,
         batch=8,
         warmup_steps=2,
         pool_scenes=64,
         first_scenes=64,
         fresh_per_step=1,
-        shape=TransformerShape(ffn_dim=128, layers=1),
+        shape=shape,
     )
     losses: list[float] = []
     with torch.compiler.set_stance("force_eager"):
@@ -73,3 +87,14 @@ def test_a_short_run_of_the_denoiser_learns(tmp_path: Path) -> None:
     assert len(losses) == recipe.steps
     assert losses[-1] < losses[0]
     assert not any(parameter.requires_grad for parameter in average.parameters())
+
+
+def test_the_pool_holds_scenes_of_one_and_of_two_subjects() -> None:
+    recipe = replace(JOINT_RECIPE, first_scenes=256, pool_scenes=256)
+    pool = ScenePool(fit_basis(scenes=64), recipe, seed=0)
+    assert {len(words) for words in pool.words} == {1, 2}
+    assert sum(len(words) == 2 for words in pool.words) / 256 == pytest.approx(recipe.pair_fraction, abs=0.08)
+    latents, ids = pool.draw(8)
+    assert latents.shape == (8, 16, 5, 12, 12) and ids.shape == (8, recipe.text_tokens)
+    pool.add(4)
+    assert len(pool.words) == 256 and pool.oldest == 4

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from kvshare_core.config import KVShareConfig
 from kvshare_core.host import BEAT_TAG
 from kvshare_core.host.interpolation import interpolate_conditioning
-from kvshare_core.script import parse_script
+from kvshare_core.script_forms import parse_script
 from kvshare_core.timeline import Timeline, plan_timeline
 from kvshare_core.words import PromptWords
 from tests.tiny_models import Sampling, one_prompt, random_text, tiny_wan
@@ -144,7 +144,9 @@ def test_one_prompt_for_the_whole_video_stays_itself_in_transitions(t2v: Any) ->
 def test_prompts_with_different_numbers_of_conditionings_are_refused(t2v: Any) -> None:
     timeline = timeline_of()
     positive = [*tagged([random_text(10), random_text(11)]), [random_text(12), {BEAT_TAG: 0}]]
-    with pytest.raises(ValueError, match=r"prompt 1 has 2 conditionings and prompt 2 has 1,.*num_transition_blocks"):
+    with pytest.raises(
+        ValueError, match=r"prompt 1 has 2 conditionings and prompt 2 has 1,.*cut from one to the other"
+    ):
         Sampling().run(share(t2v, timeline, OFF)[0], positive, one_prompt(), latent_shape(timeline))
 
 

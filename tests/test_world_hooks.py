@@ -6,20 +6,27 @@ import threading
 import weakref
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import comfy.hooks
 import comfy.model_management
 import comfy.sd
+import folder_paths
 import pytest
+import safetensors.torch
 import torch
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
 
 from kvshare_core.config import KVShareConfig, MaskKind, MaskSettings
 from kvshare_core.host import KEY
+from kvshare_core.host.conditioning import encode_timeline
 from kvshare_core.host.eager import EagerRegion
-from kvshare_core.timeline import Timeline
+from kvshare_core.script import Lora, Script, ScriptBeat
+from kvshare_core.timeline import Timeline, plan_timeline
+from kvshare_core.words import PromptWords
 from tests.family_cases import CASES, FamilyCase, model_of
 from tests.family_contracts import SHARED, sample
 from tests.tiny_models import Sampling
@@ -104,6 +111,117 @@ def test_a_hook_lora_on_one_prompt_changes_its_segments_only(case: FamilyCase) -
     off = sample(case, share(model, timeline, OFF)[0], timeline)
     close(guided[:, :, :3], off[:, :, :3])
     assert differs(guided[:, :, 3:], off[:, :, 3:])
+
+
+@pytest.fixture
+def lora_files(case: FamilyCase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The host's folder of LoRAs with a LoRA and a file that is none."""
+    extensions = folder_paths.folder_names_and_paths["loras"][1]
+    folder = tmp_path / "loras"
+    folder.mkdir()
+    monkeypatch.setitem(folder_paths.folder_names_and_paths, "loras", ([str(folder)], extensions))
+    monkeypatch.setattr(folder_paths, "filename_list_cache", {})
+    lora = lora_of(model_of(case.name))
+    for file in (folder / "style.safetensors", tmp_path / "outside.safetensors"):
+        safetensors.torch.save_file(lora, str(file))
+    (folder / "broken.safetensors").write_bytes(b"no lora")
+
+
+def scripted(case: FamilyCase, *loras: tuple[Lora, ...], overlap: int = 0, **script: Any) -> tuple[Timeline, Any]:
+    """A plan of beats with these LoRAs, and its conditioning as LongVideoSegmenter makes it, with the case's texts."""
+    beats = tuple(ScriptBeat("fox runs", loras=own) for own in loras)
+    timeline = plan_timeline(Script(beats, **script), 3, overlap, fps=8, temporal_compression=4)
+    seeds = {"fox runs": 10, "": 99, "common": 50}
+
+    class Encoder:
+        """A text encoder that has the case's texts for those of the script."""
+
+        tokenizer = SimpleNamespace(locate_words=lambda text: PromptWords(("fox", "runs"), ((0, 1), (2,))))
+
+        def tokenize(self, text: str) -> str:
+            return text
+
+        def encode_from_tokens_scheduled(self, text: str) -> list[Any]:
+            tensor, extra = case.text(seeds[text], 6)
+            return [[tensor, extra]]
+
+    timeline, positive, negative = encode_timeline(Encoder(), timeline, "")
+    return timeline, (positive, negative, case.shape(timeline))
+
+
+@pytest.mark.usefixtures("lora_files")
+@pytest.mark.parametrize("cfg", [1.0, 3.0])
+def test_a_lora_of_a_beat_acts_on_its_prompt_and_its_negative_prompt(case: FamilyCase, cfg: float) -> None:
+    """Its segments are those of a model with that LoRA, and the other beats' those of one without."""
+    timeline, inputs = scripted(case, (), (Lora("style.safetensors"),), ())
+    model, run = model_of(case.name), Sampling(cfg=cfg).run
+    found = run(share(model, timeline, OFF)[0], *inputs)
+    assert torch.equal(run(share(model, timeline, OFF)[0], *inputs), found)
+    unsaid = scripted(case, (), (), ())[1]
+    plain = run(share(model, timeline, OFF)[0], *unsaid)
+    everywhere = run(share(with_lora(model), timeline, OFF)[0], *unsaid)
+    close(found[:, :, [0, 1, 2, 6, 7, 8]], plain[:, :, [0, 1, 2, 6, 7, 8]])
+    close(found[:, :, 3:6], everywhere[:, :, 3:6])
+    assert differs(found[:, :, 3:6], plain[:, :, 3:6])
+
+
+@pytest.mark.usefixtures("lora_files")
+def test_loras_of_a_beat_add_up_and_have_a_strength(case: FamilyCase) -> None:
+    """One that takes away what the other adds leaves the model as it is; so does one of strength 0."""
+    model, run = model_of(case.name), Sampling().run
+    style, other = Lora("style.safetensors", 0.5), Lora("style.safetensors", -0.5)
+    for loras in ((style, other), (replace(style, strength=0.0),)):
+        timeline, inputs = scripted(case, (), loras)
+        plain = run(share(model, timeline, OFF)[0], *scripted(case, (), ())[1])
+        close(run(share(model, timeline, OFF)[0], *inputs), plain)
+    timeline, inputs = scripted(case, (), (style,))
+    half = comfy.sd.load_lora_for_models(model, None, lora_of(model), 0.5, 0.0)[0]
+    everywhere = run(share(half, timeline, OFF)[0], *scripted(case, (), ())[1])
+    close(run(share(model, timeline, OFF)[0], *inputs)[:, :, 3:], everywhere[:, :, 3:])
+
+
+@pytest.mark.usefixtures("lora_files")
+def test_a_lora_of_a_beat_acts_under_a_common_prompt_too(case: FamilyCase) -> None:
+    style = (Lora("style.safetensors"),)
+    common: dict[str, Any] = {"common_prompt": "common", "common_until": 0.4}
+    timeline, inputs = scripted(case, (), style, **common)
+    model, run = model_of(case.name), Sampling(steps=4).run
+    unsaid = scripted(case, (), (), **common)[1]
+    everywhere = run(share(with_lora(model), timeline, OFF)[0], *unsaid)
+    found = run(share(model, timeline, OFF)[0], *inputs)
+    close(found[:, :, 3:], everywhere[:, :, 3:])
+    close(found[:, :, :3], run(share(model, timeline, OFF)[0], *unsaid)[:, :, :3])
+    shared = share(model, timeline, SHARED)[0]
+    assert torch.equal(run(shared, *inputs), run(shared, *inputs))
+    assert differs(run(shared, *inputs), found)
+
+
+@pytest.mark.usefixtures("lora_files")
+def test_beats_with_the_same_loras_have_one_hook_and_no_tagged_negative(case: FamilyCase) -> None:
+    style = (Lora("style.safetensors"),)
+    _, (positive, negative, _) = scripted(case, style, style)
+    assert len({id(extra["hooks"]) for _, extra in positive + negative}) == 1
+    assert len(negative) == 1
+    _, (positive, negative, _) = scripted(case, style, (), style)
+    assert [extra.get("hooks") is None for _, extra in positive] == [False, True, False]
+    assert [entry[1].get("hooks") for entry in positive] == [entry[1].get("hooks") for entry in negative]
+
+
+@pytest.mark.usefixtures("lora_files")
+@pytest.mark.parametrize(
+    ("file", "complaint"),
+    [
+        (
+            "gone.safetensors",
+            r"^prompt 2: the LoRA 'gone.safetensors' is not in models/loras\. There are broken.*style",
+        ),
+        ("../outside.safetensors", r"^prompt 2: the LoRA '\.\./outside.safetensors' is not in models/loras\."),
+        ("broken.safetensors", r"^prompt 2: the LoRA 'broken.safetensors' cannot be read: "),
+    ],
+)
+def test_a_lora_that_cannot_be_loaded_is_explained(case: FamilyCase, file: str, complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        scripted(case, (), (Lora(file),))
 
 
 def test_hook_loras_share(case: FamilyCase) -> None:

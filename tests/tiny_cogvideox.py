@@ -15,10 +15,16 @@ HEAD_DIM = 64
 
 
 def tiny_cogvideox(
-    rotary: bool = True, frame_patch: int | None = None, input_channels: int = CHANNELS, heads: int = 2, layers: int = 3
+    rotary: bool = True,
+    frame_patch: int | None = None,
+    input_channels: int = CHANNELS,
+    heads: int = 2,
+    layers: int = 3,
+    start_strength: bool = False,
 ) -> Any:
     """A CogVideoX MODEL of `heads` * 64 channels. Without `rotary` its positions are learned, as in 2B, and
-    `heads` must be a multiple of 3; frame_patch 2 makes it a 1.5; 32 input channels take an image.
+    `heads` must be a multiple of 3; frame_patch 2 makes it a 1.5; 32 input channels take an image, 48 a video and a
+    mask to fill in; start_strength adds the input `ofs` of 1.5's image-to-video.
 
     Raises ModuleNotFoundError where the host has no CogVideoX.
     """
@@ -29,6 +35,7 @@ def tiny_cogvideox(
         in_channels=input_channels,
         out_channels=CHANNELS,
         time_embed_dim=32,
+        ofs_embed_dim=32 if start_strength else None,
         text_embed_dim=TEXT_WIDTH,
         num_layers=layers,
         patch_size_t=frame_patch,
@@ -56,7 +63,12 @@ def _state_dict(module: torch.nn.Module) -> dict[str, torch.Tensor]:
     return state
 
 
-def start_image(timeline: Timeline, side: int = 6) -> dict[str, Any]:
+def start_image(timeline: Timeline, side: int = 6, channels: int = CHANNELS) -> dict[str, Any]:
     """What an image-to-video node adds: a latent to concatenate over all latent frames."""
     generator = torch.Generator().manual_seed(3)
-    return {"concat_latent_image": torch.randn(1, CHANNELS, timeline.latent_frames, side, side, generator=generator)}
+    return {"concat_latent_image": torch.randn(1, channels, timeline.latent_frames, side, side, generator=generator)}
+
+
+def masked_video(timeline: Timeline) -> dict[str, Any]:
+    """What is concatenated to fill in a video: a latent of the mask and one of the video."""
+    return start_image(timeline, channels=2 * CHANNELS)

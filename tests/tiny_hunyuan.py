@@ -22,12 +22,13 @@ SIGNS_TOKENS = 4
 
 def tiny_hunyuan_layout(input_channels: int = CHANNELS, newer: bool = False, image: bool = False) -> Any:
     """A MODEL of 128 channels with two double and two single blocks. input_channels: 32 for SkyReels, 33 for
-    image-to-video; newer: HunyuanVideo 1.5; image: with patches in two dimensions, for pictures.
+    image-to-video; newer: HunyuanVideo 1.5, of 65 input channels or 98 for super-resolution; image: with patches in two
+    dimensions, for pictures.
 
     The host's own loader takes it for what it is, except for `image`, whose class is returned as it is.
     """
     sizes: dict[str, Any] = {
-        "in_channels": 2 * CHANNELS_1_5 + 1 if newer else input_channels,
+        "in_channels": input_channels,
         "out_channels": CHANNELS_1_5 if newer else CHANNELS,
         "vec_in_dim": None if newer or image else POOLED_WIDTH,
         "context_in_dim": JOINT_TEXT_WIDTH,
@@ -84,6 +85,16 @@ def start_image_seen(timeline: Timeline, side: int = 3) -> dict[str, Any]:
         **start_image(timeline, CHANNELS_1_5, side),
         "clip_vision_output": SimpleNamespace(last_hidden_state=seen),
     }
+
+
+def small_video(timeline: Timeline, side: int = 3) -> dict[str, Any]:
+    """What super-resolution adds: no start picture, the enlarged video and that it counts in every frame."""
+    generator = torch.Generator().manual_seed(6)
+    size = (timeline.latent_frames, side, side)
+    latent = torch.zeros(1, 2 * CHANNELS_1_5 + 2, *size)
+    latent[:, CHANNELS_1_5 + 1 : -1] = torch.randn(1, CHANNELS_1_5, *size, generator=generator)
+    latent[:, -1] = 1
+    return {"concat_latent_image": latent, "noise_augmentation": 0.7}
 
 
 def reference_picture(timeline: Timeline, side: int = 6) -> dict[str, Any]:

@@ -17,6 +17,12 @@ AUDIO_CHANNELS, AUDIO_BANDS = 8, 16
 
 def tiny_ltx2(layers: int = 3) -> Any:
     """An LTX-2 MODEL, video heads of 32 channels, audio heads of 16. Raises ModuleNotFoundError on older hosts."""
+    weights, metadata = ltx2_weights(layers)
+    return comfy.sd.load_diffusion_model_state_dict(weights, metadata=metadata)
+
+
+def ltx2_weights(layers: int = 3) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """The weights of `tiny_ltx2` and the metadata of their file."""
     from comfy.ldm.lightricks.av_model import LTXAVModel
 
     sizes = {
@@ -34,7 +40,7 @@ def tiny_ltx2(layers: int = 3) -> Any:
     }
     module = LTXAVModel(num_layers=layers, **sizes, **BUILD)
     metadata = {"config": json.dumps({"transformer": sizes})}
-    return comfy.sd.load_diffusion_model_state_dict(lively_state_dict(module), metadata=metadata)
+    return lively_state_dict(module), metadata
 
 
 def text_for_both(seed: int, tokens: int) -> tuple[torch.Tensor, dict[str, Any]]:

@@ -1,8 +1,10 @@
-"""The embedded text encoder as a ComfyUI CLIP, for the stock text nodes.
+"""The embedded text encoders as ComfyUI CLIPs, for the stock text nodes.
 
-A prompt becomes one token per word, padded to whole chunks of CHUNK_TOKENS; longer prompts take more chunks and
-nothing is cut. The conditioning is [1, tokens, 4096]: the word's vector times its weight, the position code, then
-zeros up to the width that Wan models expect. A weight, as in `(red:1.3)`, scales the word's vector only.
+A prompt becomes one token per word, padded to whole chunks; longer prompts take more chunks and nothing is cut. Each
+token of the conditioning is the word's vector times its weight, then the position code. A weight, as in `(red:1.3)`,
+scales the word's vector only. The cross-attention model's [1, tokens, 4096] ends in zeros up to the width that Wan
+models expect. The joint-attention model's [1, tokens, 160] comes with the pooled text that HunyuanVideo models expect,
+which is zero, and without an attention mask: training attended to the padding too.
 """
 
 import logging
@@ -19,9 +21,21 @@ import comfy.utils
 import torch
 
 from ..words import PromptWords, split_words
+from .joint_transformer import POOLED_DIM
 from .text import POSITION_WIDTH, TEXT_WIDTH, WORD_WIDTH, position_code
 from .transformer import TEXT_DIM
-from .vocabulary import CHUNK_TOKENS, PAD, UNKNOWN, WORD_IDS, WORDS, padded_length, unknown_words, word_id
+from .vocabulary import (
+    CHUNK_TOKENS,
+    PAD,
+    PAIR_CHUNK_TOKENS,
+    PAIR_WORDS,
+    UNKNOWN,
+    WORD_IDS,
+    WORDS,
+    padded_length,
+    unknown_words,
+    word_id,
+)
 from .weight_syntax import prompt_words, weighted_words
 
 TOKENS = "words"
@@ -31,7 +45,10 @@ Token = tuple[int, float] | tuple[int, float, int]
 
 
 class WordTokenizer:
-    """Prompt to `{"words": [chunk, ...]}`, each chunk a list of CHUNK_TOKENS (word id, weight) pairs."""
+    """Prompt to `{"words": [chunk, ...]}`, each chunk a list of `chunk_tokens` (word id, weight) pairs."""
+
+    vocabulary = WORDS
+    chunk_tokens = CHUNK_TOKENS
 
     def __init__(self, embedding_directory: object = None, tokenizer_data: Mapping[str, Any] | None = None):
         """Takes, and has no use for, what the host hands to every tokenizer."""
@@ -41,16 +58,19 @@ class WordTokenizer:
     ) -> dict[str, list[list[Token]]]:
         """Tokens of `text`. With `return_word_ids` each also has the word's number from 1, and 0 for padding."""
         weighted = [(word, 1.0) for word in split_words(text)] if disable_weights else weighted_words(text)
-        warn_of_unknown([word for word, _ in weighted])
-        tokens: list[Token] = [(word_id(word), weight, number) for number, (word, weight) in enumerate(weighted, 1)]
-        tokens += [(WORD_IDS[PAD], 1.0, 0)] * (padded_length(len(tokens)) - len(tokens))
+        warn_of_unknown([word for word, _ in weighted], self.vocabulary)
+        known, step = len(self.vocabulary), self.chunk_tokens
+        tokens: list[Token] = [
+            (word_id(word, known), weight, number) for number, (word, weight) in enumerate(weighted, 1)
+        ]
+        tokens += [(WORD_IDS[PAD], 1.0, 0)] * (padded_length(len(tokens), step) - len(tokens))
         if not return_word_ids:
             tokens = [token[:2] for token in tokens]
-        return {TOKENS: [tokens[start : start + CHUNK_TOKENS] for start in range(0, len(tokens), CHUNK_TOKENS)]}
+        return {TOKENS: [tokens[start : start + step] for start in range(0, len(tokens), step)]}
 
     def untokenize(self, token_weight_pair: Sequence[Token]) -> list[tuple[Token, str]]:
         """The tokens of one chunk, each with its word."""
-        return [(token, WORDS[token[0]]) for token in token_weight_pair]
+        return [(token, self.vocabulary[token[0]]) for token in token_weight_pair]
 
     def locate_words(self, text: str) -> PromptWords:
         """The words of `text` with their token positions: the word's place in the prompt."""
@@ -62,19 +82,30 @@ class WordTokenizer:
         return {}
 
 
-def warn_of_unknown(words: Sequence[str]) -> None:
-    """Logs one warning that names the words the embedded model has never seen, if there are any."""
-    unknown = unknown_words(words)
+class PairWordTokenizer(WordTokenizer):
+    """The same for the joint-attention model, which knows a few words more and has longer captions."""
+
+    vocabulary = PAIR_WORDS
+    chunk_tokens = PAIR_CHUNK_TOKENS
+
+
+def warn_of_unknown(words: Sequence[str], vocabulary: Sequence[str]) -> None:
+    """Logs one warning that names those of `words` that an embedded model has never seen, if there are any."""
+    unknown = unknown_words(words, len(vocabulary))
     if unknown:
         logging.warning(
             "The embedded KV Share model does not know: %s. It draws nothing for them. Known words are: %s.",
             ", ".join(unknown),
-            ", ".join(word for word in WORDS if word not in (PAD, UNKNOWN)),
+            ", ".join(word for word in vocabulary if word not in (PAD, UNKNOWN)),
         )
 
 
 class WordTextModel(torch.nn.Module):
     """The host's side of `WordEmbedding`: same arithmetic, on layers that the host can move, cast and patch."""
+
+    known_words = len(WORDS)
+    text_dim = TEXT_DIM
+    pooled_dim: int | None = None
 
     def __init__(
         self,
@@ -84,7 +115,7 @@ class WordTextModel(torch.nn.Module):
     ):
         super().__init__()
         operations = (model_options or {}).get("custom_operations", comfy.ops.manual_cast)
-        self.words = operations.Embedding(len(WORDS), WORD_WIDTH, device=device, dtype=dtype)
+        self.words = operations.Embedding(self.known_words, WORD_WIDTH, device=device, dtype=dtype)
         self.dtypes = set() if dtype is None else {dtype}
         self.execution_device: torch.device | None = None
 
@@ -98,26 +129,41 @@ class WordTextModel(torch.nn.Module):
 
     def encode_token_weights(
         self, token_weight_pairs: Mapping[str, Sequence[Sequence[Token]]]
-    ) -> tuple[torch.Tensor, None]:
-        """Conditioning [1, tokens, 4096] of what the tokenizer returned; there is no pooled output."""
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Conditioning [1, tokens, text_dim] of what the tokenizer returned, and zeros [1, pooled_dim] if there is a
+        pooled output."""
         tokens = [token for chunk in token_weight_pairs[TOKENS] for token in chunk]
         device = self.execution_device or self.words.weight.device
         ids = torch.tensor([[token[0] for token in tokens]], device=device)
         weights = torch.tensor([token[1] for token in tokens], device=device)
-        text = torch.zeros(1, len(tokens), TEXT_DIM, device=device)
+        text = torch.zeros(1, len(tokens), self.text_dim, device=device)
         text[..., :WORD_WIDTH] = self.words(ids, out_dtype=torch.float32) * weights[:, None]
         text[..., WORD_WIDTH:TEXT_WIDTH] = position_code(len(tokens), POSITION_WIDTH)
-        return text.to(comfy.model_management.intermediate_device()), None
+        target = comfy.model_management.intermediate_device()
+        pooled = None if self.pooled_dim is None else torch.zeros(1, self.pooled_dim, device=target)
+        return text.to(target), pooled
 
     def load_sd(self, state_dict: Mapping[str, torch.Tensor]) -> Any:
         """Loads the text encoder's file, whose one tensor is the table of word vectors."""
         return self.load_state_dict({"words.weight": state_dict["words"]}, strict=True)
 
 
+class PairWordTextModel(WordTextModel):
+    """The same for the joint-attention model, in the shape of HunyuanVideo's conditioning."""
+
+    known_words = len(PAIR_WORDS)
+    text_dim = TEXT_WIDTH
+    pooled_dim = POOLED_DIM
+
+
 def load_text_encoder(file: Path, **options: Any) -> comfy.sd.CLIP:
-    """A ComfyUI CLIP with the word vectors in `file`; `options` go to the host's class."""
+    """A ComfyUI CLIP with the word vectors in `file`, whose number says which model they belong to; `options` go to
+    the host's class."""
     state_dict = cast(dict[str, torch.Tensor], comfy.utils.load_torch_file(str(file), safe_load=True))
-    target = comfy.supported_models_base.ClipTarget(WordTokenizer, WordTextModel)
+    pairs = len(state_dict["words"]) == len(PAIR_WORDS)
+    target = comfy.supported_models_base.ClipTarget(
+        PairWordTokenizer if pairs else WordTokenizer, PairWordTextModel if pairs else WordTextModel
+    )
     clip = comfy.sd.CLIP(target, parameters=state_dict["words"].numel(), **options)
     clip.load_sd(state_dict)
     vars(clip.patcher)["cached_patcher_init"] = (load_text_encoder_patcher, (file,))

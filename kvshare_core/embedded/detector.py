@@ -1,7 +1,8 @@
 """Reads the attributes of a scene back from its frames: what the benchmarks and tests measure with.
 
 No network and nothing learned: the background colour comes from the frame's border, the subject is the connected
-region that differs from it, and its outline is compared with the three analytic shapes. Made for generated frames: soft
+region that differs from it, and its outline is compared with the three analytic shapes. A second subject is what still
+differs once the first is taken away. Made for generated frames: soft
 edges, mild colour errors, faint ghosts and some frames without a subject are expected. Lengths are fractions of the
 frame side.
 """
@@ -35,6 +36,8 @@ MIN_FRAMES = 0.5
 """Share of the frames that must show the subject."""
 MIN_OVERLAP = 0.65
 """Overlap (intersection over union) with the best analytic shape below which the shape has no name."""
+ERASED_RIM = 2
+"""Pixels around the first subject that are taken away with it before a second is looked for."""
 MIN_DISPLACEMENT = 0.06
 """Displacement of a subject below which it counts as standing still."""
 MAX_COLOUR_DISTANCE = 0.35
@@ -80,14 +83,77 @@ def detect(video: torch.Tensor) -> Detection:
 
     Raises ValueError for any other shape.
     """
-    if video.ndim != 4 or video.shape[1] != 3 or video.shape[2] != video.shape[3] or not len(video):
-        raise ValueError(f"detect takes frames [f, 3, h, h], got {list(video.shape)}")
-    video = video.float()
+    video = checked_frames(video)
     background = background_colours(video)
     alpha, contrast = subject_opacity(video, background)
-    masks = alpha > 0.5
-    present = (contrast >= MIN_CONTRAST) & (masks.float().mean((1, 2)) >= MIN_AREA)
-    masks = masks & present[:, None, None]
+    return describe(video, background, alpha, is_subject(alpha, contrast))
+
+
+def detect_pair(video: torch.Tensor) -> tuple[Detection, Detection]:
+    """Detects the two subjects of `video` [f, 3, h, h] (values in 0..1, any dtype), which must not touch, and the
+    background. The subject with the larger area comes first; one that is not there has `found` False.
+
+    Raises ValueError for any other shape.
+    """
+    video = checked_frames(video)
+    background = background_colours(video)
+    first, first_contrast = subject_opacity(video, background)
+    rim = 2 * ERASED_RIM + 1
+    erased = F.max_pool2d((first > 0.1).float()[:, None], rim, stride=1, padding=ERASED_RIM)[:, 0]
+    second, second_contrast = subject_opacity(video, background, 1 - erased)
+    regions = torch.stack([first, second])
+    present = torch.stack([is_subject(first, first_contrast), is_subject(second, second_contrast)])
+    places = follow_subjects(regions, present)
+    every = torch.arange(len(video))
+    tracks = [(regions[place, every], present[place, every]) for place in places]
+    tracks.sort(key=lambda track: -float((track[0].mean((1, 2)) * track[1]).mean()))
+    one, other = (describe(video, background, alpha, there) for alpha, there in tracks)
+    return one, other
+
+
+def checked_frames(video: torch.Tensor) -> torch.Tensor:
+    """`video` in float32. Raises ValueError when it is not of shape [f, 3, h, h]."""
+    if video.ndim != 4 or video.shape[1] != 3 or video.shape[2] != video.shape[3] or not len(video):
+        raise ValueError(f"detect takes frames [f, 3, h, h], got {list(video.shape)}")
+    return video.float()
+
+
+def is_subject(alpha: torch.Tensor, contrast: torch.Tensor) -> torch.Tensor:
+    """Which frames [f] show enough of a region of opacity `alpha` [f, h, h], clearly enough."""
+    return (contrast >= MIN_CONTRAST) & ((alpha > 0.5).float().mean((1, 2)) >= MIN_AREA)
+
+
+def follow_subjects(regions: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
+    """Which of the two regions of every frame belongs to which subject: places [2, f] into the first axis of `regions`.
+
+    `regions` [2, f, h, h] hold opacities, `present` [2, f] says which count. A subject is where it was last: between
+    two frames it moves less than two subjects are apart.
+    """
+    x, y = pixel_grid(regions.shape[-1])
+    weight = regions.sum((2, 3)).clamp(min=1)
+    centres = torch.stack([(regions * x).sum((2, 3)), (regions * y).sum((2, 3))], dim=-1) / weight[..., None]
+    places = torch.tensor([[0], [1]]).repeat(1, regions.shape[1])
+    last: list[torch.Tensor | None] = [None, None]
+    for frame in range(regions.shape[1]):
+        costs: list[float] = []
+        for order in ((0, 1), (1, 0)):
+            known = [
+                float((centres[place, frame] - was).norm())
+                for was, place in zip(last, order, strict=True)
+                if was is not None and bool(present[place, frame])
+            ]
+            costs.append(sum(known))
+        if costs[1] < costs[0]:
+            places[:, frame] = torch.tensor([1, 0])
+        for track, place in enumerate(places[:, frame].tolist()):
+            if bool(present[place, frame]):
+                last[track] = centres[place, frame]
+    return places
+
+
+def describe(video: torch.Tensor, background: torch.Tensor, alpha: torch.Tensor, present: torch.Tensor) -> Detection:
+    """What the subject with opacity `alpha` [f, h, h] is, which the frames `present` [f] show."""
+    masks = (alpha > 0.5) & present[:, None, None]
     background_word = vote(nearest(background, BACKGROUND_VALUES, MAX_BACKGROUND_DISTANCE), BACKGROUNDS)
     nowhere = torch.full((len(video), 2), math.nan)
     if present.float().mean() < MIN_FRAMES:
@@ -126,14 +192,20 @@ def background_shade(side: int) -> torch.Tensor:
     return BACKGROUND_SHADE[0] + (BACKGROUND_SHADE[1] - BACKGROUND_SHADE[0]) * rows / side
 
 
-def subject_opacity(video: torch.Tensor, background: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def subject_opacity(
+    video: torch.Tensor, background: torch.Tensor, visible: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Opacity of the subject [f, h, h] in 0..1, zero outside its connected region, and its contrast [f].
+
+    Only the pixels of `visible` [f, h, h] are looked at.
 
     The subject's colour is read where the frame differs most from its background; opacity is how far a pixel is on
     the way from the background to that colour, so its half-way line is the outline for every pair of colours.
     """
     frames, _, side, _ = video.shape
     difference = video - background[:, :, None, None] * background_shade(side)
+    if visible is not None:
+        difference = difference * visible[:, None]
     distance = difference.norm(dim=1).clamp(max=0.6)
     window = 2 * round(side * SEED_WINDOW / 2) + 1
     mass = F.avg_pool2d(distance[:, None], window, stride=1, padding=window // 2)[:, 0]

@@ -5,6 +5,8 @@ from pathlib import Path
 WEIGHTS = Path(__file__).resolve().parent / "weights"
 TRANSFORMER_FILE = "transformer.safetensors"
 TEXT_ENCODER_FILE = "text_encoder.safetensors"
+JOINT_TRANSFORMER_FILE = "joint_transformer.safetensors"
+JOINT_TEXT_ENCODER_FILE = "joint_text_encoder.safetensors"
 VAE_FILE = "vae.safetensors"
 RESULTS_FILE = "results.json"
 

@@ -1,4 +1,4 @@
-"""Generated scenes with ground truth: one coloured shape that moves over a background.
+"""Generated scenes with ground truth: one coloured shape, or two, that move over a background.
 
 Everything about a scene is known (mask, colour, shape, size, direction and background of every frame), so quality can
 be measured without any downloaded network. Lengths are fractions of the frame side unless said otherwise; images have
@@ -34,6 +34,16 @@ TRAVEL_RANGE = (0.30, 0.50)
 BACKGROUND_SHADE = (0.85, 1.15)
 """Brightness of the background at the top and at the bottom of the frame."""
 
+PAIR_SIZES = torch.tensor([(0, 0), (0, 1), (1, 0)])
+"""Sizes that two subjects of one scene may have: two large ones would fill the frame."""
+PAIR_TRAVEL_RANGE = (0.20, 0.40)
+PAIR_GAP = 0.04
+"""Least distance between the bounding boxes of two subjects."""
+PAIR_PLACEMENTS = 48
+"""Places that are tried for two subjects before their attributes are drawn anew."""
+EXTENTS = torch.tensor([(1.0, 1.0, 1.0), (0.90, 0.90, 0.90), (1.0, 1.15, 0.85)])
+"""How far each shape of `signed_distance` at radius one reaches sideways, up and down."""
+
 ATTRIBUTES = ("size", "colour", "shape", "direction", "background")
 
 
@@ -63,6 +73,21 @@ class Scenes:
             "direction": DIRECTIONS[int(self.direction[index])],
             "background": BACKGROUNDS[int(self.background[index])],
         }
+
+
+@dataclass(frozen=True)
+class PairScenes:
+    """`n` scenes with two subjects each, of different shape and colour over one background."""
+
+    first: Scenes
+    second: Scenes
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    def attribute_words(self, index: int) -> tuple[dict[str, str], dict[str, str]]:
+        """The five words of either subject of scene `index`."""
+        return self.first.attribute_words(index), self.second.attribute_words(index)
 
 
 def is_held_out(
@@ -104,6 +129,80 @@ def sample_scenes(count: int, generator: torch.Generator, held_out: bool = False
     return Scenes(size, colour, shape, direction, background, radius, travel, centre)
 
 
+def sample_pairs(count: int, generator: torch.Generator, held_out: bool = False) -> PairScenes:
+    """Draws `count` scenes with two subjects, whose attribute combinations are both held out from training, or neither.
+
+    The subjects stay inside the frame and apart from each other over their whole paths.
+    """
+    pairs, good = draw_pairs(count, generator, held_out)
+    while not bool(good.all()):
+        fresh, fresh_good = draw_pairs(int((~good).sum()), generator, held_out)
+        for scenes, fresh_scenes in ((pairs.first, fresh.first), (pairs.second, fresh.second)):
+            for name, values in vars(fresh_scenes).items():
+                getattr(scenes, name)[~good] = values
+        good[~good] = fresh_good
+    return pairs
+
+
+def draw_pairs(count: int, generator: torch.Generator, held_out: bool) -> tuple[PairScenes, torch.Tensor]:
+    """`count` attempts at a scene with two subjects, and which of them [count] succeeded."""
+
+    def draw(choices: int) -> torch.Tensor:
+        return torch.randint(choices, (count,), generator=generator)
+
+    shape, colour, background = draw(len(SHAPES)), draw(len(COLOURS)), draw(len(BACKGROUNDS))
+    shapes = (shape, (shape + 1 + draw(len(SHAPES) - 1)) % len(SHAPES))
+    colours = (colour, (colour + 1 + draw(len(COLOURS) - 1)) % len(COLOURS))
+    sizes = PAIR_SIZES[draw(len(PAIR_SIZES))].unbind(1)
+    directions = (draw(len(DIRECTIONS)), draw(len(DIRECTIONS)))
+    placed: list[Scenes] = []
+    combined = torch.ones(count, dtype=torch.bool)
+    for attributes in zip(sizes, colours, shapes, directions, strict=True):
+        combined &= is_held_out(*attributes[1:], background) == held_out
+        repeated = torch.stack([*attributes, background]).repeat_interleave(PAIR_PLACEMENTS, dim=1)
+        placed.append(place_anywhere(repeated, generator))
+    apart = stay_apart(placed[0], placed[1]).unflatten(0, (count, PAIR_PLACEMENTS))
+    chosen = torch.arange(count) * PAIR_PLACEMENTS + apart.int().argmax(1)
+    first, second = (Scenes(**{name: values[chosen] for name, values in vars(scenes).items()}) for scenes in placed)
+    return PairScenes(first, second), combined & apart.any(1)
+
+
+def place_anywhere(attributes: torch.Tensor, generator: torch.Generator) -> Scenes:
+    """Scenes whose subject is anywhere in the frame, inside it over its whole path.
+
+    `attributes` [5, n] index the vocabulary for size, colour, shape, direction and background.
+    """
+
+    def between(low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
+        return low + (high - low) * torch.rand(high.shape, generator=generator)
+
+    size, colour, shape, direction, background = attributes
+    radius = between(*torch.tensor(RADIUS_RANGES)[size].unbind(1))
+    travel = between(*torch.tensor(PAIR_TRAVEL_RANGE).expand(len(size), 2).unbind(1))
+    sideways, upwards, downwards = (EXTENTS[shape] * radius[:, None]).unbind(1)
+    way = DIRECTION_VECTORS[direction].abs() * travel[:, None] / 2
+    low = torch.stack([sideways, upwards], dim=1) + way
+    high = 1 - torch.stack([sideways, downwards], dim=1) - way
+    return Scenes(size, colour, shape, direction, background, radius, travel, between(low, high))
+
+
+def stay_apart(first: Scenes, second: Scenes) -> torch.Tensor:
+    """Whether the bounding boxes of two subjects [n] each keep PAIR_GAP between them in every frame."""
+    boxes: list[tuple[torch.Tensor, torch.Tensor]] = []
+    for scenes in (first, second):
+        sideways, upwards, downwards = (EXTENTS[scenes.shape] * scenes.radius[:, None])[:, None].unbind(2)
+        centre = centres(scenes)
+        boxes.append(
+            (
+                centre - torch.stack([sideways, upwards], dim=2),
+                centre + torch.stack([sideways, downwards], dim=2),
+            )
+        )
+    (low, high), (other_low, other_high) = boxes
+    gap = torch.maximum(other_low - high, low - other_high)
+    return (gap.amax(2) >= PAIR_GAP).all(1)
+
+
 def centres(scenes: Scenes, frames: int = FRAMES) -> torch.Tensor:
     """Subject centre of every frame as fractions of the frame side, [n, frames, 2] in (x, y)."""
     time = torch.linspace(-0.5, 0.5, frames)
@@ -133,19 +232,34 @@ def pixel_grid(side: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 def render(scenes: Scenes, side: int = FRAME_SIDE, frames: int = FRAMES) -> tuple[torch.Tensor, torch.Tensor]:
     """Renders video [n, frames, 3, side, side] and its true subject mask [n, frames, side, side], both in 0..1."""
+    mask = subject_masks(scenes, side, frames)
+    _, y = pixel_grid(side)
+    shade = BACKGROUND_SHADE[0] + (BACKGROUND_SHADE[1] - BACKGROUND_SHADE[0]) * y / side
+    background = BACKGROUND_VALUES[scenes.background][:, None, :, None, None] * shade
+    return paint(background, scenes, mask), mask
+
+
+def render_pairs(pairs: PairScenes, side: int = FRAME_SIDE, frames: int = FRAMES) -> tuple[torch.Tensor, torch.Tensor]:
+    """Renders video [n, frames, 3, side, side] and the true masks of both subjects [n, 2, frames, side, side]."""
+    video, first_mask = render(pairs.first, side, frames)
+    second_mask = subject_masks(pairs.second, side, frames)
+    return paint(video, pairs.second, second_mask), torch.stack([first_mask, second_mask], dim=1)
+
+
+def subject_masks(scenes: Scenes, side: int, frames: int) -> torch.Tensor:
+    """Opacity of the subjects in every frame, [n, frames, side, side] in 0..1."""
     x, y = pixel_grid(side)
     centre = centres(scenes, frames) * side
     offset_x = x - centre[..., 0, None, None]
     offset_y = y - centre[..., 1, None, None]
-    mask = (signed_distance(scenes.shape, offset_x, offset_y, scenes.radius.reshape(-1, 1, 1, 1) * side) + 0.5).clamp(
-        0, 1
-    )
+    radius = scenes.radius.reshape(-1, 1, 1, 1) * side
+    return (signed_distance(scenes.shape, offset_x, offset_y, radius) + 0.5).clamp(0, 1)
 
-    shade = BACKGROUND_SHADE[0] + (BACKGROUND_SHADE[1] - BACKGROUND_SHADE[0]) * y / side
-    background = BACKGROUND_VALUES[scenes.background][:, None, :, None, None] * shade
-    subject = COLOUR_VALUES[scenes.colour][:, None, :, None, None]
+
+def paint(video: torch.Tensor, scenes: Scenes, mask: torch.Tensor) -> torch.Tensor:
+    """`video` [n, frames or 1, 3, side, side] with the subjects of `scenes` where `mask` [n, frames, side, side] is."""
     alpha = mask[:, :, None]
-    return background * (1 - alpha) + subject * alpha, mask
+    return video * (1 - alpha) + COLOUR_VALUES[scenes.colour][:, None, :, None, None] * alpha
 
 
 def caption(words: dict[str, str], said: frozenset[str] | set[str], wording: random.Random | None = None) -> str:
@@ -155,19 +269,42 @@ def caption(words: dict[str, str], said: frozenset[str] | set[str], wording: ran
     canonical one: "a large red circle moving right over grass".
     """
 
-    def pick(*options: str) -> str:
-        return wording.choice(options) if wording else options[0]
+    return " ".join([*clause(words, said, wording), *place(words, said, wording)])
 
-    parts = [pick("a", "the")]
+
+def pair_caption(
+    words: tuple[dict[str, str], dict[str, str]],
+    said: tuple[frozenset[str] | set[str], frozenset[str] | set[str]],
+    wording: random.Random | None = None,
+) -> str:
+    """The same for two subjects: "a large red circle moving right and a small blue square moving up over grass".
+
+    The background is said when `said` of the first subject has it.
+    """
+    first, second = (clause(subject, named, wording) for subject, named in zip(words, said, strict=True))
+    return " ".join([*first, pick(wording, "and", "and", "while"), *second, *place(words[0], said[0], wording)])
+
+
+def clause(words: dict[str, str], said: frozenset[str] | set[str], wording: random.Random | None) -> list[str]:
+    """The words of one subject and its movement."""
+    parts = [pick(wording, "a", "the")]
     parts += [words[name] for name in ("size", "colour") if name in said]
     parts.append(words["shape"] if "shape" in said else "shape")
-    parts.append(pick("moving", "moves", "going", "goes"))
+    parts.append(pick(wording, "moving", "moves", "going", "goes"))
     if "direction" in said:
         if words["direction"] in ("left", "right"):
-            parts += pick("", "", "to the").split()
+            parts += pick(wording, "", "", "to the").split()
         parts.append(words["direction"])
-    if "background" in said:
-        parts.append(pick("over", "across", "on"))
-        parts += pick("", "the").split()
-        parts.append(words["background"])
-    return " ".join(parts)
+    return parts
+
+
+def place(words: dict[str, str], said: frozenset[str] | set[str], wording: random.Random | None) -> list[str]:
+    """The words that say the background, if it is to be said."""
+    if "background" not in said:
+        return []
+    return [pick(wording, "over", "across", "on"), *pick(wording, "", "the").split(), words["background"]]
+
+
+def pick(wording: random.Random | None, *options: str) -> str:
+    """One of `options`, the first without `wording`."""
+    return wording.choice(options) if wording else options[0]

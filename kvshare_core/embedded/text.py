@@ -1,25 +1,25 @@
-"""The embedded model's text encoder: one learned vector per word and a position code.
+"""The embedded models' text encoder: one learned vector per word and a position code.
 
 Each token becomes a row [word vector | position code]. Wan's text width of 4096 (which the oldest supported host
-insists on) is reached by zeros, so only the first `TEXT_WIDTH` columns of the transformer's text projection carry
-weights.
+insists on) is reached by zeros, so only the first `TEXT_WIDTH` columns of that transformer's text projection carry
+weights; the HunyuanVideo layout takes the rows as they are.
 """
 
 import torch
 from torch import nn
 
 from ..words import split_words
-from .vocabulary import PAD, WORD_IDS, WORDS, padded_length, word_id
+from .vocabulary import CHUNK_TOKENS, PAD, WORD_IDS, WORDS, padded_length, word_id
 
 WORD_WIDTH = 128
 POSITION_WIDTH = 32
 TEXT_WIDTH = WORD_WIDTH + POSITION_WIDTH
 
 
-def token_ids(text: str) -> list[int]:
-    """Ids of the words of `text`, padded to a multiple of the chunk length."""
-    ids = [word_id(word) for word in split_words(text)]
-    return ids + [WORD_IDS[PAD]] * (padded_length(len(ids)) - len(ids))
+def token_ids(text: str, known: int = len(WORDS), chunk_tokens: int = CHUNK_TOKENS) -> list[int]:
+    """Ids of the words of `text` in an embedding table of `known` rows, padded to a multiple of `chunk_tokens`."""
+    ids = [word_id(word, known) for word in split_words(text)]
+    return ids + [WORD_IDS[PAD]] * (padded_length(len(ids), chunk_tokens) - len(ids))
 
 
 def position_code(length: int, width: int = POSITION_WIDTH) -> torch.Tensor:
@@ -30,11 +30,11 @@ def position_code(length: int, width: int = POSITION_WIDTH) -> torch.Tensor:
 
 
 class WordEmbedding(nn.Module):
-    """Token ids [n, tokens] to text [n, tokens, TEXT_WIDTH]."""
+    """Token ids [n, tokens] to text [n, tokens, TEXT_WIDTH]; `known` is the number of words with a row."""
 
-    def __init__(self) -> None:
+    def __init__(self, known: int = len(WORDS)) -> None:
         super().__init__()
-        self.words = nn.Parameter(torch.randn(len(WORDS), WORD_WIDTH))
+        self.words = nn.Parameter(torch.randn(known, WORD_WIDTH))
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         vectors = self.words[ids]

@@ -16,6 +16,8 @@ from torch import nn
 PATCH = 2
 FREQUENCY_DIM = 256
 TEXT_DIM = 4096
+ROPE_AXES = (44, 42, 42)
+ROPE_THETA = 10000.0
 
 
 @dataclass(frozen=True)
@@ -40,13 +42,16 @@ def sinusoidal_embedding(position: torch.Tensor, dim: int = FREQUENCY_DIM) -> to
     return torch.cat([angle.cos(), angle.sin()], dim=1)
 
 
-def rope_angles(grid: tuple[int, int, int], head_dim: int = 128) -> torch.Tensor:
-    """Rotation angles [t * h * w, head_dim / 2] of every token of `grid`, frame axis first."""
-    spatial = 2 * (head_dim // 6)
-    axes = (head_dim - 2 * spatial, spatial, spatial)
+def rope_angles(
+    grid: tuple[int, int, int], axes: tuple[int, int, int] = ROPE_AXES, theta: float = ROPE_THETA
+) -> torch.Tensor:
+    """Rotation angles [t * h * w, sum(axes) / 2] of every token of `grid`, frame axis first.
+
+    `axes` are the channels that each axis rotates, `theta` is the base of their frequencies.
+    """
     positions = torch.meshgrid(*(torch.arange(size) for size in grid), indexing="ij")
     angles = [
-        torch.outer(position.flatten().double(), 10000.0 ** (-torch.arange(0, size, 2, dtype=torch.float64) / size))
+        torch.outer(position.flatten().double(), theta ** (-torch.arange(0, size, 2, dtype=torch.float64) / size))
         for position, size in zip(positions, axes, strict=True)
     ]
     return torch.cat(angles, dim=1).float()
@@ -160,7 +165,7 @@ class WanTransformer(nn.Module):
 
     def forward(self, latents: torch.Tensor, timestep: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
         grid = (latents.shape[2], latents.shape[3] // PATCH, latents.shape[4] // PATCH)
-        angles = rope_angles(grid, self.shape.dim // self.shape.heads).to(latents.device)
+        angles = rope_angles(grid).to(latents.device)
         rotation = (angles.cos(), angles.sin())
         patches = rearrange(latents, "n c t (h p) (w q) -> n (t h w) (c p q)", p=PATCH, q=PATCH)
         hidden = F.linear(patches, self.patch_embedding.weight.flatten(1), self.patch_embedding.bias)

@@ -7,6 +7,8 @@ test holds them against each other) and trains several times faster. Videos are 
 latents [n, 16, t, h / 8, w / 8].
 """
 
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -30,6 +32,10 @@ LATENT_STD = torch.tensor(
         (3.2687, 2.1526, 2.8652, 1.5579, 1.6382, 1.1253, 2.8251, 1.9160),
     ]
 ).flatten()
+
+
+HUNYUAN_SCALE = 0.476986
+"""Published scale of HunyuanVideo latents: what the VAE calls a latent is `normalised / HUNYUAN_SCALE`."""
 
 
 class CausalConv(nn.Conv3d):
@@ -205,6 +211,22 @@ class Decoder(nn.Module):
 def set_diagonal(convolution: nn.Module, scale: torch.Tensor, shift: torch.Tensor) -> None:
     """Makes a 1x1x1 convolution multiply each channel by `scale` [c] and add `shift` [c]."""
     convolution.load_state_dict({"weight": torch.diag(scale)[..., None, None, None], "bias": shift})
+
+
+def in_hunyuan_scale(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The weights of a VAE that normalises its latents as Wan does, made to scale them as HunyuanVideo does.
+
+    Both are linear in each channel, so the 1x1x1 convolutions take the difference: a transformer of either layout works
+    on the same normalised latents, and there is one VAE file for both.
+    """
+    folded = {name: weights[name].float() for name in ("conv1.weight", "conv1.bias", "conv2.weight", "conv2.bias")}
+    stretch, ones = LATENT_STD * HUNYUAN_SCALE, torch.ones(CHANNELS)
+    rows = torch.cat([stretch, ones])
+    folded["conv1.weight"] = folded["conv1.weight"] / rows.reshape(-1, 1, 1, 1, 1)
+    folded["conv1.bias"] = (folded["conv1.bias"] - torch.cat([LATENT_MEAN, 0 * ones])) / rows
+    folded["conv2.bias"] = folded["conv2.bias"] + folded["conv2.weight"].flatten(1) @ LATENT_MEAN
+    folded["conv2.weight"] = folded["conv2.weight"] * stretch.reshape(1, -1, 1, 1, 1)
+    return {**weights, **folded}
 
 
 class WanAutoencoder(nn.Module):

@@ -16,23 +16,31 @@ DIRECTIONS = ("right", "left", "up", "down")
 BACKGROUNDS = ("night", "sand", "grass", "water")
 FILLERS = ("a", "the", "shape", "moving", "moves", "going", "goes", "to", "over", "across", "on")
 
+PAIR_FILLERS = ("and", "while")
+
 WORDS = (PAD, UNKNOWN, *COLOURS, *SHAPES, *SIZES, *DIRECTIONS, *BACKGROUNDS, *FILLERS)
-WORD_IDS = {word: index for index, word in enumerate(WORDS)}
+"""What the cross-attention model knows: its captions speak of one subject."""
+PAIR_WORDS = (*WORDS, *PAIR_FILLERS)
+"""What the joint-attention model knows: its captions speak of one subject or two."""
+WORD_IDS = {word: index for index, word in enumerate(PAIR_WORDS)}
 
 CHUNK_TOKENS = 16
 """A text is padded to a multiple of this many tokens, so that texts of ordinary length share one shape."""
+PAIR_CHUNK_TOKENS = 24
+"""The same for the joint-attention model, whose captions of two subjects are longer."""
 
 
-def word_id(word: str) -> int:
-    """Row of `word` in the embedding table; words outside the vocabulary share the `<unknown>` row."""
-    return WORD_IDS.get(word, WORD_IDS[UNKNOWN])
+def word_id(word: str, known: int = len(WORDS)) -> int:
+    """Row of `word` in an embedding table of `known` rows; words that have none share the `<unknown>` row."""
+    index = WORD_IDS.get(word, known)
+    return index if index < known else WORD_IDS[UNKNOWN]
 
 
-def unknown_words(words: Iterable[str]) -> list[str]:
-    """Those of `words` that the embedded model has never seen, in order, each once."""
-    return list(dict.fromkeys(word for word in words if word not in WORD_IDS))
+def unknown_words(words: Iterable[str], known: int = len(WORDS)) -> list[str]:
+    """Those of `words` that an embedding table of `known` rows has no row for, in order, each once."""
+    return list(dict.fromkeys(word for word in words if WORD_IDS.get(word, known) >= known))
 
 
-def padded_length(count: int) -> int:
-    """Tokens that a text of `count` words occupies: the next multiple of `CHUNK_TOKENS`, at least one chunk."""
-    return max(1, -(-count // CHUNK_TOKENS)) * CHUNK_TOKENS
+def padded_length(count: int, chunk_tokens: int = CHUNK_TOKENS) -> int:
+    """Tokens that a text of `count` words occupies: the next multiple of `chunk_tokens`, at least one chunk."""
+    return max(1, -(-count // chunk_tokens)) * chunk_tokens

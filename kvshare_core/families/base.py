@@ -6,6 +6,7 @@ from typing import Literal, Protocol
 
 import torch
 
+from ..presets import BlockPreset
 from ..rope import RopeScheme
 
 CallKind = Literal["self", "joint", "cross", "other"]
@@ -59,6 +60,9 @@ class FamilyInfo:
     joint: whether video and text share one attention.
     patch, compression: (frames, height, width) tokens per latent step and latent steps per picture step.
     native_frames: latent frames of the clips the model was trained on.
+    routes_text: whether frames can have texts of their own: every attention to the text is one that `classify` tells,
+        and nothing else mixes the text's tokens.
+    presets: what is known of its blocks, the best of each purpose first.
     """
 
     family: str
@@ -70,6 +74,8 @@ class FamilyInfo:
     compression: tuple[int, int, int]
     latent_channels: int
     native_frames: int
+    routes_text: bool = False
+    presets: tuple[BlockPreset, ...] = ()
 
     def grid(self, frames: int, height: int, width: int) -> tuple[int, int, int]:
         """Token grid of a latent of that size; sizes that the patch does not divide are padded, as the models do."""

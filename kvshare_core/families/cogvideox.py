@@ -8,14 +8,39 @@ from collections.abc import Mapping
 
 from torch import nn
 
+from ..presets import BlockPreset
 from ..rope import RopeScheme, embed_nd_scheme
-from .base import AttentionCall, CallSite, FamilyInfo, UnexpectedCallError
+from .base import AttentionCall, CallSite, FamilyInfo
+from .joint import joint_call
 
 NATIVE_FRAMES = 13
 NATIVE_FRAMES_1_5 = 21
 
 ROPE_THETA = 10000.0
 """Base of the host's rotary frequencies; its model has no attribute for it."""
+
+# Taken to be counted from 1 in the source, whose first list has a block 42 of 42.
+BACHVID = tuple(block - 1 for block in (1, 2, 12, 13, 14, 15, 16, 18, 20, 21, 22, 24, 30, 35, 42))
+BACHVID_MASKS = tuple(block - 1 for block in range(6, 21))
+
+PRESETS: Mapping[tuple[int, int], tuple[BlockPreset, ...]] = {
+    (30, 30): (
+        BlockPreset(
+            "share",
+            tuple(range(25, 30)),
+            "published",
+            "DiTCtrl's released configuration for CogVideoX-2B, steps 2 to 24 of 50, without an ablation",
+            (0.04, 0.5),
+        ),
+        BlockPreset("matches", (13, 17, 21), "published", "DiffTrack for CogVideoX-2B, best in block 17"),
+    ),
+    (42, 48): (
+        BlockPreset("share", BACHVID, "published", "vital blocks of CogVideoX-5B in BachVid (2510.21696, a summary)"),
+        BlockPreset("masks", BACHVID_MASKS, "published", "BachVid for CogVideoX-5B (2510.21696, a summary)"),
+        BlockPreset("matches", (15, 17, 18), "published", "DiffTrack for CogVideoX-5B"),
+    ),
+}
+"""What is known of the blocks of a 1.0 model with that many of them and that many heads."""
 
 
 class CogVideoXFamily:
@@ -27,30 +52,26 @@ class CogVideoXFamily:
         if type(diffusion_model).__name__ != "CogVideoXTransformer3DModel":
             return None
         frame_patch, side = _frame_patch(diffusion_model), int(diffusion_model.patch_size)  # type: ignore[arg-type]
+        blocks = len(diffusion_model.blocks)  # type: ignore[arg-type]
+        heads = int(diffusion_model.num_attention_heads)  # type: ignore[arg-type]
         return FamilyInfo(
             family=self.name,
-            blocks=len(diffusion_model.blocks),  # type: ignore[arg-type]
-            heads=int(diffusion_model.num_attention_heads),  # type: ignore[arg-type]
+            blocks=blocks,
+            heads=heads,
             head_dim=int(diffusion_model.attention_head_dim),  # type: ignore[arg-type]
             joint=True,
             patch=(frame_patch or 1, side, side),
             compression=(4, 8, 8),
             latent_channels=latent_channels,
             native_frames=NATIVE_FRAMES if frame_patch is None else NATIVE_FRAMES_1_5,
+            presets=PRESETS.get((blocks, heads), ()) if frame_patch is None else (),
         )
 
     def classify(
         self, diffusion_model: nn.Module, call_index: int, call: AttentionCall, video_tokens: int, text_tokens: int
     ) -> CallSite:
-        if call_index >= len(diffusion_model.blocks):  # type: ignore[arg-type]
-            raise UnexpectedCallError("no block to belong to")
-        if call.query_tokens != call.key_tokens:
-            raise UnexpectedCallError(f"{call.query_tokens} queries and {call.key_tokens} keys in a joint attention")
-        if call.query_tokens != text_tokens + video_tokens:
-            raise UnexpectedCallError(
-                f"{call.query_tokens} tokens where text and video have {text_tokens} + {video_tokens}"
-            )
-        return CallSite(call_index, "joint", video_start=text_tokens, text_start=0)
+        parts = {"text": text_tokens, "video": video_tokens}
+        return joint_call(call_index, len(diffusion_model.blocks), call, parts)  # type: ignore[arg-type]
 
     def rope_scheme(self, diffusion_model: nn.Module, rope_options: Mapping[str, float]) -> RopeScheme | None:
         """None for the 2B model: its positions are added to the tokens, so its keys do not turn with them."""

@@ -23,19 +23,7 @@ class CosmosFamily:
     def describe(self, diffusion_model: nn.Module, latent_channels: int) -> FamilyInfo | None:
         if type(diffusion_model).__name__ != "GeneralDIT":
             return None
-        heads = int(diffusion_model.num_heads)  # type: ignore[arg-type]
-        spatial = int(diffusion_model.patch_spatial)  # type: ignore[arg-type]
-        return FamilyInfo(
-            family=self.name,
-            blocks=len(diffusion_model.blocks),  # type: ignore[arg-type]
-            heads=heads,
-            head_dim=int(diffusion_model.model_channels) // heads,  # type: ignore[arg-type]
-            joint=False,
-            patch=(int(diffusion_model.patch_temporal), spatial, spatial),  # type: ignore[arg-type]
-            compression=(8, 8, 8),
-            latent_channels=latent_channels,
-            native_frames=NATIVE_FRAMES,
-        )
+        return info_of(diffusion_model, self.name, (8, 8, 8), latent_channels, NATIVE_FRAMES)
 
     def classify(
         self, diffusion_model: nn.Module, call_index: int, call: AttentionCall, video_tokens: int, text_tokens: int
@@ -45,3 +33,27 @@ class CosmosFamily:
     def rope_scheme(self, diffusion_model: nn.Module, rope_options: Mapping[str, float]) -> None:
         """None: learned positions are added before every block, so a turned key is not the key of another place."""
         return None
+
+
+def info_of(
+    diffusion_model: nn.Module,
+    family: str,
+    compression: tuple[int, int, int],
+    latent_channels: int,
+    native_frames: int,
+) -> FamilyInfo:
+    """Numbers of a Cosmos of either generation; those that its module does not tell are given."""
+    heads = int(diffusion_model.num_heads)  # type: ignore[arg-type]
+    spatial = int(diffusion_model.patch_spatial)  # type: ignore[arg-type]
+    return FamilyInfo(
+        family=family,
+        blocks=len(diffusion_model.blocks),  # type: ignore[arg-type]
+        heads=heads,
+        head_dim=int(diffusion_model.model_channels) // heads,  # type: ignore[arg-type]
+        joint=False,
+        patch=(int(diffusion_model.patch_temporal), spatial, spatial),  # type: ignore[arg-type]
+        compression=compression,
+        latent_channels=latent_channels,
+        native_frames=native_frames,
+        routes_text=True,
+    )

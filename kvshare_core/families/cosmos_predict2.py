@@ -10,6 +10,7 @@ from torch import nn
 
 from ..rope import RopeScheme
 from .base import AttentionCall, CallSite, FamilyInfo
+from .cosmos import info_of
 from .self_cross import self_then_cross
 
 NATIVE_FRAMES = 24
@@ -27,19 +28,7 @@ class CosmosPredict2Family:
     def describe(self, diffusion_model: nn.Module, latent_channels: int) -> FamilyInfo | None:
         if type(diffusion_model).__name__ != "MiniTrainDIT":
             return None
-        heads = int(diffusion_model.num_heads)  # type: ignore[arg-type]
-        spatial = int(diffusion_model.patch_spatial)  # type: ignore[arg-type]
-        return FamilyInfo(
-            family=self.name,
-            blocks=len(diffusion_model.blocks),  # type: ignore[arg-type]
-            heads=heads,
-            head_dim=int(diffusion_model.model_channels) // heads,  # type: ignore[arg-type]
-            joint=False,
-            patch=(int(diffusion_model.patch_temporal), spatial, spatial),  # type: ignore[arg-type]
-            compression=(4, 8, 8),
-            latent_channels=latent_channels,
-            native_frames=NATIVE_FRAMES,
-        )
+        return info_of(diffusion_model, self.name, (4, 8, 8), latent_channels, NATIVE_FRAMES)
 
     def classify(
         self, diffusion_model: nn.Module, call_index: int, call: AttentionCall, video_tokens: int, text_tokens: int

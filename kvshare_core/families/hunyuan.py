@@ -8,12 +8,15 @@ reference picture (`ref_latent`) stand right before the video.
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
 
+from ..presets import BlockPreset
 from ..rope import RopeScheme, embed_nd_scheme
-from .base import AttentionCall, CallSite, FamilyInfo, UnexpectedCallError
+from .base import AttentionCall, CallSite, FamilyInfo
+from .joint import check_tokens, joint_call
 
 NATIVE_FRAMES = 33
 NATIVE_FRAMES_1_5 = 31
@@ -21,6 +24,14 @@ NATIVE_FRAMES_SKYREELS = 25
 
 IMAGE_TEXT, SIGNS_TEXT, REFERENCE = "clip_fea", "txt_byt5", "ref_latent"
 """Inputs of the model that bring tokens: [batch, tokens, width] twice, and [batch, channels, frames, height, width]."""
+
+PRESETS: Mapping[tuple[int, int], tuple[BlockPreset, ...]] = {
+    (60, 24): (
+        BlockPreset("masks", tuple(range(20)), "published", "IMAP (2603.02919) reads the double blocks only"),
+        BlockPreset("matches", (16,), "published", "DiffTrack for HunyuanVideo, at step 29 of 30"),
+    ),
+}
+"""What is known of the blocks of a model with that many of them and that many heads."""
 
 Shapes = Mapping[str, tuple[tuple[int, ...], ...]]
 """Shapes of the model's inputs, as AttentionCall has them."""
@@ -42,17 +53,19 @@ class HunyuanFamily:
         newer = patch == (1, 1, 1) and getattr(model, "vision_in", None) is not None
         if patch != (1, 2, 2) and not newer:
             return None
+        blocks, heads = len(model.double_blocks) + len(model.single_blocks), int(model.num_heads)
         skyreels = not newer and model.in_channels == 2 * model.out_channels
         return FamilyInfo(
             family=self.name,
-            blocks=len(model.double_blocks) + len(model.single_blocks),
-            heads=int(model.num_heads),
-            head_dim=int(model.hidden_size) // int(model.num_heads),
+            blocks=blocks,
+            heads=heads,
+            head_dim=int(model.hidden_size) // heads,
             joint=True,
             patch=patch,
             compression=(4, 16, 16) if newer else (4, 8, 8),
             latent_channels=latent_channels,
             native_frames=NATIVE_FRAMES_1_5 if newer else NATIVE_FRAMES_SKYREELS if skyreels else NATIVE_FRAMES,
+            presets=PRESETS.get((blocks, heads), ()),
         )
 
     def classify(
@@ -60,25 +73,16 @@ class HunyuanFamily:
     ) -> CallSite:
         model: Any = diffusion_model
         block = call_index - len(model.txt_in.individual_token_refiner.blocks)
-        if call.query_tokens != call.key_tokens:
-            raise UnexpectedCallError(f"{call.query_tokens} queries and {call.key_tokens} keys in a joint attention")
         if block < 0:
-            if call.query_tokens != text_tokens:
-                raise UnexpectedCallError(f"{call.query_tokens} tokens where the text has {text_tokens}")
+            check_tokens(call, {"text": text_tokens})
             return CallSite(0, "other")
-        if block >= len(model.double_blocks) + len(model.single_blocks):
-            raise UnexpectedCallError("no block to belong to")
         before, after = _tokens_around_prompt(model, call.inputs)
-        reference = _reference_tokens(model, call.inputs)
-        text = before + text_tokens + after
-        if call.query_tokens != video_tokens + reference + text:
-            raise UnexpectedCallError(
-                f"{call.query_tokens} tokens where video, reference and text have {video_tokens} + {reference} + {text}"
-            )
+        text = {"text": before + text_tokens + after}
+        video = {"reference": _reference_tokens(model, call.inputs), "video": video_tokens}
         text_last = bool(getattr(model.double_blocks[0], "flipped_img_txt", False))
-        if text_last:
-            return CallSite(block, "joint", video_start=reference, text_start=reference + video_tokens + before)
-        return CallSite(block, "joint", video_start=text + reference, text_start=before)
+        parts = {**video, **text} if text_last else {**text, **video}
+        site = joint_call(block, len(model.double_blocks) + len(model.single_blocks), call, parts)
+        return replace(site, text_start=site.text_start + before)
 
     def rope_scheme(self, diffusion_model: nn.Module, rope_options: Mapping[str, float]) -> RopeScheme:
         embedder = diffusion_model.pe_embedder

@@ -8,13 +8,12 @@ Guidance that leaves audio, video or what lies between them out changes the cycl
 unshared, as are guides (see ltxv).
 """
 
-from collections.abc import Mapping
 from typing import Literal
 
 from torch import nn
 
-from .base import AttentionCall, CallKind, CallSite, FamilyInfo, UnexpectedCallError
-from .ltxv import LTXVideoFamily
+from .base import AttentionCall, CallKind, CallSite, UnexpectedCallError
+from .ltxv import LTXVideoFamily, check_mask
 
 Sequence = Literal["video", "text", "audio"]
 
@@ -32,37 +31,21 @@ LATENT_SHAPES = "latent_shapes"
 """Input that tells the shapes of what is packed: video [batch, channels, frames, height, width] and, where there is
 any, audio [batch, channels, steps, bands]."""
 
-NATIVE_FRAMES = 16
-"""121 pictures, what the authors' own inference makes unless told otherwise."""
 
-
-class LTX2Family:
-    """Models of the host's `LTXAVModel` class."""
+class LTX2Family(LTXVideoFamily):
+    """Models of the host's `LTXAVModel` class, whose video part is one of LTX-Video."""
 
     name = "ltx2"
-
-    def describe(self, diffusion_model: nn.Module, latent_channels: int) -> FamilyInfo | None:
-        if type(diffusion_model).__name__ != "LTXAVModel":
-            return None
-        attention = diffusion_model.transformer_blocks[0].attn1  # type: ignore[index, union-attr]
-        return FamilyInfo(
-            family=self.name,
-            blocks=len(diffusion_model.transformer_blocks),  # type: ignore[arg-type]
-            heads=int(attention.heads),  # type: ignore[arg-type]
-            head_dim=int(attention.dim_head),  # type: ignore[arg-type]
-            joint=False,
-            patch=(1, 1, 1),
-            compression=tuple(diffusion_model.vae_scale_factors),  # type: ignore[arg-type]
-            latent_channels=latent_channels,
-            native_frames=NATIVE_FRAMES,
-        )
+    model_class = "LTXAVModel"
+    # Its connectors mix the text's tokens.
+    routes_text = False
 
     def classify(
         self, diffusion_model: nn.Module, call_index: int, call: AttentionCall, video_tokens: int, text_tokens: int
     ) -> CallSite:
         shapes = call.inputs.get(LATENT_SHAPES, ())
         if len(shapes) < 2:
-            return LTXVideoFamily().classify(diffusion_model, call_index, call, video_tokens, text_tokens)
+            return super().classify(diffusion_model, call_index, call, video_tokens, text_tokens)
         blocks = diffusion_model.transformer_blocks
         block, place = divmod(call_index, len(CYCLE))
         if block >= len(blocks):  # type: ignore[arg-type]
@@ -81,10 +64,6 @@ class LTX2Family:
             raise UnexpectedCallError(
                 f"heads of {call.query.shape[-1]} channels where {queries} looks at {keys} in {attention.dim_head}"  # type: ignore[union-attr]
             )
-        if kind == "self" and call.mask is not None:
-            raise UnexpectedCallError("a mask, which self-attention over a video without guides does not have")
-        return CallSite(block, kind)
-
-    def rope_scheme(self, diffusion_model: nn.Module, rope_options: Mapping[str, float]) -> None:
-        """None: every head rotates by frequencies of its own, and the conditioning's frame rate scales them."""
-        return None
+        site = CallSite(block, kind)
+        check_mask(site, call)
+        return site

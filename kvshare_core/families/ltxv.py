@@ -22,9 +22,11 @@ class LTXVideoFamily:
     """Models of the host's `LTXVModel` class; LTX-2, of another class, packs audio into the latent."""
 
     name = "ltxv"
+    model_class = "LTXVModel"
+    routes_text = True
 
     def describe(self, diffusion_model: nn.Module, latent_channels: int) -> FamilyInfo | None:
-        if type(diffusion_model).__name__ != "LTXVModel":
+        if type(diffusion_model).__name__ != self.model_class:
             return None
         attention = diffusion_model.transformer_blocks[0].attn1  # type: ignore[index, union-attr]
         return FamilyInfo(
@@ -37,6 +39,7 @@ class LTXVideoFamily:
             compression=tuple(diffusion_model.vae_scale_factors),  # type: ignore[arg-type]
             latent_channels=latent_channels,
             native_frames=NATIVE_FRAMES,
+            routes_text=self.routes_text,
         )
 
     def classify(
@@ -44,8 +47,7 @@ class LTXVideoFamily:
     ) -> CallSite:
         blocks = len(diffusion_model.transformer_blocks)  # type: ignore[arg-type]
         site = self_then_cross(call_index, call, blocks, video_tokens, text_tokens)
-        if site.kind == "self" and call.mask is not None:
-            raise UnexpectedCallError("a mask, which self-attention over a video without guides does not have")
+        check_mask(site, call)
         # Only masks tell the two kinds apart where a skipped call would go unnoticed by the number of tokens.
         if site.kind == "cross" and call.mask is None and text_tokens == video_tokens:
             raise UnexpectedCallError(f"no mask over its {text_tokens} keys, as many as video and text tokens each")
@@ -54,3 +56,9 @@ class LTXVideoFamily:
     def rope_scheme(self, diffusion_model: nn.Module, rope_options: Mapping[str, float]) -> None:
         """None: every head rotates by frequencies of its own, and the conditioning's frame rate scales them."""
         return None
+
+
+def check_mask(site: CallSite, call: AttentionCall) -> None:
+    """Raises UnexpectedCallError where self-attention has a mask: guides give it one."""
+    if site.kind == "self" and call.mask is not None:
+        raise UnexpectedCallError("a mask, which self-attention over a video without guides does not have")

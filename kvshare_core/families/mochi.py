@@ -8,10 +8,24 @@ from collections.abc import Mapping
 
 from torch import nn
 
+from ..presets import BlockPreset
 from ..rope import RopeScheme
-from .base import AttentionCall, CallSite, FamilyInfo, UnexpectedCallError
+from .base import AttentionCall, CallSite, FamilyInfo
+from .joint import joint_call
 
 NATIVE_FRAMES = 28
+
+PRESETS: Mapping[tuple[int, int], tuple[BlockPreset, ...]] = {
+    (48, 24): (
+        BlockPreset(
+            "masks",
+            tuple(range(43)),
+            "inferred",
+            "2504.10317 finds that late blocks of Mochi attend to the first text token whatever is there",
+        ),
+    ),
+}
+"""What is known of the blocks of a model with that many of them and that many heads."""
 
 
 class MochiFamily:
@@ -23,30 +37,25 @@ class MochiFamily:
         if type(diffusion_model).__name__ != "AsymmDiTJoint":
             return None
         side = int(diffusion_model.patch_size)  # type: ignore[arg-type]
+        blocks, heads = len(diffusion_model.blocks), int(diffusion_model.num_heads)  # type: ignore[arg-type]
         return FamilyInfo(
             family=self.name,
-            blocks=len(diffusion_model.blocks),  # type: ignore[arg-type]
-            heads=int(diffusion_model.num_heads),  # type: ignore[arg-type]
+            blocks=blocks,
+            heads=heads,
             head_dim=int(diffusion_model.head_dim),  # type: ignore[arg-type]
             joint=True,
             patch=(1, side, side),
             compression=(6, 8, 8),
             latent_channels=latent_channels,
             native_frames=NATIVE_FRAMES,
+            presets=PRESETS.get((blocks, heads), ()),
         )
 
     def classify(
         self, diffusion_model: nn.Module, call_index: int, call: AttentionCall, video_tokens: int, text_tokens: int
     ) -> CallSite:
-        if call_index >= len(diffusion_model.blocks):  # type: ignore[arg-type]
-            raise UnexpectedCallError("no block to belong to")
-        if call.query_tokens != call.key_tokens:
-            raise UnexpectedCallError(f"{call.query_tokens} queries and {call.key_tokens} keys in a joint attention")
-        if call.query_tokens != video_tokens + text_tokens:
-            raise UnexpectedCallError(
-                f"{call.query_tokens} tokens where video and text have {video_tokens} + {text_tokens}"
-            )
-        return CallSite(call_index, "joint", video_start=0, text_start=video_tokens)
+        parts = {"video": video_tokens, "text": text_tokens}
+        return joint_call(call_index, len(diffusion_model.blocks), call, parts)  # type: ignore[arg-type]
 
     def rope_scheme(self, diffusion_model: nn.Module, rope_options: Mapping[str, float]) -> RopeScheme | None:
         """None: every head of Mochi has learned frequencies of its own that mix the three axes, which a RopeScheme

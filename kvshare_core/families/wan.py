@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from torch import nn
 
+from ..presets import BlockPreset
 from ..rope import RopeScheme, embed_nd_scheme
 from .base import AttentionCall, CallSite, FamilyInfo, UnexpectedCallError, UnsupportedModelError
 
@@ -23,6 +24,23 @@ NATIVE_FRAMES = {"HumoWanModel": 25, "WanModel_S2V": 20}
 
 TI2V_CHANNELS, TI2V_NATIVE_FRAMES = 48, 31
 """Wan 2.2 TI2V-5B: latent channels, which no other Wan model has, and latent frames of its clips."""
+
+PRESETS: Mapping[tuple[int, int], tuple[BlockPreset, ...]] = {
+    (30, 12): (
+        BlockPreset(
+            "share",
+            tuple(range(20, 30)),
+            "inferred",
+            "Video Storyboarding (2412.07750) carries over queries in blocks 20 to 30 of Wan 2.1-1.3B",
+        ),
+    ),
+    (40, 40): (
+        BlockPreset(
+            "prompts", tuple(range(20)), "published", "SwitchCraft (2602.23956) steers Wan 2.1-14B there", (0.0, 0.4)
+        ),
+    ),
+}
+"""What is known of the blocks of a model with that many of them and that many heads."""
 
 SHARING_CLASSES = (
     "WanModel",
@@ -76,16 +94,20 @@ class WanFamily:
             raise UnsupportedModelError(f"{UNSEEN_S2V}.")
         large = latent_channels == TI2V_CHANNELS
         spatial = 16 if large else 8
+        blocks, heads = len(diffusion_model.blocks), int(diffusion_model.num_heads)  # type: ignore[arg-type]
         return FamilyInfo(
             family=self.name,
-            blocks=len(diffusion_model.blocks),  # type: ignore[arg-type]
-            heads=int(diffusion_model.num_heads),  # type: ignore[arg-type]
-            head_dim=int(diffusion_model.dim) // int(diffusion_model.num_heads),  # type: ignore[arg-type]
+            blocks=blocks,
+            heads=heads,
+            head_dim=int(diffusion_model.dim) // heads,  # type: ignore[arg-type]
             joint=False,
             patch=tuple(diffusion_model.patch_size),  # type: ignore[arg-type]
             compression=(4, spatial, spatial),
             latent_channels=latent_channels,
             native_frames=TI2V_NATIVE_FRAMES if large else NATIVE_FRAMES.get(kind, 21),
+            # VACE's own blocks look at the text too.
+            routes_text=kind != "VaceWanModel",
+            presets=PRESETS.get((blocks, heads), ()),
         )
 
     def classify(

@@ -10,9 +10,12 @@ BEAT_TAG = "kvshare_beat"
 """Key in a conditioning's dictionary: the beat it belongs to. Conditioning without it belongs to every beat."""
 
 NEGATIVE_TAG = "kvshare_negative"
-"""Key in a conditioning's dictionary that has BEAT_TAG: it is the beat's negative prompt."""
+"""Key in a conditioning's dictionary: it is a negative prompt."""
+
+COMMON_TAG = "kvshare_common"
+"""Key in a conditioning's dictionary: it stands for the prompts of all beats as long as it holds."""
 
 
 def is_prompt(entry: Mapping[str, Any]) -> bool:
-    """Whether a conditioning's dictionary is of a beat's prompt."""
-    return BEAT_TAG in entry and NEGATIVE_TAG not in entry
+    """Whether a conditioning's dictionary is of a prompt of ours, a beat's own or the common one."""
+    return COMMON_TAG in entry or (BEAT_TAG in entry and NEGATIVE_TAG not in entry)

@@ -38,9 +38,14 @@ def interpolate_conditioning(first: dict[str, Any], second: dict[str, Any], mix:
         # Hosts leave the mask out where every token is read.
         unmasked, masked = (conds, other_conds) if TEXT_MASK in other_conds else (other_conds, conds)
         mask = masked[TEXT_MASK]
-        read = mask.cond.new_full(unmasked[TEXT].cond.shape[:2], 0 if mask.cond.is_floating_point() else 1)
+        read = all_tokens_read(mask.cond, unmasked[TEXT].cond)
         model_conds[TEXT_MASK] = _between(TEXT_MASK, mask, mask._copy_with(read), mix)
     return {**first, "model_conds": model_conds, "uuid": uuid.uuid5(first["uuid"], f"{second['uuid']} {mix!r}")}
+
+
+def all_tokens_read(like: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
+    """The mask [batch, tokens] that a text without one stands for, of the kind of the mask `like`."""
+    return like.new_full(text.shape[:2], 0 if like.is_floating_point() else 1)
 
 
 def _between(name: str, first: Any, second: Any, mix: float) -> Any:

@@ -9,14 +9,13 @@ import comfy.utils
 import folder_paths
 import torch
 
-from ..embedded.files import TRANSFORMER_FILE, WEIGHTS, weight_file
 from ..embedded.latents import NATIVE_LATENT_FRAMES
-from ..embedded.model import load_clip as load_embedded_clip
-from ..embedded.model import load_vae as load_embedded_vae
+from ..embedded.model import CROSS_ATTENTION, JOINT_ATTENTION, Attention, load_embedded
 from ..families import UnsupportedModelError
 from ..families.base import FamilyInfo
+from ..presets import preset_lines
 from .host_errors import host_errors
-from .model_files import EMBEDDED, ModelFiles, find_file, find_model, is_shard
+from .model_files import EMBEDDED, EMBEDDED_JOINT, ModelFiles, find_file, find_model, is_shard
 from .patch import NATIVE_FRAMES_ATTACHMENT, model_info
 from .text_encoders import NO_FILE, check_text_encoders, load_text_encoders, text_encoder_files
 
@@ -34,8 +33,12 @@ WEIGHT_DTYPES: dict[str, dict[str, Any]] = {
 """What each choice tells the host's loader; `default` keeps the file's, or what the host finds best."""
 
 
+EMBEDDED_MODELS: dict[str, Attention] = {EMBEDDED: CROSS_ATTENTION, EMBEDDED_JOINT: JOINT_ATTENTION}
+"""The models that ship with the pack, by their names in the list."""
+
+
 def text_encoder_names() -> list[str]:
-    """The embedded text encoder, the checkpoint's, and the user's files."""
+    """The embedded model's own text encoder, the checkpoint's, and the user's files."""
     return [EMBEDDED, FROM_CHECKPOINT, *text_encoder_files()]
 
 
@@ -45,7 +48,7 @@ def second_text_encoder_names() -> list[str]:
 
 
 def vae_names() -> list[str]:
-    """The embedded VAE, the checkpoint's, and the user's files."""
+    """The embedded model's own VAE, the checkpoint's, and the user's files."""
     return [EMBEDDED, FROM_CHECKPOINT, *folder_paths.get_filename_list("vae")]
 
 
@@ -56,20 +59,20 @@ def load_video_model(
 
     What is small is checked before what is large is loaded. Raises ValueError, naming the input, for names that do not
     go together, files that are gone, that the host cannot load or that do not fit the model;
-    families.UnsupportedModelError when the model is no video diffusion transformer.
+    families.UnsupportedModelError when the model is no video diffusion transformer; FileNotFoundError when a file of an
+    embedded model is missing.
     """
     _check_together(diffusion_model, text_encoder, vae, text_encoder_2)
-    if diffusion_model == EMBEDDED:
-        model = comfy.sd.load_diffusion_model(
-            str(weight_file(WEIGHTS, TRANSFORMER_FILE)), model_options=WEIGHT_DTYPES[weight_dtype]
-        )
-        model.set_attachments(NATIVE_FRAMES_ATTACHMENT, NATIVE_LATENT_FRAMES)
-        return model, load_embedded_clip(), load_embedded_vae()
+    if diffusion_model in EMBEDDED_MODELS:
+        embedded = load_embedded(EMBEDDED_MODELS[diffusion_model], model_options=WEIGHT_DTYPES[weight_dtype])
+        embedded.model.set_attachments(NATIVE_FRAMES_ATTACHMENT, NATIVE_LATENT_FRAMES)
+        return embedded
     files = find_model(diffusion_model)
     _check_checkpoint(files, diffusion_model, text_encoder, vae)
     model, info = _load_diffusion_model(diffusion_model, files, weight_dtype)
+    model_file = files.paths[0] if len(files.paths) == 1 else None
     if text_encoder != FROM_CHECKPOINT:
-        check_text_encoders(info, text_encoder, text_encoder_2)
+        check_text_encoders(info, text_encoder, text_encoder_2, model_file)
     decoder = (
         _checkpoint_vae(diffusion_model, files)
         if vae == FROM_CHECKPOINT
@@ -78,7 +81,7 @@ def load_video_model(
     _check_vae(decoder, vae, diffusion_model, info)
     if text_encoder == FROM_CHECKPOINT:
         return model, _checkpoint_clip(diffusion_model, files), decoder
-    return model, load_text_encoders(info, text_encoder, text_encoder_2), decoder
+    return model, load_text_encoders(info, text_encoder, text_encoder_2, model_file), decoder
 
 
 def model_report(model: Any) -> str:
@@ -101,6 +104,7 @@ def model_report(model: Any) -> str:
         "native length": f"{info.native_frames} latent frames, {pictures} pictures",
         "weight dtype": ", ".join(_shares(dtypes)),
         "parameters": _readable_count(dtypes.total()),
+        **preset_lines(info.presets, info.blocks),
     }
     return "\n".join(f"{name}: {value}" for name, value in lines.items())
 
@@ -131,11 +135,11 @@ def load_model_files(paths: tuple[str, ...], model_options: Mapping[str, Any], d
 
 def _check_together(diffusion_model: str, text_encoder: str, vae: str, text_encoder_2: str) -> None:
     chosen = {"diffusion_model": diffusion_model, "text_encoder": text_encoder, "vae": vae}
-    embedded = [name for name, value in chosen.items() if value == EMBEDDED]
+    embedded = [name for name, value in chosen.items() if value in EMBEDDED_MODELS]
     if embedded and len(embedded) < len(chosen):
         others = ", ".join(name for name in chosen if name not in embedded)
         raise ValueError(
-            f"{', '.join(embedded)} is '{EMBEDDED}' but {others} is a file of yours. The embedded model, "
+            f"{', '.join(embedded)} is '{chosen[embedded[0]]}' but {others} is a file of yours. The embedded model, "
             "text encoder and VAE only fit each other: choose it for all three, or files for all three."
         )
     if text_encoder in (EMBEDDED, FROM_CHECKPOINT) and text_encoder_2 != NO_FILE:

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 from typing import Any
 
@@ -10,12 +10,12 @@ import torch
 from comfy.model_management import get_total_memory
 
 from ..bank_size import bank_uses, kept_tokens, predict_bytes
-from ..config import MemorySettings
+from ..config import MemorySettings, format_indices
 from ..families.base import FamilyInfo
 from ..maps import mask_to_tokens
 from ..plan import SharePlan
 from ..schedule import shared_blocks
-from . import BEAT_TAG, is_prompt
+from . import BEAT_TAG, COMMON_TAG, is_prompt
 
 log = logging.getLogger("kvshare")
 
@@ -37,7 +37,7 @@ def expected_bytes(plan: SharePlan, info: FamilyInfo, guider: Any, noise_shape: 
     noise_shape: [batch, channels, frames, height, width] of the whole latent.
     """
     blocks = len(shared_blocks(plan.config, info.blocks))
-    if not plan.config.shares or blocks == 0 or len(plan.timeline.segments) < 2 or len(noise_shape) != 5:
+    if not plan.shares or blocks == 0 or len(noise_shape) != 5:
         return 0, True
     grid = info.grid(plan.timeline.window, *noise_shape[3:])
     video = math.prod(grid)
@@ -47,7 +47,7 @@ def expected_bytes(plan: SharePlan, info: FamilyInfo, guider: Any, noise_shape: 
         replace(plan.config, token_dropout=0.0) if plan.reads_maps and plan.config.share_background else plan.config
     )
     counts = [
-        kept_tokens(config, plan.guided, video, _subject_tokens(plan, info, grid, index), text)
+        kept_tokens(config, plan.guided, video, _subject_tokens(plan, info, grid, index), text, max(1, len(plan.names)))
         for index in range(len(plan.timeline.segments))
     ]
     base_model = guider.model_patcher.model
@@ -59,10 +59,15 @@ def expected_bytes(plan: SharePlan, info: FamilyInfo, guider: Any, noise_shape: 
     return size, not plan.reads_maps
 
 
-def report(size: int, exact: bool) -> None:
-    """Says in the log what a run will hold."""
+def report(size: int, exact: bool, blocks: Set[int]) -> None:
+    """Says in the log what a run will hold, and of which blocks."""
     if size:
-        log.info("MaskGuidedKVShare: holds %s%.1f MiB of keys and values.", "" if exact else "at most ", size / 2**20)
+        log.info(
+            "MaskGuidedKVShare: shares blocks %s, holds %s%.1f MiB of keys and values.",
+            format_indices(sorted(blocks)),
+            "" if exact else "at most ",
+            size / 2**20,
+        )
 
 
 def report_held(size: int) -> None:
@@ -101,7 +106,8 @@ def _chunks(plan: SharePlan, guider: Any) -> int:
     chunks = 0
     unguided = getattr(guider, "cfg", None) == 1.0 and not guider.model_options.get("disable_cfg1_optimization", False)
     for name, entries in guider.conds.items():
-        tags = [cond.get(BEAT_TAG) for cond in entries]
+        # A common prompt holds when the beats' own do not.
+        tags = [cond.get(BEAT_TAG) for cond in entries if COMMON_TAG not in cond]
         of_beats = any(is_prompt(cond) for cond in entries)
         if (unguided and name == "negative") or not (of_beats or plan.config.share_uncond):
             continue

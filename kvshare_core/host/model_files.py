@@ -11,6 +11,9 @@ import folder_paths
 EMBEDDED = "embedded"
 """Name of the small model that ships with the pack, in every list of the loader."""
 
+EMBEDDED_JOINT = "embedded (joint attention)"
+"""Name of the second small model; its text encoder and VAE are called EMBEDDED too."""
+
 CHECKPOINT = "checkpoint: "
 """In front of the names of checkpoints, which may be called like a diffusion model."""
 
@@ -32,12 +35,13 @@ class ModelFiles:
 
 
 def diffusion_model_names() -> list[str]:
-    """The embedded model, then the user's diffusion models, checkpoints and diffusers folders.
+    """The embedded models, then the user's diffusion models, checkpoints and diffusers folders.
 
     Of a model in shards only the first is listed; it stands for all.
     """
     return [
         EMBEDDED,
+        EMBEDDED_JOINT,
         *_without_later_shards(folder_paths.get_filename_list("diffusion_models")),
         *(CHECKPOINT + name for name in _without_later_shards(folder_paths.get_filename_list("checkpoints"))),
         *(DIFFUSERS + name for name in _diffusers_folders()),
@@ -45,7 +49,7 @@ def diffusion_model_names() -> list[str]:
 
 
 def find_model(name: str) -> ModelFiles:
-    """The files behind a name of the list other than EMBEDDED. Raises ValueError for a file that is gone."""
+    """The files behind a name of the list other than the embedded ones. Raises ValueError for a file that is gone."""
     if name.startswith(DIFFUSERS):
         return ModelFiles(_all_shards(name, _transformer_file(name)))
     if name.startswith(CHECKPOINT):

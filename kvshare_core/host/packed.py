@@ -59,6 +59,10 @@ class Latent:
             [stretches[segment].of(part) for part, stretches in zip(self.parts, self.stretches, strict=True)]
         )
 
+    def with_video(self, video: torch.Tensor) -> torch.Tensor:
+        """The whole latent as the host's sampler would have it, with another video."""
+        return _joined([video, *self.parts[1:]])
+
     def shapes(self, segment: int) -> list[torch.Size]:
         """Of the parts of one segment."""
         return [

@@ -16,17 +16,22 @@ from comfy.model_patcher import create_model_options_clone
 from comfy.patcher_extension import WrappersMP
 
 from ..config import KVShareConfig
+from ..drift import match_to_anchor
 from ..families import find_family
 from ..families.base import AttentionCall, Family, FamilyInfo
 from ..plan import Forward, SharePlan
 from ..positions import PositionMover
+from ..presets import for_model
 from ..record import KVShareRecord
+from ..schedule import shared_blocks
 from ..session import Session
 from . import KEY, memory
 from .eager import EagerRegion
 from .held import HELD_KEY, held_frames
 from .interpolation import TEXT_TOKENS
-from .segments import FRAME_DIM, SegmentHandler, SegmentWindow
+from .noise import arrange_noise
+from .packed import latent_of
+from .segments import FRAME_DIM, SegmentHandler, SegmentWindow, parts_over_time
 
 log = logging.getLogger("kvshare")
 
@@ -35,6 +40,9 @@ RESERVE_KEY = "kvshare_reserve"
 
 EAGER_KEY = "kvshare_eager"
 """Transformer option of a run: its EagerRegion."""
+
+SEED_ARGUMENT = 7
+"""Place of the seed among the arguments of the host's `outer_sample`, of which noise is the first."""
 
 SEVERAL_DEVICES = "multigpu_thread_device"
 """Transformer option of the host: the device of a forward beside which others run in threads of their own."""
@@ -51,15 +59,19 @@ def model_info(model: Any) -> tuple[Family, FamilyInfo]:
     return family, info if native_frames is None else replace(info, native_frames=native_frames)
 
 
-def apply(model: Any, plan: SharePlan) -> tuple[Any, KVShareRecord]:
+def apply(model: Any, plan: SharePlan, earlier: KVShareRecord | None = None) -> tuple[Any, KVShareRecord]:
     """A clone of `model` that samples `plan`, and the record its runs will fill.
 
+    earlier: record of another run of the same film, whose subject masks each run starts with if there are any by then.
     A plan put on before is replaced. Raises families.UnsupportedModelError for a model without a family, ValueError
     when another pack's context windows sit on the model or the plan asks for blocks that it does not have.
     """
     family, info = model_info(model)
+    plan = replace(plan, config=for_model(plan.config, info.presets))
     _check_blocks(plan.config, info.blocks)
-    PositionMover(plan.config, family.rope_scheme(model.get_model_object("diffusion_model"), {}))
+    _check_routes(plan, info)
+    scheme = family.rope_scheme(model.get_model_object("diffusion_model"), {})
+    PositionMover(plan.config, scheme, gapped_beat=plan.gapped_beat)
     present = model.model_options.get("context_handler")
     if present is not None and not isinstance(present, SegmentHandler):
         raise ValueError(
@@ -70,12 +82,14 @@ def apply(model: Any, plan: SharePlan) -> tuple[Any, KVShareRecord]:
     record = KVShareRecord()
     patched.model_options["context_handler"] = SegmentHandler(plan.timeline, plan.config.order)
     for wrapper_type, wrapper in (
-        (WrappersMP.OUTER_SAMPLE, _outer_sample_wrapper(plan, family, info, record)),
+        (WrappersMP.OUTER_SAMPLE, _outer_sample_wrapper(plan, family, info, record, earlier)),
         (WrappersMP.PREPARE_SAMPLING, _prepare_sampling_wrapper),
+        (WrappersMP.PREDICT_NOISE, _predict_noise_wrapper(plan)),
         (WrappersMP.APPLY_MODEL, _apply_model_wrapper),
     ):
         patched.remove_wrappers_with_key(wrapper_type, KEY)
-        patched.add_wrapper_with_key(wrapper_type, KEY, wrapper)
+        if wrapper is not None:
+            patched.add_wrapper_with_key(wrapper_type, KEY, wrapper)
     return patched, record
 
 
@@ -88,10 +102,21 @@ def _check_blocks(config: KVShareConfig, blocks: int) -> None:
         raise ValueError(f"config: {name} asks for block {max(chosen)}, but this model has blocks 0 to {blocks - 1}.")
 
 
+def _check_routes(plan: SharePlan, info: FamilyInfo) -> None:
+    if any(segment.texts for segment in plan.timeline.segments) and not info.routes_text:
+        raise ValueError(
+            f"timeline: it routes the text from one prompt to the next ([route]), which this model ({info.family}) "
+            "does not allow: it mixes the text's tokens among themselves or with the video's. Write [blend] or "
+            "[segments] instead."
+        )
+
+
 def _outer_sample_wrapper(
-    plan: SharePlan, family: Family, info: FamilyInfo, record: KVShareRecord
+    frozen_plan: SharePlan, family: Family, info: FamilyInfo, record: KVShareRecord, earlier: KVShareRecord | None
 ) -> Callable[..., Any]:
     def outer_sample(executor: Any, *args: Any, **kwargs: Any) -> Any:
+        found = None if earlier is None else earlier.latest()
+        plan = frozen_plan if found is None else replace(frozen_plan, known=found.segments)
         guider = executor.class_obj
         handler = guider.model_options.get("context_handler")
         if not isinstance(handler, SegmentHandler):
@@ -105,10 +130,13 @@ def _outer_sample_wrapper(
             for percent in (plan.config.start_percent, plan.config.end_percent)
         )
         # Hosts pack what is several tensors, the video first.
-        video_shape = (kwargs.get("latent_shapes") or [args[0].shape])[0]
+        shapes: list[Any] = kwargs.get("latent_shapes") or [args[0].shape]
+        video_shape = shapes[0]
+        seed = args[SEED_ARGUMENT] if len(args) > SEED_ARGUMENT else kwargs.get("seed")
+        args = (arrange_noise(plan.timeline, args[0], seed, shapes, _warn), *args[1:])
         budget = memory.bank_budget(plan.config.memory, guider.model_patcher.load_device)
         size, exact = memory.expected_bytes(plan, info, guider, video_shape)
-        memory.report(size, exact)
+        memory.report(size, exact, shared_blocks(plan.config, info.blocks))
         session = Session(
             plan,
             family,
@@ -162,6 +190,22 @@ def _prepare_sampling_wrapper(
     return executor(model, noise_shape, conds, model_options=model_options, **kwargs)
 
 
+def _predict_noise_wrapper(plan: SharePlan) -> Callable[..., Any] | None:
+    """Drift control on what a guider predicts, once for every model call, whatever guidance it is made of; None where
+    there is nothing to control."""
+    strength, timeline = plan.config.drift_control, plan.timeline
+    if strength == 0 or len(timeline.segments) == 1:
+        return None
+    parts = parts_over_time(timeline, plan.config.order)
+
+    def predict_noise(executor: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
+        denoised = executor(*args, **kwargs)
+        latent = latent_of(denoised, list(executor.class_obj.conds.values()), timeline)
+        return latent.with_video(match_to_anchor(latent.video, parts, strength))
+
+    return predict_noise
+
+
 def _warn(message: str) -> None:
     log.warning("MaskGuidedKVShare: %s", message)
 
@@ -209,7 +253,12 @@ def _open_forward(
     )
     if forward is None:
         return None
+    forward.routes = {
+        place: window.routes[identity] for place, (_, identity) in enumerate(names) if identity in window.routes
+    }
     forward.alone = SEVERAL_DEVICES not in options
+    # A common prompt does not name the beat's subject, which is read once the beat's own holds.
+    forward.reads = forward.reads and not window.common
     if any(name not in window.places for name in names):
         session.warn_once("another node evaluates conditioning of its own; it is left unshared.")
         return None

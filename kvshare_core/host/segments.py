@@ -14,15 +14,16 @@ import torch
 from comfy.context_windows import ContextHandlerABC, ContextWindowABC
 from comfy.model_management import throw_exception_if_processing_interrupted
 
-from ..blending import Fade, take_frames, triangle_weights, window_weights
+from ..blending import WEIGHTS, Fade, fade_of, take_frames, weights_over_time
 from ..config import Order
 from ..schedule import Evaluation, evaluations, needed_evaluations
 from ..session import Session
 from ..timeline import Timeline
-from . import BEAT_TAG, KEY, is_prompt
+from . import BEAT_TAG, COMMON_TAG, KEY, is_prompt
 from .held import HELD_KEY, HeldFrames
 from .interpolation import interpolate_conditioning
 from .packed import AudioWindow, Blend, Latent, check_audio, latent_of, part_shapes
+from .routing import join_texts
 from .slicing import FRAME_DIM, slice_conditioning
 
 GUIDES = frozenset({"keyframe_idxs", "generated_keyframes"})
@@ -41,8 +42,9 @@ class SegmentWindow(ContextWindowABC):
         uuid, the place in that list, which stays the same however the host splits and orders its batches;
     packed: how many numbers video and audio are together, None for a video alone; modality_windows: the audio's own
         window, which the host looks for by that name;
-    prompts: the list that begins with the beat's own prompt, None when no conditioning says so. Guiders order their
-        lists as they like.
+    prompts: the list that begins with the beat's prompt, None when no conditioning says so. Guiders order their lists
+        as they like; common: whether it is the one of all beats, which has none of the beat's words;
+    routes: of a conditioning with several texts, by its uuid, the tokens of each.
     """
 
     def __init__(
@@ -61,6 +63,8 @@ class SegmentWindow(ContextWindowABC):
         self.modality_windows = modality_windows or {}
         self.places: dict[tuple[int, uuid.UUID], int] = {}
         self.prompts: int | None = None
+        self.routes: dict[uuid.UUID, tuple[int, ...]] = {}
+        self.common = False
         self.index_list = [frame % total_frames for frame in range(segment.start, segment.stop)]
         self.dim = FRAME_DIM
         self.context_length = segment.length
@@ -82,6 +86,13 @@ class SegmentWindow(ContextWindowABC):
     def add_window(self, full: torch.Tensor, to_add: torch.Tensor, dim: int | None = None) -> torch.Tensor:
         frames = torch.tensor(self.index_list, device=full.device)
         return full.index_add_(self.dim if dim is None else dim, frames, to_add)
+
+
+def in_force(cond: Conditioning, sigma: float) -> Conditioning:
+    """`cond` without the beats' prompts as long as a common one holds, and without the common one from its end on:
+    at that very noise level the host would evaluate both."""
+    common = any(COMMON_TAG in entry and sigma > entry["timestep_end"] for entry in cond)
+    return [entry for entry in cond if not is_prompt(entry) or (COMMON_TAG in entry) == common]
 
 
 @dataclass(frozen=True)
@@ -136,7 +147,7 @@ class SegmentHandler(ContextHandlerABC):
         beats = set(range(len(self.timeline.beats)))
         for cond in conds:
             tags = {entry[BEAT_TAG] for entry in cond or () if BEAT_TAG in entry}
-            for_every_beat = any(BEAT_TAG not in entry for entry in cond or ())
+            for_every_beat = any(BEAT_TAG not in entry and COMMON_TAG not in entry for entry in cond or ())
             if tags - beats or (tags and not for_every_beat and tags != beats):
                 found = ", ".join(str(tag + 1) for tag in sorted(tags))
                 raise ValueError(
@@ -157,8 +168,8 @@ class SegmentHandler(ContextHandlerABC):
         model: the host's model, which on newer hosts knows how to slice inputs of its own.
 
         In a transition each entry of the beat lies between itself and the entry of the next beat that has the same
-        place in the list; an entry without a beat stays as it is. Raises ValueError when one beat has more entries or
-        something cannot be sliced.
+        place in the list, and in a routed segment it has the texts of the others too; an entry without a beat stays as
+        it is. Raises ValueError when one beat has more entries or something cannot be sliced.
         """
         if cond_in is None:
             return None
@@ -169,21 +180,33 @@ class SegmentHandler(ContextHandlerABC):
             return slice_conditioning(cond, x_in, window.segment, window, resize)
 
         own = [sliced(cond) for cond in cond_in if cond.get(BEAT_TAG, beat) == beat]
-        if next_beat is None:
-            return own
-        following = [sliced(cond) for cond in cond_in if cond.get(BEAT_TAG) == next_beat]
-        tagged = sum(BEAT_TAG in cond for cond in own)
-        if tagged != len(following):
-            raise ValueError(
-                f"MaskGuidedKVShare: prompt {beat + 1} has {tagged} conditionings and prompt {next_beat + 1} has "
-                f"{len(following)}, so there is no transition between them. Change both in the same way, or set "
-                "num_transition_blocks of LongVideoSegmenter to 0."
-            )
-        partners = iter(following)
-        return [
-            interpolate_conditioning(cond, next(partners), window.segment.mix) if BEAT_TAG in cond else cond
-            for cond in own
-        ]
+        tagged = [cond for cond in own if BEAT_TAG in cond]
+
+        def partners_of(other: int) -> Conditioning:
+            found = tagged if other == beat else [sliced(cond) for cond in cond_in if cond.get(BEAT_TAG) == other]
+            if len(found) != len(tagged):
+                raise ValueError(
+                    f"MaskGuidedKVShare: prompt {beat + 1} has {len(tagged)} conditionings and prompt {other + 1} has "
+                    f"{len(found)}, so there is no transition between them. Change both in the same way, or cut from "
+                    "one to the other."
+                )
+            return found
+
+        if next_beat is not None:
+            partners = iter(partners_of(next_beat))
+            return [
+                interpolate_conditioning(cond, next(partners), window.segment.mix) if BEAT_TAG in cond else cond
+                for cond in own
+            ]
+        if window.segment.texts and tagged:
+            rows = iter(zip(*(partners_of(text.beat) for text in window.segment.texts), strict=True))
+            return [self._routed(cond, next(rows), window) if BEAT_TAG in cond else cond for cond in own]
+        return own
+
+    def _routed(self, own: dict[str, Any], entries: Sequence[dict[str, Any]], window: SegmentWindow) -> dict[str, Any]:
+        joined, lengths = join_texts(own, entries)
+        window.routes[joined["uuid"]] = lengths
+        return joined
 
     def execute(
         self,
@@ -203,6 +226,7 @@ class SegmentHandler(ContextHandlerABC):
         session: Session | None = options.get(KEY)
         latent = latent_of(x_in, conds, self.timeline)
         sums = [Blend(latent) for _ in conds]
+        conds = [cond and in_force(cond, float(timestep[0])) for cond in conds]
         planned = self._begin_pass(session, options, timestep)
         needed = self._needed(planned, session, latent, model_options)
         for evaluation in planned:
@@ -211,7 +235,7 @@ class SegmentHandler(ContextHandlerABC):
             piece = latent.piece(index)
             if evaluation not in needed:
                 for total in sums:
-                    total.add(index, piece, partial(self.weights, evaluation.weight))
+                    total.add(index, piece, partial(segment_weights, self.timeline, self.order, evaluation.weight))
                 continue
             packed = piece.shape[-1] if len(latent.parts) > 1 else None
             window = SegmentWindow(evaluation, latent.video, packed, latent.audio_windows(index))
@@ -227,12 +251,13 @@ class SegmentHandler(ContextHandlerABC):
             window.prompts = next(
                 (index for index, entries in enumerate(window_conds) if entries and is_prompt(entries[0])), None
             )
+            window.common = any(COMMON_TAG in entry for entries in window_conds for entry in entries or ())
             if session is not None:
                 session.begin_evaluation(evaluation)
             window_options = {**model_options, "transformer_options": {**options, "context_window": window}}
             outputs = calc_cond_batch(model, window_conds, piece, timestep, window_options)
             for total, output in zip(sums, outputs, strict=True):
-                total.add(index, output, partial(self.weights, evaluation.weight))
+                total.add(index, output, partial(segment_weights, self.timeline, self.order, evaluation.weight))
         if session is not None:
             session.end_pass()
         return [total.result() for total in sums]
@@ -260,9 +285,22 @@ class SegmentHandler(ContextHandlerABC):
             wanted |= {one.index for one in self.timeline.segments if looked in self.timeline.frames_of(one)}
         return needed_evaluations(planned, wanted, plan.sources if session.needs_sources else lambda _: ())
 
-    def weights(self, weight: float, fade: Fade) -> torch.Tensor:
-        """Blending weights of one evaluation that counts `weight`: linear ramps over what is shared with its
-        neighbours, or the paper's triangle over every segment."""
-        if self.order == "ditctrl" and len(self.timeline.segments) > 1:
-            return triangle_weights(fade) * weight
-        return window_weights(fade) * weight
+
+def segment_weights(timeline: Timeline, order: Order, weight: float, fade: Fade) -> torch.Tensor:
+    """Blending weights of one evaluation that counts `weight`: the timeline's, or the paper's triangle. A single
+    segment passes through bit for bit."""
+    if len(timeline.segments) == 1:
+        return WEIGHTS["linear"](fade) * weight
+    return WEIGHTS["triangle" if order == "ditctrl" else timeline.blend_weights](fade) * weight
+
+
+def parts_over_time(timeline: Timeline, order: Order) -> torch.Tensor:
+    """The part that every segment has in every latent frame when all its evaluations are blended, float64 [segments,
+    frames]."""
+    return weights_over_time(
+        timeline,
+        [
+            segment_weights(timeline, order, evaluation.weight, fade_of(evaluation.segment))
+            for evaluation in evaluations(timeline, order, shared=False)
+        ],
+    )

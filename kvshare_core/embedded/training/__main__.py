@@ -1,5 +1,6 @@
-"""Trains the embedded model and writes its weights and what was measured:
-`python -m kvshare_core.embedded.training [all|denoiser|vae]`. An interrupted run goes on where it stopped.
+"""Trains the embedded models and writes their weights and what was measured:
+`python -m kvshare_core.embedded.training [all|denoiser|joint|vae]`. The denoiser is the cross-attention model, joint is
+the joint-attention model; both share the VAE. An interrupted run goes on where it stopped.
 """
 
 import argparse
@@ -12,7 +13,16 @@ from typing import Any
 
 import torch
 
-from ..files import RESULTS_FILE, TEXT_ENCODER_FILE, TRANSFORMER_FILE, VAE_FILE, WEIGHTS, weight_file
+from ..files import (
+    JOINT_TEXT_ENCODER_FILE,
+    JOINT_TRANSFORMER_FILE,
+    RESULTS_FILE,
+    TEXT_ENCODER_FILE,
+    TRANSFORMER_FILE,
+    VAE_FILE,
+    WEIGHTS,
+    weight_file,
+)
 from ..latents import LatentBasis, fit_basis
 from ..transformer import parameter_count
 from . import denoiser, vae
@@ -20,6 +30,11 @@ from .evaluation import evaluate
 from .loop import checkpoint_loss
 from .progress import Progress
 
+DENOISERS = {
+    "denoiser": (denoiser.DenoiserRecipe(), TRANSFORMER_FILE, TEXT_ENCODER_FILE),
+    "joint": (denoiser.JOINT_RECIPE, JOINT_TRANSFORMER_FILE, JOINT_TEXT_ENCODER_FILE),
+}
+"""Recipe and weight files of each transformer, by its part's name."""
 WORK = Path(__file__).resolve().parents[3] / ".dev" / "training"
 
 
@@ -30,8 +45,9 @@ def main(arguments: list[str]) -> None:
     device = torch.device(name)
     options.output.mkdir(parents=True, exist_ok=True)
     results = options.output / RESULTS_FILE
-    if options.part in ("all", "denoiser") and not options.evaluate_only:
-        record(results, "denoiser", train_denoiser(options.steps, options.work, options.output, device))
+    for part in DENOISERS:
+        if options.part in ("all", part) and not options.evaluate_only:
+            record(results, part, train_denoiser(part, options.steps, options.work, options.output, device))
     if options.part in ("all", "vae"):
         basis = fit_basis()
         if not options.evaluate_only:
@@ -42,7 +58,7 @@ def main(arguments: list[str]) -> None:
 def parse(arguments: list[str]) -> argparse.Namespace:
     """Reads the command line; a wrong one ends the program with a message."""
     parser = argparse.ArgumentParser(prog="python -m kvshare_core.embedded.training", description=__doc__)
-    parser.add_argument("part", nargs="?", choices=("all", "denoiser", "vae"), default="all", help="what to train")
+    parser.add_argument("part", nargs="?", choices=("all", *DENOISERS, "vae"), default="all", help="what to train")
     parser.add_argument("--steps", type=int, help="training steps of each part, instead of the recipe's")
     parser.add_argument(
         "--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto: CUDA when there is one"
@@ -51,18 +67,19 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--output", type=Path, default=WEIGHTS, metavar="DIR", help="weights (%(default)s)")
     parser.add_argument("--evaluate-only", action="store_true", help="only measure the VAE weights")
     options = parser.parse_args(arguments)
-    if options.evaluate_only and options.part == "denoiser":
+    if options.evaluate_only and options.part in DENOISERS:
         parser.error("--evaluate-only measures the VAE; generated videos are measured by the bench, not here")
     return options
 
 
-def train_denoiser(steps: int | None, work: Path, output: Path, device: torch.device) -> dict[str, Any]:
-    """Trains the transformer with its text encoder, writes both and returns their entry in the results."""
-    recipe = denoiser.DenoiserRecipe()
+def train_denoiser(part: str, steps: int | None, work: Path, output: Path, device: torch.device) -> dict[str, Any]:
+    """Trains one of DENOISERS with its text encoder, writes both and returns their entry in the results."""
+    recipe, transformer_file, text_file = DENOISERS[part]
     recipe = replace(recipe, steps=steps or recipe.steps)
-    model = denoiser.train_denoiser(recipe, work / "denoiser.pt", device, Progress("denoiser"))
-    denoiser.save_weights(model.cpu(), output / TRANSFORMER_FILE, output / TEXT_ENCODER_FILE)
-    loss = checkpoint_loss(work / "denoiser.pt")
+    checkpoint = work / f"{part}.pt"
+    model = denoiser.train_denoiser(recipe, checkpoint, device, Progress(part))
+    denoiser.save_weights(model.cpu(), output / transformer_file, output / text_file)
+    loss = checkpoint_loss(checkpoint)
     return {"recipe": asdict(recipe), "parameters": parameter_count(model), "loss": loss, **versions(device)}
 
 

@@ -1,7 +1,7 @@
-"""Trains the embedded transformer and its word embedding by flow matching on generated scenes.
+"""Trains the embedded transformers, each with its word embedding, by flow matching on generated scenes.
 
 x_sigma = sigma * noise + (1 - sigma) * latents; the model learns the velocity noise - latents, which is what ComfyUI's
-Wan models predict. Sigmas follow a shifted schedule, as the host's do.
+Wan and HunyuanVideo models predict. Sigmas follow a shifted schedule, as the host's do.
 """
 
 import random
@@ -12,11 +12,30 @@ import torch
 from safetensors.torch import save_file
 
 from ...words import split_words
-from ..latents import LatentBasis, fit_basis
-from ..scenes import ATTRIBUTES, Scenes, caption, render, sample_scenes
+from ..joint_transformer import JointShape, JointTransformer
+from ..latents import BLOCK_SIDE, CHANNELS, NATIVE_LATENT_FRAMES, LatentBasis, fit_basis
+from ..scenes import (
+    ATTRIBUTES,
+    FRAME_SIDE,
+    caption,
+    pair_caption,
+    render,
+    render_pairs,
+    sample_pairs,
+    sample_scenes,
+)
 from ..text import WordEmbedding
 from ..transformer import TransformerShape, WanTransformer
-from ..vocabulary import CHUNK_TOKENS, PAD, UNKNOWN, WORD_IDS, word_id
+from ..vocabulary import (
+    CHUNK_TOKENS,
+    PAD,
+    PAIR_CHUNK_TOKENS,
+    PAIR_WORDS,
+    UNKNOWN,
+    WORD_IDS,
+    WORDS,
+    word_id,
+)
 from .loop import Report, Schedule, TrainingRun
 
 SAID_PROBABILITY = {"size": 0.5, "colour": 0.6, "shape": 0.9, "direction": 0.85, "background": 0.85}
@@ -26,7 +45,11 @@ UNKNOWN_PROBABILITY = 0.1
 
 @dataclass(frozen=True)
 class DenoiserRecipe:
-    """Everything that decides the result of a training run besides the machine's rounding."""
+    """Everything that decides the result of a training run besides the machine's rounding.
+
+    `pair_fraction` is the share of scenes with two subjects; `text_tokens` is the length of every caption in tokens;
+    `known_words` is the number of words with a vector of their own.
+    """
 
     seed: int = 0
     steps: int = 7_500
@@ -39,11 +62,28 @@ class DenoiserRecipe:
     pool_scenes: int = 16_384
     first_scenes: int = 4_096
     fresh_per_step: int = 4
-    shape: TransformerShape = field(default_factory=TransformerShape)
+    pair_fraction: float = 0.0
+    text_tokens: int = CHUNK_TOKENS
+    known_words: int = len(WORDS)
+    shape: TransformerShape | JointShape = field(default_factory=TransformerShape)
 
     @property
     def schedule(self) -> Schedule:
         return Schedule(self.steps, self.learning_rate, self.warmup_steps, self.decay_fraction, self.ema_decay)
+
+
+JOINT_RECIPE = DenoiserRecipe(
+    steps=8_000,
+    sigma_shift=7.0,
+    pair_fraction=0.3,
+    text_tokens=PAIR_CHUNK_TOKENS,
+    known_words=len(PAIR_WORDS),
+    shape=JointShape(),
+)
+"""What the joint-attention model is trained with, in the layout and by the schedule of HunyuanVideo."""
+
+SubjectWords = tuple[dict[str, str], ...]
+"""The five words of each subject of a scene."""
 
 
 class ScenePool:
@@ -52,57 +92,74 @@ class ScenePool:
     def __init__(self, basis: LatentBasis, recipe: DenoiserRecipe, seed: int):
         self.basis = basis
         self.capacity = recipe.pool_scenes
+        self.pair_fraction = recipe.pair_fraction
+        self.text_tokens = recipe.text_tokens
         self.generator = torch.Generator().manual_seed(seed)
         self.wording = random.Random(seed)
-        self.latents: list[torch.Tensor] = []
-        self.words: list[dict[str, str]] = []
+        # One block for all: single tensors, freed one by one between large temporary ones, would fragment the heap.
+        self.latents = torch.empty(
+            self.capacity, CHANNELS, NATIVE_LATENT_FRAMES, *[FRAME_SIDE // BLOCK_SIDE] * 2, dtype=torch.float16
+        )
+        self.words: list[SubjectWords] = []
         self.oldest = 0
         while len(self.words) < recipe.first_scenes:
             self.add(64)
 
     def add(self, count: int) -> None:
         """Renders `count` fresh scenes; a full pool forgets its oldest."""
-        scenes = sample_scenes(count, self.generator)
-        encoded = self.basis.encode(render(scenes)[0]).half()
-        for index in range(count):
-            self._store(encoded[index], scenes, index)
+        pairs = 0
+        if self.pair_fraction:
+            pairs = int((torch.rand(count, generator=self.generator) < self.pair_fraction).sum())
+            two = sample_pairs(pairs, self.generator)
+            self._store_all(render_pairs(two)[0], [two.attribute_words(index) for index in range(pairs)])
+        one = sample_scenes(count - pairs, self.generator)
+        self._store_all(render(one)[0], [(one.attribute_words(index),) for index in range(count - pairs)])
 
-    def _store(self, latents: torch.Tensor, scenes: Scenes, index: int) -> None:
-        words = scenes.attribute_words(index)
-        if len(self.words) < self.capacity:
-            self.latents.append(latents)
+    def _store_all(self, video: torch.Tensor, words: list[SubjectWords]) -> None:
+        for latents, subjects in zip(self.basis.encode(video), words, strict=True):
+            self._store(latents, subjects)
+
+    def _store(self, latents: torch.Tensor, words: SubjectWords) -> None:
+        place = len(self.words)
+        if place < self.capacity:
             self.words.append(words)
-            return
-        self.latents[self.oldest] = latents
-        self.words[self.oldest] = words
-        self.oldest = (self.oldest + 1) % self.capacity
+        else:
+            place = self.oldest
+            self.words[place] = words
+            self.oldest = (place + 1) % self.capacity
+        self.latents[place] = latents
 
     def draw(self, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """`count` random scenes: latents [count, 16, t, h, w] and token ids [count, CHUNK_TOKENS] of fresh captions."""
+        """`count` random scenes: latents [count, 16, t, h, w] and token ids [count, text_tokens] of fresh captions."""
         chosen = torch.randint(len(self.words), (count,), generator=self.generator).tolist()
-        ids = torch.tensor([training_ids(self.words[index], self.wording) for index in chosen])
-        return torch.stack([self.latents[index] for index in chosen]).float(), ids
+        ids = torch.tensor([training_ids(self.words[index], self.wording, self.text_tokens) for index in chosen])
+        return self.latents[chosen].float(), ids
 
 
-def training_ids(words: dict[str, str], wording: random.Random) -> list[int]:
-    """One chunk of token ids of a random caption of a scene: some attributes unsaid, sometimes nothing said at all."""
+def training_ids(words: SubjectWords, wording: random.Random, tokens: int) -> list[int]:
+    """Token ids, `tokens` of them, of a random caption of a scene of one subject or two: some attributes unsaid,
+    sometimes nothing said at all."""
     if wording.random() < EMPTY_PROBABILITY:
         ids = []
     else:
-        said = {name for name in ATTRIBUTES if wording.random() < SAID_PROBABILITY[name]}
-        ids = [word_id(word) for word in split_words(caption(words, said, wording))]
+        said = [{name for name in ATTRIBUTES if wording.random() < SAID_PROBABILITY[name]} for _ in words]
+        if len(words) == 1:
+            text = caption(words[0], said[0], wording)
+        else:
+            text = pair_caption((words[0], words[1]), (said[0], said[1]), wording)
+        ids = [word_id(word, len(PAIR_WORDS)) for word in split_words(text)]
         if wording.random() < UNKNOWN_PROBABILITY:
             ids.insert(wording.randrange(len(ids) + 1), WORD_IDS[UNKNOWN])
-    return ids + [WORD_IDS[PAD]] * (CHUNK_TOKENS - len(ids))
+    return ids + [WORD_IDS[PAD]] * (tokens - len(ids))
 
 
 class Denoiser(torch.nn.Module):
-    """The transformer with its text encoder, as one trainable module."""
+    """A transformer with its text encoder, as one trainable module."""
 
-    def __init__(self, shape: TransformerShape):
+    def __init__(self, shape: TransformerShape | JointShape, known_words: int):
         super().__init__()
-        self.transformer = WanTransformer(shape)
-        self.text = WordEmbedding()
+        self.transformer = WanTransformer(shape) if isinstance(shape, TransformerShape) else JointTransformer(shape)
+        self.text = WordEmbedding(known_words)
 
     def forward(self, noisy: torch.Tensor, sigma: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
         return self.transformer(noisy, sigma * 1000, self.text(ids))
@@ -115,10 +172,10 @@ def training_sigmas(count: int, shift: float, generator: torch.Generator) -> tor
 
 
 def make_optimizers(model: Denoiser, learning_rate: float) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices inside the blocks, AdamW for everything else."""
+    """Muon for the matrices inside the blocks, AdamW for everything else, modulation included."""
     matrices, others = [], []
     for name, parameter in model.named_parameters():
-        inside = name.startswith("transformer.blocks.") and parameter.ndim == 2
+        inside = "blocks." in name and "mod" not in name and parameter.ndim == 2
         (matrices if inside else others).append(parameter)
     return [
         torch.optim.Muon(matrices, lr=learning_rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
@@ -129,7 +186,7 @@ def make_optimizers(model: Denoiser, learning_rate: float) -> list[torch.optim.O
 def train_denoiser(recipe: DenoiserRecipe, checkpoint: Path, device: torch.device, report: Report) -> Denoiser:
     """Trains, or resumes from `checkpoint`, and returns the averaged weights."""
     torch.manual_seed(recipe.seed)
-    model, average = Denoiser(recipe.shape).to(device), Denoiser(recipe.shape).to(device)
+    model, average = (Denoiser(recipe.shape, recipe.known_words).to(device) for _ in range(2))
     optimizers = make_optimizers(model, recipe.learning_rate)
     run = TrainingRun(model, average, optimizers, recipe.schedule, checkpoint, save_every=250)
     if run.start >= recipe.steps:

@@ -1,0 +1,60 @@
+"""The noise that a long video begins with: shared by its windows, and drawn anew for beats that ask for it."""
+
+from collections.abc import Callable, Iterable
+
+import torch
+
+from .timeline import Timeline
+
+SEEDS = 2**64
+"""How many seeds there are; after the last comes the first."""
+
+
+def wants_noise(timeline: Timeline) -> bool:
+    """Whether the timeline wants other noise than the sampler's."""
+    return timeline.noise != "plain" or any(beat.script.seed_offset for beat in timeline.beats)
+
+
+def timeline_noise(
+    timeline: Timeline, noise: torch.Tensor, seed: int, draw: Callable[[int], torch.Tensor] | None, dim: int = 2
+) -> torch.Tensor:
+    """`noise`, whose dimension `dim` is the timeline's latent frames, as the timeline wants it.
+
+    draw: what the sampler would have brought for another seed, of the same shape; None leaves out the beats' own seeds.
+    The time of a beat with a seed offset has what the whole video would have with the seed that much higher; all other
+    frames stay as they are, bit for bit.
+    """
+    result = _arranged(timeline, noise, seed, dim)
+    for beat in timeline.beats:
+        if beat.script.seed_offset and draw is not None:
+            other = (seed + beat.script.seed_offset) % SEEDS
+            own = _arranged(timeline, draw(other), other, dim).narrow(dim, beat.start, beat.stop - beat.start)
+            frames = torch.arange(beat.start, beat.stop, device=result.device)
+            result = result.index_copy(dim, frames, own.to(result))
+    return result
+
+
+def _arranged(timeline: Timeline, noise: torch.Tensor, seed: int, dim: int) -> torch.Tensor:
+    if timeline.noise == "plain":
+        return noise
+    order = shared_order(timeline.latent_frames, timeline.window, (s.stop for s in timeline.segments), seed)
+    return noise.index_select(dim, order.to(noise.device))
+
+
+def shared_order(frames: int, window: int, stops: Iterable[int], seed: int) -> torch.Tensor:
+    """Which frame of the first window has the noise of every frame, [frames]: in every window the same noise.
+
+    FreeNoise (Qiu et al. 2023, section 3.2, "noise rescheduling"): what is new in a window is what the window has left
+    behind, shuffled. There all windows are a stride apart and the stride is what is shuffled; here the windows are
+    where the timeline has them, and end at `stops`. In a loop, windows across the end have what lies there.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.arange(frames)
+    covered = window
+    for stop in sorted({min(stop, frames) for stop in stops}):
+        new = stop - covered
+        if new > 0:
+            left = order[covered - window : covered - window + new]
+            order[covered:stop] = left[torch.randperm(new, generator=generator)]
+            covered = stop
+    return order

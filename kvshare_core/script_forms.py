@@ -1,0 +1,15 @@
+"""The one door through which a script comes in, in either form."""
+
+from .script import Script
+from .script_json import read_json
+from .script_reader import read_text
+
+
+def parse_script(text: str) -> Script:
+    """Reads a film that is written as text (a line is a prompt, `[3s] a fox runs`) or as JSON; docs/timeline.md has
+    both grammars.
+
+    A text whose first character is `{` is JSON. Raises ScriptError with the line and the column of what is wrong, or
+    its place in the JSON, and what to write instead.
+    """
+    return read_json(text) if text.lstrip().startswith("{") else read_text(text)
