@@ -107,7 +107,7 @@ def test_what_is_no_such_value_is_refused(plain: Any) -> None:
 
 def test_a_file_holds_the_latent_the_timeline_and_the_masks() -> None:
     timeline = film()
-    latent = {
+    latent: dict[str, Any] = {
         "samples": torch.randn(1, 16, timeline.latent_frames, 6, 6),
         "noise_mask": torch.rand(1, 1, timeline.latent_frames, 6, 6),
         "batch_index": [3],

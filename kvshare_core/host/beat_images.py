@@ -95,12 +95,12 @@ def _pictures(
     """What the host's nodes write into a conditioning, for one beat of a long video."""
     _, info = model_info(model)
     weights = model.get_model_object("diffusion_model")
-    size = [latent.shape[4] * vae.spacial_compression_encode(), latent.shape[3] * vae.spacial_compression_encode()]
     pictures = timeline.temporal_compression * (timeline.window - 1) + 1
     for name, image in (("start_image", start_image), ("end_image", end_image)):
         if image is not None and len(image) > pictures:
             raise ValueError(f"{name}: it has {len(image)} pictures, but a segment has {pictures}. Take fewer.")
-    start, end = (None if image is None else _scaled(image, size) for image in (start_image, end_image))
+    size = _picture_size(vae, latent)
+    start, end = (None if image is None else _scaled(image, *size) for image in (start_image, end_image))
     if info.family == "wan" and weights.patch_embedding.weight.shape[1] - info.latent_channels == WAN_EXTRA_CHANNELS:
         return _for_wan(vae, timeline, latent, beat, start, end)
     if info.family == "hunyuan" and weights.img_in.proj.weight.shape[1] > info.latent_channels:
@@ -123,7 +123,7 @@ def _for_wan(
 ) -> dict[str, torch.Tensor]:
     """As in WanFirstLastFrameToVideo: everything but the pictures is grey."""
     first, last = _ends(timeline, beat)
-    width, height = (latent.shape[dim] * vae.spacial_compression_encode() for dim in (4, 3))
+    width, height = _picture_size(vae, latent)
     grey = torch.full((timeline.temporal_compression * (timeline.window - 1) + 1, height, width, 3), GREY)
     # What stands in the middle of a long grey video.
     image = vae.encode(grey)[:, :, -1:].repeat(1, 1, timeline.latent_frames, 1, 1)
@@ -164,6 +164,11 @@ def _ends(timeline: Timeline, beat: int) -> tuple[Segment, Segment]:
     return own[0], own[-1]
 
 
-def _scaled(image: torch.Tensor, size: list[int]) -> torch.Tensor:
-    width, height = size
+def _picture_size(vae: Any, latent: torch.Tensor) -> tuple[int, int]:
+    """Width and height of the video in pixels."""
+    scale = vae.spacial_compression_encode()
+    return latent.shape[4] * scale, latent.shape[3] * scale
+
+
+def _scaled(image: torch.Tensor, width: int, height: int) -> torch.Tensor:
     return common_upscale(image[..., :3].movedim(-1, 1), width, height, "bilinear", "center").movedim(1, -1)
