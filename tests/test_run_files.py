@@ -39,9 +39,13 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def film() -> Timeline:
     """A timeline with everything that a script can say."""
     beats = (
-        ScriptBeat("a fox runs", Duration(2.5), subjects=(Subject("fox", "fox", ("first", 0)),), sources=("previous",)),
+        ScriptBeat("a fox runs", Duration(2.5), sources=("previous",)),
         ScriptBeat(
-            "a fox sleeps", Duration(9, "frames"), Transition("route", Duration(1, "latent frames")), negative=""
+            "a fox sleeps",
+            Duration(9, "frames"),
+            Transition("route", Duration(1, "latent frames")),
+            negative="",
+            subjects=(Subject("fox", "fox", ("first", 0)),),
         ),
         ScriptBeat("night", None, Transition("cut", gap=Duration(1.0)), strength=0.5, loras=(Lora("a.safetensors"),)),
     )
