@@ -1,10 +1,12 @@
 """Figures in the README are those of the committed results files."""
 
 import json
+import re
 from typing import Any
 
 from bench.families import support_table
 from devtools.environment import ROOT
+from kvshare_core.script_forms import parse_script
 
 MEASURES = ("identity", "adherence", "seam", "motion")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -21,6 +23,12 @@ def test_the_storyboard_table_is_the_results_file() -> None:
         figures = ("-" if row[name] is None else f"{row[name]:.2f}" for name in MEASURES)
         assert f"| {row['method']} | {row['join']} | {' | '.join(figures)} |" in README
     assert found["command"] in README
+
+
+def test_the_film_in_the_readme_can_be_read() -> None:
+    (film,) = re.findall(r"```text\n(.*?)```", README, re.DOTALL)
+    script = parse_script(film)
+    assert [beat.prompt for beat in script.beats] == ["a fox runs through snow", "a fox and a dog sleep", "a fox wakes"]
 
 
 def test_the_support_table_is_made_of_the_results_files() -> None:
