@@ -39,7 +39,9 @@ def bank_uses(plan: SharePlan, counts: Sequence[TokenCounts]) -> list[BankUse]:
         index = evaluation.segment.index
         sources = frozenset(plan.sources(index)) if evaluation.role in ("both", "target") else frozenset[int]()
         keeps = evaluation.role in ("both", "source") and plan.readers(index) > 0
-        uses.append(BankUse(index, sources, _read_tokens(plan.read(index), counts[index]) if keeps else None))
+        # Of masks that are yet to be found any token may end up in the part that is read.
+        kept = counts[index] if plan.reads_maps else _read_tokens(plan.read(index), counts[index])
+        uses.append(BankUse(index, sources, kept if keeps else None))
     return uses
 
 

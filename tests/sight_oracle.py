@@ -37,6 +37,22 @@ def seen_by(plan: SharePlan, target: int, subject: int) -> set[int]:
     return resolved(plan, rule, target)
 
 
+def seers_of(plan: SharePlan, source: int, target: int) -> frozenset[int]:
+    """The subjects of `target` that see `source`, in which they are too; -1 for the background."""
+
+    def is_in(subject: int, segment: int) -> bool:
+        if subject == -1:
+            return plan.guided and plan.config.share_background
+        tokens = plan.cast[subject].tokens if plan.cast else ()
+        return not tokens or tokens[plan.timeline.segments[segment].beat] is not None
+
+    return frozenset(
+        subject
+        for subject in range(-1, max(1, len(plan.names)))
+        if source in seen_by(plan, target, subject) and is_in(subject, source) and is_in(subject, target)
+    )
+
+
 def gap_between(plan: SharePlan, source: int, target: int) -> int:
     """The largest gap of the cuts between two segments."""
     first, last = (plan.timeline.segments[index].beat for index in (source, target))
@@ -99,9 +115,8 @@ class Oracle:
         self.kept[(target, *place)] = key.clone(), value.clone(), owners
         video = range(site.video_start, site.video_start + forward.video_tokens)
         strength = self._strength(target)
-        subjects = range(-1, max(1, len(self.plan.names)))
-        sources = sorted({source for subject in subjects for source in seen_by(self.plan, target, subject)})
-        sources = [source for source in sources if strength > 0 and (source, *place) in self.kept]
+        sources = [source for source in range(target) if strength > 0 and seers_of(self.plan, source, target)]
+        sources = [source for source in sources if (source, *place) in self.kept]
         stored = [self.kept[(source, *place)] for source in sources]
         name = target, place[2], tuple(sources), None if owners is None else tuple(owners.tolist())
         if name not in self.biases:
@@ -111,7 +126,7 @@ class Oracle:
                 Tokens(key.shape[2], video, owners),
                 [Tokens(key.shape[2], video, theirs) for _, _, theirs in stored],
                 forward.grid[1] * forward.grid[2],
-                [frozenset(one for one in subjects if source in seen_by(self.plan, target, one)) for source in sources],
+                [seers_of(self.plan, source, target) for source in sources],
             )
         bias = self.biases[name]
         if bias[:, key.shape[2] :].isneginf().all():

@@ -123,7 +123,7 @@ def checked_pass(plan: SharePlan, text: bool = False) -> tuple[Oracle, Session]:
 
 
 @given(plans(), st.booleans())
-@settings(max_examples=30)
+@settings(max_examples=15)
 def test_a_pass_equals_the_dense_reference_of_its_script(plan: SharePlan, text: bool) -> None:
     oracle, session = checked_pass(plan, text)
     if not plan.guided:
