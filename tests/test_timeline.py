@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from kvshare_core.blending import fade_of, triangle_weights, window_weights
@@ -81,6 +81,7 @@ def test_all_segments_have_one_length_and_lie_in_the_video(timeline: Timeline) -
 
 
 @given(plans())
+@settings(max_examples=700)
 def test_beats_follow_each_other_without_a_gap_and_every_frame_is_shown(timeline: Timeline) -> None:
     assert timeline.beats[0].start == 0
     between = {number: 0 for number in range(len(timeline.beats))}
@@ -98,6 +99,7 @@ def test_beats_follow_each_other_without_a_gap_and_every_frame_is_shown(timeline
 
 
 @given(plans())
+@settings(max_examples=700)
 def test_weights_are_positive_where_a_segment_is_shown_and_add_up_everywhere(timeline: Timeline) -> None:
     for weights_of in (window_weights, triangle_weights):
         weights = [weights_of(fade_of(segment)) for segment in timeline.segments]
@@ -118,6 +120,7 @@ def test_linear_weights_sum_to_one_wherever_at_most_two_segments_are_shown(timel
 
 
 @given(plans())
+@settings(max_examples=700)
 def test_what_neighbours_share_is_what_they_fade_over(timeline: Timeline) -> None:
     total = timeline.latent_frames
     pairs = list(itertools.pairwise(timeline.segments))
