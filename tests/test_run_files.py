@@ -15,15 +15,17 @@ from comfy.nested_tensor import NestedTensor
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvshare_core.config import KVShareConfig
+from kvshare_core.config import KVShareConfig, MaskSettings
 from kvshare_core.frozen import from_plain, to_plain
+from kvshare_core.host.patch import apply
+from kvshare_core.host.plan import make_plan
 from kvshare_core.host.run_files import CONTENT, SUFFIX, file_names, file_of, load, save
 from kvshare_core.record import KVShareRecord, RecordedMasks
 from kvshare_core.script import Duration, Lora, Script, ScriptBeat, Subject, Transition
 from kvshare_core.timeline import Timeline, plan_timeline
 from tests.family_cases import CASES, model_of
 from tests.tiny_models import Sampling
-from tests.windows import share, tiny_timeline
+from tests.windows import tiny_timeline
 
 
 @pytest.fixture(autouse=True)
@@ -176,25 +178,30 @@ def test_a_latent_of_another_timeline_is_not_saved() -> None:
 # Going on.
 
 
-@pytest.mark.parametrize("guide", ["everything", "mask"])
+@pytest.mark.parametrize("guide", ["everything", "mask", "words"])
 def test_a_resumed_run_ends_where_the_unbroken_one_does(guide: str) -> None:
     case, timeline = CASES["wan t2v"], tiny_timeline(3)
     pictures = torch.zeros(1, 6, 6)
     pictures[:, :3] = 1
     shape, texts = case.shape(timeline), (case.positive(timeline), case.negative(timeline))
+    # Masks that are frozen when the run stops are those that it goes on with.
+    config = KVShareConfig(share_background=True, masks=MaskSettings(freeze_after=0.25))
 
-    def run(**options: Any) -> torch.Tensor:
-        mask = pictures if guide == "mask" else None
-        model = share(model_of(case.name), timeline, KVShareConfig(), subject="", mask=mask)[0]
-        return Sampling(steps=4).run(model, *texts, shape, **options)
+    def run(earlier: KVShareRecord | None = None, **options: Any) -> tuple[torch.Tensor, KVShareRecord]:
+        plan = make_plan(timeline, config, "fox" if guide == "words" else "", pictures if guide == "mask" else None)
+        model, record = apply(model_of(case.name), plan, earlier)
+        return Sampling(steps=4).run(model, *texts, shape, **options), record
 
-    unbroken = run()
-    half = run(last_step=2, force_full_denoise=False)
+    unbroken, _ = run()
+    half, record = run(last_step=2, force_full_denoise=False)
     rest: dict[str, Any] = {"noise": torch.zeros(shape), "start_step": 2, "disable_noise": True}
-    straight = run(latent=half, **rest)
-    saved = save(file_of(timeline, {"samples": half}, None), "half")
-    resumed = run(latent=load(name_of(saved)).latent["samples"], **rest)
+    straight, _ = run(record, latent=half, **rest)
+    saved = load(name_of(save(file_of(timeline, {"samples": half}, record), "half")))
+    resumed, _ = run(saved.record, latent=saved.latent["samples"], **rest)
     assert torch.equal(resumed, straight)
     # The host scales the latent it hands over, which rounds.
     torch.testing.assert_close(resumed, unbroken, rtol=1e-4, atol=1e-4)
     assert (half - unbroken).abs().max() > 0.1
+    if guide == "words":
+        forgetful, _ = run(latent=half, **rest)
+        assert (forgetful - unbroken).abs().max() > 1e-3
