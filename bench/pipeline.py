@@ -101,6 +101,13 @@ class Pipeline:
         from kvshare_core.host.patch import apply, model_info
         from kvshare_core.host.plan import make_plan
 
+        if method.host_windows and len(films) > 1:
+            # The host's windows fail on batches whose rows have texts of their own.
+            settings: dict[str, Any] = {"overlap": overlap, "method": method, "steps": steps, "cfg": cfg}
+            return [
+                self.generate(film, seed=seed, subject=subject, **settings)
+                for film, seed, subject in zip(films, seeds, subjects, strict=True)
+            ]
         _, info = model_info(self.model)
         shared_frames = overlap if method.overlaps else 0
         plans: list[Any] = []
