@@ -51,6 +51,10 @@ class Clip:
         return seam_pictures(self.timeline)
 
 
+class HostLacksPromptsError(Exception):
+    """The host's own context windows all have the same prompt."""
+
+
 class Pipeline:
     """The embedded model with its text encoder and VAE, on the host in folder `host`."""
 
@@ -221,11 +225,11 @@ def load_pipeline(model: Model = "cross-attention") -> Pipeline:
 
 def host_windows(model: Any, timeline: Timeline) -> Any:
     """`model` with the host's own context windows, each with the prompt of its part of the video. Raises
-    NotImplementedError on hosts whose windows take one prompt for all."""
+    HostLacksPromptsError on hosts whose windows take one prompt for all."""
     from comfy_extras.nodes_context_windows import ContextWindowsManualNode
 
     if "split_conds_to_windows" not in inspect.signature(ContextWindowsManualNode.execute).parameters:
-        raise NotImplementedError("this host's context windows take no prompt of their own")
+        raise HostLacksPromptsError("this host's context windows take no prompt of their own")
     return ContextWindowsManualNode.execute(
         model,
         context_length=timeline.window,

@@ -25,7 +25,7 @@ from .embedder import Embedder, load_embedder
 from .form import Row, Value, make_result, publish, show_progress
 from .measures import Measured, adherence, identity, mean_speed, seam_ratios
 from .methods import METHODS
-from .pipeline import MODELS, STEPS, Model, Pipeline, load_pipeline
+from .pipeline import MODELS, STEPS, HostLacksPromptsError, Model, Pipeline, load_pipeline
 from .storyboards import JOINS, make_storyboard, measure_clip
 
 Cell = tuple[Model, int, str, str]
@@ -98,7 +98,7 @@ def run_task(task: Task, steps: int) -> list[Seen] | None:
             subjects=[storyboard.shape for storyboard in storyboards],
             steps=steps,
         )
-    except NotImplementedError:
+    except HostLacksPromptsError:
         return None
     embed = embedder()
     return [look_at(measure_clip(*pair), embed) for pair in zip(storyboards, clips, strict=True)]

@@ -33,6 +33,15 @@ def host() -> Path:
     return find_host()
 
 
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """For modules of tiny matrices: a second thread only waits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def server(host: Path) -> Iterator[Server]:
     """A running ComfyUI with the pack; shared, so a test must not rely on an empty queue history or cache."""

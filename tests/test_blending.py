@@ -1,6 +1,6 @@
 """Overlapping segments blend into one latent without gaps or seams of their own making."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import get_args
 
@@ -28,13 +28,7 @@ from tests.family_contracts import sample
 from tests.test_timeline import plans
 from tests.windows import share, tiny_timeline
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 KINDS = pytest.mark.parametrize("weights_of", WEIGHTS.values(), ids=WEIGHTS.keys())

@@ -1,6 +1,5 @@
 """What is special about CogVideoX: text before video, tokens of two latent frames in 1.5, rotary or added positions."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -23,12 +22,7 @@ TEXT = 6
 LAYERS = 3
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def model(name: str) -> Any:

@@ -1,7 +1,6 @@
 """Videos of the embedded model, continued, mended and looped under the host's own sampler."""
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -25,12 +24,7 @@ CONFIG = KVShareConfig(start_layer=3)
 RIGHT, LEFT = "a large red circle moves right over grass", "a large red circle moves left over grass"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -22,13 +22,7 @@ STEPS = 5
 WINDOW = dict(start_step=1, end_step=3, start_layer=2, end_layer=4)
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Any:
-    """Tiny matrices: a second thread only waits."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @dataclass(frozen=True)

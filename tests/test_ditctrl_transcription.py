@@ -1,7 +1,7 @@
 """The transcription of DiTCtrl does what the released code is described to do, on the real host."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -18,13 +18,7 @@ MASKED = {**EVERYTHING, "use_mask": True, "ref_token_idx": [0, 2], "cur_token_id
 NEGATIVE = joint_text(99, 5)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tensors are so small here that a second thread only waits, on a busy machine for long."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """Later segments keep the first one's colours when they are told to, alone and on the real host."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -31,12 +30,7 @@ OFF = KVShareConfig(mode="off")
 MATCHED = replace(OFF, drift_control=1.0)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def statistics(latent: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,21 +1,11 @@
 """Every family keeps every contract of the design on the real host."""
 
-from collections.abc import Iterator
-
 import pytest
-import torch
 
 from tests.family_cases import CASES, FamilyCase, HostLacksFamilyError, model_of
 from tests.family_contracts import CONTRACTS
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tiny matrices: a second thread only waits."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(params=CASES.values(), ids=CASES.keys())

@@ -1,6 +1,5 @@
 """Where the prompt's and the video's tokens stand in every layout of HunyuanVideo's class."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,12 +25,7 @@ VIDEO = 27
 REFINER, BLOCKS = 2, 4
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @dataclass

@@ -1,6 +1,5 @@
 """The noise that the frames of a long video begin with, alone and on the real host."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -24,12 +23,7 @@ OFF = KVShareConfig(mode="off")
 SEED = 7
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def with_offsets(timeline: Timeline, *offsets: int) -> Timeline:

@@ -1,7 +1,6 @@
 """What a script says about its beats' texts reaches the segments of each beat, on the real host."""
 
 import logging
-from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -30,12 +29,7 @@ from tests.windows import PlainWindows, share, tiny_timeline
 OFF = KVShareConfig(mode="off")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

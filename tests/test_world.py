@@ -1,6 +1,5 @@
 """Sharing beside what else people put on their models: compilation, step caches, extra guidance passes."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import comfy.samplers
@@ -26,13 +25,7 @@ from tests.family_contracts import SHARED, sample
 from tests.tiny_models import Sampling
 from tests.windows import PlainWindows, share, tiny_timeline
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(params=["wan t2v", "hunyuan video"])
