@@ -27,7 +27,8 @@ class Measured:
     `said` holds the words of SAID for every segment, `spans` the pictures [first, last) that are its own, `detections`
     what was seen in them, `frames` [f, 3, h, w] the whole video, and `seams` one entry per pair of neighbouring
     segments: the first picture in which the later one weighs at least one half, or None where they share no frames.
-    `attention` [f, h, w] is the subject that the attention found, None where it followed none.
+    `attention` [f, h, w] is the subject that the attention found, None where it followed none, and `latents` the
+    pictures [first, last) of each latent frame.
     Raises ValueError when the lengths do not fit together.
     """
 
@@ -37,6 +38,7 @@ class Measured:
     seams: tuple[int | None, ...]
     spans: tuple[tuple[int, int], ...]
     attention: torch.Tensor | None = None
+    latents: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self) -> None:
         if not len(self.said) == len(self.detections) == len(self.spans) == len(self.seams) + 1:

@@ -46,6 +46,12 @@ class Clip:
         return own_pictures(self.timeline)
 
     @property
+    def latents(self) -> tuple[tuple[int, int], ...]:
+        """Pictures [first, last) of every latent frame."""
+        frames = range(self.timeline.latent_frames)
+        return tuple(self.timeline.picture_range(frame, frame + 1) for frame in frames)
+
+    @property
     def seams(self) -> tuple[int | None, ...]:
         """Where each next segment takes over, None at cuts."""
         return seam_pictures(self.timeline)

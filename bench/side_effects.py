@@ -63,20 +63,24 @@ def repeated(storyboard: Measured) -> list[float]:
 
 def mask_overlap(storyboard: Measured) -> list[float]:
     """Intersection over union of the subject that the attention found and the one that is seen in the finished video,
-    in tokens; nothing where no attention was followed."""
+    in the tokens of the latent frames that lie within one segment; nothing where no attention was followed."""
     if storyboard.attention is None:
         return []
     inside = either = 0.0
     for seen, (start, stop) in zip(storyboard.detections, storyboard.spans, strict=True):
-        looked, true = in_tokens(storyboard.attention[start:stop]), in_tokens(seen.masks.float())
-        inside += float((looked & true).sum())
-        either += float((looked | true).sum())
+        for first, last in storyboard.latents:
+            if start <= first and last <= stop:
+                looked = in_tokens(storyboard.attention[first:last])
+                true = in_tokens(seen.masks[first - start : last - start])
+                inside += float((looked & true).sum())
+                either += float((looked | true).sum())
     return [inside / either if either else 0.0]
 
 
 def in_tokens(masks: torch.Tensor) -> torch.Tensor:
-    """Masks [f, h, w] in 0..1 as those of tokens: which are covered at least by half."""
-    return F.avg_pool2d(masks[:, None].float(), TOKEN_PIXELS)[:, 0] >= 0.5
+    """Masks [f, h, w] in 0..1 of one latent frame's pictures as its tokens: those covered by half on the average, as a
+    user's mask counts."""
+    return F.avg_pool2d(masks.float().mean(0, keepdim=True), TOKEN_PIXELS) >= 0.5
 
 
 def cscv_lite(storyboard: Measured, embed: Embed) -> list[float]:

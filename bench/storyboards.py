@@ -73,7 +73,7 @@ def measure_clip(storyboard: Storyboard, clip: Clip) -> Measured:
     """Detects every segment of a storyboard's video in the pictures where its weight is at least one half."""
     said = tuple(storyboard.said[segment.beat] for segment in clip.timeline.segments)
     detections = tuple(detect(clip.frames[start:stop]) for start, stop in clip.segment_frames)
-    return Measured(said, detections, clip.frames, clip.seams, clip.segment_frames, clip.masks)
+    return Measured(said, detections, clip.frames, clip.seams, clip.segment_frames, clip.masks, clip.latents)
 
 
 def measure_storyboards(

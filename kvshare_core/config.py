@@ -11,7 +11,7 @@ Mode = Literal["off", "replace", "extend"]
 Sources = Literal["first", "previous", "first and previous"]
 Order = Literal["lockstep", "ditctrl"]
 Position = Literal["same", "gap", "matched", "frame"]
-MaskKind = Literal["contrast", "threshold"]
+MaskKind = Literal["contrast", "threshold", "appearance"]
 Place = Literal["auto", "device", "cpu"]
 StoreDtype = Literal["model", "fp8"]
 LayerPreset = Literal["custom", "late", "middle", "family"]
@@ -71,14 +71,15 @@ class MemorySettings:
 class MaskSettings:
     """How the subject is found.
 
-    kind: `contrast` compares the subject's words with the other content words over the clip, found in one model call
-        and used from the next on; `threshold` is DiTCtrl's: per-frame minimum to maximum of the attention to the
+    kind: `appearance` begins with `contrast` and then follows what the subject's tokens look like (appearance.py);
+        `contrast` compares the subject's words with the other content words over the clip; both are found in one model
+        call and used from the next on; `threshold` is DiTCtrl's: per-frame minimum to maximum of the attention to the
         subject's words, averaged over the blocks so far of the same forward.
     thres: threshold on the normalised map, 0 to 1.
     presence: a frame whose strongest response is less than this part of the clip's has no subject; 0 does not ask.
     clean: takes in holes of one token and drops single tokens.
-    hysteresis: a token that was subject stays so until its map falls this far below `thres` (`contrast` only).
-    freeze_after: part of the steps after which masks no longer change, 0 to 1 (`contrast` only); 1 never freezes.
+    hysteresis: a token that was subject stays so until its map falls this far below `thres` (not with `threshold`).
+    freeze_after: part of the steps after which masks no longer change, 0 to 1 (not with `threshold`); 1 never freezes.
     attn_map_step_idx, attn_map_layer_idx: steps and blocks whose maps are read; empty means all. With `threshold`,
         steps without maps have no mask and share nothing.
     ref_token_idx, cur_token_idx: places of the subject among the text tokens of source and target segments, instead of

@@ -75,6 +75,13 @@ def subject_score(probabilities: torch.Tensor, tokens: tuple[int, ...], subject:
     return score
 
 
+def standardised(score: torch.Tensor) -> torch.Tensor:
+    """Scores [..., tokens] as deviations from the mean of their row in units of its spread, so that the maps of all
+    blocks count alike when they are added up; a flat row becomes zero."""
+    centred = score - score.mean(-1, keepdim=True)
+    return centred / centred.square().mean(-1, keepdim=True).sqrt().clamp(min=1e-6)
+
+
 def normalise_over_clip(score: torch.Tensor) -> torch.Tensor:
     """Scales every row to 0..1 between its 2 % and 98 % quantiles; a flat row becomes zero."""
     low, high = torch.quantile(score.float(), torch.tensor([0.02, 0.98], device=score.device), dim=-1)

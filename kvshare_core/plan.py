@@ -104,7 +104,7 @@ class SharePlan:
         if len(self.names) > 1 and (self.config.order == "ditctrl" or self.config.masks.kind == "threshold"):
             raise ValueError(
                 f"config: the paper's method follows one subject, but the script names {', '.join(self.names)}; "
-                "choose order 'lockstep' and mask_kind 'contrast', or name one subject."
+                "choose order 'lockstep' and another mask_kind, or name one subject."
             )
         for number, beat in enumerate(self.timeline.beats):
             own = (beat.script.sources, *(member.sources[number] for member in self.cast))

@@ -81,7 +81,7 @@ def for_model(config: KVShareConfig, presets: Sequence[BlockPreset]) -> KVShareC
     if config.layer_preset != "family":
         return config
     shared, maps = best_preset(presets, "share"), best_preset(presets, "masks")
-    if maps is not None and config.masks.kind == "contrast" and not config.masks.attn_map_layer_idx:
+    if maps is not None and config.masks.kind != "threshold" and not config.masks.attn_map_layer_idx:
         config = replace(config, masks=replace(config.masks, attn_map_layer_idx=maps.blocks))
     if shared is None:
         return replace(config, layer_preset=FALLBACK)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from .appearance import Examples
 from .timeline import Timeline
 
 
@@ -13,11 +14,13 @@ from .timeline import Timeline
 class SegmentMasks:
     """The subjects' tokens as a run used them last: what another run of the same film goes on with.
 
-    names: the subjects; masks: for each segment bool [subjects, batch, tokens] on the CPU, None where none was found.
+    names: the subjects; masks: for each segment bool [subjects, batch, tokens] on the CPU, None where none was found;
+    examples: for each segment what its tokens are compared with, None or empty where they are not.
     """
 
     names: tuple[str, ...]
     masks: tuple[torch.Tensor | None, ...]
+    examples: tuple[Examples | None, ...] = ()
 
 
 @dataclass(frozen=True)

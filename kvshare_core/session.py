@@ -148,7 +148,7 @@ class Session:
             evaluation.segment, chunks, prompts, rows, grid, text_tokens, now.step, evaluation.role, strength
         )
         forward.shares = now.shares and evaluation.role != "plain"
-        forward.reads = now.reads and (forward.shares or self.plan.config.masks.kind == "contrast")
+        forward.reads = now.reads and (forward.shares or not self._tracker.per_block)
         if not (forward.shares or forward.reads or forward.segment.texts or self._points.wants(forward)):
             return None
         self._prefetch(forward, self.blocks[:1])
@@ -197,11 +197,13 @@ class Session:
 
     def _watch(self, forward: Forward, call: AttentionCall, site: CallSite) -> torch.Tensor | None:
         """Reads the maps of a call. Where that took the whole attention, its output comes as a gift."""
+        if forward.reads and site.kind != "cross":
+            self._tracker.compare(forward, call, site)
         if not forward.reads or not self._tracker.reads_block(site.block):
             return None
         if site.kind == "cross":
             self._tracker.watch(forward, call, site)
-        elif site.kind == "joint" and self.plan.config.masks.kind == "contrast":
+        elif site.kind == "joint" and not self._tracker.per_block:
             self._tracker.watch(forward, call, site)
         elif site.kind == "joint" and (not self.blocks or site.block <= self.blocks[-1]):
             return self._watch_exactly(forward, call, site)

@@ -1,8 +1,8 @@
 """Follows the subjects through a sampling run: gathers maps while forwards run and turns them into token splits.
 
-Contrast masks are found in one model call and used from the next noise level on, so that all segments of a call see the
-same ones, and so does a call that guidance compares with it; threshold masks (DiTCtrl section 3.2) belong to one block
-of one forward, and to one subject. Scores, heat and masks are [subjects, rows, tokens].
+Contrast and appearance masks are found in one model call and used from the next noise level on, so that all segments of
+a call see the same ones, and so does a call that guidance compares with it; threshold masks (DiTCtrl section 3.2)
+belong to one block of one forward, and to one subject. Scores, heat and masks are [subjects, rows, tokens].
 """
 
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from itertools import accumulate
 
 import torch
 
-from . import maps
+from . import appearance, maps
 from .attention import TOKEN_DIM
 from .devices import upload
 from .families.base import AttentionCall, CallSite
@@ -43,6 +43,8 @@ class SubjectTracker:
         self._before: dict[int, list[TokenSplit]] = {}
         self._repeats = False
         self._scores: dict[int, torch.Tensor] = {}
+        self._likeness: dict[int, torch.Tensor] = {}
+        self._examples: dict[int, appearance.Examples] = {}
         self._running: dict[tuple[int, Role], tuple[torch.Tensor, int]] = {}
         self._moments: dict[Moment, list[TokenSplit]] = {}
         self._indices: dict[tuple[tuple[int, ...], int, torch.device], torch.Tensor] = {}
@@ -53,6 +55,8 @@ class SubjectTracker:
             else {index: known for index, known in enumerate(plan.known.masks) if known is not None}
         )
         self._masks |= self._known
+        if plan.known is not None:
+            self._examples |= {index: known for index, known in enumerate(plan.known.examples) if known is not None}
 
     @property
     def per_block(self) -> bool:
@@ -61,9 +65,9 @@ class SubjectTracker:
 
     def clear(self) -> None:
         """Frees everything."""
-        for store in (self._heat, self._masks, self._splits, self._before, self._scores):
+        for store in (self._heat, self._masks, self._splits, self._before, self._scores, self._likeness):
             store.clear()
-        for store in (self._running, self._moments, self._indices):
+        for store in (self._examples, self._running, self._moments, self._indices):
             store.clear()
         self._hidden = None
 
@@ -73,9 +77,8 @@ class SubjectTracker:
         self._repeats = repeats
         if not repeats:
             self._before = dict(self._splits)
-        self._scores.clear()
-        self._running.clear()
-        self._moments.clear()
+        for store in (self._scores, self._likeness, self._running, self._moments):
+            store.clear()
 
     def end_pass(self, device: torch.device | None) -> None:
         """Turns the maps gathered in a model call into the masks of the next; one transfer from `device` for all."""
@@ -83,17 +86,28 @@ class SubjectTracker:
         self._moments.clear()
         self._hidden = None
         found: dict[int, torch.Tensor] = {}
-        for index, score in self._scores.items():
+        for index, words in self._scores.items():
+            score = self._followed(index, words)
             shown = self.plan.shown(self.plan.timeline.segments[index])
             heat, mask = (score, score > 0) if not shown else self._found(score, self._masks.get(index), shown)
             self._heat[index], found[index] = (self._with_absent(values, shown) for values in (heat, mask))
         self._scores.clear()
+        self._likeness.clear()
         if not found:
             return
         self._masks |= found
         on_cpu = torch.stack(list(found.values())).cpu()
         for index, masks in zip(found, on_cpu, strict=True):
             self._splits[index] = _split_rows(masks, device or torch.device("cpu"))
+
+    def _followed(self, index: int, words: torch.Tensor) -> torch.Tensor:
+        """The score of a segment's subjects from the maps of their `words` and from what looks like them; the next call
+        has its examples where both agree."""
+        if self.settings.kind != "appearance":
+            return words
+        score = self._likeness.get(index, words)
+        self._examples[index] = appearance.choose_examples(maps.standardised(score) + maps.standardised(words))
+        return score
 
     def _found(
         self, score: torch.Tensor, before: torch.Tensor | None, shown: tuple[int, ...]
@@ -119,7 +133,7 @@ class SubjectTracker:
         settings = self.settings
         if not self.plan.reads_maps or (settings.attn_map_step_idx and step not in settings.attn_map_step_idx):
             return False
-        return settings.kind == "threshold" or not self._masks or step < settings.freeze_after * steps
+        return self.per_block or not self._masks or step < settings.freeze_after * steps
 
     def reads_block(self, block: int) -> bool:
         """Whether the maps of `block` count."""
@@ -148,19 +162,27 @@ class SubjectTracker:
                 totals[number] = totals[number] + weighed if number in totals else weighed
         if totals:
             total = torch.stack([totals[number] for number in sorted(totals)])
-        elif self.settings.kind == "contrast":
+        elif not self.per_block:
             total = torch.zeros(0, forward.rows, forward.video_tokens, device=query.device)
         else:
             return
         self._grid = forward.grid
-        if self.settings.kind == "contrast":
-            index = forward.segment.index
-            known = self._scores.get(index)
-            self._scores[index] = total if known is None else known + total
+        if not self.per_block:
+            _add(self._scores, forward.segment.index, maps.standardised(total))
         else:
             place = (forward.segment.index, forward.role)
             before, count = self._running.get(place, (torch.zeros_like(total), 0))
             self._running[place] = (before + total, count + 1)
+
+    def compare(self, forward: Forward, call: AttentionCall, site: CallSite) -> None:
+        """Compares the video tokens of one self- or joint attention with the examples of the subjects, where there are
+        any."""
+        examples, rows = self._examples.get(forward.segment.index), forward.conditional_rows
+        if examples is None or rows is None or forward.prompts is None:
+            return
+        value = call.value[rows, :, site.video_start : site.video_start + forward.video_tokens]
+        score = maps.standardised(appearance.likeness(value, examples.to(value.device)))
+        _add(self._likeness, forward.segment.index, score)
 
     def _texts(self, forward: Forward, site: CallSite, device: torch.device) -> list["_ShownText"]:
         """The texts that the conditional rows look at. In a routed segment every frame weighs them for itself."""
@@ -210,7 +232,7 @@ class SubjectTracker:
         index = self._index(tokens, text.start, call.key.device)
         text_key = call.key[rows].index_select(TOKEN_DIM, index)
         probabilities = maps.text_probabilities(query, text_key, call.scale, log_sum_exp)
-        if self.settings.kind == "contrast":
+        if not self.per_block:
             return {number: maps.subject_score(probabilities, tokens, subject) for number, subject in subjects.items()}
         column = {token: place for place, token in enumerate(tokens)}
         return {
@@ -249,7 +271,7 @@ class SubjectTracker:
         """The split of every latent of the forward in `block`; None while none is known."""
         if self.plan.mask is not None:
             return self._from_users_mask(forward, self.plan.mask, device)
-        if self.settings.kind == "contrast":
+        if not self.per_block:
             return self._newest(forward, device)
         moment = (forward.segment.index, forward.role, block)
         if moment not in self._moments:
@@ -266,7 +288,7 @@ class SubjectTracker:
         return self._moments[moment]
 
     def _newest(self, forward: Forward, device: torch.device) -> list[TokenSplit] | None:
-        """The splits of the newest contrast masks; at first those of the plan's known masks."""
+        """The splits of the newest masks of the clip; at first those of the plan's known masks."""
         splits, index = self._before if self._repeats else self._splits, forward.segment.index
         if index not in splits and index in self._known:
             known = self._known[index]
@@ -314,7 +336,12 @@ class SubjectTracker:
         mask = (mask >= 0.5).float()
         subjects = map(RecordedSubject, self.plan.names, heat, mask)
         masks = (self._masks.get(segment.index) for segment in timeline.segments)
-        segments = SegmentMasks(self.plan.names, tuple(None if mask is None else mask.cpu() for mask in masks))
+        examples = (self._examples.get(segment.index) for segment in timeline.segments)
+        segments = SegmentMasks(
+            self.plan.names,
+            tuple(None if mask is None else mask.cpu() for mask in masks),
+            tuple(None if chosen is None else chosen.to(torch.device("cpu")) for chosen in examples),
+        )
         return RecordedMasks(timeline, heat.amax(0), mask.amax(0), tuple(subjects), segments)
 
 
@@ -327,6 +354,11 @@ class _ShownText:
     weight: float | torch.Tensor
     start: int
     length: int
+
+
+def _add(totals: dict[int, torch.Tensor], index: int, score: torch.Tensor) -> None:
+    """Adds a block's score to that of segment `index`."""
+    totals[index] = totals[index] + score if index in totals else score
 
 
 def _split_rows(masks: torch.Tensor, device: torch.device) -> list[TokenSplit]:

@@ -28,8 +28,9 @@ class KVShareMaskSettings(io.ComfyNode):
                     "mask_kind",
                     options=list(MASK_KINDS),
                     default=masks.kind,
-                    tooltip="contrast: where the subject's words stand out from the prompt's other words, over the "
-                    "whole clip. threshold: where the subject's words are strongest in each frame, as in DiTCtrl.",
+                    tooltip="appearance: begins where the subject's words stand out from the prompt's other words and "
+                    "then follows what looks alike. contrast: the words alone, over the whole clip. threshold: where "
+                    "the subject's words are strongest in each frame, as in DiTCtrl.",
                 ),
                 io.Float.Input(
                     "presence",
@@ -49,8 +50,8 @@ class KVShareMaskSettings(io.ComfyNode):
                     min=0.0,
                     max=1.0,
                     step=0.01,
-                    tooltip="Steadier masks: what was subject stays subject until it falls this far below thres. Only "
-                    "for contrast.",
+                    tooltip="Steadier masks: what was subject stays subject until it falls this far below thres. Not "
+                    "for threshold.",
                 ),
                 io.Float.Input(
                     "freeze_after",
@@ -59,18 +60,18 @@ class KVShareMaskSettings(io.ComfyNode):
                     max=1.0,
                     step=0.05,
                     tooltip="After this part of the steps the mask stays as it is; 1 follows the subject to the end. "
-                    "Only for contrast.",
+                    "Not for threshold.",
                 ),
                 indices_input(
                     "attn_map_step_idx",
                     masks.attn_map_step_idx,
-                    "Steps in which the subject is looked for, such as 2, 5, 8-12; empty is all. contrast keeps its "
-                    "last mask in the others, threshold shares nothing in them.",
+                    "Steps in which the subject is looked for, such as 2, 5, 8-12; empty is all. threshold shares "
+                    "nothing in the others, the other kinds keep their last mask.",
                 ),
                 indices_input(
                     "attn_map_layer_idx",
                     masks.attn_map_layer_idx,
-                    "Transformer blocks in which the subject is looked for, such as 10-20; empty is all.",
+                    "Transformer blocks in which the subject's words are looked for, such as 10-20; empty is all.",
                 ),
                 *token_place_inputs(DEFAULTS, "Empty leaves it to those words."),
             ],

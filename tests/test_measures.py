@@ -45,7 +45,8 @@ def measured(
     detections = tuple(detect(frames[start:stop]) for start, stop in spans)
     names = ("shape", "direction", "background")
     wanted = tuple({name: str(attributes[name]) for name in names} for attributes in (said or shown))
-    return Measured(wanted, detections, frames, seam_pictures(timeline), spans)
+    latents = tuple(timeline.picture_range(frame, frame + 1) for frame in range(timeline.latent_frames))
+    return Measured(wanted, detections, frames, seam_pictures(timeline), spans, latents=latents)
 
 
 EMPTY = beat(radius=0.01)

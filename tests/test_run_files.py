@@ -185,7 +185,7 @@ def test_a_resumed_run_ends_where_the_unbroken_one_does(guide: str) -> None:
     pictures[:, :3] = 1
     shape, texts = case.shape(timeline), (case.positive(timeline), case.negative(timeline))
     # Masks that are frozen when the run stops are those that it goes on with.
-    config = KVShareConfig(share_background=True, masks=MaskSettings(freeze_after=0.25))
+    config = KVShareConfig(share_background=True, masks=MaskSettings(freeze_after=0.0))
 
     def run(earlier: KVShareRecord | None = None, **options: Any) -> tuple[torch.Tensor, KVShareRecord]:
         plan = make_plan(timeline, config, "fox" if guide == "words" else "", pictures if guide == "mask" else None)

@@ -59,7 +59,20 @@ def test_the_found_mask_is_compared_with_the_one_that_is_seen() -> None:
     assert mask_overlap(replace(plain, attention=true)) == [1.0]
     assert mask_overlap(replace(plain, attention=1 - true))[0] < 0.05
     everything = mask_overlap(replace(plain, attention=torch.ones_like(true)))[0]
-    assert everything == pytest.approx(float(in_tokens(true).float().mean()))
+    tokens = torch.stack([in_tokens(true[first:last]) for first, last in plain.latents])
+    assert everything == pytest.approx(float(tokens.float().mean()))
+
+
+def test_the_mask_of_a_latent_frame_is_compared_with_the_mean_of_its_pictures() -> None:
+    moving = torch.zeros(4, 96, 96)
+    moving[0, :16] = 1
+    moving[1:, 16:32] = 1
+    assert in_tokens(moving)[0].nonzero()[:, 0].unique().tolist() == [1]
+    plain = measured([beat()])
+    where = torch.ones_like(plain.frames[:, 0])
+    inner = replace(plain, attention=where, latents=((0, 4), (4, 8)), spans=((2, len(where)),))
+    cut = replace(inner, detections=(replace(plain.detections[0], masks=plain.detections[0].masks[2:]),))
+    assert mask_overlap(cut) == mask_overlap(replace(cut, latents=((4, 8),)))
 
 
 def test_cscv_lite_is_one_for_a_still_picture_and_less_at_a_cut() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from kvshare_core import devices, maps
+from kvshare_core import appearance, devices, maps
 from kvshare_core.config import KVShareConfig, MaskSettings
 from kvshare_core.families.base import AttentionCall, CallSite
 from kvshare_core.kv_bank import BankEntry, BankKey, Chunk, KeyValueBank
@@ -82,6 +82,11 @@ class Watcher:
         return score - torch.stack([found[token] for token in subject.others]).mean(0)
 
 
+def counted(score: torch.Tensor) -> torch.Tensor:
+    """The score of one block as it counts beside those of others."""
+    return (score - score.mean()) / score.std(correction=0)
+
+
 def above(score: torch.Tensor, threshold: float) -> list[int]:
     """Tokens whose score, scaled between its 2 % and 98 % quantiles, reaches the threshold."""
     low, high = (score.float().quantile(part) for part in (0.02, 0.98))
@@ -122,12 +127,42 @@ def test_contrast_masks_hold_from_the_next_pass_on(rows: int, calls: int, heads:
         for block in range(calls):
             call = watcher.watch(forward, seed + 10 * number + block, block)
             for row in range(rows):
-                scores[row] += watcher.contrast(call, row, FOX, REAL)
+                scores[row] += counted(watcher.contrast(call, row, FOX, REAL))
             assert subjects_of(watcher.tracker.splits(forward, block, CPU)) == known
         watcher.tracker.end_pass(CPU)
         known = [above(score, 0.5) for score in scores]
         assert subjects_of(watcher.tracker.splits(watcher.forward(1), 0, CPU)) == known
         assert watcher.tracker.splits(watcher.forward(0), 0, CPU) is None
+
+
+@given(st.integers(1, 2), st.integers(1, 3), st.integers(0, 99))
+@settings(max_examples=15)
+def test_appearance_masks_begin_with_words_and_go_on_with_looks(rows: int, blocks: int, seed: int) -> None:
+    watcher = Watcher(plan_of(MaskSettings(kind="appearance", thres=0.6, attn_map_layer_idx=(0,))), rows)
+    examples: appearance.Examples | None = None
+    for number in range(3):
+        watcher.tracker.begin_pass()
+        forward = watcher.forward(1)
+        words, looks = (torch.zeros(1, rows, VIDEO) for _ in range(2))
+        for block in range(blocks):
+            own = watcher.call(seed + 50 + 10 * number + block)
+            own = AttentionCall(own.query, own.query, own.query)
+            watcher.tracker.compare(forward, own, CallSite(block, "self"))
+            if examples is not None:
+                looks += counted_rows(appearance.likeness(own.value[:rows], examples))
+        call = watcher.watch(forward, seed + number)
+        for row in range(rows):
+            words[0, row] = watcher.contrast(call, row, FOX, REAL)
+        watcher.tracker.end_pass(CPU)
+        score = words if examples is None else looks
+        expected = [above(score[0, row], 0.6) for row in range(rows)]
+        assert subjects_of(watcher.tracker.splits(forward, 0, CPU)) == expected
+        examples = appearance.choose_examples(counted_rows(score) + counted_rows(words))
+
+
+def counted_rows(scores: torch.Tensor) -> torch.Tensor:
+    """Every row's score as it counts beside others."""
+    return torch.stack([torch.stack([counted(row) for row in rows]) for rows in scores])
 
 
 @given(st.integers(1, 2), st.integers(0, 99))

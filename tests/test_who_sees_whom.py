@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kvshare_core.bank_size import bank_uses, kept_tokens, predict_bytes
-from kvshare_core.config import DITCTRL, KVShareConfig, MaskSettings
+from kvshare_core.config import DITCTRL, KVShareConfig, MaskKind, MaskSettings
 from kvshare_core.plan import CastMember, SharePlan
 from kvshare_core.positions import PositionMover
 from kvshare_core.record import SegmentMasks
@@ -281,7 +281,7 @@ def test_a_gap_that_moves_keys_of_a_model_without_positions_names_the_prompt() -
 
 
 def contrast(model: FakeModel, segment: int, row: int, subject: SubjectTokens, tokens: Sequence[int]) -> torch.Tensor:
-    """Score of one subject in the cross-attentions of a segment, in plain loops."""
+    """Score of one subject in the cross-attentions of a segment, in plain loops; all blocks count alike."""
     total = torch.zeros(TOKENS, dtype=torch.float64)
     for number, site in enumerate(model.sites):
         if site.kind != "cross":
@@ -291,8 +291,9 @@ def contrast(model: FakeModel, segment: int, row: int, subject: SubjectTokens, t
         for head in range(2):
             looks += torch.softmax(query[0, head] @ key[0, head][list(tokens)].T / 2, -1) / 2
         found = dict(zip(tokens, looks.T, strict=True))
-        total += torch.stack([found[token] for token in subject.subject]).mean(0)
-        total -= torch.stack([found[token] for token in subject.others]).mean(0)
+        score = torch.stack([found[token] for token in subject.subject]).mean(0)
+        score -= torch.stack([found[token] for token in subject.others]).mean(0)
+        total += (score - score.mean()) / score.std(correction=0)
     return total
 
 
@@ -337,11 +338,12 @@ def test_a_token_goes_to_the_subject_whose_map_is_strongest(seed: int, threshold
         recorded.of("cat")
 
 
+@pytest.mark.parametrize("kind", ["contrast", "appearance"])
 @pytest.mark.parametrize("subjects", [1, 2])
-def test_a_run_that_starts_with_known_masks_goes_on_bit_for_bit(subjects: int) -> None:
+def test_a_run_that_starts_with_known_masks_goes_on_bit_for_bit(subjects: int, kind: MaskKind) -> None:
     fox, dog = SubjectTokens((1,), (2, 3)), SubjectTokens((2, 3), (1,))
     cast = (CastMember("fox", (fox,) * 3, (None,) * 3), CastMember("dog", (None, dog, dog), (("previous",),) * 3))
-    config = KVShareConfig(masks=MaskSettings(hysteresis=0.2), share_background=True)
+    config = KVShareConfig(masks=MaskSettings(kind, hysteresis=0.2), share_background=True)
     plan = SharePlan(timeline_of(*beats_of(3)), config, beat_tokens=((0, 1, 2, 3),) * 3, cast=cast[:subjects])
 
     def outputs(plan: SharePlan, steps: range) -> tuple[list[torch.Tensor], Session]:

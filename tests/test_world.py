@@ -1,6 +1,6 @@
 """Sharing beside what else people put on their models: compilation, step caches, extra guidance passes."""
 
-from typing import Any
+from typing import Any, get_args
 
 import comfy.samplers
 import pytest
@@ -19,7 +19,7 @@ from comfy_extras.nodes_easycache import EasyCacheNode, LazyCacheNode
 from comfy_extras.nodes_pag import PerturbedAttentionGuidance
 from comfy_extras.nodes_slg import SkipLayerGuidanceDiT
 
-from kvshare_core.config import KVShareConfig, MaskSettings
+from kvshare_core.config import KVShareConfig, MaskKind, MaskSettings
 from tests.family_cases import CASES, FamilyCase, model_of
 from tests.family_contracts import SHARED, sample
 from tests.tiny_models import Sampling
@@ -150,7 +150,7 @@ def test_perturbed_attention_finds_nothing_to_perturb_and_adds_nothing(case: Fam
     off = sample(case, share(perturbed, timeline, KVShareConfig(mode="off"))[0], timeline, steps=3)
     windows = sample(case, PlainWindows(timeline).on(perturbed), timeline, steps=3)
     torch.testing.assert_close(off, windows, rtol=1e-4, atol=1e-4)
-    for kind in ("contrast", "threshold"):
+    for kind in get_args(MaskKind):
         config = KVShareConfig(share_background=True, masks=MaskSettings(kind=kind))
         found = sample(case, share(perturbed, timeline, config)[0], timeline, steps=3)
         expected = sample(case, share(model_of(case.name), timeline, config)[0], timeline, steps=3)
