@@ -55,11 +55,19 @@ def identity(storyboards: Sequence[Measured]) -> float:
 
 def keeps_identity(detections: Sequence[Detection]) -> bool:
     """Whether all segments show a subject of one colour that has a name, and of one size."""
+    return keeps_colour(detections) and keeps_size(detections)
+
+
+def keeps_colour(detections: Sequence[Detection]) -> bool:
+    """Whether all segments show a subject of one colour that has a name."""
     colours = {seen.colour for seen in detections}
+    return len(colours) == 1 and None not in colours
+
+
+def keeps_size(detections: Sequence[Detection]) -> bool:
+    """Whether all segments show a subject and its size stays within SIZE_TOLERANCE."""
     radii = [seen.radius for seen in detections if seen.radius is not None]
-    if len(radii) < len(detections) or len(colours) > 1 or None in colours:
-        return False
-    return max(radii) <= SIZE_TOLERANCE * min(radii)
+    return len(radii) == len(detections) and max(radii) <= SIZE_TOLERANCE * min(radii)
 
 
 def adherence(storyboards: Sequence[Measured]) -> float:

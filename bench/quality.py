@@ -23,10 +23,10 @@ from devtools.environment import find_host
 from . import confidence, side_effects
 from .embedder import Embedder, load_embedder
 from .form import Row, Value, make_result, publish, show_progress
-from .measures import Measured, adherence, identity, mean_speed, seam_ratios
-from .methods import METHODS
+from .measures import Measured, adherence, identity, keeps_colour, keeps_size, mean_speed, seam_ratios
+from .methods import METHODS, Method
 from .pipeline import MODELS, STEPS, HostLacksPromptsError, Model, Pipeline, load_pipeline
-from .storyboards import JOINS, make_storyboard, measure_clip
+from .storyboards import JOINS, SCENES, make_storyboard, measure_clip, overlap_of
 
 Cell = tuple[Model, int, str, str]
 """Model, beats, join and method: what a row of the table is about."""
@@ -46,12 +46,13 @@ MASKED, UNMASKED = "kvshare", "kvshare_nomask"
 
 @dataclass(frozen=True)
 class Task:
-    """Some storyboards to be made by one method."""
+    """Some storyboards to be made by one method, which `making` is."""
 
     model: Model
     beats: int
     join: str
     method: str
+    making: Method
     seeds: tuple[int, ...]
 
     @property
@@ -72,6 +73,8 @@ def look_at(measured: Measured, embed: side_effects.Embed) -> Seen:
     return Seen(
         {
             "identity": [identity([measured])],
+            "colour": [float(keeps_colour(measured.detections))],
+            "size": [float(keeps_size(measured.detections))],
             "adherence": [adherence([measured])],
             "seam": seam_ratios(measured),
             "leak": side_effects.leaks(measured),
@@ -89,12 +92,13 @@ def run_task(task: Task, steps: int) -> list[Seen] | None:
     """Makes and measures the storyboards of a task; None where the host has not what the method needs."""
     torch.set_num_threads(1)
     storyboards = [make_storyboard(seed, task.beats) for seed in task.seeds]
+    join = "overlap" if task.making.host_windows else task.join
     try:
         clips = pipeline_of(task.model).generate_all(
-            [storyboard.prompts for storyboard in storyboards],
+            [storyboard.lines(join) for storyboard in storyboards],
             task.seeds,
-            overlap=JOINS[task.join],
-            method=METHODS[task.method],
+            overlap=overlap_of(join),
+            method=task.making,
             subjects=[storyboard.shape for storyboard in storyboards],
             steps=steps,
         )
@@ -116,12 +120,33 @@ def pipeline_of(model: Model) -> Pipeline:
     return load_pipeline(model)
 
 
-def tasks_of(models: Sequence[Model], storyboards: int, join: str) -> list[Task]:
-    """All that is to be made, in parts of BATCH storyboards."""
-    seeds = range(FIRST_SEED, FIRST_SEED + storyboards)
-    parts = [tuple(seeds[start : start + BATCH]) for start in range(0, storyboards, BATCH)]
-    cells = [(model, beats, join, method) for model in models for beats in BEATS for method in METHODS]
-    return [Task(*cell, part) for cell in cells for part in parts]
+def tasks_of(
+    models: Sequence[Model],
+    lengths: Sequence[int],
+    join: str,
+    methods: Mapping[str, Method],
+    seeds: Sequence[int],
+) -> list[Task]:
+    """All that is to be made, in parts of BATCH storyboards; lengths: beats of a storyboard."""
+    return [
+        Task(model, beats, join, name, method, part)
+        for model in models
+        for beats in lengths
+        for name, method in methods.items()
+        for part in parts_of(seeds, beats)
+    ]
+
+
+def parts_of(seeds: Sequence[int], beats: int) -> list[tuple[int, ...]]:
+    """Seeds whose storyboards can be made together, because their scenes change at the same places; BATCH at most."""
+    alike: dict[tuple[bool, ...], list[int]] = {}
+    for seed in seeds:
+        alike.setdefault(make_storyboard(seed, beats).new_scenes, []).append(seed)
+    return [
+        tuple(together[start : start + BATCH])
+        for together in alike.values()
+        for start in range(0, len(together), BATCH)
+    ]
 
 
 def rows_of(found: Mapping[Cell, Sequence[Seen]], seed: int) -> list[Row]:
@@ -132,7 +157,9 @@ def rows_of(found: Mapping[Cell, Sequence[Seen]], seed: int) -> list[Row]:
         columns = {name: [one.contributions[name] for one in seen] for name in seen[0].contributions}
         figures = {name: confidence.mean(values) for name, values in columns.items()}
         intervals = {name: confidence.interval(columns[name], seed) for name in JUDGED}
-        rows.append(row_of((model, beats, join, method), figures, intervals, _speed(seen) / _speed(isolated)))
+        rows.append(
+            row_of((model, beats, join, method), figures, intervals, mean_speed_of(seen) / mean_speed_of(isolated))
+        )
     for model, beats, join in dict.fromkeys(cell[:3] for cell in found):
         first, second = found[model, beats, join, MASKED], found[model, beats, join, UNMASKED]
         pairs = {
@@ -141,7 +168,7 @@ def rows_of(found: Mapping[Cell, Sequence[Seen]], seed: int) -> list[Row]:
         }
         figures = {name: _difference(*pair) for name, pair in pairs.items()}
         intervals = {name: confidence.interval_of_difference(*pairs[name], seed) for name in JUDGED}
-        motion = (_speed(first) - _speed(second)) / _speed(found[model, beats, join, "isolated"])
+        motion = (mean_speed_of(first) - mean_speed_of(second)) / mean_speed_of(found[model, beats, join, "isolated"])
         rows.append(row_of((model, beats, join, f"{MASKED} - {UNMASKED}"), figures, intervals, motion))
     return rows
 
@@ -161,7 +188,8 @@ def row_of(
     return row
 
 
-def _speed(seen: Sequence[Seen]) -> float:
+def mean_speed_of(seen: Sequence[Seen]) -> float:
+    """How far the subject moves per picture, in frame sides."""
     return sum(one.speed for one in seen) / len(seen)
 
 
@@ -187,7 +215,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="identity, adherence and side effects of every method")
     parser.add_argument("--storyboards", type=int, default=STORYBOARDS, help="of each length, by each method")
     parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS, help="which embedded models")
-    parser.add_argument("--join", choices=tuple(JOINS), default="overlap", help="how segments meet")
+    parser.add_argument("--join", choices=(*JOINS, SCENES), default=SCENES, help="how segments meet")
     parser.add_argument("--processes", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--json", type=Path, help="write the results here")
     parser.add_argument("--quick", action="store_true", help="a tenth of it")
@@ -195,7 +223,8 @@ def main() -> None:
     storyboards = QUICK_STORYBOARDS if options.quick else options.storyboards
     if storyboards < 1 or options.processes < 1:
         parser.error("--storyboards and --processes must be at least 1")
-    tasks = tasks_of(options.models, storyboards, options.join)
+    seeds = range(FIRST_SEED, FIRST_SEED + storyboards)
+    tasks = tasks_of(options.models, BEATS, options.join, METHODS, seeds)
     found = measure(tasks, STEPS, options.processes)
     publish(make_result("quality", FIRST_SEED, rows_of(found, FIRST_SEED), find_host()), options.json)
 

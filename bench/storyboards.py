@@ -7,6 +7,7 @@ import argparse
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from kvshare_core.embedded.detector import detect
@@ -21,6 +22,10 @@ from .pipeline import STEPS, Clip, load_pipeline
 BEATS = 3
 JOINS = {"cut": 0, "overlap": 2}
 """Latent frames that neighbouring segments share under each kind of join."""
+SCENES = "scenes"
+"""The join that a film has: a cut where the background changes, an overlap where it stays."""
+CUT = "[cut]"
+"""The script's word for it."""
 QUICK_SEEDS = 2
 QUICK_STEPS = 8
 
@@ -44,8 +49,25 @@ class Storyboard:
         return tuple(caption(words, set(SAID)) for words in self.said)
 
     @property
+    def new_scenes(self) -> tuple[bool, ...]:
+        """For every beat but the first whether its background is another than that of the beat before."""
+        return tuple(one["background"] != other["background"] for one, other in pairwise(self.said))
+
+    def lines(self, join: str) -> tuple[str, ...]:
+        """The script of the film under a join of JOINS or SCENES."""
+        if join != SCENES:
+            return self.prompts
+        cuts = [(), *((CUT,) if new else () for new in self.new_scenes)]
+        return tuple(line for cut, prompt in zip(cuts, self.prompts, strict=True) for line in (*cut, prompt))
+
+    @property
     def shape(self) -> str:
         return self.said[0]["shape"]
+
+
+def overlap_of(join: str) -> int:
+    """Latent frames that neighbouring segments share where a join is no cut."""
+    return JOINS["overlap" if join == SCENES else join]
 
 
 def make_storyboard(seed: int, beats: int = BEATS) -> Storyboard:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Literal, get_args
 
-Mode = Literal["off", "replace", "extend"]
+Mode = Literal["off", "replace", "extend", "swap"]
 Sources = Literal["first", "previous", "first and previous"]
 Order = Literal["lockstep", "ditctrl"]
 Position = Literal["same", "gap", "matched", "frame"]
@@ -114,10 +114,12 @@ class KVShareConfig:
     """How, how strongly, when and where keys and values of earlier segments are shared.
 
     mode: `extend` lets subject tokens attend to the source's subject beside everything of their own; `replace` hides
-        their own video tokens from them (MasaCtrl, DiTCtrl); `off` evaluates the segments without sharing.
+        their own video tokens from them (MasaCtrl, DiTCtrl); `swap` lets the source's subject stand in for a part of
+        their own subject, token for token, so that subject and background keep their balance; `off` evaluates the
+        segments without sharing.
     strength, end_strength: weight of the source keys beside own keys of weight 1, 0 to MAX_STRENGTH, in the first and
-        the last shared step, linear in between; None as end keeps it. In `replace`, own keys keep the weight
-        1 - strength, nothing from 1 on.
+        the last shared step, linear in between; None as end keeps it. In `replace` and `swap`, the own keys that they
+        stand in for keep the weight 1 - strength, nothing from 1 on.
     sources: which earlier segments are attended to.
     order: `lockstep` evaluates every segment once, each reading what earlier ones wrote in the same model call;
         `ditctrl` is the paper's: neighbours in pairs, sources unshared, inner segments counted twice.
@@ -193,7 +195,7 @@ class KVShareConfig:
                     f"end_{what} ({end}) must be larger than start_{what} ({start}); use -1 for the last {what}."
                 )
             _check_indices(f"{what}_idx", getattr(self, f"{what}_idx"))
-        if self.share_text and self.mode == "extend":
+        if self.share_text and self.mode not in ("off", "replace"):
             raise ValueError("share_text works in mode 'replace' only; own and foreign text would mix.")
 
 

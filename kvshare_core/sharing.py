@@ -92,7 +92,16 @@ class OwnTokens:
         """The keys outside the video that may be seen, weighed by exp(bias): text, reference frames."""
         if self.outside is None:
             return None
-        return self._part(self.outside if self.visible_outside is None else self.visible_outside, bias)
+        return self._part(self.seen_outside, bias)
+
+    def part_at(self, index: torch.Tensor, bias: float = 0.0) -> KeyValuePart:
+        """The keys at `index` of the sequence, weighed by exp(bias)."""
+        return self._part(index, bias)
+
+    @property
+    def seen_outside(self) -> torch.Tensor | None:
+        """Indices of the keys outside the video that may be seen."""
+        return self.outside if self.visible_outside is None else self.visible_outside
 
     def take_video(self, places: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Keys and values of the video tokens `places`, copied."""
@@ -147,16 +156,27 @@ def sharing_groups(
     if not any(view.foreign(seen) for _, _, seen in sights):
         return None
     groups: list[QueryGroup] = []
-    for places, index, seen in sights:
+    tokens = [index + own.video.start for _, index, _ in sights]
+    for number, (places, _, seen) in enumerate(sights):
+        kin = Kin(tokens[number], tuple(other for place, other in enumerate(tokens) if place != number))
         if seen.video and config.position == "frame":
-            groups += _frames(places, index, seen, view, frame_tokens)
+            groups += _frames(places, kin, seen, view, frame_tokens)
         else:
-            groups.append(view.group(index + own.video.start, seen))
+            groups.append(view.group(tokens[number], seen, kin))
     if own.outside is not None:
         texts = _seen(sources, [entry.text for entry in sources], config).texts
         video = [tokens for seen in (*subjects, background) for tokens in seen.video]
         groups.append(view.group(own.outside, _Seen(texts, video) if texts else _Seen()))
     return groups
+
+
+@dataclass(frozen=True)
+class Kin:
+    """The segment's own video tokens of the same kind as what is seen of a source, and those of other kinds: indices
+    in the sequence."""
+
+    tokens: torch.Tensor
+    others: tuple[torch.Tensor, ...]
 
 
 @dataclass(frozen=True)
@@ -185,29 +205,46 @@ class _View:
     config: KVShareConfig
     strength: float
 
-    def group(self, queries: torch.Tensor, seen: _Seen) -> QueryGroup:
+    def group(self, queries: torch.Tensor, seen: _Seen, kin: Kin | None = None) -> QueryGroup:
         """The group of `queries` that see `seen`, or their own keys alone when there is nothing to see."""
-        return QueryGroup(queries, self.of(seen) or (self.own.everything(),))
+        return QueryGroup(queries, self.of(seen, kin) or (self.own.everything(),))
 
-    def foreign(self, seen: _Seen) -> list[KeyValuePart]:
-        """The parts of `seen`, without empty ones."""
-        bias = math.log(self.strength)
+    def foreign(self, seen: _Seen, weight: float = 1.0) -> list[KeyValuePart]:
+        """The parts of `seen`, without empty ones; weight: what they count for at full strength."""
+        bias = math.log(self.strength * weight)
         return [
             KeyValuePart(tokens.key, tokens.value, bias)
             for tokens in (*seen.texts, *seen.video)
             if tokens.key.shape[TOKEN_DIM] > 0
         ]
 
-    def of(self, seen: _Seen) -> tuple[KeyValuePart, ...] | None:
-        """All parts for queries that see `seen`; None when nothing foreign is among them."""
+    def of(self, seen: _Seen, kin: Kin | None = None) -> tuple[KeyValuePart, ...] | None:
+        """All parts for queries that see `seen`; None when nothing foreign is among them, or no query is there in mode
+        `swap`. Without `kin` the whole video is of one kind."""
         foreign = self.foreign(seen)
         if not foreign:
             return None
         if self.config.mode == "extend":
             return (self.own.everything(), *foreign)
+        if self.config.mode == "swap":
+            if kin is not None and kin.tokens.numel() == 0:
+                return None
+            return self._swapped(seen, sum(part.key.shape[TOKEN_DIM] for part in foreign), kin)
         replaced = own_bias(self.config, self.strength)
         outside = self.own.outside_part(replaced if seen.texts else 0.0)
         return (*([] if outside is None else [outside]), self.own.video_part(replaced), *foreign)
+
+    def _swapped(self, seen: _Seen, count: int, kin: Kin | None) -> tuple[KeyValuePart, ...]:
+        """All parts where `count` source tokens take over a part of what the own tokens of their kind count for."""
+        bias = own_bias(self.config, self.strength)
+        if kin is None:
+            outside = self.own.outside_part()
+            kept, same = ([] if outside is None else [outside]), self.own.video_part(bias)
+        else:
+            outside = self.own.seen_outside
+            rest = torch.cat([*([] if outside is None else [outside]), *kin.others])
+            kept, same = [self.own.part_at(rest)], self.own.part_at(kin.tokens, bias)
+        return (*kept, same, *self.foreign(seen, same.key.shape[TOKEN_DIM] / count))
 
 
 def _unguided(own: OwnTokens, seen: _Seen, view: _View) -> list[QueryGroup] | None:
@@ -220,9 +257,9 @@ def _unguided(own: OwnTokens, seen: _Seen, view: _View) -> list[QueryGroup] | No
     return [QueryGroup(video, parts), QueryGroup(own.outside, (own.everything(),))]
 
 
-def _frames(places: torch.Tensor, index: torch.Tensor, seen: _Seen, view: _View, frame_tokens: int) -> list[QueryGroup]:
-    """One group per latent frame of the video tokens `places`: it sees the text and what is stored of the same frame
-    only."""
+def _frames(places: torch.Tensor, kin: Kin, seen: _Seen, view: _View, frame_tokens: int) -> list[QueryGroup]:
+    """One group per latent frame of the video tokens `places`, which `kin` has as indices: it sees the text and what is
+    stored of the same frame only."""
     groups: list[QueryGroup] = []
     video = view.own.video
     for frame in range((video.stop - video.start) // frame_tokens):
@@ -230,7 +267,7 @@ def _frames(places: torch.Tensor, index: torch.Tensor, seen: _Seen, view: _View,
         if queries.start == queries.stop:
             continue
         here = [_narrow(tokens, _within(tokens.tokens, frame, frame_tokens)) for tokens in seen.video]
-        groups.append(view.group(index[queries] + video.start, _Seen(seen.texts, here)))
+        groups.append(view.group(kin.tokens[queries], _Seen(seen.texts, here), kin))
     return groups
 
 

@@ -37,8 +37,9 @@ class KVShareConfigNode(io.ComfyNode):
                     options=list(MODES),
                     default=DEFAULTS.mode,
                     tooltip="extend: the subject sees the source's subject beside everything of its own. replace: it "
-                    "sees the source's subject instead of its own video tokens, the strongest identity. off: no "
-                    "sharing.",
+                    "sees the source's subject instead of its own video tokens. swap: the source's subject takes the "
+                    "place of a part of its own subject, as large as strength, so that the subject does not outweigh "
+                    "its surroundings. off: no sharing.",
                 ),
                 io.Float.Input(
                     "strength",
@@ -47,7 +48,8 @@ class KVShareConfigNode(io.ComfyNode):
                     max=MAX_STRENGTH,
                     step=0.05,
                     tooltip="Weight of the source's keys beside the segment's own. 0 is the plain model, bit for bit; "
-                    "more than 1 makes the source count for more than the segment itself.",
+                    "more than 1 makes the source count for more than the segment itself. In swap and replace 1 leaves "
+                    "nothing of the segment's own.",
                 ),
                 io.Combo.Input(
                     "sources",

@@ -90,7 +90,7 @@ def joint_sharing_bias(
     the whole sequence of each source. frame_tokens: tokens of one latent frame, for position `frame`. seers: for each
     source the subjects that see it, -1 for the background; None for all of them."""
     own_weight = 0.0
-    if config.mode == "replace":
+    if config.mode != "extend":
         own_weight = math.log(1 - strength) if strength < 1 else -math.inf
     bias = torch.full((own.length, own.length * (1 + len(sources))), -math.inf, dtype=torch.float64)
     for query in range(own.length):
@@ -105,9 +105,15 @@ def joint_sharing_bias(
             if own.is_hidden(key):
                 continue
             replaceable = key in own.video or config.share_text
+            if config.mode == "swap" and sees_foreign:
+                replaceable = key in own.video and own.subject_at(query) == own.subject_at(key)
             bias[query, key] = own_weight if sees_foreign and replaceable else 0.0
             if own.soft is not None:
                 bias[query, key] += own.soft[key]
+        if config.mode == "swap" and sees_foreign:
+            foreign = bias[query, own.length :]
+            kin = sum(own.subject_at(query) == own.subject_at(key) for key in own.video)
+            foreign += math.log(kin / int((~foreign.isneginf()).sum()))
     return bias
 
 

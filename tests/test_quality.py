@@ -26,13 +26,14 @@ def seen(good: bool) -> Seen:
 
 
 def test_every_storyboard_is_made_once_by_every_method_with_the_same_seeds() -> None:
-    tasks = tasks_of(["cross-attention"], BATCH + 3, "overlap")
+    tasks = tasks_of(["cross-attention"], BEATS, "overlap", METHODS, range(40, 40 + BATCH + 3))
     cells = {task.cell for task in tasks}
     assert cells == {("cross-attention", beats, "overlap", method) for beats in BEATS for method in METHODS}
     seeds = {cell: [seed for task in tasks if task.cell == cell for seed in task.seeds] for cell in cells}
     assert len({tuple(found) for found in seeds.values()}) == 1
     (first,) = {tuple(found) for found in seeds.values()}
     assert len(set(first)) == BATCH + 3
+    assert all(task.making is METHODS[task.method] for task in tasks)
 
 
 def test_what_is_looked_at_is_what_the_measures_say() -> None:

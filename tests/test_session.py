@@ -157,7 +157,7 @@ def masks_of(outside: range, length: int, kind: str) -> dict[Chunk, torch.Tensor
 def models(draw: st.DrawFn) -> FakeModel:
     """Models and plans over every switch that changes who sees what in a pass."""
     shape = draw(st.sampled_from(["self", "text first", "text last", "reference first"]))
-    mode = draw(st.sampled_from(["extend", "replace"]))
+    mode = draw(st.sampled_from(["extend", "replace", "swap"]))
     order = draw(st.sampled_from(["lockstep", "ditctrl"]))
     config = KVShareConfig(
         mode=mode,

@@ -73,7 +73,7 @@ def configurations() -> st.SearchStrategy[KVShareConfig]:
         "share_background": st.booleans(),
         "position": st.sampled_from(["same", "frame"]),
     }
-    return st.builds(KVShareConfig, mode=st.just("extend"), **common) | st.builds(
+    return st.builds(KVShareConfig, mode=st.sampled_from(["extend", "swap"]), **common) | st.builds(
         KVShareConfig, mode=st.just("replace"), share_text=st.booleans(), **common
     )
 

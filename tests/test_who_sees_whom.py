@@ -82,7 +82,7 @@ def plans(draw: st.DrawFn, subjects: int | None = None) -> SharePlan:
         )
         for number in range(draw(st.integers(0, 3)) if subjects is None else subjects)
     )
-    mode = draw(st.sampled_from(["extend", "replace"]))
+    mode = draw(st.sampled_from(["extend", "replace", "swap"]))
     config = KVShareConfig(
         mode=mode,
         sources=draw(st.sampled_from(["first", "previous", "first and previous"])),
