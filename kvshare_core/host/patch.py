@@ -15,7 +15,7 @@ import torch
 from comfy.model_patcher import create_model_options_clone
 from comfy.patcher_extension import WrappersMP
 
-from ..config import KVShareConfig
+from ..config import KVShareConfig, MeasuredModel
 from ..drift import match_to_anchor
 from ..families import find_family
 from ..families.base import Family, FamilyInfo
@@ -69,7 +69,7 @@ def apply(model: Any, plan: SharePlan, earlier: KVShareRecord | None = None) -> 
     """
     family, info = model_info(model)
     plan = replace(plan, config=for_model(plan.config, info.presets))
-    _check_blocks(plan.config, info.blocks)
+    _check_blocks(plan.config, info)
     _check_routes(plan, info)
     scheme = family.rope_scheme(model.get_model_object("diffusion_model"), {})
     PositionMover(plan.config, scheme, gapped_beat=plan.gapped_beat)
@@ -94,7 +94,13 @@ def apply(model: Any, plan: SharePlan, earlier: KVShareRecord | None = None) -> 
     return patched, record
 
 
-def _check_blocks(config: KVShareConfig, blocks: int) -> None:
+def _check_blocks(config: KVShareConfig, info: FamilyInfo) -> None:
+    blocks, here = info.blocks, MeasuredModel(info.family, info.blocks)
+    if config.measured_on not in (None, here):
+        raise ValueError(
+            f"config: its blocks were measured on {config.measured_on}, but this model is {here}. Load a preset of "
+            "this model, or measure it with KVShareProbe."
+        )
     if config.layer_preset != "custom":
         return
     chosen = config.layer_idx or (config.start_layer,)
