@@ -88,7 +88,7 @@ class ReadMaps:
 
 
 class HideWords:
-    """Takes the subject's words away: no token sees them in any block."""
+    """Takes the subject's words away: no token sees them in any block. The prompt must have others."""
 
     def __init__(self, subject: SubjectTokens):
         self.subject = subject
@@ -98,10 +98,7 @@ class HideWords:
             return None
         hidden = {seen.site.text_start + token for token in self.subject.subject}
         visible = range(seen.call.key_tokens) if seen.own.visible is None else seen.own.visible.tolist()
-        left = [token for token in visible if token not in hidden]
-        if not left:
-            raise ValueError("subject: it is the whole prompt; add words that say something else.")
-        index = upload(torch.tensor(left), seen.call.key.device)
+        index = upload(torch.tensor([token for token in visible if token not in hidden]), seen.call.key.device)
         bias = None if seen.own.key_bias is None else seen.own.key_bias.index_select(1, index)
         key, value = (tensor.index_select(TOKEN_DIM, index) for tensor in (seen.call.key, seen.call.value))
         part = KeyValuePart(key, value, 0.0, bias)
@@ -155,6 +152,8 @@ def see_only_oneself(seen: SeenCall) -> torch.Tensor:
     factor = query.shape[-1] ** -0.5 if seen.call.scale is None else seen.call.scale
     output, total = seen.partial(query, beside.key, beside.value, seen.call.scale, beside.key_bias)
     score = (query.to(total.dtype) * key.to(total.dtype)).sum(-1) * factor
+    if own.key_bias is not None:
+        score = score + own.key_bias[:, None, own.video]
     weight = torch.sigmoid(score - total)[..., None]
     return _with_rest(seen, torch.lerp(output.to(weight.dtype), value.to(weight.dtype), weight).to(query.dtype))
 

@@ -321,12 +321,17 @@ def _check(model: Any, plan: SharePlan, positive: list[Any], latent: dict[str, A
     if len(plan.names) != 1:
         named = ", ".join(plan.names) or "none"
         raise ValueError(f"subject: one is followed, but there is {named}. Name what should stay the same.")
+    (tokens,) = plan.tokens(0, "both")
+    if tokens is None or not tokens.others:
+        raise ValueError(
+            "subject: it is all that the prompt names; add words that say something else, such as a place."
+        )
     prompts = [extra for _, extra in positive if is_prompt(extra)]
     if len(prompts) != 1 or len(positive) != 1:
         raise ValueError(
             f"positive: it has {len(positive)} conditionings, {len(prompts)} of LongVideoSegmenter, but one is probed. "
             "Connect the positive of the LongVideoSegmenter that made the timeline."
         )
-    videos = latent["samples"].shape[0] if isinstance(latent["samples"], torch.Tensor) else 1
+    videos = latent["samples"].shape[0]
     if videos != 1:
         raise ValueError(f"latent: it has {videos} videos, but one is probed. Set batch_size to 1.")
