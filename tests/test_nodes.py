@@ -628,6 +628,28 @@ def test_settings_in_a_chain_run(
     client.run(server.url, with_settings(example, *chain))
 
 
+def test_a_probe_and_its_preset_run(server: Server, example: dict[str, Any]) -> None:
+    loader = place_of(example, "LoadVideoDiT")
+    one = {**example[place_of(example, "LongVideoSegmenter")]["inputs"], "prompts": "a circle moving right over grass"}
+    ends = {"timeline": 0, "positive": 1, "negative": 2, "latent": 3}
+    inputs = {"model": [loader, 0], **{name: ["one", place] for name, place in ends.items()}}
+    settings = {"subject": "circle", "seed": 1, "steps": 2, "cfg": 3.0, "filename_prefix": "presets/circle"}
+    workflow = {
+        loader: example[loader],
+        "one": {"class_type": "LongVideoSegmenter", "inputs": one},
+        "probe": {"class_type": "KVShareProbe", "inputs": {**inputs, **settings}},
+    }
+    client.run(server.url, workflow)
+    files = client.object_info(server.url)["KVShareLoadPreset"]["input"]["required"]["file"]
+    names = files[1]["options"] if files[0] == "COMBO" else files[0]
+    (file,) = (name for name in names if name.startswith("presets/circle_00001_"))
+    loaded = with_settings(example, ("KVShareLoadPreset", {"file": file}))
+    client.run(server.url, loaded)
+    # Again, so that the host asks whether the file has changed.
+    loaded[place_of(loaded, "KSampler")]["inputs"]["seed"] += 1
+    client.run(server.url, loaded)
+
+
 @pytest.mark.parametrize(
     ("name", "changes", "complaint"),
     [
