@@ -7,7 +7,7 @@ import torch
 
 from .attention import TOKEN_DIM
 from .families.base import AttentionCall, CallSite
-from .key_masks import KeyMask
+from .key_masks import KeyMask, read_key_mask
 from .kv_bank import BankEntry, StoredTokens
 from .plan import Forward
 from .sharing import OwnTokens
@@ -86,3 +86,14 @@ def own_tokens(
     """The sequence of some rows' keys and values, with where the video stands in it and what `mask` hides."""
     video = slice(site.video_start, site.video_start + forward.video_tokens)
     return OwnTokens(*tensors, video, mask.outside, mask.visible, mask.visible_outside, mask.key_bias)
+
+
+def key_masks(forward: Forward, call: AttentionCall, site: CallSite) -> list[KeyMask] | None:
+    """For every batch row what the call's own mask hides; read once per forward and layout. None for a mask that
+    `read_key_mask` cannot tell in these words."""
+    video = slice(site.video_start, site.video_start + forward.video_tokens) if site.kind != "cross" else slice(0, 0)
+    layout = video.start, video.stop, call.key_tokens
+    known = forward.key_masks.get(layout)
+    if known is None or known[0] is not call.mask:
+        known = forward.key_masks[layout] = (call.mask, read_key_mask(call.mask, call.key, video))
+    return known[1]

@@ -110,6 +110,17 @@ class MaskSettings:
 
 
 @dataclass(frozen=True)
+class MeasuredModel:
+    """The kind of model that a choice of blocks was measured on: its family and number of blocks."""
+
+    family: str
+    blocks: int
+
+    def __str__(self) -> str:
+        return f"{self.family} with {self.blocks} blocks"
+
+
+@dataclass(frozen=True)
 class KVShareConfig:
     """How, how strongly, when and where keys and values of earlier segments are shared.
 
@@ -140,6 +151,8 @@ class KVShareConfig:
     token_dropout: part of the source's subject tokens that is left out, another choice in every step, 0 to below 1.
     drift_control: how far the colours of later segments are moved to the first segment's, 0 to 1, in any mode; see
         drift.match_to_anchor.
+    measured_on: what layer_idx and attn_map_layer_idx were measured on, None where they were not; other models refuse
+        them.
 
     Raises ValueError on values outside these ranges.
     """
@@ -167,6 +180,7 @@ class KVShareConfig:
     drift_control: float = 0.0
     masks: MaskSettings = MaskSettings()
     memory: MemorySettings = MemorySettings()
+    measured_on: MeasuredModel | None = None
 
     def __post_init__(self) -> None:
         _check_choice("mode", self.mode, MODES)

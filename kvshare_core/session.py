@@ -13,10 +13,10 @@ import torch
 
 from . import attention, schedule
 from .attention import TOKEN_DIM
-from .batch import SharedRow, alike, grouped, join_entries, key_rows, own_tokens, take_rows
+from .batch import SharedRow, alike, grouped, join_entries, key_masks, key_rows, own_tokens, take_rows
 from .devices import upload
 from .families.base import AttentionCall, CallSite, Family, FamilyInfo, UnexpectedCallError
-from .key_masks import KeyMask, read_key_mask
+from .key_masks import KeyMask
 from .kv_bank import BankEntry, BankKey, Chunk, KeyValueBank, StoredTokens
 from .log_sum_exp import LogSumExpAttention, Partial
 from .looking import PointWatcher
@@ -186,7 +186,7 @@ class Session:
         self, forward: Forward, call: AttentionCall, site: CallSite, backend: attention.Backend
     ) -> torch.Tensor | None:
         """The text attention of a segment whose frames have texts of their own."""
-        masks = self._key_masks(forward, call, site)
+        masks = key_masks(forward, call, site)
         if masks is None:
             self.warn_once(f"{self.info.family}: {ODD_MASK}; its prompts are left unrouted.")
             return None
@@ -242,7 +242,7 @@ class Session:
         self, forward: Forward, call: AttentionCall, site: CallSite, rows: slice, queries: slice
     ) -> Partial | None:
         """The attention of `queries` over all own keys of the batch `rows`, with its log-sum-exp."""
-        masks = self._key_masks(forward, call, site)
+        masks = key_masks(forward, call, site)
         if masks is None:
             return None
         outputs: list[Partial] = []
@@ -255,22 +255,10 @@ class Session:
         # Rows with masks of their own come in order, because rows that are alike stand together or alone.
         return torch.cat([output for output, _ in outputs]), torch.cat([total for _, total in outputs])
 
-    def _key_masks(self, forward: Forward, call: AttentionCall, site: CallSite) -> list[KeyMask] | None:
-        """For every batch row what the call's own mask hides; read once per forward and layout. None for a mask that
-        `read_key_mask` cannot tell in these words."""
-        video = (
-            slice(site.video_start, site.video_start + forward.video_tokens) if site.kind != "cross" else slice(0, 0)
-        )
-        layout = video.start, video.stop, call.key_tokens
-        known = forward.key_masks.get(layout)
-        if known is None or known[0] is not call.mask:
-            known = forward.key_masks[layout] = (call.mask, read_key_mask(call.mask, call.key, video))
-        return known[1]
-
     def _share(
         self, forward: Forward, call: AttentionCall, site: CallSite, backend: attention.Backend
     ) -> torch.Tensor | None:
-        masks = self._key_masks(forward, call, site)
+        masks = key_masks(forward, call, site)
         if masks is None:
             self.warn_once(f"{self.info.family}: {ODD_MASK}; it is left unshared.")
             return None

@@ -5,8 +5,10 @@ from comfy_api.latest import ComfyExtension, io
 from .attention_mask_preview import AttentionMaskPreview
 from .ditctrl_config import DiTCtrlConfig
 from .kv_share_config import KVShareConfigNode
+from .kv_share_load_preset import KVShareLoadPreset
 from .kv_share_mask_settings import KVShareMaskSettings
 from .kv_share_memory_settings import KVShareMemorySettings
+from .kv_share_probe import KVShareProbe
 from .load_video_dit import LoadVideoDiT
 from .long_video_beat_images import LongVideoBeatImages
 from .long_video_continue import LongVideoContinue
@@ -37,4 +39,6 @@ class KVShareExtension(ComfyExtension):
             LongVideoLoad,
             LongVideoDecodeLoop,
             LongVideoBeatImages,
+            KVShareProbe,
+            KVShareLoadPreset,
         ]

@@ -2,7 +2,8 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..kvshare_core.host.run_files import OUTPUT, file_of, save
+from ..kvshare_core.host.run_files import file_of, save
+from ..kvshare_core.host.user_files import OUTPUT
 from ..kvshare_core.record import KVShareRecord
 from ..kvshare_core.timeline import Timeline
 from .errors import named_errors

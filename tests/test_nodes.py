@@ -9,6 +9,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+import folder_paths
 import pytest
 import safetensors.torch
 import torch
@@ -37,6 +38,7 @@ from kvshare_core.embedded.files import JOINT_TRANSFORMER_FILE, WEIGHTS
 from kvshare_core.embedded.latents import NATIVE_LATENT_FRAMES
 from kvshare_core.embedded.text import WORD_WIDTH
 from kvshare_core.embedded.vocabulary import WORDS
+from kvshare_core.measured import read_preset
 from kvshare_core.record import KVShareRecord, RecordedMasks, RecordedSubject
 from tests.tiny_models import Sampling, tiny_text_encoder, tiny_wan
 
@@ -124,6 +126,22 @@ INPUTS = {
         "clip_vision_start_image",
         "clip_vision_end_image",
     ],
+    "KVShareProbe": [
+        "model",
+        "timeline",
+        "positive",
+        "negative",
+        "latent",
+        "subject",
+        "seed",
+        "steps",
+        "cfg",
+        "filename_prefix",
+        "scheduler",
+        "noise_levels",
+        "config",
+    ],
+    "KVShareLoadPreset": ["config", "file"],
 }
 """Saved workflows keep widget values by place: new inputs may only be appended."""
 
@@ -136,6 +154,7 @@ OPTIONAL = {
     "LongVideoContinue": ["existing", "images", "vae"],
     "LongVideoSave": ["record"],
     "LongVideoBeatImages": INPUTS["LongVideoBeatImages"][7:],
+    "KVShareProbe": ["scheduler", "noise_levels", "config"],
 }
 """Workflows in API format name what a node had when they were made: what came later is optional."""
 
@@ -154,6 +173,8 @@ OUTPUTS = {
     "LongVideoLoad": ["KVSHARE_TIMELINE", "LATENT", "KVSHARE_RECORD"],
     "LongVideoDecodeLoop": ["IMAGE"],
     "LongVideoBeatImages": ["CONDITIONING", "CONDITIONING"],
+    "KVShareProbe": ["KVSHARE_CONFIG", "STRING", "STRING", "IMAGE"],
+    "KVShareLoadPreset": ["KVSHARE_CONFIG", "STRING"],
 }
 
 
@@ -192,6 +213,8 @@ def test_the_pack_has_its_nodes() -> None:
         "LongVideoLoad",
         "LongVideoDecodeLoop",
         "LongVideoBeatImages",
+        "KVShareProbe",
+        "KVShareLoadPreset",
     ]
 
 
@@ -520,6 +543,31 @@ def test_the_embedded_models_run_through_all_nodes(name: str) -> None:
     assert torch.isfinite(overlay).all()
 
 
+def test_a_probe_saves_a_preset_that_its_model_runs_with(
+    model: Any, clip: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folder_paths, "output_directory", str(tmp_path))
+    one = segmenter(model, clip, prompts="a red circle moves right over grass")
+    timeline, positive, negative, latent, _ = run("LongVideoSegmenter", **one)
+    inputs = {"timeline": timeline, "positive": positive, "negative": negative, "latent": latent}
+    base = KVShareConfig(strength=0.5)
+    settings = {"subject": "circle", "seed": 1, "steps": 2, "cfg": 3.0, "filename_prefix": "presets/circle"}
+    config, preset, info, chart = run("KVShareProbe", model=model, **inputs, **settings, config=base)
+    assert config.measured_on is not None and config.strength == 0.5
+    file, *table = info.splitlines()
+    assert chart.ndim == 4 and chart.shape[-1] == 3
+    loaded, told = run("KVShareLoadPreset", config=base, file=file)
+    assert loaded == config and told.splitlines() == table
+    assert read_preset(preset).put_on(base) == config
+    assert NODES["KVShareLoadPreset"].fingerprint_inputs(file=file)
+    timeline, positive, negative, latent, _ = run("LongVideoSegmenter", **segmenter(model, clip))
+    patched, _ = run("MaskGuidedKVShare", model=model, timeline=timeline, subject="circle", config=loaded)
+    assert torch.isfinite(Sampling().run(patched, positive, negative, tuple(latent["samples"].shape))).all()
+    other = tiny_wan(layers=2)
+    with pytest.raises(ValueError, match=r"^MaskGuidedKVShare: config: its blocks were measured on wan with 3 blocks"):
+        run("MaskGuidedKVShare", model=other, timeline=timeline, subject="circle", config=loaded)
+
+
 # On a running server.
 
 
@@ -578,6 +626,28 @@ def test_settings_in_a_chain_run(
     server: Server, example: dict[str, Any], chain: list[tuple[str, dict[str, Any]]]
 ) -> None:
     client.run(server.url, with_settings(example, *chain))
+
+
+def test_a_probe_and_its_preset_run(server: Server, example: dict[str, Any]) -> None:
+    loader = place_of(example, "LoadVideoDiT")
+    one = {**example[place_of(example, "LongVideoSegmenter")]["inputs"], "prompts": "a circle moving right over grass"}
+    ends = {"timeline": 0, "positive": 1, "negative": 2, "latent": 3}
+    inputs = {"model": [loader, 0], **{name: ["one", place] for name, place in ends.items()}}
+    settings = {"subject": "circle", "seed": 1, "steps": 2, "cfg": 3.0, "filename_prefix": "presets/circle"}
+    workflow = {
+        loader: example[loader],
+        "one": {"class_type": "LongVideoSegmenter", "inputs": one},
+        "probe": {"class_type": "KVShareProbe", "inputs": {**inputs, **settings}},
+    }
+    client.run(server.url, workflow)
+    files = client.object_info(server.url)["KVShareLoadPreset"]["input"]["required"]["file"]
+    names = files[1]["options"] if files[0] == "COMBO" else files[0]
+    (file,) = (name for name in names if name.startswith("presets/circle_00001_"))
+    loaded = with_settings(example, ("KVShareLoadPreset", {"file": file}))
+    client.run(server.url, loaded)
+    # Again, so that the host asks whether the file has changed.
+    loaded[place_of(loaded, "KSampler")]["inputs"]["seed"] += 1
+    client.run(server.url, loaded)
 
 
 @pytest.mark.parametrize(
@@ -695,6 +765,31 @@ def test_sharing_that_cannot_be_is_explained(model: Any, clip: Any, changes: dic
     timeline, *_ = run("LongVideoSegmenter", **segmenter(model, clip))
     with pytest.raises(ValueError, match=complaint):
         run("MaskGuidedKVShare", **{"model": model, "timeline": timeline, "subject": "", **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"prompts": "a red circle\na red circle"}, "^KVShareProbe: timeline: it has 2 segments, but one is probed"),
+        ({"batch_size": 2}, "^KVShareProbe: latent: it has 2 videos, but one is probed"),
+        ({"prompts": "a red square moves"}, "^KVShareProbe: subject: 'circle' is not in the prompt"),
+        ({"prompts": "circle"}, "^KVShareProbe: subject: it is all that the prompt names; add words"),
+    ],
+)
+def test_what_cannot_be_probed_is_explained(model: Any, clip: Any, changes: dict[str, Any], complaint: str) -> None:
+    inputs = segmenter(model, clip, **{"prompts": "a red circle moves right", **changes})
+    timeline, positive, negative, latent, _ = run("LongVideoSegmenter", **inputs)
+    settings = {"subject": "circle", "seed": 1, "steps": 2, "cfg": 3.0, "filename_prefix": "x"}
+    with pytest.raises(ValueError, match=complaint):
+        run(
+            "KVShareProbe",
+            model=model,
+            timeline=timeline,
+            positive=positive,
+            negative=negative,
+            latent=latent,
+            **settings,
+        )
 
 
 def test_a_subject_is_refused_where_the_text_encoder_tells_no_words(model: Any, clip: Any) -> None:

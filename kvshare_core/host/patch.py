@@ -15,10 +15,10 @@ import torch
 from comfy.model_patcher import create_model_options_clone
 from comfy.patcher_extension import WrappersMP
 
-from ..config import KVShareConfig
+from ..config import KVShareConfig, MeasuredModel
 from ..drift import match_to_anchor
 from ..families import find_family
-from ..families.base import AttentionCall, Family, FamilyInfo
+from ..families.base import Family, FamilyInfo
 from ..plan import Forward, SharePlan
 from ..positions import PositionMover
 from ..presets import for_model
@@ -26,6 +26,7 @@ from ..record import KVShareRecord
 from ..schedule import shared_blocks
 from ..session import Session
 from . import KEY, memory
+from .attention_override import attention_override, input_shapes
 from .eager import EagerRegion
 from .held import HELD_KEY, held_frames
 from .interpolation import TEXT_TOKENS
@@ -68,7 +69,7 @@ def apply(model: Any, plan: SharePlan, earlier: KVShareRecord | None = None) -> 
     """
     family, info = model_info(model)
     plan = replace(plan, config=for_model(plan.config, info.presets))
-    _check_blocks(plan.config, info.blocks)
+    _check_blocks(plan.config, info)
     _check_routes(plan, info)
     scheme = family.rope_scheme(model.get_model_object("diffusion_model"), {})
     PositionMover(plan.config, scheme, gapped_beat=plan.gapped_beat)
@@ -93,7 +94,13 @@ def apply(model: Any, plan: SharePlan, earlier: KVShareRecord | None = None) -> 
     return patched, record
 
 
-def _check_blocks(config: KVShareConfig, blocks: int) -> None:
+def _check_blocks(config: KVShareConfig, info: FamilyInfo) -> None:
+    blocks, here = info.blocks, MeasuredModel(info.family, info.blocks)
+    if config.measured_on not in (None, here):
+        raise ValueError(
+            f"config: its blocks were measured on {config.measured_on}, but this model is {here}. Load a preset of "
+            "this model, or measure it with KVShareProbe."
+        )
     if config.layer_preset != "custom":
         return
     chosen = config.layer_idx or (config.start_layer,)
@@ -226,7 +233,7 @@ def _apply_model_wrapper(
     if session is None or forward is None:
         return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
     eager: EagerRegion = options[EAGER_KEY]
-    override = _attention_override(session, forward, options, _shapes(kwargs))
+    override = attention_override(partial(session.attend, forward), options, input_shapes(kwargs))
     options = {**options, "optimized_attention_override": override}
     with eager:
         return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
@@ -266,63 +273,3 @@ def _open_forward(
         session.warn_once("conditioning for a part of the picture is left unshared.")
         return None
     return forward
-
-
-def _shapes(inputs: dict[str, Any]) -> dict[str, tuple[tuple[int, ...], ...]]:
-    """Shapes of the tensors among a model's inputs, and of those in lists; of shapes, the shapes themselves."""
-    tensors = {
-        name: value if isinstance(value, list) else [value]  # pyright: ignore[reportUnknownVariableType]
-        for name, value in inputs.items()
-    }
-    return {
-        name: tuple(tuple(item.shape) if isinstance(item, torch.Tensor) else tuple(item) for item in items)
-        for name, items in tensors.items()
-        if items and all(isinstance(item, (torch.Tensor, torch.Size)) for item in items)
-    }
-
-
-def _attention_override(
-    session: Session, forward: Forward, options: dict[str, Any], inputs: dict[str, tuple[tuple[int, ...], ...]]
-) -> Callable[..., torch.Tensor]:
-    """Our attention for one forward, in front of whatever override was there."""
-    previous = options.get("optimized_attention_override")
-
-    def override(function: Callable[..., torch.Tensor], *args: Any, **kwargs: Any) -> torch.Tensor:
-        behind = function if previous is None else partial(previous, function)
-        site = _HostCall(behind, args, kwargs)
-        output = session.attend(forward, site.call(previous is not None, inputs), site.attend)
-        return behind(*args, **kwargs) if output is None else site.laid_out(output)
-
-    return override
-
-
-class _HostCall:
-    """One attention call in the host's own words: (query, key, value, heads[, mask]) and options, in flat
-    [rows, tokens, heads * head_dim] or split [rows, heads, tokens, head_dim] layout."""
-
-    def __init__(self, function: Callable[..., torch.Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]):
-        self.function = function
-        self.tensors = args[:3]
-        self.kwargs = dict(kwargs)
-        self.heads: int = args[3] if len(args) > 3 else kwargs["heads"]
-        self.mask: torch.Tensor | None = args[4] if len(args) > 4 else self.kwargs.pop("mask", None)
-        self.rest = (*args[3:4], *([None] if len(args) > 4 else []), *args[5:])
-        self.split_input = bool(self.kwargs.pop("skip_reshape", False))
-        self.split_output = bool(self.kwargs.pop("skip_output_reshape", False))
-
-    def call(self, overridden: bool, inputs: dict[str, tuple[tuple[int, ...], ...]]) -> AttentionCall:
-        """The call with split tensors."""
-        query, key, value = self.tensors
-        if not self.split_input:
-            width = query.shape[-1] // self.heads
-            query, key, value = (tensor.unflatten(-1, (-1, width)).transpose(1, 2) for tensor in self.tensors)
-        return AttentionCall(query, key, value, self.mask, self.kwargs.get("scale"), overridden, inputs)
-
-    def attend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-        """What the host would have done, without its mask, on other split tensors; split output."""
-        output = self.function(query, key, value, *self.rest, **self.kwargs, skip_reshape=True)
-        return output.unflatten(-1, (self.heads, -1)).transpose(1, 2)
-
-    def laid_out(self, output: torch.Tensor) -> torch.Tensor:
-        """A split output in the layout that the call asked for."""
-        return output if self.split_output else output.transpose(1, 2).flatten(2)

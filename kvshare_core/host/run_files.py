@@ -4,13 +4,11 @@ A file is in safetensors format; everything that is no tensor is JSON in its met
 """
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import folder_paths
 import safetensors
 import safetensors.torch
 import torch
@@ -19,13 +17,11 @@ from comfy.nested_tensor import NestedTensor
 from ..frozen import from_plain, to_plain
 from ..record import KVShareRecord, RecordedMasks
 from ..timeline import Timeline
+from .user_files import change_of, names_of, new_file, path_of
 
 SUFFIX = ".kvshare.safetensors"
 CONTENT = "kvshare_long_video"
 """Key of the JSON in a file's metadata."""
-
-OUTPUT = " [output]"
-"""What the host puts behind the name of a file that is in its output folder."""
 
 
 @dataclass(frozen=True)
@@ -80,13 +76,12 @@ def save(content: LongVideoFile, prefix: str) -> tuple[str, str]:
 
     prefix: may name a subfolder and the host's variables; the host refuses what leads out of its folder.
     """
-    folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, folder_paths.get_output_directory())
     tensors: dict[str, torch.Tensor] = {}
     plain = to_plain(content, tensors)
-    file = f"{name}_{counter:05}_{SUFFIX}"
+    new = new_file(prefix, SUFFIX)
     on_cpu = {key: tensor.cpu().clone() for key, tensor in tensors.items()}
-    safetensors.torch.save_file(on_cpu, os.path.join(folder, file), {CONTENT: json.dumps(plain)})
-    return subfolder, file
+    safetensors.torch.save_file(on_cpu, str(new.path), {CONTENT: json.dumps(plain)})
+    return new.subfolder, new.path.name
 
 
 def load(name: str) -> LongVideoFile:
@@ -105,26 +100,16 @@ def load(name: str) -> LongVideoFile:
 
 def file_names() -> list[str]:
     """Names of saved files in the host's input and output folders, as `load` takes them."""
-    names = _names_in(folder_paths.get_input_directory())
-    return names + [name + OUTPUT for name in _names_in(folder_paths.get_output_directory())]
+    return names_of(SUFFIX)
 
 
 def fingerprint(name: str) -> str:
     """Changes when the file does."""
-    status = _path(name).stat()
-    return f"{status.st_mtime_ns} {status.st_size}"
-
-
-def _names_in(folder: str) -> list[str]:
-    return sorted(file.relative_to(folder).as_posix() for file in Path(folder).rglob(f"*{SUFFIX}") if file.is_file())
+    return change_of(_path(name))
 
 
 def _path(name: str) -> Path:
-    folder = folder_paths.get_output_directory() if name.endswith(OUTPUT) else folder_paths.get_input_directory()
-    path = Path(folder, name.removesuffix(OUTPUT)).resolve()
-    if not path.is_relative_to(Path(folder).resolve()) or not path.name.endswith(SUFFIX) or not path.is_file():
-        raise ValueError(f"file: there is no {name}. Save one with LongVideoSave, or put it into the input folder.")
-    return path
+    return path_of(name, SUFFIX, "LongVideoSave")
 
 
 def _parts(samples: Any) -> tuple[torch.Tensor, ...]:
