@@ -7,9 +7,8 @@ from kvshare_core.config import DITCTRL, KVShareConfig
 
 OFF = KVShareConfig(mode="off")
 
-SHARING = KVShareConfig(start_layer=3)
-"""Chosen for the embedded model on storyboards 100 to 111, which no published figure is measured on: its first blocks
-carry layout, which each prompt keeps to itself."""
+SHARING = KVShareConfig()
+"""The settings that the nodes begin with; docs/laboratory.md tells how they were chosen."""
 
 PAPER = replace(
     DITCTRL,
@@ -23,7 +22,8 @@ PAPER = replace(
 )
 """The published method at the scale of another model: the same part of the noise schedule and of the depth."""
 
-CONCAT = KVShareConfig(mode="extend", sources="first and previous", share_uncond=True)
+CONCAT = KVShareConfig(mode="extend", strength=1.0, sources="first and previous")
+"""Plain concatenation: every token sees everything of its sources too."""
 
 
 @dataclass(frozen=True)

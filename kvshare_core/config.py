@@ -27,6 +27,8 @@ STORE_DTYPES: tuple[str, ...] = get_args(StoreDtype)
 MAX_STRENGTH = 10.0
 MAX_INDEX = 10_000
 """Largest step or block that can be named."""
+MAX_RIM = 16
+"""Widest rim of a subject in tokens."""
 
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
@@ -77,19 +79,21 @@ class MaskSettings:
         subject's words, averaged over the blocks so far of the same forward.
     thres: threshold on the normalised map, 0 to 1.
     presence: a frame whose strongest response is less than this part of the clip's has no subject; 0 does not ask.
+    rim: tokens around the subject that are shared with it; the mask that is recorded has none.
     clean: takes in holes of one token and drops single tokens.
     hysteresis: a token that was subject stays so until its map falls this far below `thres` (not with `threshold`).
     freeze_after: part of the steps after which masks no longer change, 0 to 1 (not with `threshold`); 1 never freezes.
-    attn_map_step_idx, attn_map_layer_idx: steps and blocks whose maps are read; empty means all. With `threshold`,
-        steps without maps have no mask and share nothing.
+    attn_map_step_idx, attn_map_layer_idx: steps and blocks whose maps of words are read. Empty means all steps, and the
+        blocks that are known to be good for it (presets.for_model), all where nothing is known. With `threshold`, steps
+        without maps have no mask and share nothing, and empty means all blocks.
     ref_token_idx, cur_token_idx: places of the subject among the text tokens of source and target segments, instead of
         words; both or neither.
 
     Raises ValueError on values outside these ranges.
     """
 
-    kind: MaskKind = "contrast"
-    thres: float = 0.5
+    kind: MaskKind = "appearance"
+    thres: float = 0.8
     presence: float = 0.0
     clean: bool = False
     hysteresis: float = 0.0
@@ -98,6 +102,7 @@ class MaskSettings:
     attn_map_layer_idx: tuple[int, ...] = ()
     ref_token_idx: tuple[int, ...] = ()
     cur_token_idx: tuple[int, ...] = ()
+    rim: int = 1
 
     def __post_init__(self) -> None:
         _check_choice("mask_kind", self.kind, MASK_KINDS)
@@ -105,6 +110,8 @@ class MaskSettings:
             _check_range(name, getattr(self, name), 1.0)
         for name in ("attn_map_step_idx", "attn_map_layer_idx", "ref_token_idx", "cur_token_idx"):
             _check_indices(name, getattr(self, name))
+        if not 0 <= self.rim <= MAX_RIM:
+            raise ValueError(f"rim is {self.rim}; it must lie between 0 and {MAX_RIM}.")
         if bool(self.ref_token_idx) != bool(self.cur_token_idx):
             raise ValueError("give both ref_token_idx and cur_token_idx, or neither.")
 
@@ -157,8 +164,8 @@ class KVShareConfig:
     Raises ValueError on values outside these ranges.
     """
 
-    mode: Mode = "extend"
-    strength: float = 1.0
+    mode: Mode = "swap"
+    strength: float = 0.5
     end_strength: float | None = None
     sources: Sources = "first"
     order: Order = "lockstep"
@@ -215,6 +222,7 @@ class KVShareConfig:
 
 DITCTRL = KVShareConfig(
     mode="replace",
+    strength=1.0,
     sources="previous",
     order="ditctrl",
     start_step=2,
@@ -223,7 +231,7 @@ DITCTRL = KVShareConfig(
     end_layer=30,
     share_background=True,
     share_text=True,
-    masks=MaskSettings(kind="threshold", thres=0.3),
+    masks=MaskSettings(kind="threshold", thres=0.3, rim=0),
 )
 """The paper's method with the values of its released code (configs/inference.yaml)."""
 

@@ -136,6 +136,21 @@ def clean_mask(mask: torch.Tensor, grid: Grid) -> torch.Tensor:
     return cleaned.reshape(mask.shape)
 
 
+def with_rim(masks: torch.Tensor, rim: int, grid: Grid) -> torch.Tensor:
+    """Boolean masks [subjects, rows, tokens] grown by `rim` tokens to all four sides within their latent frames; what
+    belongs to a subject stays its own, and what two reach goes to the first of them."""
+    grown = masks
+    for _ in range(rim):
+        frames = grown.unflatten(-1, grid)
+        wider = F.pad(frames, (1, 1, 1, 1))
+        sides = wider[..., :-2, 1:-1] | wider[..., 2:, 1:-1] | wider[..., 1:-1, :-2] | wider[..., 1:-1, 2:]
+        free = ~grown.any(0).unflatten(-1, grid)
+        reached = (sides & free).int()
+        first = reached.cumsum(0) == 1
+        grown = (frames | (sides & free & first)).flatten(-3)
+    return grown
+
+
 def spread_over_latent_frames(tokens: torch.Tensor, length: int, patch: int) -> torch.Tensor:
     """Values of token frames [..., frames, h, w] for each of `length` latent frames [..., length, h, w]; a token frame
     stands for `patch` latent frames, the last one for those that are left."""

@@ -75,14 +75,14 @@ def best_preset(presets: Sequence[BlockPreset], purpose: Purpose) -> BlockPreset
 def for_model(config: KVShareConfig, presets: Sequence[BlockPreset]) -> KVShareConfig:
     """`config` with the layer preset `family` replaced by what is known of the model, or by FALLBACK.
 
-    Blocks for masks go with it unless the configuration names some; `threshold` masks add up the blocks before the one
-    that shares, so they keep theirs.
+    Blocks for masks are those that are known to be good for them, unless the configuration names some; `threshold`
+    masks add up the blocks before the one that shares, so they keep theirs.
     """
-    if config.layer_preset != "family":
-        return config
     shared, maps = best_preset(presets, "share"), best_preset(presets, "masks")
     if maps is not None and config.masks.kind != "threshold" and not config.masks.attn_map_layer_idx:
         config = replace(config, masks=replace(config.masks, attn_map_layer_idx=maps.blocks))
+    if config.layer_preset != "family":
+        return config
     if shared is None:
         return replace(config, layer_preset=FALLBACK)
     return replace(config, layer_preset="custom", layer_idx=shared.blocks)

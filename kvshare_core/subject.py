@@ -98,7 +98,7 @@ class SubjectTracker:
         self._masks |= found
         on_cpu = torch.stack(list(found.values())).cpu()
         for index, masks in zip(found, on_cpu, strict=True):
-            self._splits[index] = _split_rows(masks, device or torch.device("cpu"))
+            self._splits[index] = self._split_rows(masks, device or torch.device("cpu"))
 
     def _followed(self, index: int, words: torch.Tensor) -> torch.Tensor:
         """The score of a segment's subjects from the maps of their `words` and from what looks like them; the next call
@@ -284,7 +284,7 @@ class SubjectTracker:
             if not self._repeats:
                 self._heat[forward.segment.index] = heat
                 self._masks[forward.segment.index] = mask
-            self._moments[moment] = _split_rows(mask.cpu(), device)
+            self._moments[moment] = self._split_rows(mask.cpu(), device)
         return self._moments[moment]
 
     def _newest(self, forward: Forward, device: torch.device) -> list[TokenSplit] | None:
@@ -299,7 +299,7 @@ class SubjectTracker:
                     f"{list(here)} in this run; make the latent as it was."
                 )
             self._grid = forward.grid
-            splits[index] = _split_rows(known, device)
+            splits[index] = self._split_rows(known, device)
         return splits.get(index)
 
     def _finish(self, mask: torch.Tensor, score: torch.Tensor) -> torch.Tensor:
@@ -307,6 +307,12 @@ class SubjectTracker:
         if self.settings.presence > 0:
             mask = maps.drop_absent_frames(mask, score, self.settings.presence, self._grid)
         return maps.clean_mask(mask, self._grid) if self.settings.clean else mask
+
+    def _split_rows(self, masks: torch.Tensor, device: torch.device) -> list[TokenSplit]:
+        """The split of every latent by masks [subjects, rows, tokens] on the CPU and their rim."""
+        assert self._grid is not None
+        whole = maps.with_rim(masks, self.settings.rim, self._grid)
+        return [split_tokens(whole[:, row], device) for row in range(whole.shape[1])]
 
     def _from_users_mask(self, forward: Forward, mask: torch.Tensor, device: torch.device) -> list[TokenSplit]:
         index = forward.segment.index
@@ -359,8 +365,3 @@ class _ShownText:
 def _add(totals: dict[int, torch.Tensor], index: int, score: torch.Tensor) -> None:
     """Adds a block's score to that of segment `index`."""
     totals[index] = totals[index] + score if index in totals else score
-
-
-def _split_rows(masks: torch.Tensor, device: torch.device) -> list[TokenSplit]:
-    """The split of every latent by masks [subjects, rows, tokens] on the CPU."""
-    return [split_tokens(masks[:, row], device) for row in range(masks.shape[1])]

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 from comfy_api.latest import io
 
-from ..kvshare_core.config import MASK_KINDS, KVShareConfig, MaskSettings, parse_indices
+from ..kvshare_core.config import MASK_KINDS, MAX_RIM, KVShareConfig, MaskSettings, parse_indices
 from .errors import named_errors
 from .inputs import config_output, incoming_config, indices_input, search_words, token_place_inputs
 from .sockets import CATEGORY
@@ -71,9 +71,19 @@ class KVShareMaskSettings(io.ComfyNode):
                 indices_input(
                     "attn_map_layer_idx",
                     masks.attn_map_layer_idx,
-                    "Transformer blocks in which the subject's words are looked for, such as 10-20; empty is all.",
+                    "Transformer blocks in which the subject's words are looked for, such as 10-20. Empty takes those "
+                    "known to be good for it, which LoadVideoDiT lists; all where nothing is known.",
                 ),
                 *token_place_inputs(DEFAULTS, "Empty leaves it to those words."),
+                io.Int.Input(
+                    "rim",
+                    default=masks.rim,
+                    min=0,
+                    max=MAX_RIM,
+                    optional=True,
+                    tooltip="How many tokens around the subject are shared with it: where it ends is a part of its "
+                    "size and shape. The mask in the preview has no rim.",
+                ),
             ],
             outputs=[config_output()],
         )
@@ -91,6 +101,7 @@ class KVShareMaskSettings(io.ComfyNode):
         attn_map_layer_idx: str,
         ref_token_idx: str,
         cur_token_idx: str,
+        rim: int = DEFAULTS.masks.rim,
     ) -> io.NodeOutput:
         with named_errors("KVShareMaskSettings"):
             masks = MaskSettings(
@@ -104,5 +115,6 @@ class KVShareMaskSettings(io.ComfyNode):
                 attn_map_layer_idx=parse_indices(attn_map_layer_idx, "attn_map_layer_idx"),
                 ref_token_idx=parse_indices(ref_token_idx, "ref_token_idx"),
                 cur_token_idx=parse_indices(cur_token_idx, "cur_token_idx"),
+                rim=rim,
             )
             return io.NodeOutput(replace(config, masks=masks))

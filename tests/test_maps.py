@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kvshare_core.maps import (
@@ -19,6 +19,7 @@ from kvshare_core.maps import (
     subject_score,
     text_probabilities,
     threshold_mask,
+    with_rim,
 )
 from kvshare_core.words import SubjectTokens
 
@@ -210,3 +211,27 @@ def test_one_picture_stands_for_every_frame() -> None:
 def test_a_mask_with_too_few_pictures_is_an_error() -> None:
     with pytest.raises(ValueError, match="mask: 8 pictures, but the video has 9"):
         mask_to_tokens(torch.zeros(8, 4, 4), pictures_of_frames(0, 3, 4), (3, 2, 2))
+
+
+@given(st.integers(1, 3), st.integers(0, 3), st.integers(0, 99))
+@settings(max_examples=30)
+def test_a_rim_is_what_is_so_near_and_no_other_subject_s(subjects: int, rim: int, seed: int) -> None:
+    grid = (2, 5, 4)
+    generator = torch.Generator().manual_seed(seed)
+    owner = torch.randint(-6, subjects, (2, *grid), generator=generator)
+    masks = torch.stack([owner == number for number in range(subjects)])
+    found = with_rim(masks.flatten(2), rim, grid).reshape(subjects, 2, *grid)
+    assert not bool((found.sum(0) > 1).any())
+    for row, frame, y, x in itertools.product(range(2), *map(range, grid)):
+        near = {
+            int(owner[row, frame, v, u])
+            for v, u in itertools.product(range(grid[1]), range(grid[2]))
+            if abs(v - y) + abs(u - x) <= rim
+        } - set(range(-6, 0))
+        mine = [number for number in range(subjects) if found[number, row, frame, y, x]]
+        if owner[row, frame, y, x] >= 0:
+            assert mine == [int(owner[row, frame, y, x])]
+        elif not near:
+            assert mine == []
+        elif subjects == 1:
+            assert mine == [0]

@@ -80,7 +80,10 @@ PRESETS = (
 @pytest.mark.parametrize("name", [name for name in LAYER_PRESETS if name != "family"])
 def test_other_choices_keep_their_blocks_in_every_model(name: Any) -> None:
     config = KVShareConfig(layer_preset=name, layer_idx=(3,), start_layer=2)
-    assert for_model(config, PRESETS) == config
+    assert for_model(config, ()) == config
+    found = for_model(config, PRESETS)
+    assert found == replace(config, masks=found.masks)
+    assert found.masks.attn_map_layer_idx == (0, 1)
 
 
 def test_where_nothing_is_known_the_middle_shares_and_all_maps_are_read() -> None:
@@ -96,8 +99,11 @@ def test_known_blocks_replace_those_of_the_inputs() -> None:
 
 
 @pytest.mark.parametrize("masks", [MaskSettings(attn_map_layer_idx=(3,)), MaskSettings(kind="threshold")])
-def test_blocks_for_masks_are_not_overridden_nor_taken_from_the_paper_s_threshold(masks: MaskSettings) -> None:
-    assert for_model(KVShareConfig(layer_preset="family", masks=masks), PRESETS).masks == masks
+@pytest.mark.parametrize("name", LAYER_PRESETS)
+def test_blocks_for_masks_are_not_overridden_nor_taken_from_the_paper_s_threshold(
+    masks: MaskSettings, name: Any
+) -> None:
+    assert for_model(KVShareConfig(layer_preset=name, masks=masks), PRESETS).masks == masks
 
 
 def test_presets_are_told_with_confidence_and_source() -> None:

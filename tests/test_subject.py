@@ -29,7 +29,7 @@ from tests.fake_family import COND, UNCOND, FakeModel, joint, self_and_cross, ti
 GRID = (3, 2, 3)
 VIDEO, TEXT = 18, 7
 CPU = torch.device("cpu")
-CONTRAST = MaskSettings(thres=0.5)
+CONTRAST = MaskSettings("contrast", thres=0.5, rim=0)
 FOX = SubjectTokens((1, 2), (3, 4))
 REAL = (0, 1, 2, 3, 4)
 SCHEME = embed_nd_scheme((4, 2, 2), 10000.0)
@@ -138,7 +138,7 @@ def test_contrast_masks_hold_from_the_next_pass_on(rows: int, calls: int, heads:
 @given(st.integers(1, 2), st.integers(1, 3), st.integers(0, 99))
 @settings(max_examples=15)
 def test_appearance_masks_begin_with_words_and_go_on_with_looks(rows: int, blocks: int, seed: int) -> None:
-    watcher = Watcher(plan_of(MaskSettings(kind="appearance", thres=0.6, attn_map_layer_idx=(0,))), rows)
+    watcher = Watcher(plan_of(MaskSettings("appearance", thres=0.6, attn_map_layer_idx=(0,), rim=0)), rows)
     examples: appearance.Examples | None = None
     for number in range(3):
         watcher.tracker.begin_pass()
@@ -168,7 +168,7 @@ def counted_rows(scores: torch.Tensor) -> torch.Tensor:
 @given(st.integers(1, 2), st.integers(0, 99))
 @settings(max_examples=25)
 def test_threshold_masks_belong_to_one_forward_block_by_block(rows: int, seed: int) -> None:
-    watcher = Watcher(plan_of(MaskSettings(kind="threshold", thres=0.4)), rows)
+    watcher = Watcher(plan_of(MaskSettings(kind="threshold", thres=0.4, rim=0)), rows)
     for number in range(2):
         watcher.tracker.begin_pass()
         for segment in range(2):
@@ -186,7 +186,7 @@ def test_threshold_masks_belong_to_one_forward_block_by_block(rows: int, seed: i
 
 
 def test_the_unconditional_forward_behind_uses_the_masks_of_the_conditional_one() -> None:
-    watcher = Watcher(plan_of(MaskSettings(kind="threshold")))
+    watcher = Watcher(plan_of(MaskSettings(kind="threshold", thres=0.5, rim=0)))
     watcher.tracker.begin_pass()
     conditional = watcher.forward(chunks=(COND,))
     unconditional = watcher.forward(chunks=(UNCOND,))
@@ -211,7 +211,7 @@ def test_only_rows_of_the_segments_own_prompt_are_read() -> None:
 @pytest.mark.parametrize("kind", ["contrast", "threshold"])
 def test_targets_may_have_words_of_their_own(kind: Any) -> None:
     target = SubjectTokens((0,), (3,))
-    watcher = Watcher(plan_of(MaskSettings(kind=kind), target_subjects=(target,)))
+    watcher = Watcher(plan_of(MaskSettings(kind=kind, thres=0.5, rim=0), target_subjects=(target,)))
     found: dict[str, Any] = {}
     for role, subject in (("source", FOX), ("target", target)):
         watcher.tracker.begin_pass()
@@ -252,7 +252,7 @@ def test_a_transition_weighs_the_words_of_both_beats(mix: float) -> None:
 @pytest.mark.parametrize("kind", ["contrast", "threshold"])
 def test_masks_are_cleaned_and_frames_without_a_subject_left_out(kind: Any) -> None:
     rough, fine = (
-        Watcher(plan_of(MaskSettings(kind=kind, presence=presence, clean=clean)))
+        Watcher(plan_of(MaskSettings(kind=kind, thres=0.5, presence=presence, clean=clean, rim=0)))
         for presence, clean in ((0.0, False), (0.9, True))
     )
     found: list[torch.Tensor] = []
@@ -397,7 +397,9 @@ def test_threshold_masks_of_a_joint_model_are_those_of_the_whole_softmax(
 ) -> None:
     """As DiTCtrl computes them: explicit probabilities over video and text, of this block and those before."""
     grid = (3, 2, 2)
-    config = KVShareConfig(masks=MaskSettings(kind="threshold", thres=0.4), layer_idx=(1, 2), share_background=True)
+    config = KVShareConfig(
+        masks=MaskSettings(kind="threshold", thres=0.4, rim=0), layer_idx=(1, 2), share_background=True
+    )
     subject = SubjectTokens((1, 2), ())
     plan = SharePlan(timeline_of(2, grid[0]), config, (subject,))
     text_start = 12 if video_start == 0 else 0

@@ -26,6 +26,11 @@ IMAGE_TEXT, SIGNS_TEXT, REFERENCE = "clip_fea", "txt_byt5", "ref_latent"
 """Inputs of the model that bring tokens: [batch, tokens, width] twice, and [batch, channels, frames, height, width]."""
 
 PRESETS: Mapping[tuple[int, int], tuple[BlockPreset, ...]] = {
+    (8, 1): (
+        BlockPreset(
+            "masks", (1, 5, 7), "measured", "the true masks of the embedded joint-attention model (docs/laboratory.md)"
+        ),
+    ),
     (60, 24): (
         BlockPreset("masks", tuple(range(20)), "published", "IMAP (2603.02919) reads the double blocks only"),
         BlockPreset("matches", (16,), "published", "DiffTrack for HunyuanVideo, at step 29 of 30"),
