@@ -104,8 +104,8 @@ class SharingPath:
 
 PATHS = (
     SharingPath("replace", DITCTRL),
-    SharingPath("extend", KVShareConfig()),
-    SharingPath("weighted", KVShareConfig(strength=0.5)),
+    SharingPath("extend", KVShareConfig(mode="extend", strength=1.0)),
+    SharingPath("weighted", KVShareConfig(mode="extend", strength=0.5)),
 )
 
 

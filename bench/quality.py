@@ -1,6 +1,6 @@
 """Identity, the prompt, and what sharing costs besides: storyboards of three and five beats by every method.
 
-python -m bench.quality [--storyboards 64] [--json FILE] [--quick]
+python -m bench.quality [--storyboards 64] [--json FILE] [--quick] [--keep FILE]
 
 Every storyboard leaves colour and size of its subject open. Methods get the same prompts and the same noise. Two
 processes share the work where there are two cores.
@@ -11,7 +11,6 @@ import multiprocessing
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from functools import cache
 from itertools import repeat
 from pathlib import Path
@@ -23,13 +22,11 @@ from devtools.environment import find_host
 from . import confidence, side_effects
 from .embedder import Embedder, load_embedder
 from .form import Row, Value, make_result, publish, show_progress
+from .kept import Cell, Kept, Seen, Task
 from .measures import Measured, adherence, identity, keeps_colour, keeps_size, mean_speed, seam_ratios
 from .methods import METHODS, Method
 from .pipeline import MODELS, STEPS, HostLacksPromptsError, Model, Pipeline, load_pipeline
 from .storyboards import JOINS, SCENES, make_storyboard, measure_clip, overlap_of
-
-Cell = tuple[Model, int, str, str]
-"""Model, beats, join and method: what a row of the table is about."""
 
 BEATS = (3, 5)
 STORYBOARDS, QUICK_STORYBOARDS = 64, 6
@@ -42,30 +39,6 @@ JUDGED = ("identity", "adherence", "leak")
 """Figures with an interval."""
 MASKED, UNMASKED = "kvshare", "kvshare_nomask"
 """The two methods whose difference is what the mask does."""
-
-
-@dataclass(frozen=True)
-class Task:
-    """Some storyboards to be made by one method, which `making` is."""
-
-    model: Model
-    beats: int
-    join: str
-    method: str
-    making: Method
-    seeds: tuple[int, ...]
-
-    @property
-    def cell(self) -> Cell:
-        return self.model, self.beats, self.join, self.method
-
-
-@dataclass(frozen=True)
-class Seen:
-    """One storyboard's video: its contributions to each figure, and the subject's mean way per picture."""
-
-    contributions: Mapping[str, list[float]]
-    speed: float
 
 
 def look_at(measured: Measured, embed: side_effects.Embed) -> Seen:
@@ -198,15 +171,20 @@ def _difference(first: confidence.Contributions, second: confidence.Contribution
     return None if one is None or other is None else one - other
 
 
-def measure(tasks: Sequence[Task], steps: int, processes: int) -> dict[Cell, list[Seen]]:
-    """What every cell's storyboards show, in the order of the tasks."""
-    found: dict[Cell, list[Seen]] = {}
+def measure(tasks: Sequence[Task], steps: int, processes: int, kept: Kept) -> dict[Cell, list[Seen]]:
+    """What every cell's storyboards show, in the order of the tasks; tasks that are `kept` are not made again."""
+    waiting = [task for task in tasks if task not in kept]
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, context) as pool:
-        for done, (task, seen) in enumerate(zip(tasks, pool.map(run_task, tasks, repeat(steps)), strict=True), start=1):
-            if seen is not None:
-                found.setdefault(task.cell, []).extend(seen)
+        results = pool.map(run_task, waiting, repeat(steps))
+        for done, (task, seen) in enumerate(zip(waiting, results, strict=True), start=1 + len(tasks) - len(waiting)):
+            kept.put(task, seen)
             show_progress(done, len(tasks), "batches")
+    found: dict[Cell, list[Seen]] = {}
+    for task in tasks:
+        seen = kept.get(task)
+        if seen is not None:
+            found.setdefault(task.cell, []).extend(seen)
     return found
 
 
@@ -219,13 +197,14 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--json", type=Path, help="write the results here")
     parser.add_argument("--quick", action="store_true", help="a tenth of it")
+    parser.add_argument("--keep", type=Path, help="keep finished batches in this file, and go on from it")
     options = parser.parse_args()
     storyboards = QUICK_STORYBOARDS if options.quick else options.storyboards
     if storyboards < 1 or options.processes < 1:
         parser.error("--storyboards and --processes must be at least 1")
     seeds = range(FIRST_SEED, FIRST_SEED + storyboards)
     tasks = tasks_of(options.models, BEATS, options.join, METHODS, seeds)
-    found = measure(tasks, STEPS, options.processes)
+    found = measure(tasks, STEPS, options.processes, Kept(options.keep))
     publish(make_result("quality", FIRST_SEED, rows_of(found, FIRST_SEED), find_host()), options.json)
 
 

@@ -16,9 +16,10 @@ from devtools.environment import find_host
 
 from .confidence import interval, mean
 from .form import Row, Value, make_result, publish
+from .kept import Cell, Kept, Seen, Task
 from .methods import METHODS, Method
 from .pipeline import MODELS, STEPS
-from .quality import Seen, Task, mean_speed_of, measure, parts_of
+from .quality import mean_speed_of, measure, parts_of
 from .storyboards import SCENES
 
 BEATS = 3
@@ -52,14 +53,27 @@ def number(value: float) -> str:
     return f"{value:g}"
 
 
+def part(start: int, stop: int) -> str:
+    """How steps or blocks from `start` to before `stop` are named; -1 is the end."""
+    return f"from {start}" if stop == -1 else f"{start} to {stop - 1}"
+
+
 def studies() -> Mapping[str, tuple[Variant, ...]]:
     """All studies by name."""
     shipped = Variant("shipped", METHODS["kvshare"])
     unguided = Variant("everything", replace(METHODS["kvshare"], guided=False))
     return {
-        "strength": tuple(with_config(number(value), strength=value) for value in (0.25, 0.5, 1.0, 2.0, 4.0)),
+        "strength": tuple(with_config(number(value), strength=value) for value in (0.25, 0.5, 0.75, 1.0)),
         "sources": tuple(with_config(name, sources=name) for name in ("first", "previous", "first and previous")),
-        "mode": (with_config("extend", mode="extend"), with_config("replace", mode="replace")),
+        "mode": tuple(
+            with_config(name, mode=mode, strength=strength)
+            for name, mode, strength in (
+                ("swap 0.5", "swap", 0.5),
+                ("extend 1", "extend", 1.0),
+                ("replace 0.5", "replace", 0.5),
+                ("replace 1", "replace", 1.0),
+            )
+        ),
         "what is shared": (shipped, with_config("subject and background", share_background=True), unguided),
         "mask kind": (
             with_masks("appearance", kind="appearance"),
@@ -74,12 +88,12 @@ def studies() -> Mapping[str, tuple[Variant, ...]]:
         ),
         "token dropout": tuple(with_config(number(value), token_dropout=value) for value in (0.0, 0.25, 0.5)),
         "steps": tuple(
-            with_config(f"{start} to {stop}", start_step=start, end_step=stop)
-            for start, stop in ((0, 20), (0, 5), (0, 10), (5, 20), (10, 20))
+            with_config(part(start, stop), start_step=start, end_step=stop)
+            for start, stop in ((0, -1), (0, 5), (0, 10), (5, -1), (10, -1))
         ),
         "blocks": tuple(
-            with_config(f"{start} to {stop}", start_layer=start, end_layer=stop)
-            for start, stop in ((0, 8), (0, 4), (2, 6), (4, 8), (6, 8))
+            with_config(part(start, stop), start_layer=start, end_layer=stop)
+            for start, stop in ((0, -1), (0, 4), (2, 6), (4, -1), (6, -1))
         ),
         "transition": tuple(Variant(join, METHODS["kvshare"], join) for join in ("cut", "overlap", SCENES)),
         "noise": (shipped, Variant("freenoise", replace(METHODS["kvshare"], freenoise=True))),
@@ -103,9 +117,7 @@ def name_of(method: Method) -> str:
     return repr(method)
 
 
-def rows_of(
-    chosen: Mapping[str, Sequence[Variant]], found: Mapping[tuple[str, int, str, str], Sequence[Seen]]
-) -> list[Row]:
+def rows_of(chosen: Mapping[str, Sequence[Variant]], found: Mapping[Cell, Sequence[Seen]]) -> list[Row]:
     """One row for every variant on either model."""
     rows: list[Row] = []
     for study, variants in chosen.items():
@@ -132,13 +144,15 @@ def main() -> None:
     parser.add_argument("--storyboards", type=int, default=STORYBOARDS)
     parser.add_argument("--processes", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--json", type=Path, help="write the results here")
+    parser.add_argument("--keep", type=Path, help="keep finished batches in this file, and go on from it")
     parser.add_argument("--figures", type=Path, help="draw a figure of each study into this folder")
     options = parser.parse_args()
     if options.storyboards < 1 or options.processes < 1:
         parser.error("--storyboards and --processes must be at least 1")
     chosen = {name: everything[name] for name in options.study}
     seeds = range(FIRST_SEED, FIRST_SEED + options.storyboards)
-    rows = rows_of(chosen, measure(tasks_of(chosen, seeds), STEPS, options.processes))
+    kept = Kept(options.keep)
+    rows = rows_of(chosen, measure(tasks_of(chosen, seeds), STEPS, options.processes, kept))
     publish(make_result("studies", FIRST_SEED, rows, find_host()), options.json)
     if options.figures is not None:
         from .figures import draw_studies

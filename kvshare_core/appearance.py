@@ -3,7 +3,7 @@
 A prompt's words find a subject surely but vaguely. The values that attention moves around tell things apart far better
 and hold no position, so the tokens of which the words are surest serve as examples for all the others. (Concept tokens
 and similarity among video tokens: IMAP, arXiv 2603.02919; here without any score between two video tokens, and measured
-in docs/masks.md.) Weights and scores are [subjects, rows, tokens].
+in docs/laboratory.md.) Weights and scores are [subjects, rows, tokens].
 """
 
 from collections.abc import Iterator

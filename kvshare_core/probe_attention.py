@@ -23,7 +23,7 @@ from .rope import RopeScheme, rotate
 from .sharing import OwnTokens, TokenSplit, sharing_groups
 from .words import SubjectTokens
 
-SHARED = KVShareConfig(mode="replace")
+SHARED = KVShareConfig(mode="replace", strength=1.0)
 """How a share probe lets the subject see the other clip's: in place of itself, where the effect is plainest."""
 
 

@@ -62,7 +62,7 @@ def test_shared_attention_is_dense_attention_over_own_and_source_keys(name: str)
         options["optimized_attention_override"] = override
         return executor(*args[:5], options, *args[6:], **kwargs)
 
-    patched, _ = share(model, timeline, KVShareConfig(mode="extend"), subject="")
+    patched, _ = share(model, timeline, KVShareConfig(mode="extend", strength=1.0), subject="")
     patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "look", look)
     run = Sampling(steps=1, cfg=1.0)
     run.run(patched, case.positive(timeline), case.negative(timeline), case.shape(timeline))

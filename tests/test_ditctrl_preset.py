@@ -57,7 +57,7 @@ def negative() -> list[Any]:
 def preset(masked: bool, **changes: Any) -> KVShareConfig:
     """The preset with a window of steps and blocks that fits the tiny model."""
     places = dict(ref_token_idx=(0, 2), cur_token_idx=(1,)) if masked else {}
-    masks = MaskSettings(kind="threshold", thres=0.3, **places)
+    masks = MaskSettings(kind="threshold", thres=0.3, **places, rim=0)
     return replace(DITCTRL, masks=masks, **{**WINDOW, **changes})
 
 

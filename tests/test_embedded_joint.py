@@ -101,7 +101,7 @@ def test_two_segments_share(embedded: EmbeddedModel, given: str) -> None:
     subject: dict[str, Any] = {"mask": mask} if given == "mask" else {"subject": "blue square"}
     outputs: dict[str, torch.Tensor] = {}
     for mode in ("off", "extend"):
-        config = KVShareConfig(mode=mode, masks=MaskSettings(kind="threshold", thres=0.3))
+        config = KVShareConfig(mode=mode, masks=MaskSettings(kind="threshold", thres=0.3, rim=0))
         patched, _ = share(embedded.model, timeline, config, **subject)
         steps = 1 if given == "mask" else 2
         outputs[mode] = Sampling(steps).run(patched, positive, negative, latent_shape(timeline))

@@ -18,10 +18,10 @@ from tests.tiny_models import Sampling, joint_text, tiny_hunyuan
 from tests.windows import PlainWindows, latent_shape, share, tiny_timeline
 
 TEXT = 7
-THRESHOLD = MaskSettings(kind="threshold", thres=0.3)
+THRESHOLD = MaskSettings(kind="threshold", thres=0.3, rim=0)
 SHARING = {
     "extend": KVShareConfig(),
-    "replace": KVShareConfig(mode="replace"),
+    "replace": KVShareConfig(mode="replace", strength=1.0),
     "weighted": KVShareConfig(strength=2.5),
     "partly replaced": KVShareConfig(mode="replace", strength=0.4),
     "background": KVShareConfig(share_background=True, sources="first and previous"),

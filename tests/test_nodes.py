@@ -93,6 +93,7 @@ INPUTS = {
         "attn_map_layer_idx",
         "ref_token_idx",
         "cur_token_idx",
+        "rim",
     ],
     "KVShareMemorySettings": ["config", "place", "budget_mib", "dtype"],
     "DiTCtrlConfig": [
@@ -153,6 +154,7 @@ OPTIONAL = {
     "AttentionMaskPreview": ["show", "subject"],
     "LongVideoContinue": ["existing", "images", "vae"],
     "LongVideoSave": ["record"],
+    "KVShareMaskSettings": ["rim"],
     "LongVideoBeatImages": INPUTS["LongVideoBeatImages"][7:],
     "KVShareProbe": ["scheduler", "noise_levels", "config"],
 }
@@ -308,7 +310,7 @@ def test_inputs_that_older_workflows_lack_have_their_defaults() -> None:
 
 CHOSEN = {
     "mode": "off",
-    "strength": 0.5,
+    "strength": 0.75,
     "end_strength": 0.25,
     "sources": "previous",
     "start_step": 3,
@@ -332,6 +334,7 @@ CHOSEN = {
     "clean": True,
     "hysteresis": 0.1,
     "freeze_after": 0.7,
+    "rim": 3,
     "attn_map_step_idx": "3, 5-6",
     "attn_map_layer_idx": "3, 5-6",
     "ref_token_idx": "3, 5-6",

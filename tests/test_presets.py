@@ -98,7 +98,9 @@ def test_known_blocks_replace_those_of_the_inputs() -> None:
     assert config.masks.attn_map_layer_idx == (0, 1)
 
 
-@pytest.mark.parametrize("masks", [MaskSettings(attn_map_layer_idx=(3,)), MaskSettings(kind="threshold")])
+@pytest.mark.parametrize(
+    "masks", [MaskSettings(attn_map_layer_idx=(3,)), MaskSettings(kind="threshold", thres=0.5, rim=0)]
+)
 @pytest.mark.parametrize("name", LAYER_PRESETS)
 def test_blocks_for_masks_are_not_overridden_nor_taken_from_the_paper_s_threshold(
     masks: MaskSettings, name: Any

@@ -8,9 +8,10 @@ import torch
 
 from bench.embedder import load_embedder
 from bench.form import make_result
+from bench.kept import Seen
 from bench.measures import adherence, identity, seam
 from bench.methods import METHODS
-from bench.quality import BATCH, BEATS, JUDGED, MASKED, UNMASKED, Seen, look_at, rows_of, tasks_of
+from bench.quality import BATCH, BEATS, JUDGED, MASKED, UNMASKED, look_at, rows_of, tasks_of
 from bench.side_effects import leaks
 from tests.test_measures import beat, measured
 

@@ -25,7 +25,9 @@ def run(
     model: Any, earlier: KVShareRecord | None = None, latent: torch.Tensor | None = None, **window: Any
 ) -> tuple[torch.Tensor, KVShareRecord]:
     timeline = tiny_timeline(3)
-    patched, record = apply(model, make_plan(timeline, KVShareConfig(mode="replace"), "fox", None), earlier)
+    patched, record = apply(
+        model, make_plan(timeline, KVShareConfig(mode="replace", strength=1.0), "fox", None), earlier
+    )
     shape = latent_shape(timeline)
     noise = torch.zeros(shape) if latent is not None else None
     video = Sampling(steps=STEPS).run(

@@ -435,7 +435,13 @@ SCHEME = embed_nd_scheme((4, 2, 2), 10000.0)
 
 def test_a_gap_moves_subject_and_background_but_not_text() -> None:
     config = KVShareConfig(
-        mode="replace", share_background=True, share_text=True, position="gap", position_gap=2, layer_idx=(0,)
+        mode="replace",
+        share_background=True,
+        share_text=True,
+        position="gap",
+        position_gap=2,
+        layer_idx=(0,),
+        strength=1.0,
     )
     plan = SharePlan(timeline_of(2, GRID[0]), config, mask=picture_mask())
     model = FakeModel(plan, joint(1, 4, 0), GRID, outside=4, text_tokens=4, head_dim=8, scheme=SCHEME)
@@ -460,7 +466,7 @@ def test_moved_keys_do_not_depend_on_how_the_host_batches(position: Any, guided:
 
 
 def threshold_plan(position: Any, segments: int = 2) -> SharePlan:
-    config = KVShareConfig(masks=MaskSettings(kind="threshold"), position=position)
+    config = KVShareConfig(masks=MaskSettings(kind="threshold", thres=0.5, rim=0), position=position)
     subject = SubjectTokens((1,), (0, 2))
     return SharePlan(timeline_of(segments, GRID[0]), config, (subject,), ((0, 1, 2, 3),))
 

@@ -1,22 +1,12 @@
-"""Storyboards, and the benchmark over them with rendered truth in place of a model."""
+"""Storyboards, with rendered truth in place of a model."""
 
 from itertools import pairwise
 
-import pytest
 import torch
 
 from bench.measures import SAID
 from bench.pipeline import Clip
-from bench.storyboards import (
-    BEATS,
-    COMPARED,
-    JOINS,
-    Storyboard,
-    make_storyboard,
-    measure_clip,
-    measure_storyboards,
-    plan,
-)
+from bench.storyboards import BEATS, SCENES, Storyboard, make_storyboard, measure_clip, overlap_of
 from kvshare_core.embedded.scenes import Scenes, render
 from kvshare_core.embedded.vocabulary import BACKGROUNDS, COLOURS, DIRECTIONS, SHAPES, unknown_words
 from kvshare_core.script_forms import parse_script
@@ -82,31 +72,10 @@ def test_a_video_that_shows_what_is_said_scores_full() -> None:
         assert {name: getattr(seen, name) for name in SAID} == words
 
 
-def test_the_benchmark_tells_the_methods_apart() -> None:
-    calls: list[tuple[int, str, int]] = []
-    done: list[int] = []
-
-    def generate(storyboard: Storyboard, method: str, overlap: int) -> Clip:
-        calls.append((storyboard.seed, method, overlap))
-        colours = ("red",) * BEATS if method == "kvshare" else ("red", "white", "blue")
-        return render_storyboard(storyboard, overlap, colours)
-
-    rows = measure_storyboards(STORYBOARDS[:2], generate, lambda count, total: done.append(total - count))
-    assert [(row["method"], row["join"]) for row in rows] == [(m, j) for j in JOINS for m in COMPARED]
-    assert [list(row) for row in rows] == [["method", "join", "identity", "adherence", "seam", "motion"]] * 6
-    table = {(row["method"], row["join"]): row for row in rows}
-    for join in JOINS:
-        assert table["kvshare", join]["identity"] == 1
-        assert table["windows", join]["identity"] == 0
-        assert table["isolated", join]["motion"] == pytest.approx(1)
-        assert table["kvshare", join]["adherence"] == 1
-    assert table["kvshare", "cut"]["seam"] is None
-    assert table["windows", "overlap"]["seam"] is not None
-    assert len(calls) == len(set(calls)) == 2 * 4
-    assert done == list(range(7, -1, -1))
-
-
-def test_only_what_differs_is_computed() -> None:
-    assert plan("windows", "cut") == plan("isolated", "cut") == plan("isolated", "overlap") == ("isolated", 0)
-    assert plan("windows", "overlap") == ("windows", 2)
-    assert plan("kvshare", "cut") == ("kvshare", 0)
+def test_a_film_cuts_where_the_scene_changes() -> None:
+    for board in STORYBOARDS[:20]:
+        assert board.lines("overlap") == board.lines("cut") == board.prompts
+        timeline = plan_timeline(parse_script("\n".join(board.lines(SCENES))), 5, overlap_of(SCENES), 16, 4)
+        assert [beat.prompt for beat in timeline.beats] == list(board.prompts)
+        cuts = [before.stop == after.start for before, after in pairwise(timeline.segments)]
+        assert cuts == list(board.new_scenes)

@@ -19,7 +19,7 @@ from comfy.ldm.modules.attention import optimized_attention
 from comfy.patcher_extension import WrappersMP
 from comfy_extras.nodes_custom_sampler import Guider_DualCFG
 
-from kvshare_core.config import KVShareConfig, MemorySettings
+from kvshare_core.config import KVShareConfig, MaskSettings, MemorySettings
 from kvshare_core.families.base import AttentionCall, CallSite, UnexpectedCallError
 from kvshare_core.host import BEAT_TAG, KEY
 from kvshare_core.host.patch import apply, model_info
@@ -45,7 +45,9 @@ OFF = [
     KVShareConfig(strength=0.0),
     KVShareConfig(step_idx=(99,)),
 ]
-SHARED = KVShareConfig(share_background=True)
+SHARED = KVShareConfig(
+    mode="extend", strength=1.0, share_background=True, masks=MaskSettings("contrast", thres=0.5, rim=0)
+)
 
 
 class Case:
@@ -127,7 +129,7 @@ def test_every_way_to_switch_off_gives_plain_windows_bit_for_bit(case: Case) -> 
 def test_sharing_changes_the_later_segments_and_leaves_the_first(case: Case) -> None:
     timeline = tiny_timeline(2, overlap=0)
     windows = case.sample(PlainWindows(timeline).on(case.model), timeline)
-    for config in (SHARED, KVShareConfig(mode="extend"), KVShareConfig(mode="extend", strength=0.4)):
+    for config in (SHARED, KVShareConfig(mode="extend", strength=1.0), KVShareConfig(mode="extend", strength=0.4)):
         shared = case.sample(share(case.model, timeline, config)[0], timeline)
         assert torch.isfinite(shared).all()
         torch.testing.assert_close(shared[:, :, :3], windows[:, :, :3], rtol=0, atol=1e-6)
@@ -527,7 +529,7 @@ def dense(case: Case, timeline: Timeline, sharing: DenseSharing, **options: Any)
 
 CONFIGS = [
     KVShareConfig(),
-    KVShareConfig(mode="extend"),
+    KVShareConfig(mode="extend", strength=1.0),
     KVShareConfig(strength=0.5, sources="previous"),
     KVShareConfig(mode="extend", strength=0.3, sources="first and previous", share_background=True),
     KVShareConfig(share_background=True, share_uncond=False),
@@ -575,7 +577,7 @@ def test_masks_found_by_words_and_their_sharing_equal_a_dense_recomputation(case
 
 
 def test_sharing_without_a_subject_shares_everything(t2v: Case) -> None:
-    timeline, config = tiny_timeline(3), KVShareConfig(mode="extend")
+    timeline, config = tiny_timeline(3), KVShareConfig(mode="extend", strength=1.0)
     patched, record = share(t2v.model, timeline, config, subject="")
     sharing = DenseSharing(config, LAYERS, TOKENS, guided=False)
     torch.testing.assert_close(t2v.sample(patched, timeline), dense(t2v, timeline, sharing), rtol=0, atol=1e-4)

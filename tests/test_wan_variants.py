@@ -282,7 +282,7 @@ WINDOWS = [
     KVShareConfig(),
     KVShareConfig(start_percent=0.0, end_percent=0.3),
     KVShareConfig(start_percent=0.3, end_percent=1.0),
-    KVShareConfig(mode="extend", end_percent=0.6),
+    KVShareConfig(mode="extend", end_percent=0.6, strength=1.0),
 ]
 
 

@@ -217,7 +217,11 @@ def test_sources_of_a_beat_do_not_fit_the_papers_pairs() -> None:
 def test_the_paper_follows_one_subject_only() -> None:
     cast = tuple(CastMember(name, (SHOWN, SHOWN), (None, None)) for name in ("fox", "dog"))
     timeline = timeline_of(*beats_of(2))
-    for config in (DITCTRL, KVShareConfig(masks=MaskSettings(kind="threshold")), KVShareConfig(order="ditctrl")):
+    for config in (
+        DITCTRL,
+        KVShareConfig(masks=MaskSettings(kind="threshold", thres=0.5, rim=0)),
+        KVShareConfig(order="ditctrl"),
+    ):
         with pytest.raises(ValueError, match="follows one subject, but the script names fox, dog"):
             SharePlan(timeline, config, cast=cast)
         SharePlan(timeline, config, cast=cast[:1])

@@ -279,5 +279,6 @@ class DenseSharing:
             looks = {token: weights[0, :, :, place].mean(0) for place, token in enumerate(tokens)}
             score = torch.stack([looks[token] for token in subject.subject]).mean(0)
             score = score - torch.stack([looks[token] for token in subject.others]).mean(0)
+            score = (score - score.mean()) / score.std(correction=0)
             known = self.scores.get((self.segment, row))
             self.scores[self.segment, row] = score if known is None else known + score
