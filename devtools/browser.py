@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 CHROMIUM_VARIABLE = "KVSHARE_CHROMIUM"
 """Environment variable that names another Chromium than the one on the PATH."""
 
+REQUIRED_VARIABLE = "KVSHARE_REQUIRE_BROWSER"
+"""Environment variable that makes it a failure of the tests that there is no browser, as in CI."""
+
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 FLAGS = (

@@ -13,16 +13,13 @@ from typing import TYPE_CHECKING
 import hypothesis
 import pytest
 
-from devtools.browser import BrowserError, running_browser
+from devtools.browser import REQUIRED_VARIABLE, BrowserError, running_browser
 from devtools.environment import find_host
 from devtools.inprocess import enter_host, load_pack
 from devtools.server import Server, running_server
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
-
-BROWSER_REQUIRED = "KVSHARE_REQUIRE_BROWSER"
-"""Environment variable that makes it a failure that there is no browser to test with."""
 
 enter_host(find_host())
 load_pack()
@@ -66,6 +63,6 @@ def browser() -> Iterator["Browser"]:
         with running_browser() as running:
             yield running
     except BrowserError as reason:
-        if os.environ.get(BROWSER_REQUIRED):
+        if os.environ.get(REQUIRED_VARIABLE):
             raise
         pytest.skip(str(reason))
