@@ -13,7 +13,7 @@ from devtools.environment import DEV
 from devtools.server import Server
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, ConsoleMessage, Locator, Page
+    from playwright.sync_api import Browser, ConsoleMessage, Page
 
 SCREENSHOTS = DEV / "screenshots"
 
@@ -113,10 +113,10 @@ class ComfyPage:
         """Queues the workflow, as the Run button does."""
         self.page.evaluate("() => window.app.queuePrompt(0, 1)")
 
-    def screenshot(self, name: str, part: "Locator | None" = None) -> None:
-        """Keeps a picture of the page, or of a part of it, in .dev/screenshots."""
+    def screenshot(self, name: str) -> None:
+        """Keeps a picture of the page in .dev/screenshots."""
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-        (part or self.page).screenshot(path=SCREENSHOTS / f"{name}.png")
+        self.page.screenshot(path=SCREENSHOTS / f"{name}.png")
 
     def _hear(self, message: "ConsoleMessage") -> None:
         if message.type == "error":

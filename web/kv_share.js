@@ -11,7 +11,7 @@ app.registerExtension({
     name: "KVShare.Timeline",
     nodeCreated(node) {
         if (node.comfyClass === "LongVideoSegmenter") {
-            addTimeline(node, api);
+            addTimeline(node, app, api);
         }
     },
 });

@@ -10,6 +10,7 @@ export class PlanClient {
     #api;
     #node;
     #asked = "";
+    #told = /** @type {any} */ (null);
     #busy = false;
     #again = false;
     /** @type {(() => void)[]} */
@@ -26,7 +27,7 @@ export class PlanClient {
         this.hear = hear;
     }
 
-    /** Asks, unless nothing has changed. Settles when the newest answer is there. */
+    /** Asks, unless nothing has changed since the last answer. Settles when the newest is there. */
     async ask() {
         if (this.#busy) {
             this.#again = true;
@@ -50,12 +51,12 @@ export class PlanClient {
         }
         const graph = graphAround(this.#node);
         const body = JSON.stringify({ node: String(this.#node.id), graph });
-        if (body === this.#asked) {
-            return;
+        if (body !== this.#asked) {
+            this.#asked = body;
+            this.#told = await this.#answer(body);
         }
-        this.#asked = body;
         const text = graph[this.#node.id].inputs.prompts;
-        this.hear(await this.#answer(body), typeof text === "string" ? text : "");
+        this.hear(this.#told, typeof text === "string" ? text : "");
     }
 
     /**

@@ -15,6 +15,7 @@ const LEAST_TICK = 64;
 const LABEL_WIDTH = 26;
 const MOVE_FROM = 5;
 const MOST_ZOOM = 120;
+const MOST_SOURCES = 40;
 
 /**
  * @typedef {object} Listener
@@ -30,8 +31,8 @@ export class Track {
     #selected = 0;
     #zoom = 1;
     #editable = true;
-    /** @type {HTMLButtonElement[]} */
-    #buttons = [];
+    /** @type {HTMLElement[]} */
+    #blocks = [];
 
     /**
      * @param {Listener} listener
@@ -40,6 +41,7 @@ export class Track {
         this.listener = listener;
         this.ruler = drawing("svg", { class: "kvs-ruler", "aria-hidden": true });
         this.lane = element("div", { class: "kvs-beats", role: "group", "aria-label": "Beats" });
+        this.later = element("div", { class: "kvs-later" });
         this.windows = drawing("svg", { class: "kvs-windows", "aria-hidden": true });
         this.mark = element("div", { class: "kvs-mark", hidden: true });
         this.film = element("div", { class: "kvs-film" }, this.ruler, this.lane, this.windows, this.mark);
@@ -72,7 +74,7 @@ export class Track {
     zoom(factor) {
         this.#zoom = Math.min(Math.max(factor === 0 ? 1 : this.#zoom * factor, 1), MOST_ZOOM);
         this.draw();
-        this.#buttons[this.#selected]?.scrollIntoView({ block: "nearest", inline: "nearest" });
+        this.#blocks[this.#selected]?.scrollIntoView({ block: "nearest", inline: "nearest" });
     }
 
     /**
@@ -80,8 +82,8 @@ export class Track {
      * @param {number} index
      */
     focus(index) {
-        this.#buttons[index]?.focus({ preventScroll: true });
-        this.#buttons[index]?.scrollIntoView({ block: "nearest", inline: "nearest" });
+        controlOf(this.#blocks[index])?.focus({ preventScroll: true });
+        this.#blocks[index]?.scrollIntoView({ block: "nearest", inline: "nearest" });
     }
 
     draw() {
@@ -120,41 +122,41 @@ export class Track {
     }
 
     #drawBeats() {
-        while (this.#buttons.length < this.#beats.length) {
-            this.#buttons.push(this.#button(this.#buttons.length));
+        while (this.#blocks.length < this.#beats.length) {
+            this.#blocks.push(this.#block(this.#blocks.length));
         }
-        for (const button of this.#buttons.splice(this.#beats.length)) {
-            button.remove();
+        for (const block of this.#blocks.splice(this.#beats.length)) {
+            block.remove();
         }
-        this.#beats.forEach((beat, index) => this.#drawBeat(this.#buttons[index], beat, index));
+        this.#beats.forEach((beat, index) => this.#drawBeat(this.#blocks[index], beat, index));
     }
 
     /**
-     * @param {HTMLButtonElement} button
+     * @param {HTMLElement} block
      * @param {any} beat
      * @param {number} index
      */
-    #drawBeat(button, beat, index) {
+    #drawBeat(block, beat, index) {
         const seconds = this.#secondsOf(beat);
-        const length = beat.duration ? beat.duration.text : `${rounded(seconds)}s`;
         const chosen = index === this.#selected;
-        button.style.transform = `translateX(${beat.start * this.scale}px)`;
-        button.style.width = `${(beat.stop - beat.start) * this.scale}px`;
-        button.style.setProperty("--kvs-hue", String(HUES[index % HUES.length]));
-        button.classList.toggle("kvs-chosen", chosen);
-        button.classList.toggle("kvs-open", beat.duration === null);
-        button.tabIndex = chosen ? 0 : -1;
-        button.setAttribute("aria-pressed", String(chosen));
         const transition = beat.transition ? `, begins with ${beat.transition}` : "";
-        button.setAttribute(
+        block.style.transform = `translateX(${beat.start * this.scale}px)`;
+        block.style.width = `${(beat.stop - beat.start) * this.scale}px`;
+        block.style.setProperty("--kvs-hue", String(HUES[index % HUES.length]));
+        block.classList.toggle("kvs-chosen", chosen);
+        block.classList.toggle("kvs-open", beat.duration === null);
+        block.title = `${beat.prompt}\n${clock(seconds)}${beat.duration ? "" : " (one segment)"}${transition}`;
+        const control = controlOf(block);
+        control.tabIndex = chosen ? 0 : -1;
+        control.setAttribute("aria-pressed", String(chosen));
+        control.setAttribute(
             "aria-label",
             `Beat ${index + 1} of ${this.#beats.length}, ${rounded(seconds)} seconds${transition}: ${beat.prompt}`,
         );
-        button.title = `${beat.prompt}\n${clock(seconds)}${beat.duration ? "" : " (one segment)"}${transition}`;
-        const [number, prompt, time, joint] = /** @type {any} */ (button.children);
+        const [number, prompt, time, joint] = /** @type {any} */ (block.children);
         number.textContent = String(index + 1);
         prompt.textContent = beat.prompt;
-        time.textContent = length;
+        time.textContent = beat.duration ? beat.duration.text : `${rounded(seconds)}s`;
         joint.textContent = beat.transition ?? "";
         joint.hidden = !beat.transition;
     }
@@ -162,24 +164,25 @@ export class Track {
     /**
      * @param {number} index
      */
-    #button(index) {
-        const button = element(
-            "button",
-            {
-                class: "kvs-beat",
-                type: "button",
-                click: () => this.listener.select(index),
-                focus: () => index !== this.#selected && this.listener.select(index),
-                pointerdown: (/** @type {PointerEvent} */ event) => this.#grab(event, index),
-            },
+    #block(index) {
+        const block = element(
+            "div",
+            { class: "kvs-beat", pointerdown: (/** @type {PointerEvent} */ event) => this.#grab(event, index) },
             element("span", { class: "kvs-number" }),
             element("span", { class: "kvs-prompt" }),
             element("span", { class: "kvs-length" }),
             element("span", { class: "kvs-joint" }),
+            // An input, since the frontend leaves the keys of inputs to them, Ctrl+Z above all.
+            element("input", {
+                class: "kvs-control",
+                type: "button",
+                click: () => this.listener.select(index),
+                focus: () => index !== this.#selected && this.listener.select(index),
+            }),
             element("span", { class: "kvs-handle" }),
         );
-        this.lane.append(button);
-        return button;
+        this.lane.append(block);
+        return block;
     }
 
     /**
@@ -204,7 +207,9 @@ export class Track {
                 drawing("rect", { x: start, y, width: stop - start, height, rx: 2, class: `kvs-reach ${kind}`, style }),
                 drawing("path", { d: shape, class: `kvs-window ${kind}`, style }),
             );
-            for (const source of segment.sources) {
+            // Of a long film only those of the chosen beat can be told apart.
+            const sources = mine || segments.length <= MOST_SOURCES ? segment.sources : [];
+            for (const source of sources) {
                 const [x1, x2] = [middle(segments[source]), middle(segment)];
                 const depth = Math.min(SOURCE_HEIGHT, 6 + Math.abs(x2 - x1) / 12) * 1.6;
                 const bend = `M${x2} ${base}C${x2} ${base + depth} ${x1} ${base + depth} ${x1} ${base}`;
@@ -232,14 +237,14 @@ export class Track {
         if (event.button !== 0 || !this.#editable) {
             return;
         }
-        const button = this.#buttons[index];
-        const box = button.getBoundingClientRect();
+        const block = this.#blocks[index];
+        const box = block.getBoundingClientRect();
         const edge = event.pointerType === "touch" ? 22 : 9;
         const drag = {
             event,
             index,
             // The page may be drawn larger or smaller than it is.
-            ratio: button.offsetWidth / Math.max(box.width, 1),
+            ratio: block.offsetWidth / Math.max(box.width, 1),
             resizes: box.right - event.clientX <= Math.min(edge, box.width / 3),
             moved: 0,
             started: false,
@@ -250,7 +255,7 @@ export class Track {
         if (event.pointerType === "touch" && !drag.resizes && index !== this.#selected) {
             return;
         }
-        button.setPointerCapture(event.pointerId);
+        block.setPointerCapture(event.pointerId);
         const follow = (/** @type {PointerEvent} */ now) => {
             drag.moved = (now.clientX - event.clientX) * drag.ratio;
             drag.started ||= Math.abs(drag.moved) >= (drag.resizes ? 1 : MOVE_FROM);
@@ -262,18 +267,18 @@ export class Track {
             }
         };
         const end = (/** @type {PointerEvent} */ last) => {
-            button.removeEventListener("pointermove", follow);
-            button.removeEventListener("pointerup", end);
-            button.removeEventListener("pointercancel", end);
+            block.removeEventListener("pointermove", follow);
+            block.removeEventListener("pointerup", end);
+            block.removeEventListener("pointercancel", end);
             cancelAnimationFrame(drag.frame);
             if (drag.started) {
                 this.#preview(drag);
                 this.#finish(drag, last.type === "pointerup");
             }
         };
-        button.addEventListener("pointermove", follow);
-        button.addEventListener("pointerup", end);
-        button.addEventListener("pointercancel", end);
+        block.addEventListener("pointermove", follow);
+        block.addEventListener("pointerup", end);
+        block.addEventListener("pointercancel", end);
     }
 
     /**
@@ -281,21 +286,24 @@ export class Track {
      */
     #preview(drag) {
         const beat = this.#beats[drag.index];
-        const button = this.#buttons[drag.index];
+        const block = this.#blocks[drag.index];
         if (drag.resizes) {
             const length = beat.stop - beat.start;
             drag.frames = Math.max(1, Math.round(length + drag.moved / this.scale));
             const shift = (drag.frames - length) * this.scale;
-            button.style.width = `${drag.frames * this.scale}px`;
-            for (let later = drag.index + 1; later < this.#beats.length; later++) {
-                this.#buttons[later].style.transform = `translateX(${this.#beats[later].start * this.scale + shift}px)`;
+            block.style.width = `${drag.frames * this.scale}px`;
+            if (this.later.parentElement === null) {
+                // What follows moves as one, however much it is.
+                this.later.append(...this.#blocks.slice(drag.index + 1));
+                this.lane.append(this.later);
             }
-            button.children[2].textContent = durationText(this.#answer, beat, drag.frames);
+            this.later.style.transform = `translateX(${shift}px)`;
+            block.children[2].textContent = durationText(this.#answer, beat, drag.frames);
             return;
         }
         const start = beat.start * this.scale + drag.moved;
-        button.style.transform = `translateX(${start}px)`;
-        button.classList.add("kvs-dragged");
+        block.style.transform = `translateX(${start}px)`;
+        block.classList.add("kvs-dragged");
         const centre = start + ((beat.stop - beat.start) * this.scale) / 2;
         const centres = this.#beats.map((one) => ((one.start + one.stop) / 2) * this.scale);
         drag.to = centres.filter((one, index) => index !== drag.index && one < centre).length;
@@ -311,7 +319,10 @@ export class Track {
     #finish(drag, meant) {
         const beat = this.#beats[drag.index];
         this.mark.hidden = true;
-        this.#buttons[drag.index].classList.remove("kvs-dragged");
+        this.later.style.transform = "";
+        this.lane.append(...this.later.children);
+        this.later.remove();
+        this.#blocks[drag.index].classList.remove("kvs-dragged");
         if (meant && drag.resizes && drag.frames !== beat.stop - beat.start) {
             this.listener.resize(drag.index, durationText(this.#answer, beat, drag.frames));
         } else if (meant && !drag.resizes && drag.to !== drag.index) {
@@ -335,4 +346,13 @@ export class Track {
             this.root.scrollLeft += event.deltaX || event.deltaY;
         }
     }
+}
+
+/**
+ * What of a beat has the keyboard.
+ * @param {HTMLElement | undefined} block
+ * @returns {any}
+ */
+function controlOf(block) {
+    return block?.querySelector(".kvs-control");
 }

@@ -14,7 +14,7 @@ import { Track } from "./track.js";
 
 const TEXT = "prompts";
 const NAME = "kvshare_timeline";
-const HEIGHT = 400;
+const HEIGHT = 480;
 const LEAST_WIDTH = 520;
 const NEW_BEAT = "a new scene";
 const TYPING_MILLISECONDS = 120;
@@ -22,15 +22,16 @@ const TYPING_MILLISECONDS = 120;
 /**
  * Puts the editor into a node.
  * @param {any} node
- * @param {any} api The frontend's own.
+ * @param {any} app The frontend's own, as `api`.
+ * @param {any} api
  */
-export function addTimeline(node, api) {
+export function addTimeline(node, app, api) {
     const text = node.widgets?.find((/** @type {any} */ widget) => widget.name === TEXT);
     if (!text || typeof node.addDOMWidget !== "function") {
         return;
     }
     addStyles(new URL("./timeline.css", import.meta.url));
-    const editor = new TimelineEditor(node, text, api);
+    const editor = new TimelineEditor(node, text, app, api);
     const options = { serialize: false, hideOnZoom: true, getMinHeight: () => HEIGHT, margin: 6 };
     const widget = node.addDOMWidget(NAME, NAME, editor.root, options);
     widget.serialize = false;
@@ -45,6 +46,7 @@ export function addTimeline(node, api) {
 class TimelineEditor {
     #node;
     #text;
+    #app;
     #api;
     #history = new History();
     #answer = /** @type {any} */ (null);
@@ -57,11 +59,13 @@ class TimelineEditor {
     /**
      * @param {any} node
      * @param {any} text The widget of the prompts.
+     * @param {any} app
      * @param {any} api
      */
-    constructor(node, text, api) {
+    constructor(node, text, app, api) {
         this.#node = node;
         this.#text = text;
+        this.#app = app;
         this.#api = api;
         this.client = new PlanClient(api, node, (answer, about) => this.#hear(answer, about));
         this.track = new Track({
@@ -174,6 +178,7 @@ class TimelineEditor {
         if (!this.#own && this.#answerText && this.#answerText !== this.#now) {
             this.#history.keep(this.#answerText);
         }
+        this.root.setAttribute("aria-busy", "true");
         this.refresh();
     }
 
@@ -189,6 +194,7 @@ class TimelineEditor {
             this.#selected = Math.min(this.#selected, answer.beats.length - 1);
         }
         this.root.classList.toggle("kvs-stale", !readable);
+        this.root.setAttribute("aria-busy", String(text !== this.#now));
         this.#say(answer.error);
         this.plan.show(answer);
         this.#draw();
@@ -258,13 +264,13 @@ class TimelineEditor {
                 this.#draw();
                 return;
             }
-            const focused = this.track.lane.contains(document.activeElement);
+            const typing = this.inspector.root.contains(document.activeElement);
             this.#history.keep(this.#now);
             this.#selected = select ?? this.#selected;
             this.#write(text);
             await this.client.ask();
             this.said.textContent = said ?? "";
-            if (focused) {
+            if (!typing && this.root.contains(document.activeElement)) {
                 this.track.focus(this.#selected);
             }
         });
@@ -274,12 +280,15 @@ class TimelineEditor {
      * @param {string} text
      */
     #write(text) {
+        const canvas = this.#app.canvas;
         this.#own = true;
+        // Between these two the frontend takes notice of one change, for its own undo and for what it keeps of the page.
+        canvas?.emitBeforeChange?.();
         this.#text.value = text;
         // Widgets of the canvas have already called back; those of the page want to be told.
         this.#text.callback?.(text);
+        canvas?.emitAfterChange?.();
         this.#own = false;
-        this.#node.graph?.setDirtyCanvas?.(true, false);
     }
 
     /**
@@ -366,7 +375,8 @@ class TimelineEditor {
      */
     #clipboard(event) {
         event.stopPropagation();
-        if (!this.track.lane.contains(/** @type {Node} */ (event.target)) || !this.#editable || !event.clipboardData) {
+        const mine = this.track.lane.contains(/** @type {Node} */ (event.target));
+        if (!mine || this.#answer?.form !== "text" || !event.clipboardData) {
             return;
         }
         event.preventDefault();
@@ -377,7 +387,7 @@ class TimelineEditor {
             }
             return;
         }
-        event.clipboardData.setData("text/plain", edits.beatText(this.#now, this.#beats[this.#selected]));
+        event.clipboardData.setData("text/plain", edits.beatText(this.#answerText, this.#beats[this.#selected]));
         if (event.type === "cut") {
             this.#delete();
         }
@@ -401,14 +411,13 @@ class TimelineEditor {
      * @returns {(() => void) | null}
      */
     #action(event) {
-        const control = event.ctrlKey || event.metaKey;
         const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
-        if (control) {
-            const redo = key === "y" || (key === "z" && event.shiftKey);
-            return redo ? () => this.#step("redo") : key === "z" ? () => this.#step("undo") : null;
-        }
         if (!this.track.lane.contains(/** @type {Node} */ (event.target))) {
             return null;
+        }
+        if (event.ctrlKey || event.metaKey) {
+            const redo = key === "y" || (key === "z" && event.shiftKey);
+            return redo ? () => this.#step("redo") : key === "z" ? () => this.#step("undo") : null;
         }
         const way = key === "ArrowRight" ? 1 : -1;
         if (key === "ArrowRight" || key === "ArrowLeft") {
