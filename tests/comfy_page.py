@@ -28,7 +28,7 @@ FIRST_VISIT = {
 }
 """Settings without which the frontend opens dialogs over the graph."""
 
-SECONDS = 30_000
+LONGEST_WAIT = 180_000
 """How long to wait for anything, in milliseconds; a slow machine is no bug."""
 
 _DROP = """async ([name, text]) => {
@@ -50,7 +50,7 @@ class ComfyPage:
         self.page = page
         self.server = server
         self.errors: list[str] = []
-        page.set_default_timeout(SECONDS)
+        page.set_default_timeout(LONGEST_WAIT)
         page.on("console", self._hear)
         page.on("pageerror", lambda error: self.errors.append(_lasting(str(error))))
 
