@@ -1,8 +1,12 @@
 """KV Share: long videos from several prompts, with one subject that stays itself."""
 
 from .nodes import KVShareExtension
+from .nodes.live_plan import add_route
+
+WEB_DIRECTORY = "./web"
 
 
 async def comfy_entrypoint() -> KVShareExtension:
     """Called by ComfyUI when it loads the pack."""
+    add_route()
     return KVShareExtension()

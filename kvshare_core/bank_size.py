@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from . import schedule
 from .config import KVShareConfig, MemorySettings
+from .families.base import FamilyInfo
 from .plan import ReadParts, SharePlan
 
 
@@ -77,6 +78,38 @@ def count_readers(evaluations: Sequence[BankUse], place: int) -> int:
         if later.segment == own.segment and later.keeps is not None:
             break
     return readers
+
+
+def plan_bytes(
+    plan: SharePlan,
+    info: FamilyInfo,
+    subject_tokens: Sequence[int],
+    video_tokens: int,
+    text_tokens: int,
+    rows: int,
+    element_size: int,
+) -> tuple[int, bool]:
+    """Bytes that the bank will hold at most in a run of a plan, and whether that is what it will hold: masks that are
+    yet to be found count as whole segments.
+
+    subject_tokens: of each segment, of its `video_tokens`; text_tokens: those beside them in a joint attention; rows,
+    element_size: as in `predict_bytes`. The layer preset `family` must have been replaced (presets.for_model).
+    """
+    blocks = len(schedule.shared_blocks(plan.config, info.blocks))
+    if not plan.shares or blocks == 0:
+        return 0, True
+    # Where the background is kept too, every token is kept that is not dropped from the subject: at most all.
+    config = (
+        replace(plan.config, token_dropout=0.0) if plan.reads_maps and plan.config.share_background else plan.config
+    )
+    text = text_tokens if info.joint else 0
+    counts = [
+        kept_tokens(config, plan.guided, video_tokens, subject, text, max(1, len(plan.names)))
+        for subject in subject_tokens
+    ]
+    uses = bank_uses(plan, counts)
+    size = predict_bytes(uses, blocks, rows, info.heads, info.head_dim, element_size, config.memory)
+    return size, not plan.reads_maps
 
 
 def predict_bytes(

@@ -31,11 +31,13 @@ class ScriptError(ValueError):
 
     part: attribute names and places that lead from the object that could not be made to its wrong part, for example
         ("beats", 1, "sources").
+    place: line and column of a written script, counted from 1, where they are known.
     """
 
-    def __init__(self, message: str, part: tuple[str | int, ...] = ()) -> None:
+    def __init__(self, message: str, part: tuple[str | int, ...] = (), place: tuple[int, int] | None = None) -> None:
         super().__init__(message)
         self.part = part
+        self.place = place
 
 
 @dataclass(frozen=True)

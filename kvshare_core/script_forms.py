@@ -12,4 +12,9 @@ def parse_script(text: str) -> Script:
     A text whose first character is `{` is JSON. Raises ScriptError with the line and the column of what is wrong, or
     its place in the JSON, and what to write instead.
     """
-    return read_json(text) if text.lstrip().startswith("{") else read_text(text)
+    return read_json(text) if is_json(text) else read_text(text)
+
+
+def is_json(text: str) -> bool:
+    """Whether a film is written in its JSON form."""
+    return text.lstrip().startswith("{")

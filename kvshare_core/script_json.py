@@ -36,7 +36,8 @@ def read_json(text: str) -> Script:
     except json.JSONDecodeError as reason:
         raise ScriptError(
             f"prompts, line {reason.lineno}, column {reason.colno}: {reason.msg}; a text that begins with '{{' is read "
-            "as JSON, a prompt that does begins with \\{."
+            "as JSON, a prompt that does begins with \\{.",
+            place=(reason.lineno, reason.colno),
         ) from None
     except RecursionError:
         raise ScriptError("prompts: JSON with too many brackets inside each other.") from None

@@ -37,7 +37,8 @@ class Piece:
         return f"'{self.text[:60]}{'...' if len(self.text) > 60 else ''}'"
 
     def error(self, message: str) -> ScriptError:
-        return ScriptError(f"prompts, line {self.line}, column {self.column}: {message}")
+        message = f"prompts, line {self.line}, column {self.column}: {message}"
+        return ScriptError(message, place=(self.line, self.column))
 
     def split_at_bars(self) -> "list[Piece]":
         """What stands between `|` that are not escaped."""

@@ -3,7 +3,7 @@
 Reading takes time proportional to the length of the text, whatever the text."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import cast
@@ -56,14 +56,39 @@ _BRACKETS = (
 )
 
 
+@dataclass(frozen=True)
+class FieldPlace:
+    """Where a field of a beat stands: the whole of it, without its `|`, and what is behind its colon."""
+
+    name: str
+    whole: Piece
+    value: Piece
+
+
+@dataclass(frozen=True)
+class BeatPlaces:
+    """Where the parts of a beat stand in the text. brackets, transition: with the brackets themselves; last_line: the
+    last one that belongs to it, counted from 1."""
+
+    prompt: Piece
+    brackets: Piece | None
+    transition: Piece | None
+    fields: tuple[FieldPlace, ...]
+    last_line: int
+
+
 @dataclass
 class _Draft:
-    """What was read of a beat or of the settings: by its name, where each part stands. `head`: a beat's prompt."""
+    """What was read of a beat or of the settings: by its name, where each part stands. `head`: a beat's prompt;
+    brackets: those of its duration."""
 
     head: Piece
     duration: Duration | None = None
     transition: tuple[Piece, Transition] | None = None
+    brackets: Piece | None = None
     parts: dict[str, list[Piece]] = field(default_factory=dict[str, list[Piece]])
+    fields: list[FieldPlace] = field(default_factory=list[FieldPlace])
+    last_line: int = 0
 
     def add(self, name: str, named: Piece, value: Piece) -> None:
         if name in self.parts and name not in _REPEATED:
@@ -71,6 +96,7 @@ class _Draft:
         if not value.text and not (name == "negative" and self.head.text):
             raise value.error(f"'{name}' has no value.")
         self.parts.setdefault(name, []).append(value)
+        self.fields.append(FieldPlace(name, named, value))
 
     def one(self, name: str) -> Piece | None:
         return self.parts[name][0] if name in self.parts else None
@@ -92,12 +118,28 @@ class _Draft:
 
 def read_text(text: str) -> Script:
     """Reads a script in its text form. Raises ScriptError with the line and the column of what is wrong."""
+    return read_places(text)[0]
+
+
+def read_places(text: str) -> tuple[Script, tuple[BeatPlaces, ...]]:
+    """Reads a script in its text form, and where each of its beats stands. Raises as read_text."""
     reader = _Reader()
     for number, line in enumerate(_LINE_BREAK.split(text), start=1):
         piece = Piece(line, number, 1).part(0)
         if piece.text and not piece.text.startswith("#"):
             reader.read_line(piece)
-    return reader.script()
+    return reader.script(), tuple(reader.places())
+
+
+def line_starts(text: str) -> list[int]:
+    """Where in `text` its lines begin, counted from 0 in characters."""
+    return [0, *(match.end() for match in _LINE_BREAK.finditer(text))]
+
+
+def subject_places(value: Piece) -> tuple[Piece, Piece | None]:
+    """Of what stands behind `subject:`, the part that names the subject and the one that says where it comes from."""
+    start, sources = find_from(value.text)
+    return value.part(0, start), None if sources is None else value.part(start)
 
 
 class _Reader:
@@ -118,7 +160,7 @@ class _Reader:
         elif name:
             self._setting(name, piece, piece.part(colon + 1))
         else:
-            self._beat(piece, None, None)
+            self._beat(piece)
 
     def script(self) -> Script:
         if self._transition is not None:
@@ -144,6 +186,12 @@ class _Reader:
             )
         except ScriptError as reason:
             raise self._located(reason) from None
+
+    def places(self) -> Iterator[BeatPlaces]:
+        """Where the beats stand."""
+        for draft in self._beats:
+            transition = draft.transition and draft.transition[0]
+            yield BeatPlaces(draft.head, draft.brackets, transition, tuple(draft.fields), draft.last_line)
 
     def _located(self, reason: ScriptError) -> ScriptError:
         name, *way = reason.part
@@ -175,7 +223,7 @@ class _Reader:
         kind, more = inside.first_word()
         if kind not in TRANSITION_KINDS:
             duration, seconds = self._time(piece, inside)
-            self._beat(rest, duration, seconds)
+            self._beat(rest, duration, seconds, piece.part(0, close + 1))
             return
         if rest.text:
             raise rest.error("a transition stands on a line of its own; write the prompt on the next.")
@@ -215,20 +263,27 @@ class _Reader:
         with inside.holds():
             return Duration(float(end - begin)), end - begin
 
-    def _beat(self, piece: Piece, duration: Duration | None, seconds: Decimal | None) -> None:
+    def _beat(
+        self,
+        piece: Piece,
+        duration: Duration | None = None,
+        seconds: Decimal | None = None,
+        brackets: Piece | None = None,
+    ) -> None:
         head, *fields = piece.split_at_bars()
         if not head.text:
             raise head.error("a duration without a prompt; write the prompt behind it.")
         segments = self._transition is not None and self._transition[1].kind == "segments"
         if self._elapsed is not None:
             self._elapsed = None if seconds is None or segments else self._elapsed + seconds
-        draft = _Draft(head, duration, self._transition)
+        draft = _Draft(head, duration, self._transition, brackets)
         self._fields(draft, fields)
         self._beats.append(draft)
         self._transition = None
 
     def _fields(self, draft: _Draft, pieces: Sequence[Piece]) -> None:
         known = ", ".join(FIELDS)
+        draft.last_line = pieces[-1].line if pieces else draft.head.line
         for piece in pieces:
             before, colon, _ = piece.text.partition(":")
             name = before.strip().lower()

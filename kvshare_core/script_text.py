@@ -92,10 +92,10 @@ def _settings(script: Script) -> Iterator[str]:
 
 def _beat(beat: ScriptBeat) -> Iterator[str]:
     if beat.transition is not None:
-        yield f"[{_transition(beat.transition)}]"
+        yield f"[{transition_text(beat.transition)}]"
     prompt = _escaped(beat.prompt)
     if beat.duration is not None:
-        prompt = f"[{_duration(beat.duration)}] {prompt}"
+        prompt = f"[{duration_text(beat.duration)}] {prompt}"
     elif prompt[0] in "#[{":
         prompt = "\\" + prompt
     elif leading_name(prompt)[0]:
@@ -121,12 +121,13 @@ def _fields(beat: ScriptBeat) -> Iterator[str]:
         yield f"seed: {beat.seed_offset:+d}"
 
 
-def _transition(transition: Transition) -> str:
+def transition_text(transition: Transition) -> str:
+    """What stands in the brackets of a transition."""
     if transition.kind == "segments":
         return f"segments {transition.segments}"
     if transition.gap is not None:
-        return f"cut gap {_duration(transition.gap)}"
-    return transition.kind if transition.duration is None else f"{transition.kind} {_duration(transition.duration)}"
+        return f"cut gap {duration_text(transition.gap)}"
+    return transition.kind if transition.duration is None else f"{transition.kind} {duration_text(transition.duration)}"
 
 
 def _subject(subject: Subject) -> str:
@@ -141,7 +142,8 @@ def _sources(sources: tuple[Source, ...]) -> str:
     return " and ".join(f"beat {source + 1}" if isinstance(source, int) else source for source in sources) or "none"
 
 
-def _duration(duration: Duration) -> str:
+def duration_text(duration: Duration) -> str:
+    """What stands in the brackets of a duration."""
     return f"{_number(duration.value)}{_LETTERS[duration.unit]}"
 
 

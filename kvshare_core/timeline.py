@@ -168,19 +168,24 @@ class Timeline:
                 else f"transition from prompt {number + 1} to prompt {next_beat + 1}"
             )
             lines.append(f"{first / self.fps:.2f}-{last / self.fps:.2f} s, frames {first}-{last - 1}, {count}: {shown}")
-        lines += self._rounded_transitions()
+        lines += self.rounded_transitions()
         lines.append(
             f"{self.frames} frames, {self.frames / self.fps:.2f} s at {self.fps:g} frames per second; "
             f"{len(self.segments)} segments of {self.window} latent frames, overlap {self.overlap}."
         )
-        if self.window < self.native_window:
-            lines.append(
-                f"The video is shorter than the {self.native_window} latent frames of a segment, so its segments have "
-                f"{self.window}: less than the model was trained on."
-            )
-        return "\n".join(lines)
+        return "\n".join([*lines, *self.short_windows()])
 
-    def _rounded_transitions(self) -> list[str]:
+    def short_windows(self) -> list[str]:
+        """A line when the segments are shorter than the model's own length."""
+        if self.window == self.native_window:
+            return []
+        return [
+            f"The video is shorter than the {self.native_window} latent frames of a segment, so its segments have "
+            f"{self.window}: less than the model was trained on."
+        ]
+
+    def rounded_transitions(self) -> list[str]:
+        """A line for every fade and gap that is no whole number of latent frames."""
         lines: list[str] = []
         for number, beat in enumerate(self.beats):
             transition = beat.script.transition if number > 0 else None

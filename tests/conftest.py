@@ -4,16 +4,22 @@ Tests import the pack as `kv_share` (`from kv_share.nodes... import`, `from kv_s
 `kvshare_core` names the same modules. The host's own `nodes` stays the host's.
 """
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
 
+from devtools.browser import REQUIRED_VARIABLE, BrowserError, running_browser
 from devtools.environment import find_host
 from devtools.inprocess import enter_host, load_pack
 from devtools.server import Server, running_server
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 enter_host(find_host())
 load_pack()
@@ -47,3 +53,16 @@ def server(host: Path) -> Iterator[Server]:
     """A running ComfyUI with the pack; shared, so a test must not rely on an empty queue history or cache."""
     with running_server(host, Path(sys.executable)) as running:
         yield running
+
+
+# For a module at most: while Playwright runs, asyncio.run is not possible in its thread.
+@pytest.fixture(scope="module")
+def browser() -> Iterator["Browser"]:
+    """A headless Chromium; without one the test is skipped, or fails where a browser is required."""
+    try:
+        with running_browser() as running:
+            yield running
+    except BrowserError as reason:
+        if os.environ.get(REQUIRED_VARIABLE):
+            raise
+        pytest.skip(str(reason))

@@ -3,18 +3,16 @@
 import logging
 import math
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import replace
 from typing import Any
 
 import torch
 from comfy.model_management import get_total_memory
 
-from ..bank_size import bank_uses, kept_tokens, predict_bytes
+from ..bank_size import plan_bytes
 from ..config import MemorySettings, format_indices
 from ..families.base import FamilyInfo
 from ..maps import mask_to_tokens
 from ..plan import SharePlan
-from ..schedule import shared_blocks
 from . import BEAT_TAG, COMMON_TAG, is_prompt
 
 log = logging.getLogger("kvshare")
@@ -36,27 +34,14 @@ def expected_bytes(plan: SharePlan, info: FamilyInfo, guider: Any, noise_shape: 
 
     noise_shape: [batch, channels, frames, height, width] of the whole latent.
     """
-    blocks = len(shared_blocks(plan.config, info.blocks))
-    if not plan.shares or blocks == 0 or len(noise_shape) != 5:
+    if len(noise_shape) != 5:
         return 0, True
     grid = info.grid(plan.timeline.window, *noise_shape[3:])
-    video = math.prod(grid)
-    text = _text_tokens(guider.conds) if info.joint else 0
-    # Where the background is kept too, every token is kept that is not dropped from the subject: at most all.
-    config = (
-        replace(plan.config, token_dropout=0.0) if plan.reads_maps and plan.config.share_background else plan.config
-    )
-    counts = [
-        kept_tokens(config, plan.guided, video, _subject_tokens(plan, info, grid, index), text, max(1, len(plan.names)))
-        for index in range(len(plan.timeline.segments))
-    ]
+    subject = [_subject_tokens(plan, info, grid, index) for index in range(len(plan.timeline.segments))]
     base_model = guider.model_patcher.model
     element_size = (base_model.manual_cast_dtype or base_model.get_dtype()).itemsize
     rows = noise_shape[0] * _chunks(plan, guider)
-    size = predict_bytes(
-        bank_uses(plan, counts), blocks, rows, info.heads, info.head_dim, element_size, plan.config.memory
-    )
-    return size, not plan.reads_maps
+    return plan_bytes(plan, info, subject, math.prod(grid), _text_tokens(guider.conds), rows, element_size)
 
 
 def report(size: int, exact: bool, blocks: Set[int]) -> None:

@@ -15,11 +15,10 @@ import torch
 from comfy.model_patcher import create_model_options_clone
 from comfy.patcher_extension import WrappersMP
 
-from ..config import KVShareConfig, MeasuredModel
 from ..drift import match_to_anchor
 from ..families import find_family
 from ..families.base import Family, FamilyInfo
-from ..plan import Forward, SharePlan
+from ..plan import Forward, SharePlan, check_fits
 from ..positions import PositionMover
 from ..presets import for_model
 from ..record import KVShareRecord
@@ -69,8 +68,7 @@ def apply(model: Any, plan: SharePlan, earlier: KVShareRecord | None = None) -> 
     """
     family, info = model_info(model)
     plan = replace(plan, config=for_model(plan.config, info.presets))
-    _check_blocks(plan.config, info)
-    _check_routes(plan, info)
+    check_fits(plan, info)
     scheme = family.rope_scheme(model.get_model_object("diffusion_model"), {})
     PositionMover(plan.config, scheme, gapped_beat=plan.gapped_beat)
     present = model.model_options.get("context_handler")
@@ -92,30 +90,6 @@ def apply(model: Any, plan: SharePlan, earlier: KVShareRecord | None = None) -> 
         if wrapper is not None:
             patched.add_wrapper_with_key(wrapper_type, KEY, wrapper)
     return patched, record
-
-
-def _check_blocks(config: KVShareConfig, info: FamilyInfo) -> None:
-    blocks, here = info.blocks, MeasuredModel(info.family, info.blocks)
-    if config.measured_on not in (None, here):
-        raise ValueError(
-            f"config: its blocks were measured on {config.measured_on}, but this model is {here}. Load a preset of "
-            "this model, or measure it with KVShareProbe."
-        )
-    if config.layer_preset != "custom":
-        return
-    chosen = config.layer_idx or (config.start_layer,)
-    if max(chosen) >= blocks:
-        name = "layer_idx" if config.layer_idx else "start_layer"
-        raise ValueError(f"config: {name} asks for block {max(chosen)}, but this model has blocks 0 to {blocks - 1}.")
-
-
-def _check_routes(plan: SharePlan, info: FamilyInfo) -> None:
-    if any(segment.texts for segment in plan.timeline.segments) and not info.routes_text:
-        raise ValueError(
-            f"timeline: it routes the text from one prompt to the next ([route]), which this model ({info.family}) "
-            "does not allow: it mixes the text's tokens among themselves or with the video's. Write [blend] or "
-            "[segments] instead."
-        )
 
 
 def _outer_sample_wrapper(

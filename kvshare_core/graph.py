@@ -1,0 +1,72 @@
+"""The user's graph as a workflow in API format shows it, followed along its links. Pure Python."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+REROUTE = "Reroute"
+
+
+@dataclass(frozen=True)
+class GraphNode:
+    """inputs: values of widgets, and for what is linked a list of the node's id and the number of its output."""
+
+    id: str
+    kind: str
+    inputs: Mapping[str, Any]
+
+
+class Graph:
+    """Nodes by their ids, in ComfyUI's API format. Raises ValueError for anything else."""
+
+    def __init__(self, nodes: object) -> None:
+        self._nodes: dict[str, GraphNode] = {}
+        if not isinstance(nodes, Mapping):
+            raise ValueError("the graph must be an object of nodes.")
+        for name, node in cast("Mapping[object, object]", nodes).items():
+            entries = cast("Mapping[str, Any]", node) if isinstance(node, Mapping) else {}
+            kind, inputs = entries.get("class_type"), entries.get("inputs")
+            if not isinstance(kind, str) or not isinstance(inputs, Mapping):
+                raise ValueError(f"node {name} of the graph must have a class_type and inputs.")
+            self._nodes[str(name)] = GraphNode(str(name), kind, cast("Mapping[str, Any]", inputs))
+
+    def node(self, name: str) -> GraphNode:
+        """Raises ValueError when there is none of that id."""
+        if name not in self._nodes:
+            raise ValueError(f"the graph has no node {name}.")
+        return self._nodes[name]
+
+    def of_kind(self, kind: str) -> Iterator[GraphNode]:
+        """All nodes of a class."""
+        return (node for node in self._nodes.values() if node.kind == kind)
+
+    def with_input(self, name: str) -> Iterator[GraphNode]:
+        """All nodes that have an input of that name."""
+        return (node for node in self._nodes.values() if name in node.inputs)
+
+    def source(self, node: GraphNode, name: str) -> GraphNode | None:
+        """The node that an input is linked to, reroutes left out; None where it is not."""
+        seen: set[str] = set()
+        found = self._linked(node.inputs.get(name))
+        while found is not None and found.kind == REROUTE and found.id not in seen:
+            seen.add(found.id)
+            found = next((self._linked(value) for value in found.inputs.values() if is_link(value)), None)
+        return found
+
+    def chain(self, node: GraphNode, name: str) -> Iterator[GraphNode]:
+        """The nodes that one reaches from `node` by its input `name`, the input of that name of what is found, and so
+        on: loaders and patches of a model, the nearest first."""
+        seen: set[str] = set()
+        found = self.source(node, name)
+        while found is not None and found.id not in seen:
+            seen.add(found.id)
+            yield found
+            found = self.source(found, name)
+
+    def _linked(self, value: object) -> GraphNode | None:
+        return self._nodes.get(str(cast("Sequence[object]", value)[0])) if is_link(value) else None
+
+
+def is_link(value: object) -> bool:
+    """Whether an input is linked to a node."""
+    return isinstance(value, list) and len(cast("list[object]", value)) == 2

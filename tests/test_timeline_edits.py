@@ -1,0 +1,296 @@
+"""Edits of the timeline editor, run under Node.js: what Python reads of the new text is what was to change, and nothing
+else."""
+
+import json
+import os
+import re
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from random import Random
+from typing import Any
+
+import pytest
+
+from devtools.browser import REQUIRED_VARIABLE, BrowserError, find_node
+from devtools.environment import ROOT
+from kvshare_core.script import Duration, Script, ScriptBeat, Source, Unit
+from kvshare_core.script_forms import parse_script
+from kvshare_core.script_places import read_film
+from kvshare_core.script_text import duration_text, script_text, transition_text
+from tests.random_scripts import random_script
+
+RUNNER = ROOT / "tests" / "timeline_edits.mjs"
+SCRIPTS = 1000
+SHORT: dict[Unit, float] = {"seconds": 60.0, "frames": 1000.0, "latent frames": 200.0}
+
+Call = tuple[str, list[Any]]
+Order = list[tuple[int, bool]]
+"""The beat that stands in each place of a rearranged film, and whether it is a copy."""
+
+
+@dataclass(frozen=True)
+class Film:
+    """A script, a text that means it, and what an editor is told of the text."""
+
+    script: Script
+    text: str
+
+    @cached_property
+    def beats(self) -> list[Any]:
+        return read_film(self.text)[1]["beats"]
+
+    def any_beat(self, random: Random) -> int:
+        return random.randrange(len(self.script.beats))
+
+
+Edit = tuple[Film, Call, Script]
+"""A film, what is called with its text and beats before other arguments, and what it then should say."""
+
+
+def run_edits(calls: Sequence[Call]) -> list[Any]:
+    answer = subprocess.run([find_node(), RUNNER], input=json.dumps(calls).encode(), capture_output=True, check=True)
+    return json.loads(answer.stdout)
+
+
+def check(edits: Sequence[Edit]) -> None:
+    """Each edit leads to its script, and leaves comments and empty lines as they are."""
+    assert len(edits) > SCRIPTS / 2
+    calls = [(name, [film.text, film.beats, *given]) for film, (name, given), _ in edits]
+    for (film, call, wanted), result in zip(edits, run_edits(calls), strict=True):
+        assert parse_script(result) == wanted, (call, film.text, result)
+        assert remarks(result) == remarks(film.text), (call, film.text, result)
+
+
+def remarks(text: str) -> list[str]:
+    """Its comments and empty lines. Those between the lines of a beat go with it, so their order does not matter."""
+    lines = re.split(r"\r\n|\r|\n", text)
+    return sorted(line for line in lines if not line.strip() or line.strip().startswith("#"))
+
+
+def typed(random: Random, script: Script) -> str:
+    """A script as a person might type it: with comments, empty lines, spaces, and fields on lines of their own."""
+    lines: list[str] = []
+    for line in script_text(script).removesuffix("\n").split("\n"):
+        while random.random() < 0.2:
+            lines.append(random.choice(["", "# a comment", "   ", "  # [3s] | subject: no"]))
+        head, *fields = line.split(" | ")
+        lines.append(head)
+        for field in fields:
+            if random.random() < 0.5:
+                lines[-1] += random.choice([" | ", " |", "  |   "]) + field
+            else:
+                lines += ["# between"] * (random.random() < 0.1)
+                lines.append(random.choice(["", "  "]) + "| " + field + random.choice(["", " "]))
+    return random.choice(["\n", "\n", "\r\n", "\r"]).join([*lines, *[""] * random.randrange(3)])
+
+
+@pytest.fixture(scope="module")
+def films() -> list[Film]:
+    """Films of every kind, and, one in three, some with times from when to when."""
+    found: list[Film] = []
+    for number in range(SCRIPTS):
+        random = Random(number)
+        script = random_script(random, SHORT)
+        text = typed(random, script)
+        if number % 3 == 0:
+            script, text = with_clocks(random, script)
+        assert parse_script(text) == script
+        found.append(Film(script, text))
+    return found
+
+
+def with_clocks(random: Random, script: Script) -> tuple[Script, str]:
+    """The film with durations in seconds, all or those of its last beats as times from when to when."""
+    lengths = [random.randint(1, 300) for _ in script.beats]
+    beats = [
+        replace(
+            beat,
+            duration=Duration(length / 10),
+            transition=beat.transition if beat.transition and beat.transition.kind != "segments" else None,
+        )
+        for beat, length in zip(script.beats, lengths, strict=True)
+    ]
+    script = replace(script, beats=tuple(beats))
+    places = read_film(text := typed(random, script))[1]["beats"]
+    first = random.randrange(len(beats))
+    for number in reversed(range(first, len(beats))):
+        start, stop = (clock(sum(lengths[:end])) for end in (number, number + 1))
+        begin, end = in_characters(text, places[number]["places"]["duration"])
+        text = f"{text[:begin]}[{start}-{stop}]{text[end:]}"
+    return script, text
+
+
+def in_characters(text: str, place: Sequence[int]) -> list[int]:
+    units = text.encode("utf-16-le")
+    return [len(units[: 2 * unit].decode("utf-16-le")) for unit in place]
+
+
+def clock(tenths: int) -> str:
+    return f"{tenths // 600}:{tenths % 600 // 10:02d}.{tenths % 10}"
+
+
+def with_beat(script: Script, index: int, **changes: Any) -> Script:
+    beats = list(script.beats)
+    beats[index] = replace(beats[index], **changes)
+    return replace(script, beats=tuple(beats))
+
+
+def rearranged(script: Script, order: Order) -> Script:
+    """What a film with its beats in another order should say."""
+    beats: list[ScriptBeat] = []
+    for place, (old, copy) in enumerate(order):
+        beat = script.beats[old]
+        transition = None if place == 0 or copy else beat.transition
+        if old == 0 and place > 0 and not copy:
+            transition = script.beats[order[0][0]].transition
+        subjects = beat.subjects and tuple(
+            replace(subject, sources=renumbered(subject.sources, order, place)) for subject in beat.subjects
+        )
+        sources = renumbered(beat.sources, order, place)
+        beats.append(replace(beat, transition=transition, subjects=subjects, sources=sources))
+    return replace(script, beats=tuple(beats))
+
+
+def renumbered(sources: tuple[Source, ...] | None, order: Order, place: int) -> tuple[Source, ...] | None:
+    if sources is None:
+        return None
+    kept: list[Source] = []
+    for source in sources:
+        if not isinstance(source, int):
+            kept.append(source)
+        elif (source, False) in order and order.index((source, False)) < place:
+            kept.append(order.index((source, False)))
+    return tuple(kept) if kept or not sources else None
+
+
+def unchanged(film: Film) -> Order:
+    return [(number, False) for number in range(len(film.script.beats))]
+
+
+def written_subjects(beat: ScriptBeat) -> list[str]:
+    """The values of a beat's subject fields."""
+    line = script_text(Script((ScriptBeat("x", subjects=beat.subjects),))).removesuffix("\n")
+    return line.split(" | subject: ")[1:]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def node() -> None:
+    """Node.js comes with what drives the browser."""
+    try:
+        find_node()
+    except BrowserError as reason:
+        if os.environ.get(REQUIRED_VARIABLE):
+            raise
+        pytest.skip(str(reason))
+
+
+def test_prompt(films: list[Film]) -> None:
+    random = Random(1)
+    edits: list[Edit] = []
+    for film in films:
+        index, prompt = film.any_beat(random), random_script(random, SHORT).beats[0].prompt
+        edits.append((film, ("setPrompt", [index, prompt]), with_beat(film.script, index, prompt=prompt)))
+    check(edits)
+
+
+def test_duration(films: list[Film]) -> None:
+    random = Random(1)
+    edits: list[Edit] = []
+    for film in films:
+        index, duration = film.any_beat(random), random_script(random, SHORT).beats[0].duration
+        written = None if duration is None else duration_text(duration)
+        edits.append((film, ("setDuration", [index, written]), with_beat(film.script, index, duration=duration)))
+    check(edits)
+
+
+def test_transition(films: list[Film]) -> None:
+    random = Random(1)
+    edits: list[Edit] = []
+    for film in films:
+        transition = random_script(random, SHORT).beats[-1].transition
+        for index in range(1, len(film.script.beats)):
+            written = None if transition is None else transition_text(transition)
+            wanted = with_beat(film.script, index, transition=transition)
+            edits.append((film, ("setTransition", [index, written]), wanted))
+    check(edits)
+
+
+def test_subjects(films: list[Film]) -> None:
+    random = Random(1)
+    edits: list[Edit] = []
+    for film in films:
+        index, other = film.any_beat(random), random_script(random, SHORT).beats[0]
+        values = [] if other.subjects is None else written_subjects(other)
+        wanted = with_beat(film.script, index, subjects=other.subjects)
+        edits.append((film, ("setFields", [index, "subject", values]), wanted))
+    check(edits)
+
+
+def test_order(films: list[Film]) -> None:
+    random = Random(1)
+    edits: list[Edit] = []
+    for film in films:
+        start, stop = film.any_beat(random), film.any_beat(random)
+        order = unchanged(film)
+        order.insert(stop, order.pop(start))
+        edits.append((film, ("moveBeat", [start, stop]), rearranged(film.script, order)))
+    check(edits)
+
+
+def test_duplicate(films: list[Film]) -> None:
+    random = Random(1)
+    edits: list[Edit] = []
+    for film in films:
+        index, order = film.any_beat(random), unchanged(film)
+        order.insert(index + 1, (index, True))
+        edits.append((film, ("duplicateBeat", [index]), rearranged(film.script, order)))
+    check(edits)
+
+
+def test_split(films: list[Film]) -> None:
+    random = Random(1)
+    edits: list[Edit] = []
+    for film in films:
+        index, order = film.any_beat(random), unchanged(film)
+        order.insert(index + 1, (index, True))
+        wanted = with_beat(rearranged(film.script, order), index, duration=Duration(1.5))
+        wanted = with_beat(wanted, index + 1, duration=Duration(40, "frames"))
+        edits.append((film, ("splitBeat", [index, ["1.5s", "40f"]]), wanted))
+    check(edits)
+
+
+def test_delete(films: list[Film]) -> None:
+    random = Random(1)
+    edits: list[Edit] = []
+    for film in films:
+        if len(film.script.beats) > 1:
+            index, order = film.any_beat(random), unchanged(film)
+            del order[index]
+            edits.append((film, ("deleteBeat", [index]), rearranged(film.script, order)))
+    check(edits)
+
+
+def test_insert(films: list[Film]) -> None:
+    random = Random(1)
+    edits: list[Edit] = []
+    for film in films:
+        index, order = film.any_beat(random), unchanged(film)
+        order[index + 1 : index + 1] = [(index, True)] * 2
+        wanted = rearranged(film.script, order)
+        beats = list(wanted.beats)
+        beats[index + 1 : index + 3] = [ScriptBeat("a new scene"), ScriptBeat("another", Duration(2))]
+        call = ("insertBeats", [index, "a new scene\n[2s] another", 2])
+        edits.append((film, call, replace(wanted, beats=tuple(beats))))
+    check(edits)
+
+
+def test_text_of_a_beat_reads_as_the_beat(films: list[Film]) -> None:
+    random = Random(1)
+    chosen = [(film, film.any_beat(random)) for film in films]
+    texts = run_edits([("beatText", [film.text, film.beats[index]]) for film, index in chosen])
+    for (film, index), text in zip(chosen, texts, strict=True):
+        beat = replace(film.script.beats[index], transition=None)
+        if not ("beat " in text.lower() or ":" in text.split("]")[0]):
+            assert parse_script("x\n" + text).beats[1:] == (beat,)

@@ -1,0 +1,543 @@
+/**
+ * Changes to the text of a film, as pure functions from text to text. Nothing but what is asked for changes: comments,
+ * empty lines, order and spelling of everything else stay as the user typed them. Where the parts of a beat stand comes
+ * from Python (kvshare_core/script_places.py); nothing is parsed here.
+ */
+
+/**
+ * [start, stop) in a text.
+ * @typedef {[number, number]} Place
+ */
+
+/**
+ * A field behind a prompt. `named`, `sources` and `list` are those of a subject or source that says where it comes
+ * from: the part before `from`, beats counted from 1, and where these are listed.
+ * @typedef {{name: string, place: Place, value: Place, named?: Place, sources?: (string | number)[], list?: Place}} Field
+ */
+
+/**
+ * A beat of a film in text form. `lines`: its first line, that of its prompt and its last, counted from 0.
+ * @typedef {object} Beat
+ * @property {string} prompt
+ * @property {{text: string, value: number, unit: string} | null} duration
+ * @property {string | null} transition
+ * @property {[number, number, number]} lines
+ * @property {{prompt: Place, duration: Place | null, transition: Place | null}} places
+ * @property {Field[]} fields
+ */
+
+/**
+ * What a beat of a rearranged film is made of: the beat it was, counted from 0, and a new duration, if any; a `copy`
+ * has no transition and no comments, and nobody's source is renumbered to it.
+ * @typedef {{beat: number, duration?: string, copy?: boolean}} Origin
+ */
+
+/** @typedef {{start: number, stop: number, insert: string}} Change */
+/** @typedef {{content: string, ending: string}} Line */
+
+const SPACE = "\\t-\\r\\x1c-\\x20\\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000";
+const OUTER_SPACE = new RegExp(`^[${SPACE}]+|[${SPACE}]+$`, "g");
+const LAST_SPACE = new RegExp(`[${SPACE}]+$`);
+const FIRST_BRACE = new RegExp(`^[${SPACE}]*(?=\\{)`);
+const FROM = new RegExp(`(^|[${SPACE}])from([${SPACE}]|$)`, "i");
+const NAMES = ["prompt", "negative", "subject", "common", "loop", "source", "strength", "lora", "seed"];
+
+/**
+ * The text without the spaces around it that Python takes for such.
+ * @param {string} text
+ */
+export function stripped(text) {
+    return text.replace(OUTER_SPACE, "");
+}
+
+/**
+ * How a prompt is written; bracketed: whether a duration stands before it.
+ * @param {string} prompt
+ * @param {boolean} bracketed
+ */
+export function promptText(prompt, bracketed) {
+    const text = escaped(stripped(prompt.replace(/\r\n?/g, "\n")));
+    return bracketed ? text : protectedStart(text);
+}
+
+/**
+ * How a text is written where `|` and backslashes mean something.
+ * @param {string} text
+ */
+export function escaped(text) {
+    return text.replace(/\||\\(?=[|#[{:\\n]|\n)/g, "\\$&").replace(/\n/g, "\\n");
+}
+
+/**
+ * Writes a prompt.
+ * @param {string} text
+ * @param {Beat[]} beats
+ * @param {number} index
+ * @param {string} prompt
+ */
+export function setPrompt(text, beats, index, prompt) {
+    const { prompt: place, duration } = beats[index].places;
+    return changed(text, [change(place, promptText(prompt, duration !== null))]);
+}
+
+/**
+ * Writes what stands in the brackets of a duration; null takes them away.
+ * @param {string} text
+ * @param {Beat[]} beats
+ * @param {number} index
+ * @param {string | null} duration
+ */
+export function setDuration(text, beats, index, duration) {
+    const own = durationChange(text, beats[index], duration);
+    return changed(text, [...own, ...plainClocks(text, beats, index + 1)]);
+}
+
+/**
+ * Writes what stands in the brackets of a transition; null takes them away.
+ * @param {string} text
+ * @param {Beat[]} beats
+ * @param {number} index
+ * @param {string | null} transition
+ */
+export function setTransition(text, beats, index, transition) {
+    const { lines, places } = beats[index];
+    const changes = transition?.startsWith("segments") ? plainClocks(text, beats, index) : [];
+    const starts = lineStarts(text);
+    if (places.transition === null && transition !== null) {
+        const start = starts[lines[1]];
+        changes.push({ start, stop: start, insert: `[${transition}]${lineEnding(text)}` });
+    } else if (places.transition !== null && transition === null) {
+        changes.push({ start: starts[lines[0]], stop: starts[lines[0] + 1], insert: "" });
+    } else if (places.transition !== null) {
+        changes.push(change(places.transition, `[${transition}]`));
+    }
+    return changed(text, changes);
+}
+
+/**
+ * Gives a beat these fields of a name, as they are written, in place of those that it has.
+ * @param {string} text
+ * @param {Beat[]} beats
+ * @param {number} index
+ * @param {string} name
+ * @param {string[]} values
+ */
+export function setFields(text, beats, index, name, values) {
+    const beat = beats[index];
+    const own = beat.fields.filter((field) => field.name === name);
+    const changes = own.slice(0, values.length).map((field, place) => {
+        const gap = field.value[0] === field.value[1] ? " " : "";
+        return change(field.value, gap + values[place]);
+    });
+    changes.push(...withoutFields(text, beat, new Set(own.slice(values.length))));
+    const end = endOf(beat);
+    const more = values.slice(own.length).map((value) => ` | ${name}: ${value}`);
+    if (more.length > 0) {
+        changes.push({ start: end, stop: end, insert: more.join("") });
+    }
+    return changed(text, changes);
+}
+
+/**
+ * Puts a beat in another place: before the beat that is there now, or behind it when it moves towards the end.
+ * @param {string} text
+ * @param {Beat[]} beats
+ * @param {number} from
+ * @param {number} to
+ */
+export function moveBeat(text, beats, from, to) {
+    const order = beats.map((_, beat) => ({ beat }));
+    order.splice(to, 0, ...order.splice(from, 1));
+    return rearranged(text, beats, order);
+}
+
+/**
+ * Puts a copy of a beat behind it.
+ * @param {string} text
+ * @param {Beat[]} beats
+ * @param {number} index
+ */
+export function duplicateBeat(text, beats, index) {
+    const order = beats.map((_, beat) => ({ beat }));
+    return rearranged(text, beats, order.toSpliced(index + 1, 0, { beat: index, copy: true }));
+}
+
+/**
+ * Makes two beats of one, which last as long as these durations say.
+ * @param {string} text
+ * @param {Beat[]} beats
+ * @param {number} index
+ * @param {[string, string]} durations
+ */
+export function splitBeat(text, beats, index, durations) {
+    /** @type {Origin[]} */
+    const order = beats.map((_, beat) => ({ beat }));
+    const parts = durations.map((duration, part) => ({ beat: index, duration, copy: part > 0 }));
+    return rearranged(text, beats, order.toSpliced(index, 1, ...parts));
+}
+
+/**
+ * Takes a beat away; comments between its lines stay.
+ * @param {string} text
+ * @param {Beat[]} beats
+ * @param {number} index
+ */
+export function deleteBeat(text, beats, index) {
+    return rearranged(
+        text,
+        beats,
+        beats.map((_, beat) => ({ beat })).filter(({ beat }) => beat !== index),
+    );
+}
+
+/**
+ * Writes lines of further beats behind one. `count`: how many beats they are.
+ * @param {string} text
+ * @param {Beat[]} beats
+ * @param {number} index
+ * @param {string} lines
+ * @param {number} count
+ */
+export function insertBeats(text, beats, index, lines, count) {
+    const fresh = Array.from({ length: count }, () => ({ beat: -1, copy: true }));
+    const order = beats.map((_, beat) => ({ beat })).toSpliced(index + 1, 0, ...fresh);
+    const changes = beats.slice(index + 1).flatMap((beat, later) => [
+        ...renumbered(text, beat, order, index + 1 + count + later),
+        ...plainClock(text, beat),
+    ]);
+    const ending = lineEnding(text);
+    const insert = lines.split(/\r\n|\r|\n/).join(ending);
+    const last = beats[index].lines[2] + 1;
+    const start = lineStarts(text)[last];
+    const atEnd = last === linesOf(text).length;
+    changes.push({ start, stop: start, insert: atEnd ? ending + insert : insert + ending });
+    return changed(text, changes);
+}
+
+/**
+ * The lines of a beat as they are typed, without its transition.
+ * @param {string} text
+ * @param {Beat} beat
+ */
+export function beatText(text, beat) {
+    return linesOf(text)
+        .slice(beat.lines[1], beat.lines[2] + 1)
+        .map((line) => line.content)
+        .join("\n");
+}
+
+/**
+ * The film with its beats in another order. What stands between beats stays where it is. Numbers of beats that are
+ * sources follow their beats; those that are gone, or no longer earlier, are left out. A transition goes with the beat
+ * that it leads to; that of the beat which comes to be first goes to the one that was first.
+ * @param {string} text
+ * @param {Beat[]} beats
+ * @param {Origin[]} order
+ */
+function rearranged(text, beats, order) {
+    const rows = linesOf(text);
+    const other = order.findIndex((origin, place) => origin.beat !== place || origin.duration !== undefined);
+    const firstNew = other < 0 ? order.length : other;
+    const blocks = order.map((origin, place) => block(text, beats, order, origin, place, firstNew));
+    /** @type {Line[]} */
+    const result = rows.slice(0, beats[0].lines[0]);
+    // Blocks fill the places of the old ones; surplus ones stand beside the one that they were copied from.
+    let next = 0;
+    for (let slot = 0; slot < beats.length; slot++) {
+        const removed = !order.some((origin) => origin.beat === slot) && order.length < beats.length;
+        if (removed) {
+            result.push(...rows.slice(beats[slot].lines[0], beats[slot].lines[2] + 1).filter(isRemark));
+        } else {
+            do {
+                result.push(...blocks[next++]);
+            } while (next < order.length && order[next].copy);
+        }
+        result.push(...rows.slice(beats[slot].lines[2] + 1, beats[slot + 1]?.lines[0]));
+    }
+    return withoutBrace(joined(result, lineEnding(text)));
+}
+
+/**
+ * The lines of one beat of a rearranged film.
+ * @param {string} text
+ * @param {Beat[]} beats
+ * @param {Origin[]} order
+ * @param {Origin} origin
+ * @param {number} place
+ * @param {number} firstNew The first place where another beat stands than before.
+ * @returns {Line[]}
+ */
+function block(text, beats, order, origin, place, firstNew) {
+    const beat = beats[origin.beat];
+    const starts = lineStarts(text);
+    const changes = renumbered(text, beat, order, place);
+    if (origin.duration !== undefined) {
+        changes.push(...durationChange(text, beat, origin.duration));
+    } else if (place >= firstNew) {
+        changes.push(...plainClock(text, beat));
+    }
+    const start = starts[beat.lines[0]];
+    const stop = starts[beat.lines[2] + 1] ?? text.length;
+    const inside = changes.map((one) => ({ ...one, start: one.start - start, stop: one.stop - start }));
+    if (beat.places.transition !== null && (place === 0 || origin.copy)) {
+        inside.push({ start: 0, stop: starts[beat.lines[0] + 1] - start, insert: "" });
+    }
+    const handed = beats[order[0].beat].places.transition;
+    if (origin.beat === 0 && place > 0 && !origin.copy && handed !== null) {
+        inside.push({ start: 0, stop: 0, insert: text.slice(...handed) + lineEnding(text) });
+    }
+    const lines = linesOf(changed(text.slice(start, stop), inside));
+    const own = lines.length > 1 && lines.at(-1)?.content === "" ? lines.slice(0, -1) : lines;
+    return origin.copy ? own.filter((line) => !isRemark(line)) : own;
+}
+
+/**
+ * Changes that give the sources of a beat their new numbers; place: where it stands in the new order.
+ * @param {string} text
+ * @param {Beat} beat
+ * @param {Origin[]} order
+ * @param {number} place
+ */
+function renumbered(text, beat, order, place) {
+    /** @type {Change[]} */
+    const changes = [];
+    const gone = new Set();
+    for (const field of beat.fields) {
+        const sources = field.sources ?? [];
+        const kept = sources.flatMap((source) => {
+            if (typeof source === "string") {
+                return [source];
+            }
+            const found = order.findIndex((origin) => origin.beat === source - 1 && !origin.copy);
+            return found >= 0 && found < place ? [found + 1] : [];
+        });
+        if (kept.length === sources.length && kept.every((source, number) => source === sources[number])) {
+            continue;
+        }
+        if (kept.length > 0 && field.list) {
+            const words = kept.map((source) => (typeof source === "number" ? `beat ${source}` : source));
+            changes.push(change(field.list, words.join(" and ")));
+        } else if (field.name === "source") {
+            gone.add(field);
+        } else if (field.named) {
+            changes.push({ start: field.value[0], stop: field.value[1], insert: withoutOrigin(text, field.named) });
+        }
+    }
+    return [...changes, ...withoutFields(text, beat, gone)];
+}
+
+/**
+ * What names a subject, written so that its last words are not taken for where it comes from.
+ * @param {string} text
+ * @param {Place} named
+ */
+function withoutOrigin(text, named) {
+    const whole = text.slice(...named);
+    const equals = whole.indexOf("=") + 1;
+    const [name, words] = [whole.slice(0, equals), stripped(whole.slice(equals))];
+    const quoted = words.length > 1 && words.startsWith('"') && words.endsWith('"');
+    return FROM.test(words) && !quoted ? `${name}${name && " "}"${words}"` : whole;
+}
+
+/**
+ * Changes that take fields away, with their bars, and lines that have nothing else.
+ * @param {string} text
+ * @param {Beat} beat
+ * @param {Set<Field>} gone
+ */
+function withoutFields(text, beat, gone) {
+    /** @type {Change[]} */
+    const changes = [];
+    const starts = lineStarts(text);
+    for (let line = beat.lines[1]; line <= beat.lines[2]; line++) {
+        const [start, stop] = [starts[line], starts[line + 1] ?? text.length];
+        const fields = beat.fields.filter((field) => field.place[0] >= start && field.place[0] < stop);
+        const bars = fields.map((field) => text.lastIndexOf("|", field.place[0] - 1));
+        if (fields.length > 0 && line > beat.lines[1] && fields.every((field) => gone.has(field))) {
+            changes.push(wholeLine(text, start, stop));
+            continue;
+        }
+        // Fields are taken from the right, so that what is left of the line ends without a space.
+        let open = true;
+        for (let number = fields.length - 1; number >= 0; number--) {
+            if (!gone.has(fields[number])) {
+                open = false;
+                continue;
+            }
+            const end = open ? fields.at(-1)?.place[1] ?? stop : bars[number + 1];
+            const from = open ? start + text.slice(start, bars[number]).replace(LAST_SPACE, "").length : bars[number];
+            const previous = changes.at(-1);
+            if (open && previous && previous.start <= end && previous.start >= start) {
+                previous.start = from;
+            } else {
+                changes.push({ start: from, stop: end, insert: "" });
+            }
+        }
+    }
+    return changes;
+}
+
+/**
+ * Takes a line away with its line break, the last one with that before it.
+ * @param {string} text
+ * @param {number} start
+ * @param {number} stop
+ */
+function wholeLine(text, start, stop) {
+    if (stop < text.length || /[\r\n]$/.test(text)) {
+        return { start, stop, insert: "" };
+    }
+    const before = text.slice(0, start).replace(/(\r\n|\r|\n)$/, "").length;
+    return { start: before, stop, insert: "" };
+}
+
+/**
+ * @param {string} text
+ * @param {Beat} beat
+ * @param {string | null} duration
+ * @returns {Change[]}
+ */
+function durationChange(text, beat, duration) {
+    const { prompt, duration: place } = beat.places;
+    if (duration === null) {
+        const bare = protectedStart(text.slice(...prompt));
+        return place === null ? [] : [{ start: place[0], stop: prompt[1], insert: bare }];
+    }
+    return place === null
+        ? [{ start: prompt[0], stop: prompt[0], insert: `[${duration}] ` }]
+        : [change(place, `[${duration}]`)];
+}
+
+/**
+ * Changes that write times from when to when as durations, which do not depend on what comes before.
+ * @param {string} text
+ * @param {Beat[]} beats
+ * @param {number} first
+ */
+function plainClocks(text, beats, first) {
+    return beats.slice(first).flatMap((beat) => plainClock(text, beat));
+}
+
+/**
+ * @param {string} text
+ * @param {Beat} beat
+ * @returns {Change[]}
+ */
+function plainClock(text, beat) {
+    const { duration, places } = beat;
+    const clock = places.duration !== null && text.slice(...places.duration).includes(":");
+    return clock && places.duration && duration ? [change(places.duration, `[${duration.text}]`)] : [];
+}
+
+/**
+ * A prompt that begins as no duration, comment, JSON or setting does.
+ * @param {string} text
+ */
+function protectedStart(text) {
+    if ("#[{".includes(text.charAt(0)) && text !== "") {
+        return `\\${text}`;
+    }
+    const name = stripped(text.split(":", 1)[0]).toLowerCase();
+    return text.includes(":") && NAMES.includes(name) ? text.replace(":", "\\:") : text;
+}
+
+/**
+ * A film whose first line has come to begin as JSON does.
+ * @param {string} text
+ */
+function withoutBrace(text) {
+    return text.replace(FIRST_BRACE, "$&\\");
+}
+
+/**
+ * Where the last part of a beat ends.
+ * @param {Beat} beat
+ */
+function endOf(beat) {
+    return Math.max(beat.places.prompt[1], ...beat.fields.map((field) => field.place[1]));
+}
+
+/**
+ * Whether a line is a comment or empty.
+ * @param {Line} line
+ */
+function isRemark(line) {
+    const content = stripped(line.content);
+    return content === "" || content.startsWith("#");
+}
+
+/**
+ * @param {Place} place
+ * @param {string} insert
+ * @returns {Change}
+ */
+function change(place, insert) {
+    return { start: place[0], stop: place[1], insert };
+}
+
+/**
+ * The text with changes that do not overlap.
+ * @param {string} text
+ * @param {Change[]} changes
+ */
+function changed(text, changes) {
+    const parts = [];
+    let place = 0;
+    for (const { start, stop, insert } of changes.toSorted(inOrder)) {
+        parts.push(text.slice(place, start), insert);
+        place = stop;
+    }
+    return parts.join("") + text.slice(place);
+}
+
+/**
+ * What is inserted comes before what is replaced in the same place.
+ * @param {Change} one
+ * @param {Change} other
+ */
+function inOrder(one, other) {
+    return one.start - other.start || one.stop - other.stop;
+}
+
+/**
+ * @param {string} text
+ * @returns {Line[]}
+ */
+function linesOf(text) {
+    const parts = text.split(/(\r\n|\r|\n)/);
+    return Array.from({ length: (parts.length + 1) / 2 }, (_, number) => ({
+        content: parts[2 * number],
+        ending: parts[2 * number + 1] ?? "",
+    }));
+}
+
+/**
+ * Where the lines begin, and the end of the text.
+ * @param {string} text
+ */
+function lineStarts(text) {
+    const starts = [0];
+    for (const { content, ending } of linesOf(text)) {
+        starts.push(starts[starts.length - 1] + content.length + ending.length);
+    }
+    return starts;
+}
+
+/**
+ * Lines as text, each with a line break but the last.
+ * @param {Line[]} lines
+ * @param {string} ending
+ */
+function joined(lines, ending) {
+    return lines
+        .map((line, number) => line.content + (number < lines.length - 1 ? line.ending || ending : ""))
+        .join("");
+}
+
+/**
+ * The line break that the text has.
+ * @param {string} text
+ */
+function lineEnding(text) {
+    return text.match(/\r\n|\r|\n/)?.[0] ?? "\n";
+}

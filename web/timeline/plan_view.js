@@ -1,0 +1,93 @@
+/**
+ * What a run is going to take, as Python tells it before any run.
+ */
+
+import { element } from "./dom.js";
+import { clock, rounded } from "./timing.js";
+
+const MIB = 2 ** 20;
+const DEVICES = /** @type {Record<string, string>} */ ({ cpu: "computer's memory" });
+
+export class PlanView {
+    constructor() {
+        this.facts = element("dl", { class: "kvs-facts" });
+        this.lines = element("ul", { class: "kvs-lines" });
+        this.root = element("div", { class: "kvs-plan", "aria-label": "Plan of the run" }, this.facts, this.lines);
+    }
+
+    /**
+     * @param {any} answer
+     */
+    show(answer) {
+        const facts = answer.segments ? planFacts(answer) : [];
+        this.facts.replaceChildren(
+            ...facts.map(([name, value, more]) =>
+                element("div", {}, element("dt", {}, name), element("dd", {}, value, element("small", {}, more))),
+            ),
+        );
+        const unknown =
+            answer.segments && !answer.model_known
+                ? ["The model is not known before it is loaded; clips of 21 latent frames are assumed."]
+                : [];
+        this.lines.replaceChildren(
+            ...(answer.problems ?? []).map((/** @type {string} */ line) => element("li", { class: "kvs-problem" }, line)),
+            ...[...unknown, ...(answer.notes ?? [])].map((line) => element("li", {}, line)),
+        );
+    }
+}
+
+/**
+ * Name, value and what is said smaller behind it.
+ * @param {any} answer
+ * @returns {[string, string, string][]}
+ */
+export function planFacts(answer) {
+    const seconds = answer.frames / answer.fps;
+    /** @type {[string, string, string][]} */
+    const facts = [
+        ["Length", clock(seconds), `${answer.frames} frames, ${answer.latent_frames} latent`],
+        ["Windows", String(answer.segments.length), `of ${answer.window} latent, ${percent(answer.windows_extra)} for overlaps`],
+    ];
+    const sharing = answer.sharing;
+    if (!sharing) {
+        return facts;
+    }
+    if (sharing.block_count === 0) {
+        return [...facts, ["Sharing", "off", ""]];
+    }
+    const steps = sharing.steps === null ? "steps unknown" : `steps ${sharing.steps || "none"} of ${sharing.all_steps}`;
+    facts.push(["Sharing", `blocks ${sharing.blocks}`, `${steps}${sharing.limited ? ", and a part of the noise" : ""}`]);
+    facts.push(["Keys and values", `${sharing.exact ? "" : "up to "}${mib(sharing.bytes)}`, whereabouts(sharing)]);
+    const most = percent(sharing.most_extra) === percent(sharing.extra) ? "" : `up to ${percent(sharing.most_extra)}`;
+    facts.push(["Extra computation", `about ${percent(sharing.extra)}`, most]);
+    return facts;
+}
+
+/**
+ * @param {any} sharing
+ */
+function whereabouts(sharing) {
+    const device = DEVICES[sharing.device] ?? "GPU";
+    if (sharing.device_bytes >= sharing.bytes) {
+        return `in the ${device}`;
+    }
+    return sharing.device_bytes === 0
+        ? "in the computer's memory"
+        : `${mib(sharing.device_bytes)} in the ${device}, the rest in the computer's memory`;
+}
+
+/**
+ * @param {number} bytes
+ */
+function mib(bytes) {
+    const size = bytes / MIB;
+    return `${size >= 100 ? Math.round(size) : rounded(size, 1)} MiB`;
+}
+
+/**
+ * @param {number} part
+ */
+function percent(part) {
+    const value = part * 100;
+    return `${value > 0 ? "+" : ""}${rounded(value, Math.abs(value) < 10 ? 1 : 0)} %`;
+}

@@ -1,0 +1,447 @@
+/**
+ * The timeline editor in LongVideoSegmenter. The film is the text of the node's own `prompts`: every edit changes that
+ * text, and everything shown comes from what Python reads of it. Without this module the node loses nothing.
+ */
+
+import { PlanClient } from "./client.js";
+import { addStyles, element } from "./dom.js";
+import * as edits from "./edits.js";
+import { History } from "./history.js";
+import { Inspector } from "./inspector.js";
+import { PlanView } from "./plan_view.js";
+import { splitDurations, durationText } from "./timing.js";
+import { Track } from "./track.js";
+
+const TEXT = "prompts";
+const NAME = "kvshare_timeline";
+const HEIGHT = 480;
+const LEAST_WIDTH = 520;
+const NEW_BEAT = "a new scene";
+const TYPING_MILLISECONDS = 120;
+
+/**
+ * Puts the editor into a node.
+ * @param {any} node
+ * @param {any} app The frontend's own, as `api`.
+ * @param {any} api
+ */
+export function addTimeline(node, app, api) {
+    const text = node.widgets?.find((/** @type {any} */ widget) => widget.name === TEXT);
+    if (!text || typeof node.addDOMWidget !== "function") {
+        return;
+    }
+    addStyles(new URL("./timeline.css", import.meta.url));
+    const editor = new TimelineEditor(node, text, app, api);
+    const options = { serialize: false, hideOnZoom: true, getMinHeight: () => HEIGHT, margin: 6 };
+    const widget = node.addDOMWidget(NAME, NAME, editor.root, options);
+    widget.serialize = false;
+    node.setSize([Math.max(node.size[0], LEAST_WIDTH), Math.max(node.size[1], node.computeSize()[1])]);
+    const removed = node.onRemoved;
+    node.onRemoved = function () {
+        editor.close();
+        return removed?.apply(this, arguments);
+    };
+}
+
+class TimelineEditor {
+    #node;
+    #text;
+    #app;
+    #api;
+    #history = new History();
+    #answer = /** @type {any} */ (null);
+    #answerText = "";
+    #selected = 0;
+    #own = false;
+    #timer = 0;
+    #edits = Promise.resolve();
+
+    /**
+     * @param {any} node
+     * @param {any} text The widget of the prompts.
+     * @param {any} app
+     * @param {any} api
+     */
+    constructor(node, text, app, api) {
+        this.#node = node;
+        this.#text = text;
+        this.#app = app;
+        this.#api = api;
+        this.client = new PlanClient(api, node, (answer, about) => this.#hear(answer, about));
+        this.track = new Track({
+            select: (index) => this.#select(index),
+            resize: (index, duration) => this.#edit((now, beats) => edits.setDuration(now, beats, index, duration)),
+            move: (from, to) => this.#move(from, to),
+        });
+        this.inspector = new Inspector({
+            prompt: (prompt) => this.#edit((now, beats) => edits.setPrompt(now, beats, this.#selected, prompt)),
+            duration: (duration) => this.#edit((now, beats) => edits.setDuration(now, beats, this.#selected, duration)),
+            transition: (kind) => this.#edit((now, beats) => edits.setTransition(now, beats, this.#selected, kind)),
+            subjects: (words) => this.#edit((now, beats) => edits.setFields(now, beats, this.#selected, "subject", words)),
+        });
+        this.plan = new PlanView();
+        this.#build();
+        this.#listen();
+    }
+
+    close() {
+        this.#api.removeEventListener("graphChanged", this.refresh);
+        clearTimeout(this.#timer);
+    }
+
+    /** Asks for the plan soon. */
+    refresh = () => {
+        clearTimeout(this.#timer);
+        this.#timer = window.setTimeout(() => this.client.ask(), TYPING_MILLISECONDS);
+    };
+
+    #build() {
+        const button = (/** @type {string} */ name, /** @type {string} */ title, /** @type {() => void} */ act) =>
+            element("button", { type: "button", title, "aria-label": title, click: act }, name);
+        this.undoButton = button("↶", "Undo (Ctrl+Z)", () => this.#step("undo"));
+        this.redoButton = button("↷", "Redo (Ctrl+Y)", () => this.#step("redo"));
+        this.beatButtons = [
+            button("Split", "Split the beat in two (S)", () => this.#split()),
+            button("Duplicate", "Duplicate the beat (D)", () => this.#duplicate()),
+            button("Delete", "Delete the beat (Delete)", () => this.#delete()),
+        ];
+        this.addButton = button("+ Beat", "Add a beat behind the chosen one (A)", () => this.#add());
+        this.message = element("button", { type: "button", class: "kvs-message", click: () => this.#goToError() });
+        this.said = element("span", { class: "kvs-said", role: "status", "aria-live": "polite" });
+        this.turn = button("Turn into text", "Write this JSON film as text, which can be edited here", () => this.#turn());
+        const bar = element(
+            "div",
+            { class: "kvs-bar", role: "toolbar", "aria-label": "Timeline" },
+            this.addButton,
+            ...this.beatButtons,
+            this.undoButton,
+            this.redoButton,
+            this.turn,
+            this.said,
+            button("−", "Zoom out (-)", () => this.track.zoom(1 / 1.5)),
+            button("Fit", "Show the whole film (0)", () => this.track.zoom(0)),
+            button("+", "Zoom in (+)", () => this.track.zoom(1.5)),
+        );
+        this.root = element(
+            "div",
+            { class: "kvs-timeline" },
+            bar,
+            this.message,
+            this.track.root,
+            this.inspector.root,
+            this.plan.root,
+        );
+    }
+
+    #listen() {
+        const stop = (/** @type {Event} */ event) => event.stopPropagation();
+        for (const kind of ["pointerdown", "pointermove", "pointerup", "mousedown", "dblclick", "contextmenu", "keyup"]) {
+            this.root.addEventListener(kind, stop);
+        }
+        this.root.addEventListener("keydown", (event) => this.#key(/** @type {KeyboardEvent} */ (event)));
+        for (const kind of ["copy", "cut", "paste"]) {
+            this.root.addEventListener(kind, (event) => this.#clipboard(/** @type {ClipboardEvent} */ (event)));
+        }
+        for (const widget of this.#node.widgets) {
+            const callback = widget.callback;
+            const editor = this;
+            widget.callback = function () {
+                const result = callback?.apply(this, arguments);
+                editor.#changed();
+                return result;
+            };
+        }
+        this.#api.addEventListener("graphChanged", this.refresh);
+        const configured = this.#node.onConfigure;
+        const editor = this;
+        this.#node.onConfigure = function () {
+            editor.refresh();
+            return configured?.apply(this, arguments);
+        };
+        this.refresh();
+    }
+
+    get #now() {
+        return String(this.#text.value ?? "");
+    }
+
+    get #beats() {
+        return this.#answer?.beats ?? [];
+    }
+
+    /** Whether what is shown is what is written, in the form that can be edited here. */
+    get #editable() {
+        return this.#answer?.form === "text" && this.#answerText === this.#now;
+    }
+
+    #changed() {
+        if (!this.#own && this.#answerText && this.#answerText !== this.#now) {
+            this.#history.keep(this.#answerText);
+        }
+        this.root.setAttribute("aria-busy", "true");
+        this.refresh();
+    }
+
+    /**
+     * @param {any} answer
+     * @param {string} text The text that it is about.
+     */
+    #hear(answer, text) {
+        const readable = Boolean(answer.beats?.length && answer.latent_frames);
+        if (readable) {
+            this.#answer = answer;
+            this.#answerText = text;
+            this.#selected = Math.min(this.#selected, answer.beats.length - 1);
+        }
+        this.root.classList.toggle("kvs-stale", !readable);
+        this.root.setAttribute("aria-busy", String(text !== this.#now));
+        this.#say(answer.error);
+        this.plan.show(answer);
+        this.#draw();
+    }
+
+    #draw() {
+        const empty = this.#beats.length === 0;
+        this.track.root.hidden = this.inspector.root.hidden = empty;
+        this.turn.hidden = this.#answer?.form !== "json";
+        for (const button of this.beatButtons) {
+            button.disabled = empty || !this.#editable;
+        }
+        this.undoButton.disabled = !this.#history.canUndo;
+        this.redoButton.disabled = !this.#history.canRedo;
+        if (!empty) {
+            const beat = this.#beats[this.#selected];
+            this.track.show(this.#answer, this.#selected, this.#editable);
+            this.inspector.show(beat, this.#selected, this.#answerText, this.#answer.subjects, this.#editable);
+        }
+    }
+
+    /**
+     * @param {{message: string, at: number | null} | null} error
+     */
+    #say(error) {
+        const empty = this.#now.trim() === "";
+        this.message.textContent = empty ? "No beats yet. Write one prompt a line above, or add a beat." : (error?.message ?? "");
+        this.message.hidden = !empty && !error;
+        this.message.classList.toggle("kvs-hint", empty);
+        this.message.dataset.at = empty || error?.at === null || error?.at === undefined ? "" : String(error.at);
+    }
+
+    #goToError() {
+        const field = this.#text.inputEl ?? this.#text.element;
+        if (this.message.dataset.at && field?.isConnected) {
+            field.focus();
+            field.setSelectionRange(Number(this.message.dataset.at), Number(this.message.dataset.at));
+        }
+    }
+
+    /**
+     * @param {number} index
+     * @param {boolean} [focus]
+     */
+    #select(index, focus = false) {
+        this.#selected = Math.max(0, Math.min(index, this.#beats.length - 1));
+        this.#draw();
+        if (focus) {
+            this.track.focus(this.#selected);
+        }
+    }
+
+    /**
+     * Changes the text once what is shown is what is written; edits wait for each other.
+     * @param {(text: string, beats: any[]) => string | null} change
+     * @param {number} [select] The beat to choose afterwards.
+     * @param {string} [said] What was done.
+     */
+    #edit(change, select, said) {
+        this.#edits = this.#edits.then(async () => {
+            await this.client.ask();
+            if (!this.#editable) {
+                return;
+            }
+            const text = change(this.#now, this.#beats);
+            if (text === null || text === this.#now) {
+                this.#draw();
+                return;
+            }
+            const typing = this.inspector.root.contains(document.activeElement);
+            this.#history.keep(this.#now);
+            this.#selected = select ?? this.#selected;
+            this.#write(text);
+            await this.client.ask();
+            this.said.textContent = said ?? "";
+            if (!typing && this.root.contains(document.activeElement)) {
+                this.track.focus(this.#selected);
+            }
+        });
+    }
+
+    /**
+     * @param {string} text
+     */
+    #write(text) {
+        const canvas = this.#app.canvas;
+        this.#own = true;
+        // Between these two the frontend takes notice of one change, for its own undo and for what it keeps of the page.
+        canvas?.emitBeforeChange?.();
+        this.#text.value = text;
+        // Widgets of the canvas have already called back; those of the page want to be told.
+        this.#text.callback?.(text);
+        canvas?.emitAfterChange?.();
+        this.#own = false;
+    }
+
+    /**
+     * @param {"undo" | "redo"} direction
+     */
+    #step(direction) {
+        this.#edits = this.#edits.then(async () => {
+            const text = this.#history[direction](this.#now);
+            if (text !== null) {
+                this.#write(text);
+                await this.client.ask();
+                this.track.focus(this.#selected);
+            }
+        });
+    }
+
+    /**
+     * @param {number} from
+     * @param {number} to
+     */
+    #move(from, to) {
+        if (to >= 0 && to < this.#beats.length) {
+            const said = `Beat ${from + 1} is now beat ${to + 1}`;
+            this.#edit((now, beats) => edits.moveBeat(now, beats, from, to), to, said);
+        }
+    }
+
+    /**
+     * @param {number} frames Latent frames more or less.
+     */
+    #lengthen(frames) {
+        const index = this.#selected;
+        this.#edit((now, beats) => {
+            const length = beats[index].stop - beats[index].start + frames;
+            return length < 1 ? null : edits.setDuration(now, beats, index, durationText(this.#answer, beats[index], length));
+        });
+    }
+
+    #split() {
+        const index = this.#selected;
+        this.#edit((now, beats) => {
+            const half = Math.floor((beats[index].stop - beats[index].start) / 2);
+            const durations = splitDurations(this.#answer, beats[index], half);
+            return durations && edits.splitBeat(now, beats, index, durations);
+        });
+    }
+
+    #duplicate() {
+        const index = this.#selected;
+        this.#edit((now, beats) => edits.duplicateBeat(now, beats, index), index + 1, `Beat ${index + 1} duplicated`);
+    }
+
+    #delete() {
+        const index = this.#selected;
+        if (this.#beats.length > 1) {
+            const said = `Beat ${index + 1} deleted`;
+            this.#edit((now, beats) => edits.deleteBeat(now, beats, index), Math.max(0, index - 1), said);
+        }
+    }
+
+    #add() {
+        if (this.#now.trim() === "") {
+            this.#write(NEW_BEAT);
+        } else {
+            this.#insert(NEW_BEAT);
+        }
+    }
+
+    /**
+     * @param {string} lines
+     */
+    #insert(lines) {
+        const index = this.#selected;
+        this.#edit((now, beats) => edits.insertBeats(now, beats, index, lines, 1), index + 1, "Beat added");
+    }
+
+    #turn() {
+        this.#history.keep(this.#now);
+        this.#write(this.#answer.text);
+    }
+
+    /**
+     * @param {ClipboardEvent} event
+     */
+    #clipboard(event) {
+        event.stopPropagation();
+        const mine = this.track.lane.contains(/** @type {Node} */ (event.target));
+        if (!mine || this.#answer?.form !== "text" || !event.clipboardData) {
+            return;
+        }
+        event.preventDefault();
+        if (event.type === "paste") {
+            const lines = edits.stripped(event.clipboardData.getData("text/plain"));
+            if (lines !== "") {
+                this.#insert(lines);
+            }
+            return;
+        }
+        event.clipboardData.setData("text/plain", edits.beatText(this.#answerText, this.#beats[this.#selected]));
+        if (event.type === "cut") {
+            this.#delete();
+        }
+    }
+
+    /**
+     * @param {KeyboardEvent} event
+     */
+    #key(event) {
+        event.stopPropagation();
+        const act = this.#action(event);
+        if (act) {
+            event.preventDefault();
+            act();
+        }
+    }
+
+    /**
+     * What a key means.
+     * @param {KeyboardEvent} event
+     * @returns {(() => void) | null}
+     */
+    #action(event) {
+        const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+        if (!this.track.lane.contains(/** @type {Node} */ (event.target))) {
+            return null;
+        }
+        if (event.ctrlKey || event.metaKey) {
+            const redo = key === "y" || (key === "z" && event.shiftKey);
+            return redo ? () => this.#step("redo") : key === "z" ? () => this.#step("undo") : null;
+        }
+        const way = key === "ArrowRight" ? 1 : -1;
+        if (key === "ArrowRight" || key === "ArrowLeft") {
+            if (event.shiftKey) {
+                return () => this.#lengthen(way);
+            }
+            return event.altKey
+                ? () => this.#move(this.#selected, this.#selected + way)
+                : () => this.#select(this.#selected + way, true);
+        }
+        const actions = /** @type {Record<string, () => void>} */ ({
+            Home: () => this.#select(0, true),
+            End: () => this.#select(this.#beats.length - 1, true),
+            Delete: () => this.#delete(),
+            Backspace: () => this.#delete(),
+            Enter: () => this.inspector.prompt.focus(),
+            s: () => this.#split(),
+            d: () => this.#duplicate(),
+            a: () => this.#add(),
+            "+": () => this.track.zoom(1.5),
+            "=": () => this.track.zoom(1.5),
+            "-": () => this.track.zoom(1 / 1.5),
+            0: () => this.track.zoom(0),
+        });
+        return actions[key] ?? null;
+    }
+}
