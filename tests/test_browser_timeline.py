@@ -266,7 +266,7 @@ def test_plan_is_there_before_any_run(editor: Editor) -> None:
     editor.page.page.wait_for_function("() => document.querySelector('.kvs-facts')?.textContent.includes('MiB')")
     planned = plan_timeline(parse_script(FILM), NATIVE_LATENT_FRAMES, 2, 8.0, BLOCK_FRAMES)
     assert f"{planned.frames} frames" in editor.fact("Length")
-    assert "blocks 3-7" in editor.fact("Sharing") and "of 20" in editor.fact("Sharing")
+    assert "blocks 0-7" in editor.fact("Sharing") and "of 20" in editor.fact("Sharing")
     assert "up to" in editor.fact("Keys and values")
     editor.page.screenshot(f"timeline-{'nodes-2' if editor.root.evaluate(IN_VUE) else 'classic'}")
 
@@ -276,7 +276,7 @@ def test_other_nodes_change_the_plan(editor: Editor) -> None:
     editor.page.set_widget("KVShareConfig", "mode", "off")
     editor.page.page.evaluate("() => { window.app.canvas.emitBeforeChange(); window.app.canvas.emitAfterChange(); }")
     editor.page.page.wait_for_function(changed, arg="Sharingoff")
-    editor.page.set_widget("KVShareConfig", "mode", "extend")
+    editor.page.set_widget("KVShareConfig", "mode", "swap")
     editor.page.set_widget("MaskGuidedKVShare", "subject", "fox")
     editor.page.page.evaluate("() => { window.app.canvas.emitBeforeChange(); window.app.canvas.emitAfterChange(); }")
     editor.page.page.wait_for_function(changed, arg="subject: it is 'fox'")

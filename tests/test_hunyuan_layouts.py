@@ -174,7 +174,8 @@ def test_a_word_is_followed_to_its_own_key(name: str) -> None:
     for query, key, _ in before.calls[REFINER:]:
         keys = key[0, :, places].double()
         looks = (query[0, :, video : video + VIDEO].double() @ keys.mT * 128**-0.5).softmax(-1).mean(0)
-        total += looks[:, :2].mean(-1) - looks[:, 2]
+        score = looks[:, :2].mean(-1) - looks[:, 2]
+        total += (score - score.mean()) / score.std(correction=0)
     plan = make_plan(timeline, KVShareConfig(masks=MaskSettings(clean=False)), "fox", None)
     patched, record = apply(model_of(name), plan)
     case = CASES[name]

@@ -101,7 +101,7 @@ def test_route_answers_for_the_graph(server: Server) -> None:
     (node,) = (name for name, one in graph.items() if one["class_type"] == "LongVideoSegmenter")
     told = ask(server, {"graph": graph, "node": node})
     assert told["model_known"] and not told["problems"]
-    assert told["sharing"]["blocks"] == "3-7" and told["sharing"]["all_steps"] == 20
+    assert told["sharing"]["blocks"] == "0-7" and told["sharing"]["all_steps"] == 20
     (config,) = (one for one in graph.values() if one["class_type"] == "KVShareConfig")
     config["inputs"]["start_layer"] = 5
     assert ask(server, {"graph": graph, "node": node})["sharing"]["blocks"] == "5-7"
