@@ -59,6 +59,8 @@ class ComfyPage:
         self.page.goto(self.server.url)
         self.page.wait_for_function("() => window.app?.graph && window.app.extensionManager?.workflow?.activeWorkflow")
         self.page.wait_for_function("() => document.readyState === 'complete'")
+        # The mask of the frontend's own loading may stay over the page, when its end falls into a busy moment.
+        self.page.add_style_tag(content=".p-overlay-mask-leave { display: none !important; }")
 
     def drop_workflow(self, workflow: Path | dict[str, Any]) -> None:
         """Drops a workflow file on the graph, as from the desktop, and waits until its nodes are there."""
