@@ -42,6 +42,12 @@ _DROP = """async ([name, text]) => {
     }
 }"""
 
+_WITHOUT_MASK = """() => {
+    const style = new CSSStyleSheet();
+    style.replaceSync(".p-overlay-mask-leave { display: none !important; }");
+    document.adoptedStyleSheets = [...document.adoptedStyleSheets, style];
+}"""
+
 
 class ComfyPage:
     """One open tab. `errors`: what the console was told as errors, without what differs from start to start."""
@@ -59,6 +65,8 @@ class ComfyPage:
         self.page.goto(self.server.url)
         self.page.wait_for_function("() => window.app?.graph && window.app.extensionManager?.workflow?.activeWorkflow")
         self.page.wait_for_function("() => document.readyState === 'complete'")
+        # The mask of the frontend's own loading may stay over the page, when its end falls into a busy moment.
+        self.page.evaluate(_WITHOUT_MASK)
 
     def drop_workflow(self, workflow: Path | dict[str, Any]) -> None:
         """Drops a workflow file on the graph, as from the desktop, and waits until its nodes are there."""
