@@ -1,5 +1,6 @@
 """The help page of every node, as the host's help panel shows it."""
 
+import json
 import re
 import urllib.request
 from typing import Any
@@ -58,6 +59,17 @@ def test_what_a_page_links_to_is_there(schema: Any) -> None:
             assert target.startswith("https://")
     for file in QUOTED_FILE.findall(page(schema)):
         assert (ROOT / file).is_file()
+
+
+def test_figures_on_pages_are_those_of_the_results_files() -> None:
+    rows = json.loads((ROOT / "bench" / "results" / "plans.json").read_text(encoding="utf-8"))["rows"]
+    memory = (DOCS / "KVShareMemorySettings.md").read_text(encoding="utf-8")
+    told = dict(re.findall(r"^\| ([^|`]+) \| (\d+\.\d) \|$", memory, re.MULTILINE))
+    known = {row["model"]: f"{row['subject_kv_gib_all']:.1f}" for row in rows}
+    assert told and told.items() <= known.items()
+    extra = [row["extra_compute"] for row in rows]
+    config = (DOCS / "KVShareConfig.md").read_text(encoding="utf-8")
+    assert f"{min(extra):.0%} to {max(extra):.0%}".replace("% to", " to").replace("%", " %") in config
 
 
 def test_workflows_that_pages_name_are_there() -> None:
