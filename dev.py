@@ -63,6 +63,12 @@ def bench(arguments: Sequence[str]) -> int:
     return _run_module(f"bench.{arguments[0]}", arguments[1:])
 
 
+def words(arguments: Sequence[str]) -> int:
+    """write the English words of the nodes to locales/en, from their schemas"""
+    _no_arguments("words", arguments)
+    return _run_module("devtools.words", arguments)
+
+
 def check(arguments: Sequence[str]) -> int:
     """lint, format check and strict types"""
     _no_arguments("check", arguments)
@@ -77,7 +83,7 @@ def check(arguments: Sequence[str]) -> int:
 
 
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
-    command.__name__: command for command in (setup, demo, test, serve, train, bench, check)
+    command.__name__: command for command in (setup, demo, test, serve, train, bench, words, check)
 }
 
 

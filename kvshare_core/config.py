@@ -52,7 +52,7 @@ class MemorySettings:
 
     place: `device` keeps them where the model computes, `cpu` in the computer's own memory, fetched while the block
         before computes; `auto` keeps them on the device up to `budget_mib` and the rest on the CPU.
-    budget_mib: MiB for `auto`; 0 lets the host layer choose from what is free.
+    budget_mib: MiB for `auto`; 0 lets the host layer choose by the size of the device's memory.
     dtype: `model` keeps them as the model produced them, `fp8` as e4m3 with one scale per head.
 
     Raises ValueError on values outside these.

@@ -36,7 +36,7 @@ class KVShareMemorySettings(io.ComfyNode):
                     default=defaults.budget_mib,
                     min=0,
                     max=MAX_BUDGET_MIB,
-                    tooltip="MiB of the GPU's memory that place auto may take; 0 goes by what is free.",
+                    tooltip="MiB of the GPU's memory that place auto may take; 0 takes up to a quarter of it.",
                 ),
                 io.Combo.Input(
                     "dtype",
