@@ -150,6 +150,13 @@ class SharePlan:
             return tuple(member.tokens[beat] for member in self.cast)
         return ((self.target_subjects if role == "target" and self.target_subjects else self.subjects)[beat],)
 
+    def naming(self, subject: int) -> tuple[SubjectTokens | None, ...]:
+        """The tokens of a subject in every beat, None in beats that do not name it; empty where no words say what it
+        is."""
+        if not self.reads_maps or not (self.subjects or self.cast[0].tokens):
+            return ()
+        return tuple(self.tokens(beat, "both")[subject] for beat in range(len(self.timeline.beats)))
+
     def shown(self, segment: Segment) -> tuple[int, ...]:
         """The subjects, by their number, that the texts of a segment name; all, where no words say so."""
         beats = tuple(beat for beat, _ in text_weights(segment))

@@ -8,6 +8,7 @@ import torch
 
 from .appearance import Examples
 from .timeline import Timeline
+from .words import SubjectTokens
 
 
 @dataclass(frozen=True)
@@ -26,29 +27,40 @@ class SegmentMasks:
 @dataclass(frozen=True)
 class RecordedSubject:
     """One subject's `heat` (normalised map) and `mask`, both float [batch, latent frames, h, w] in 0..1 on the token
-    grid."""
+    grid. tokens: for each beat those that name it, None in beats that do not; empty where no words said what it is."""
 
     name: str
     heat: torch.Tensor
     mask: torch.Tensor
+    tokens: tuple[SubjectTokens | None, ...] = ()
+
+
+@dataclass(frozen=True)
+class RecordedStep:
+    """The masks that sampler step `step`, counted from 0, found: bool [subjects, batch, latent frames, h, w]."""
+
+    step: int
+    masks: torch.Tensor
 
 
 @dataclass(frozen=True)
 class RecordedMasks:
     """`heat` and `mask` of all subjects together, as those of a RecordedSubject; subjects: each by itself; segments:
-    the masks as they were used."""
+    the masks as they were used; course: those of some steps on the way, in their order."""
 
     timeline: Timeline
     heat: torch.Tensor
     mask: torch.Tensor
     subjects: tuple[RecordedSubject, ...] = ()
     segments: SegmentMasks | None = None
+    course: tuple[RecordedStep, ...] = ()
 
     def of(self, name: str) -> "RecordedMasks":
         """The same with `heat` and `mask` of one subject. Raises ValueError naming the subjects there are."""
-        for subject in self.subjects:
+        for number, subject in enumerate(self.subjects):
             if subject.name == name:
-                return replace(self, heat=subject.heat, mask=subject.mask)
+                course = tuple(replace(one, masks=one.masks[number : number + 1]) for one in self.course)
+                return replace(self, heat=subject.heat, mask=subject.mask, course=course)
         known = ", ".join(subject.name for subject in self.subjects)
         raise ValueError(f"subject: the run followed no '{name}', but {known or 'nothing that has a name'}.")
 

@@ -110,7 +110,7 @@ class Session:
         self._last_sigma = sigma
         self._pass = _Pass(step, strengths, shares, reads)
         self.bank.clear()
-        self._tracker.begin_pass(repeats)
+        self._tracker.begin_pass(repeats, step)
         return schedule.evaluations(self.plan.timeline, config.order, shares)
 
     @property

@@ -17,9 +17,12 @@ from .devices import upload
 from .families.base import AttentionCall, CallSite
 from .key_masks import read_key_mask
 from .plan import Forward, SharePlan, text_weights
-from .record import RecordedMasks, RecordedSubject, SegmentMasks, over_timeline
+from .record import RecordedMasks, RecordedStep, RecordedSubject, SegmentMasks, over_timeline
 from .schedule import Role
 from .sharing import TokenSplit, split_tokens
+
+MOST_STEPS = 8
+"""Steps whose masks are recorded at most; of a longer run evenly spaced ones."""
 
 Moment = tuple[int, Role, int]
 """Segment, role and block that a threshold mask belongs to."""
@@ -42,6 +45,9 @@ class SubjectTracker:
         self._splits: dict[int, list[TokenSplit]] = {}
         self._before: dict[int, list[TokenSplit]] = {}
         self._repeats = False
+        self._step = 0
+        self._course: dict[int, dict[int, torch.Tensor]] = {}
+        self._spacing = 1
         self._scores: dict[int, torch.Tensor] = {}
         self._likeness: dict[int, torch.Tensor] = {}
         self._examples: dict[int, appearance.Examples] = {}
@@ -67,14 +73,18 @@ class SubjectTracker:
         """Frees everything."""
         for store in (self._heat, self._masks, self._splits, self._before, self._scores, self._likeness):
             store.clear()
-        for store in (self._examples, self._running, self._moments, self._indices):
+        for store in (self._examples, self._running, self._moments, self._indices, self._course):
             store.clear()
         self._hidden = None
 
-    def begin_pass(self, repeats: bool = False) -> None:
-        """Starts a model call on the long latent. repeats: at the noise level of the one before, whose masks it uses
-        again and whose record it leaves: guidance must not take a change of masks for an effect of its own."""
+    def begin_pass(self, repeats: bool = False, step: int = 0) -> None:
+        """Starts a model call on the long latent in sampler step `step`.
+
+        repeats: at the noise level of the one before, whose masks it uses again and whose record it leaves: guidance
+        must not take a change of masks for an effect of its own.
+        """
         self._repeats = repeats
+        self._step = step
         if not repeats:
             self._before = dict(self._splits)
         for store in (self._scores, self._likeness, self._running, self._moments):
@@ -97,8 +107,18 @@ class SubjectTracker:
             return
         self._masks |= found
         on_cpu = torch.stack(list(found.values())).cpu()
+        self._keep_course(dict(zip(found, on_cpu, strict=True)))
         for index, masks in zip(found, on_cpu, strict=True):
             self._splits[index] = self._split_rows(masks, device or torch.device("cpu"))
+
+    def _keep_course(self, found: dict[int, torch.Tensor]) -> None:
+        """Keeps the masks of this step, by segment; where they grow too many, every other one goes."""
+        if self._step % self._spacing:
+            return
+        self._course[self._step] = found
+        if len(self._course) > MOST_STEPS:
+            self._spacing *= 2
+            self._course = {step: masks for step, masks in self._course.items() if step % self._spacing == 0}
 
     def _followed(self, index: int, words: torch.Tensor) -> torch.Tensor:
         """The score of a segment's subjects from the maps of their `words` and from what looks like them; the next call
@@ -335,12 +355,11 @@ class SubjectTracker:
         found: dict[int, torch.Tensor] = {}
         for index, mask in self._masks.items():
             both = torch.stack([self._heat.get(index, mask).float().cpu(), mask.float().cpu()])
-            found[index] = maps.spread_over_latent_frames(
-                both.unflatten(-1, self._grid), timeline.window, self.frame_patch
-            )
+            found[index] = self._over_latent_frames(both)
         heat, mask = over_timeline(timeline, found)
         mask = (mask >= 0.5).float()
-        subjects = map(RecordedSubject, self.plan.names, heat, mask)
+        naming = map(self.plan.naming, range(len(self.plan.names)))
+        subjects = map(RecordedSubject, self.plan.names, heat, mask, naming)
         masks = (self._masks.get(segment.index) for segment in timeline.segments)
         examples = (self._examples.get(segment.index) for segment in timeline.segments)
         segments = SegmentMasks(
@@ -348,7 +367,24 @@ class SubjectTracker:
             tuple(None if mask is None else mask.cpu() for mask in masks),
             tuple(None if chosen is None else chosen.to(torch.device("cpu")) for chosen in examples),
         )
-        return RecordedMasks(timeline, heat.amax(0), mask.amax(0), tuple(subjects), segments)
+        course = tuple(
+            RecordedStep(
+                step,
+                over_timeline(
+                    timeline, {index: self._over_latent_frames(mask.float()) for index, mask in masks.items()}
+                )
+                >= 0.5,
+            )
+            for step, masks in self._course.items()
+        )
+        return RecordedMasks(timeline, heat.amax(0), mask.amax(0), tuple(subjects), segments, course)
+
+    def _over_latent_frames(self, values: torch.Tensor) -> torch.Tensor:
+        """Values [..., tokens] of a segment as [..., latent frames, h, w]."""
+        assert self._grid is not None
+        return maps.spread_over_latent_frames(
+            values.unflatten(-1, self._grid), self.plan.timeline.window, self.frame_patch
+        )
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 import torch
 from comfy_api.latest import io
 
+from ..kvshare_core.host.viewer import view_of
 from ..kvshare_core.preview import heat_of_pictures, overlay_heat, pictures_of
 from ..kvshare_core.record import KVShareRecord
 from .errors import named_errors
@@ -19,7 +20,10 @@ class AttentionMaskPreview(io.ComfyNode):
             node_id="AttentionMaskPreview",
             display_name="Attention Mask Preview",
             category=CATEGORY,
-            description="Lays the subject map that the attention found over the decoded frames.",
+            description="Lays the subject map that the attention found over the decoded frames, and shows both here: "
+            "frame by frame, by subject and by segment, with the words that named it. To keep it as a video, connect "
+            "the images to CreateVideo and SaveVideo.",
+            is_output_node=True,
             **search_words("attention map", "heatmap", "subject mask"),
             inputs=[
                 RecordSocket.Input("record", tooltip="From MaskGuidedKVShare."),
@@ -45,7 +49,10 @@ class AttentionMaskPreview(io.ComfyNode):
                 ),
             ],
             outputs=[
-                io.Image.Output(display_name="images", tooltip="The frames with the subject map as heat."),
+                io.Image.Output(
+                    display_name="images",
+                    tooltip="The frames with the subject map as heat. CreateVideo and SaveVideo make a video of them.",
+                ),
                 io.Mask.Output(
                     display_name="mask", tooltip="The subject mask that guided the sharing, one for each frame."
                 ),
@@ -56,8 +63,13 @@ class AttentionMaskPreview(io.ComfyNode):
     def execute(  # pyright: ignore[reportIncompatibleMethodOverride]
         cls, record: KVShareRecord, images: torch.Tensor, opacity: float, show: str = SUBJECT, subject: str = ""
     ) -> io.NodeOutput:
-        if show == POINT:
-            return cls._show_point(record, images, opacity)
+        shown = cls._point(record, images, opacity) if show == POINT else cls._masks(record, images, opacity, subject)
+        return io.NodeOutput(*shown, ui=view_of(record, images, show=show, subject=subject.strip(), opacity=opacity))
+
+    @classmethod
+    def _masks(
+        cls, record: KVShareRecord, images: torch.Tensor, opacity: float, subject: str
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         masks = record.latest()
         if masks is None:
             raise ValueError(
@@ -68,10 +80,10 @@ class AttentionMaskPreview(io.ComfyNode):
             with named_errors("AttentionMaskPreview"):
                 masks = masks.of(subject.strip())
         heat, mask = pictures_of(masks, images.shape[0], images.shape[1], images.shape[2])
-        return io.NodeOutput(overlay_heat(images, heat, opacity), mask)
+        return overlay_heat(images, heat, opacity), mask
 
     @classmethod
-    def _show_point(cls, record: KVShareRecord, images: torch.Tensor, opacity: float) -> io.NodeOutput:
+    def _point(cls, record: KVShareRecord, images: torch.Tensor, opacity: float) -> tuple[torch.Tensor, torch.Tensor]:
         point = record.latest_point()
         if point is None:
             raise ValueError(
@@ -79,4 +91,4 @@ class AttentionMaskPreview(io.ComfyNode):
                 "look_at, and take the images from the sampler behind it."
             )
         heat = heat_of_pictures(point.heat, point.timeline, images.shape[0], images.shape[1], images.shape[2])
-        return io.NodeOutput(overlay_heat(images, heat, opacity), heat)
+        return overlay_heat(images, heat, opacity), heat

@@ -1,7 +1,6 @@
 """The route that the timeline editor asks for the plan of a film while it is written."""
 
 import asyncio
-import sys
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
@@ -15,6 +14,7 @@ from ..kvshare_core.graph import Graph, GraphNode, is_link
 from ..kvshare_core.host.live_plan import Film, Surroundings, tell
 from ..kvshare_core.host.model_files import CHECKPOINT
 from ..kvshare_core.host.model_headers import facts_of
+from ..kvshare_core.host.server import running_server
 from .ditctrl_config import DiTCtrlConfig
 from .kv_share_config import KVShareConfigNode
 from .kv_share_mask_settings import KVShareMaskSettings
@@ -45,8 +45,7 @@ CONFIG_NODES: Mapping[str, Any] = {
 
 def add_route() -> None:
     """Lets the running server answer. Where the host's nodes are used without its server there is nobody to ask."""
-    module: Any = sys.modules.get("server")
-    server = module and getattr(module.PromptServer, "instance", None)
+    server = running_server()
     if server is None:
         return
 

@@ -39,6 +39,14 @@ def host() -> Path:
     return find_host()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def temporary_files(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What nodes that run in this process leave for the frontend stays out of the host's folder."""
+    import folder_paths
+
+    folder_paths.set_temp_directory(str(tmp_path_factory.mktemp("temp")))
+
+
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
     """For modules of tiny matrices: a second thread only waits."""

@@ -6,12 +6,15 @@
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
 import { addTimeline } from "./timeline/widget.js";
+import { addViewer } from "./viewer/widget.js";
 
 app.registerExtension({
-    name: "KVShare.Timeline",
+    name: "KVShare",
     nodeCreated(node) {
         if (node.comfyClass === "LongVideoSegmenter") {
             addTimeline(node, app, api);
+        } else if (node.comfyClass === "AttentionMaskPreview") {
+            addViewer(node, app, api);
         }
     },
 });

@@ -31,6 +31,7 @@ from .held import HELD_KEY, held_frames
 from .interpolation import TEXT_TOKENS
 from .noise import arrange_noise
 from .packed import latent_of
+from .progress import PROGRESS_KEY, RunProgress
 from .segments import FRAME_DIM, SegmentHandler, SegmentWindow, parts_over_time
 
 log = logging.getLogger("kvshare")
@@ -133,6 +134,7 @@ def _outer_sample_wrapper(
         guider.model_options = create_model_options_clone(original)
         guider.model_options["transformer_options"][KEY] = session
         guider.model_options["transformer_options"][EAGER_KEY] = EagerRegion()
+        guider.model_options["transformer_options"][PROGRESS_KEY] = RunProgress(plan.timeline, guider.model_patcher)
         guider.model_options["transformer_options"][RESERVE_KEY] = memory.bytes_on_device(
             plan.config.memory, size, budget
         )

@@ -16,13 +16,14 @@ from comfy.model_management import throw_exception_if_processing_interrupted
 
 from ..blending import WEIGHTS, Fade, fade_of, take_frames, weights_over_time
 from ..config import Order
-from ..schedule import Evaluation, evaluations, needed_evaluations
+from ..schedule import Evaluation, evaluations, needed_evaluations, step_of
 from ..session import Session
 from ..timeline import Timeline
 from . import BEAT_TAG, COMMON_TAG, KEY, is_prompt
 from .held import HELD_KEY, HeldFrames
 from .interpolation import interpolate_conditioning
 from .packed import AudioWindow, Blend, Latent, check_audio, latent_of, part_shapes
+from .progress import PROGRESS_KEY, RunProgress
 from .routing import join_texts
 from .slicing import FRAME_DIM, slice_conditioning
 
@@ -229,7 +230,8 @@ class SegmentHandler(ContextHandlerABC):
         conds = [cond and in_force(cond, float(timestep[0])) for cond in conds]
         planned = self._begin_pass(session, options, timestep)
         needed = self._needed(planned, session, latent, model_options)
-        for evaluation in planned:
+        progress: RunProgress | None = options.get(PROGRESS_KEY)
+        for number, evaluation in enumerate(planned):
             throw_exception_if_processing_interrupted()
             index = evaluation.segment.index
             piece = latent.piece(index)
@@ -254,10 +256,14 @@ class SegmentHandler(ContextHandlerABC):
             window.common = any(COMMON_TAG in entry for entries in window_conds for entry in entries or ())
             if session is not None:
                 session.begin_evaluation(evaluation)
+            if progress is not None:
+                progress.begin_segment(evaluation.segment, number / len(planned))
             window_options = {**model_options, "transformer_options": {**options, "context_window": window}}
             outputs = calc_cond_batch(model, window_conds, piece, timestep, window_options)
             for total, output in zip(sums, outputs, strict=True):
                 total.add(index, output, partial(segment_weights, self.timeline, self.order, evaluation.weight))
+            if progress is not None:
+                progress.end_segment(outputs[window.prompts or 0], (number + 1) / len(planned))
         if session is not None:
             session.end_pass()
         return [total.result() for total in sums]
@@ -267,7 +273,11 @@ class SegmentHandler(ContextHandlerABC):
     ) -> Sequence[Evaluation]:
         if session is None:
             return evaluations(self.timeline, self.order, shared=False)
-        return session.begin_pass(float(timestep.max()), options["sample_sigmas"].tolist())
+        sigma, sigmas = float(timestep.max()), options["sample_sigmas"].tolist()
+        progress: RunProgress | None = options.get(PROGRESS_KEY)
+        if progress is not None:
+            progress.begin_pass(step_of(sigma, sigmas), len(sigmas) - 1)
+        return session.begin_pass(sigma, sigmas)
 
     def _needed(
         self, planned: Sequence[Evaluation], session: Session | None, latent: Latent, model_options: dict[str, Any]

@@ -2,7 +2,7 @@
  * The chosen beat in words: prompt, duration, transition and subjects, each written to the text when it is left.
  */
 
-import { element } from "./dom.js";
+import { element } from "../shared/dom.js";
 
 const KINDS = ["cut", "blend", "segments", "route"];
 const HINTS = { cut: "gap, such as 5f", blend: "8f", segments: "2", route: "0.5s" };
@@ -38,7 +38,7 @@ export class Inspector {
         this.title = element("span", { class: "kvs-title" });
         this.root = element(
             "div",
-            { class: "kvs-inspector", keydown: (/** @type {KeyboardEvent} */ event) => this.#key(event) },
+            { class: "kvs-inspector kvs-fields", keydown: (/** @type {KeyboardEvent} */ event) => this.#key(event) },
             element("label", { class: "kvs-wide" }, this.title, this.prompt),
             element("label", {}, "Duration", this.duration),
             element("label", {}, "Transition", element("span", { class: "kvs-pair" }, this.kind, this.length)),

@@ -2,8 +2,8 @@
  * What a run is going to take, as Python tells it before any run.
  */
 
-import { element } from "./dom.js";
-import { clock, rounded } from "./timing.js";
+import { element } from "../shared/dom.js";
+import { clock, rounded } from "../shared/text.js";
 
 const MIB = 2 ** 20;
 const DEVICES = /** @type {Record<string, string>} */ ({ cpu: "computer's memory" });

@@ -2,6 +2,8 @@
  * Latent frames, pictures and seconds, as kvshare_core/timeline.py counts them.
  */
 
+import { rounded } from "../shared/text.js";
+
 /**
  * @typedef {{fps: number, scale: number, loop: boolean, latent_frames: number, frames: number}} Times
  * @typedef {{start: number, stop: number, duration: {text: string, value: number, unit: string} | null}} TimedBeat
@@ -62,23 +64,4 @@ export function splitDurations(times, beat, frames) {
     const rest = beat.duration.value - parseFloat(first);
     const unit = first.slice(-1);
     return rest > 0 ? [first, `${unit === "s" ? rounded(rest, 6) : rest}${unit}`] : null;
-}
-
-/**
- * For people: minutes only where there are some.
- * @param {number} seconds
- */
-export function clock(seconds) {
-    const tenths = Math.round(seconds * 10);
-    const [minutes, rest] = [Math.floor(tenths / 600), (tenths % 600) / 10];
-    return minutes > 0 ? `${minutes}:${String(Math.floor(rest)).padStart(2, "0")}` : `${rounded(rest)} s`;
-}
-
-/**
- * Without zeros at its end.
- * @param {number} value
- * @param {number} [digits]
- */
-export function rounded(value, digits = 2) {
-    return String(Number(value.toFixed(digits)));
 }

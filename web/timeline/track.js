@@ -3,8 +3,9 @@
  * transforms change; what the drag means is told when it ends.
  */
 
-import { drawing, element } from "./dom.js";
-import { clock, durationText, frameOfPicture, picturesUntil, rounded } from "./timing.js";
+import { drawing, element } from "../shared/dom.js";
+import { clock, rounded } from "../shared/text.js";
+import { durationText, frameOfPicture, picturesUntil } from "./timing.js";
 
 const HUES = [212, 152, 32, 282, 184, 346, 92, 248];
 const BEAT_TOP = 30;
@@ -31,6 +32,7 @@ export class Track {
     #selected = 0;
     #zoom = 1;
     #editable = true;
+    #running = -1;
     /** @type {HTMLElement[]} */
     #blocks = [];
 
@@ -84,6 +86,24 @@ export class Track {
     focus(index) {
         controlOf(this.#blocks[index])?.focus({ preventScroll: true });
         this.#blocks[index]?.scrollIntoView({ block: "nearest", inline: "nearest" });
+    }
+
+    /**
+     * Marks the window that is being worked on, where the film still has the windows of the run.
+     * @param {number} segment -1 for none.
+     * @param {number} segments
+     */
+    running(segment, segments) {
+        this.#running = segments === this.#answer?.segments?.length ? segment : -1;
+        this.#markRunning();
+    }
+
+    #markRunning() {
+        this.windows
+            .querySelectorAll(".kvs-window")
+            .forEach((/** @type {Element} */ window, /** @type {number} */ index) =>
+                window.classList.toggle("kvs-running", index === this.#running),
+            );
     }
 
     draw() {
@@ -219,6 +239,7 @@ export class Track {
         this.windows.replaceChildren(...parts);
         this.windows.setAttribute("width", String(width));
         this.windows.setAttribute("height", String(base + SOURCE_HEIGHT));
+        this.#markRunning();
     }
 
     /**

@@ -3,12 +3,15 @@
  * text, and everything shown comes from what Python reads of it. Without this module the node loses nothing.
  */
 
+import { addStyles, element } from "../shared/dom.js";
+import { addPanel } from "../shared/panel.js";
+import { writeWidget } from "../shared/widgets.js";
 import { PlanClient } from "./client.js";
-import { addStyles, element } from "./dom.js";
 import * as edits from "./edits.js";
 import { History } from "./history.js";
 import { Inspector } from "./inspector.js";
 import { PlanView } from "./plan_view.js";
+import { ProgressView } from "./progress.js";
 import { splitDurations, durationText } from "./timing.js";
 import { Track } from "./track.js";
 
@@ -32,15 +35,7 @@ export function addTimeline(node, app, api) {
     }
     addStyles(new URL("./timeline.css", import.meta.url));
     const editor = new TimelineEditor(node, text, app, api);
-    const options = { serialize: false, hideOnZoom: true, getMinHeight: () => HEIGHT, margin: 6 };
-    const widget = node.addDOMWidget(NAME, NAME, editor.root, options);
-    widget.serialize = false;
-    node.setSize([Math.max(node.size[0], LEAST_WIDTH), Math.max(node.size[1], node.computeSize()[1])]);
-    const removed = node.onRemoved;
-    node.onRemoved = function () {
-        editor.close();
-        return removed?.apply(this, arguments);
-    };
+    addPanel(node, NAME, editor.root, { height: HEIGHT, width: LEAST_WIDTH, close: () => editor.close() });
 }
 
 class TimelineEditor {
@@ -80,12 +75,14 @@ class TimelineEditor {
             subjects: (words) => this.#edit((now, beats) => edits.setFields(now, beats, this.#selected, "subject", words)),
         });
         this.plan = new PlanView();
+        this.progress = new ProgressView(api, node, (segment, segments) => this.track.running(segment, segments));
         this.#build();
         this.#listen();
     }
 
     close() {
         this.#api.removeEventListener("graphChanged", this.refresh);
+        this.progress.close();
         clearTimeout(this.#timer);
     }
 
@@ -127,6 +124,7 @@ class TimelineEditor {
             { class: "kvs-timeline" },
             bar,
             this.message,
+            this.progress.root,
             this.track.root,
             this.inspector.root,
             this.plan.root,
@@ -134,10 +132,6 @@ class TimelineEditor {
     }
 
     #listen() {
-        const stop = (/** @type {Event} */ event) => event.stopPropagation();
-        for (const kind of ["pointerdown", "pointermove", "pointerup", "mousedown", "dblclick", "contextmenu", "keyup"]) {
-            this.root.addEventListener(kind, stop);
-        }
         this.root.addEventListener("keydown", (event) => this.#key(/** @type {KeyboardEvent} */ (event)));
         for (const kind of ["copy", "cut", "paste"]) {
             this.root.addEventListener(kind, (event) => this.#clipboard(/** @type {ClipboardEvent} */ (event)));
@@ -280,14 +274,8 @@ class TimelineEditor {
      * @param {string} text
      */
     #write(text) {
-        const canvas = this.#app.canvas;
         this.#own = true;
-        // Between these two the frontend takes notice of one change, for its own undo and for what it keeps of the page.
-        canvas?.emitBeforeChange?.();
-        this.#text.value = text;
-        // Widgets of the canvas have already called back; those of the page want to be told.
-        this.#text.callback?.(text);
-        canvas?.emitAfterChange?.();
+        writeWidget(this.#app, this.#text, text);
         this.#own = false;
     }
 

@@ -1,0 +1,91 @@
+"""What a run tells while it samples: steps that only grow, the segment being worked on, and its preview."""
+
+import sys
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import comfy.model_management
+import pytest
+import torch
+from comfy.model_management import InterruptProcessingException
+from comfy_execution.utils import CurrentNodeContext
+
+from kvshare_core.host import progress as module
+from kvshare_core.host.progress import EVENT, RunProgress
+from tests.family_cases import CASES, model_of
+from tests.family_contracts import patched, sample
+from tests.windows import tiny_timeline
+
+
+class Listener:
+    """A server that keeps what it is told to send."""
+
+    client_id = "tab"
+
+    def __init__(self) -> None:
+        self.events: list[dict[str, Any]] = []
+        self.heard: Callable[[], None] | None = None
+
+    def send_sync(self, event: str, data: dict[str, Any], client: str) -> None:
+        assert (event, client) == (EVENT, "tab")
+        self.events.append(data)
+        if self.heard is not None:
+            self.heard()
+
+
+@pytest.fixture
+def listener(monkeypatch: pytest.MonkeyPatch) -> Listener:
+    found = Listener()
+    monkeypatch.setitem(sys.modules, "server", SimpleNamespace(PromptServer=SimpleNamespace(instance=found)))
+    return found
+
+
+def test_a_run_counts_steps_and_segments_of_the_node_that_runs(
+    listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bar: list[tuple[float, float]] = []
+    monkeypatch.setattr("comfy.utils.PROGRESS_BAR_HOOK", lambda value, total, preview, **_: bar.append((value, total)))
+    timeline = tiny_timeline(2)
+    case = CASES["wan t2v"]
+    with CurrentNodeContext("prompt", "sampler"):
+        sample(case, patched(case, timeline), timeline)
+    told = [(one["step"], one["segment"]) for one in listener.events]
+    steps, segments = listener.events[0]["steps"], len(timeline.segments)
+    assert told == [(step, segment) for step in range(steps) for segment in range(segments)]
+    assert {one["node"] for one in listener.events} == {"sampler"}
+    assert listener.events[-1]["prompt"] == timeline.beats[-1].prompt
+    assert bar == sorted(bar) and bar[-1] == (steps, steps)
+
+
+def test_an_interrupt_stops_before_the_next_segment(listener: Listener) -> None:
+    listener.heard = comfy.model_management.interrupt_current_processing
+    timeline = tiny_timeline(3)
+    case = CASES["wan t2v"]
+    with CurrentNodeContext("prompt", "sampler"), pytest.raises(InterruptProcessingException):
+        sample(case, patched(case, timeline), timeline)
+    assert len(listener.events) == 1 < len(timeline.segments)
+
+
+def test_nobody_is_told_where_no_node_runs(listener: Listener) -> None:
+    timeline = tiny_timeline(2)
+    progress = RunProgress(timeline, model_of("wan t2v"))
+    progress.begin_pass(0, 2)
+    progress.begin_segment(timeline.segments[0], 0.0)
+    progress.end_segment(torch.zeros(1, 16, 3, 6, 6), 0.5)
+    assert listener.events == []
+
+
+def test_a_segment_is_shown_by_its_middle_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[Any] = []
+    monkeypatch.setattr("comfy.utils.PROGRESS_BAR_HOOK", lambda value, total, preview, **_: shown.append(preview))
+    monkeypatch.setattr(module.args, "preview_method", module.LatentPreviewMethod.Auto)
+    timeline = tiny_timeline(2)
+    progress = RunProgress(timeline, model_of("wan t2v"))
+    progress.begin_pass(0, 1)
+    denoised = torch.zeros(1, 16, 3, 6, 6)
+    progress.end_segment(denoised, 0.5)
+    denoised[:, :, 1] = 2
+    progress.end_segment(denoised, 1.0)
+    first, second = (image for _, image, _ in shown)
+    assert first.size == (6, 6) and first.tobytes() != second.tobytes()

@@ -1,0 +1,77 @@
+/**
+ * How far a run of the film is: the step, the window and its prompt, as Python tells them while it samples
+ * (kvshare_core/host/progress.py).
+ */
+
+import { element } from "../shared/dom.js";
+
+const EVENT = "kv_share.progress";
+const ENDS = ["execution_success", "execution_error", "execution_interrupted", "executing"];
+
+export class ProgressView {
+    #api;
+    #node;
+    #running = /** @type {any} */ (null);
+
+    /**
+     * @param {any} api The frontend's own.
+     * @param {any} node The node whose film it is.
+     * @param {(segment: number, segments: number) => void} mark Is told which window runs, -1 for none.
+     */
+    constructor(api, node, mark) {
+        this.#api = api;
+        this.#node = node;
+        this.mark = mark;
+        this.bar = element("progress", { max: 1, value: 0 });
+        this.text = element("span");
+        this.root = element("div", { class: "kvs-run", hidden: true }, this.bar, this.text);
+        api.addEventListener(EVENT, this.#hear);
+        ENDS.forEach((kind) => api.addEventListener(kind, this.#end));
+    }
+
+    close() {
+        this.#api.removeEventListener(EVENT, this.#hear);
+        ENDS.forEach((kind) => this.#api.removeEventListener(kind, this.#end));
+    }
+
+    #hear = (/** @type {CustomEvent} */ { detail }) => {
+        if (!leadsTo(this.#node, detail.node)) {
+            return;
+        }
+        this.#running = detail;
+        this.root.hidden = false;
+        this.bar.value = detail.part;
+        const where = `Step ${detail.step + 1} of ${detail.steps}, segment ${detail.segment + 1} of ${detail.segments}`;
+        this.text.textContent = `${where}: ${detail.prompt}`;
+        this.text.title = detail.prompt;
+        this.bar.setAttribute("aria-label", where);
+        this.mark(detail.segment, detail.segments);
+    };
+
+    #end = (/** @type {CustomEvent} */ { type, detail }) => {
+        const goesOn = type === "executing" && (detail?.node ?? detail) === this.#running?.node;
+        if (this.#running && !goesOn) {
+            this.#running = null;
+            this.root.hidden = true;
+            this.mark(-1, 0);
+        }
+    };
+}
+
+/**
+ * Whether what a node makes reaches another one, by the name under which the host runs that.
+ * @param {any} node
+ * @param {string} wanted
+ */
+function leadsTo(node, wanted) {
+    const graph = node.graph;
+    const seen = new Set([node.id]);
+    for (const id of seen) {
+        for (const output of graph?.getNodeById(id)?.outputs ?? []) {
+            for (const link of output.links ?? []) {
+                seen.add(graph.getLink(link)?.target_id);
+            }
+        }
+    }
+    return [...seen].some((id) => String(id) === String(wanted));
+}

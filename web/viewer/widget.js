@@ -1,0 +1,401 @@
+/**
+ * The mask viewer in AttentionMaskPreview: the frames of the last run with the heat or the masks over them. It shows
+ * what Python tells when the node has run (kvshare_core/host/viewer.py). Without it the node loses nothing.
+ */
+
+import { addStyles, element } from "../shared/dom.js";
+import { addPanel } from "../shared/panel.js";
+import { clock, rounded } from "../shared/text.js";
+import { writeWidget } from "../shared/widgets.js";
+import { loadPicture, Maps, Sheet } from "./sheet.js";
+import { wordLines } from "./words.js";
+
+const NAME = "kvshare_viewer";
+const ANSWER = "kvshare_view";
+const HEIGHT = 470;
+const WIDTH = 420;
+const SHARER = "MaskGuidedKVShare";
+const POINT = "look_at";
+const RECORD = "record";
+
+/**
+ * Puts the viewer into a node.
+ * @param {any} node
+ * @param {any} app The frontend's own, as `api`.
+ * @param {any} api
+ */
+export function addViewer(node, app, api) {
+    if (typeof node.addDOMWidget !== "function") {
+        return;
+    }
+    addStyles(new URL("./viewer.css", import.meta.url));
+    const viewer = new Viewer(api, (point) => {
+        const widget = pointWidget(node);
+        if (widget) {
+            writeWidget(app, widget, point);
+        }
+        return Boolean(widget);
+    });
+    addPanel(node, NAME, viewer.root, { height: HEIGHT, width: WIDTH, close: () => viewer.pause() });
+    const executed = node.onExecuted;
+    node.onExecuted = function (/** @type {any} */ output) {
+        const [told] = output?.[ANSWER] ?? [];
+        if (told) {
+            viewer.show(told);
+        }
+        return executed?.apply(this, arguments);
+    };
+}
+
+/**
+ * The widget that names the point whose attention is recorded; undefined where the record has no such node.
+ * @param {any} node
+ */
+function pointWidget(node) {
+    const input = node.inputs?.find((/** @type {any} */ one) => one.name === RECORD);
+    const link = input?.link === null ? null : node.graph?.getLink?.(input?.link);
+    const source = link && node.graph.getNodeById(link.origin_id);
+    const known = source?.comfyClass === SHARER;
+    return known ? source.widgets?.find((/** @type {any} */ widget) => widget.name === POINT) : undefined;
+}
+
+class Viewer {
+    #api;
+    #write;
+    #told = /** @type {any} */ (null);
+    #frames = /** @type {Sheet | null} */ (null);
+    #maps = /** @type {Maps[]} */ ([]);
+    #playing = 0;
+    #begun = 0;
+
+    /**
+     * @param {any} api
+     * @param {(point: string) => boolean} write Sets the point for the next run, and says whether there is where to.
+     */
+    constructor(api, write) {
+        this.#api = api;
+        this.#write = write;
+        this.#build();
+        this.#enable(false);
+    }
+
+    #build() {
+        const draw = () => this.#draw();
+        const range = (/** @type {string} */ name, /** @type {Record<string, any>} */ more) =>
+            element("input", { type: "range", "aria-label": name, title: name, ...more });
+        this.playButton = element("button", { type: "button", click: () => this.#toggle() });
+        const go = () => this.#goTo(this.#place);
+        this.scrub = range("Frame", { class: "kvs-scrub", min: 0, max: 0, value: 0, input: go });
+        this.time = element("output", { class: "kvs-time" });
+        this.subject = element("select", { change: () => this.#choose() });
+        this.layer = element(
+            "select",
+            { change: draw },
+            element("option", { value: "heat" }, "heat"),
+            element("option", { value: "mask" }, "mask"),
+        );
+        this.step = element("select", { change: () => this.#chooseStep() });
+        this.stepField = element("label", {}, "Step", this.step);
+        this.segment = element("select", { change: () => this.#goToSegment() });
+        this.opacity = range("Opacity", { min: 0, max: 1, step: 0.05, value: 0.6, input: draw });
+        this.canvas = element("canvas", { class: "kvs-screen", tabindex: 0, role: "img" });
+        this.canvas.addEventListener("click", (/** @type {MouseEvent} */ event) => this.#click(event));
+        this.pointButton = element("button", { type: "button", click: () => this.#aim(!this.#aiming) }, "Point");
+        this.pointButton.title = "Choose a point, to see after the next run what the model looks at from there";
+        this.pointButton.setAttribute("aria-label", this.pointButton.title);
+        this.said = element("span", { class: "kvs-aim", role: "status", "aria-live": "polite" });
+        this.words = element("ul", { class: "kvs-lines kvs-words", "aria-label": "Words that named the subject" });
+        this.message = element("div", { class: "kvs-message kvs-hint", role: "status" });
+        this.message.textContent = "Run the workflow to see here where the attention found the subject.";
+        this.root = element(
+            "div",
+            { class: "kvs-viewer", keydown: (/** @type {KeyboardEvent} */ event) => this.#key(event) },
+            this.message,
+            this.canvas,
+            element(
+                "div",
+                { class: "kvs-bar", role: "toolbar", "aria-label": "Frames" },
+                this.playButton,
+                this.scrub,
+                this.time,
+                this.pointButton,
+            ),
+            this.said,
+            element(
+                "div",
+                { class: "kvs-fields" },
+                element("label", { class: "kvs-grow" }, "Subject", this.subject),
+                element("label", {}, "Show", this.layer),
+                this.stepField,
+                element("label", { class: "kvs-grow" }, "Segment", this.segment),
+                element("label", { class: "kvs-grow" }, "Opacity", this.opacity),
+            ),
+            this.words,
+        );
+        this.#drawButton();
+        this.#aim(false);
+    }
+
+    get #aiming() {
+        return this.pointButton.getAttribute("aria-pressed") === "true";
+    }
+
+    /**
+     * @param {boolean} aiming Whether the next click chooses a point.
+     * @param {string} [said]
+     */
+    #aim(aiming, said = "") {
+        this.pointButton.setAttribute("aria-pressed", String(aiming));
+        this.canvas.classList.toggle("kvs-aiming", aiming);
+        this.said.textContent = aiming ? "Click on a place in the frame." : said;
+        this.said.hidden = this.said.textContent === "";
+    }
+
+    /**
+     * @param {MouseEvent} event
+     */
+    #click(event) {
+        this.canvas.focus();
+        const box = this.canvas.getBoundingClientRect();
+        // The frame is as large as fits into its element, in the middle of it.
+        const scale = Math.min(box.width / this.canvas.width, box.height / this.canvas.height);
+        const [x, y] = [
+            (event.clientX - box.left - box.width / 2) / (this.canvas.width * scale) + 0.5,
+            (event.clientY - box.top - box.height / 2) / (this.canvas.height * scale) + 0.5,
+        ];
+        if (!this.#aiming || Math.min(x, y) < 0 || Math.max(x, y) > 1) {
+            return;
+        }
+        const point = `${rounded(x, 3)}, ${rounded(y, 3)}, ${this.#told.frames[this.#place]}`;
+        const done = this.#write(point);
+        const why = "The record comes from no node with look_at.";
+        this.#aim(false, done ? `look_at is ${point}: run again to see it.` : why);
+    }
+
+    /**
+     * Shows the answer of a run.
+     * @param {any} told
+     */
+    async show(told) {
+        this.pause();
+        this.#aim(false);
+        this.#told = told;
+        this.root.setAttribute("aria-busy", "true");
+        try {
+            const files = [told.picture, ...told.maps.map((/** @type {any} */ map) => map.picture)];
+            const [frames, ...maps] = await Promise.all(files.map((file) => loadPicture(this.#api, file)));
+            if (told !== this.#told) {
+                return;
+            }
+            this.#frames = new Sheet(frames, told.size, told.columns);
+            this.#maps = maps.map(
+                (map, index) => new Maps(new Sheet(map, told.maps[index].size, told.columns), told.colours),
+            );
+            this.#fill();
+        } catch {
+            this.#frames = null;
+            this.message.textContent = "The pictures of the last run are gone. Run the workflow again.";
+        }
+        this.#enable(this.#frames !== null);
+        this.root.setAttribute("aria-busy", "false");
+        this.#draw();
+    }
+
+    pause() {
+        cancelAnimationFrame(this.#playing);
+        this.#playing = 0;
+        this.#drawButton();
+    }
+
+    /** The number of the tile that is shown. */
+    get #place() {
+        return Number(this.scrub.value);
+    }
+
+    get #count() {
+        return this.#told?.frames.length ?? 0;
+    }
+
+    #fill() {
+        const told = this.#told;
+        [this.canvas.width, this.canvas.height] = told.size;
+        this.scrub.max = this.#count - 1;
+        this.scrub.value = Math.min(this.#place, this.#count - 1);
+        this.opacity.value = told.opacity;
+        const names = told.maps.map((/** @type {any} */ map) => nameOf(map));
+        this.subject.replaceChildren(...options(names));
+        const wanted = told.show === "look_at" ? "point" : told.subject ? "subject" : "all";
+        const index = told.maps.findIndex(
+            (/** @type {any} */ map) => map.kind === wanted && (wanted !== "subject" || map.name === told.subject),
+        );
+        this.subject.value = String(Math.max(index, 0));
+        const segments = told.segments.map(
+            (/** @type {any} */ segment, /** @type {number} */ index) => `${index + 1}: ${this.#segmentName(segment)}`,
+        );
+        this.segment.replaceChildren(...options(segments));
+        this.#choose();
+    }
+
+    /**
+     * @param {any} segment
+     */
+    #segmentName({ beat, next_beat, span }) {
+        const beats = next_beat === null ? `beat ${beat + 1}` : `from beat ${beat + 1} to ${next_beat + 1}`;
+        const [start, stop] = span.map((/** @type {number} */ frame) => clock(frame / this.#told.fps));
+        return `${beats}, ${start} to ${stop}`;
+    }
+
+    #choose() {
+        const map = this.#told.maps[Number(this.subject.value)];
+        // What a point looks at has no mask.
+        this.layer.disabled = map.kind === "point";
+        this.stepField.hidden = map.steps.length === 0;
+        const names = ["last", ...map.steps.map((/** @type {number} */ step) => `after ${step + 1}`)];
+        this.step.replaceChildren(...options(names));
+        this.words.replaceChildren(...wordLines(this.#told, map).map((line) => element("li", {}, line)));
+        this.#draw();
+    }
+
+    /** Only masks are kept of the steps on the way. */
+    #chooseStep() {
+        if (this.step.value !== "0") {
+            this.layer.value = "mask";
+        }
+        this.#draw();
+    }
+
+    /**
+     * @param {boolean} ready
+     */
+    #enable(ready) {
+        this.message.hidden = ready;
+        this.canvas.hidden = !ready;
+        this.root.classList.toggle("kvs-empty", !ready);
+        const buttons = [this.playButton, this.scrub, this.pointButton];
+        for (const control of [...buttons, this.subject, this.layer, this.step, this.segment, this.opacity]) {
+            control.disabled = !ready || (control === this.layer && this.layer.disabled);
+        }
+    }
+
+    /**
+     * @param {number} place
+     */
+    #goTo(place) {
+        this.scrub.value = place;
+        this.#begun = performance.now() - this.#secondsAt(this.#place) * 1000;
+        this.#draw();
+    }
+
+    #goToSegment() {
+        const [start] = this.#told.segments[Number(this.segment.value)].span;
+        const begin = start % this.#told.frame_count;
+        const first = this.#told.frames.findIndex((/** @type {number} */ frame) => frame >= begin);
+        this.#goTo(first < 0 ? this.#count - 1 : first);
+    }
+
+    #toggle() {
+        if (this.#playing) {
+            this.pause();
+            return;
+        }
+        this.#goTo(this.#place === this.#count - 1 ? 0 : this.#place);
+        const step = () => {
+            const length = this.#told.frame_count / this.#told.fps;
+            const now = ((performance.now() - this.#begun) / 1000) % length;
+            const later = this.#told.frames.findIndex((/** @type {number} */ frame) => frame / this.#told.fps > now);
+            const place = (later < 0 ? this.#count : Math.max(later, 1)) - 1;
+            if (place !== this.#place) {
+                this.scrub.value = place;
+                this.#draw();
+            }
+            this.#playing = requestAnimationFrame(step);
+        };
+        this.#playing = requestAnimationFrame(step);
+        this.#drawButton();
+    }
+
+    /**
+     * @param {number} place
+     */
+    #secondsAt(place) {
+        return this.#told.frames[place] / this.#told.fps;
+    }
+
+    #drawButton() {
+        const name = this.#playing ? "Pause (Space)" : "Play (Space)";
+        this.playButton.textContent = this.#playing ? "❚❚" : "▶";
+        this.playButton.title = name;
+        this.playButton.setAttribute("aria-label", name);
+    }
+
+    #draw() {
+        if (!this.#frames) {
+            return;
+        }
+        const told = this.#told;
+        const place = this.#place;
+        const { width, height } = this.canvas;
+        const screen = /** @type {any} */ (this.canvas.getContext("2d"));
+        const masked = this.layer.value === "mask" && !this.layer.disabled;
+        screen.globalAlpha = 1;
+        screen.drawImage(this.#frames.picture, ...this.#frames.box(place), 0, 0, width, height);
+        screen.globalAlpha = Number(this.opacity.value);
+        screen.imageSmoothingEnabled = !masked;
+        const map = this.#maps[Number(this.subject.value)];
+        screen.drawImage(map.painted(place, masked, Number(this.step.value) - 1), 0, 0, width, height);
+        const frame = told.frames[place];
+        this.time.textContent = `${frame + 1} of ${told.frame_count}, ${clock(frame / told.fps)}`;
+        this.time.title = told.videos > 1 ? `The first of ${told.videos} videos` : "";
+        this.scrub.setAttribute("aria-valuetext", this.time.textContent);
+        const subject = this.subject.selectedOptions[0].text;
+        this.canvas.setAttribute("aria-label", `Frame ${this.time.textContent}, ${subject}`);
+        const shows = (/** @type {any} */ segment) => contains(segment.span, frame, told.frame_count);
+        if (!shows(told.segments[Number(this.segment.value)])) {
+            this.segment.value = String(Math.max(told.segments.findIndex(shows), 0));
+        }
+    }
+
+    /**
+     * @param {KeyboardEvent} event
+     */
+    #key(event) {
+        event.stopPropagation();
+        const way = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+        const free = this.canvas === event.target || this.scrub === event.target;
+        if (!this.#frames || event.ctrlKey || event.metaKey || event.altKey || !free) {
+            return;
+        }
+        if (event.key === " ") {
+            event.preventDefault();
+            this.#toggle();
+        } else if (way) {
+            event.preventDefault();
+            this.pause();
+            this.#goTo((this.#place + way + this.#count) % this.#count);
+        }
+    }
+}
+
+/**
+ * Whether a frame lies in a span, which in a loop may run over the end.
+ * @param {[number, number]} span
+ * @param {number} frame
+ * @param {number} frames
+ */
+function contains([start, stop], frame, frames) {
+    return [frame, frame + frames].some((one) => start <= one && one < stop);
+}
+
+/**
+ * @param {any} map
+ */
+function nameOf(map) {
+    return map.kind === "point" ? "what the point looks at" : map.name || "all subjects";
+}
+
+/**
+ * @param {string[]} names
+ */
+function options(names) {
+    return names.map((name, index) => element("option", { value: index }, name));
+}
