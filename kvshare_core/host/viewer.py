@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from comfy_api.latest import ui
+from comfy_api.latest import io, ui
 
 from ..record import KVShareRecord
 from ..viewing import described_film, sheet_of, shown_frames, shown_maps, small_frames
@@ -43,9 +43,9 @@ def view_of(record: KVShareRecord, images: torch.Tensor, **chosen: Any) -> dict[
 
 def _save_frames(sheet: torch.Tensor) -> dict[str, Any]:
     return ui.ImageSaveHelper.save_animated_webp(
-        [sheet], PREFIX, ui.FolderType.temp, None, 1.0, lossless=False, quality=FRAME_QUALITY, method=FASTEST
+        [sheet], PREFIX, io.FolderType.temp, None, 1.0, lossless=False, quality=FRAME_QUALITY, method=FASTEST
     )
 
 
 def _save_exactly(sheet: torch.Tensor) -> dict[str, Any]:
-    return ui.ImageSaveHelper.save_images([sheet], PREFIX, ui.FolderType.temp, None)[0]
+    return ui.ImageSaveHelper.save_images([sheet], PREFIX, io.FolderType.temp, None)[0]
