@@ -1,17 +1,14 @@
-"""The host's frontend with the pack's words and subgraph: it reads both as they are meant."""
+"""The host's frontend with the pack's subgraph: it reads it as it is meant."""
 
 from typing import TYPE_CHECKING, Any
 
 from devtools import client
 from devtools.server import Server
-from devtools.words import read_words
-from tests.comfy_page import change_settings, comfy_page
+from tests.comfy_page import comfy_page
 from tests.test_blueprint import FILE, NODES, OUTSIDE, as_workflow
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
-
-LANGUAGE = "Comfy.Locale"
 
 
 def without_outside(nodes: dict[str, Any]) -> dict[str, Any]:
@@ -35,26 +32,6 @@ def test_the_frontend_makes_of_the_blueprint_what_is_meant(browser: "Browser", s
         shown = page.page.evaluate("() => window.app.graph._nodes[0].widgets.map((widget) => widget.name)")
         complaints = [error for error in page.errors if "lueprint" in error]
     assert without_outside(made) == without_outside(as_workflow(client.object_info(server.url), {}))
-    assert set(shown) >= {*OUTSIDE, "seed"}
+    # Some frontends put the number of the node inside before a name.
+    assert {name.split(": ")[-1] for name in shown} >= {*OUTSIDE, "seed"}
     assert not complaints
-
-
-def test_nodes_are_in_the_language_of_the_user(browser: "Browser", server: Server) -> None:
-    words = read_words("zh")["KVShareConfig"]
-    with comfy_page(browser, server, "classic") as page:
-        try:
-            change_settings(server, {LANGUAGE: "zh"})
-            page.open()
-            shown = page.page.evaluate(
-                """() => {
-                    const node = window.LiteGraph.createNode("KVShareConfig");
-                    const labels = node.widgets.map((widget) => [widget.name, widget.label ?? widget.name]);
-                    return [node.title, Object.fromEntries(labels), node.outputs.map((slot) => slot.label)];
-                }"""
-            )
-        finally:
-            change_settings(server, {LANGUAGE: "en"})
-    title, labels, outputs = shown
-    assert title == words["display_name"]
-    assert labels == {name: item["name"] for name, item in words["inputs"].items()}
-    assert outputs == [item["name"] for item in words["outputs"].values()]
