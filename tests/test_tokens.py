@@ -14,7 +14,7 @@ import safetensors.torch
 import torch
 from comfy.text_encoders.qwen_image import Qwen25_7BVLITokenizer
 from comfy.text_encoders.spiece_tokenizer import SPieceTokenizer
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from kvshare_core.host.tokens import align_pieces, byte_level_text, locate_words, sentencepiece_text
@@ -169,6 +169,7 @@ def sentencepiece_tokenizer() -> SPieceTokenizer:
 @given(st.text(max_size=30))
 def test_byte_level_pieces_spell_the_text(text: str) -> None:
     tokenizer = qwen_tokenizer()
+    assume(not any(special in text for special in tokenizer.tokenizer.get_added_vocab()))
     ids = tokenizer.tokenizer(text)["input_ids"]
     spelled = b"".join(byte_level_text(tokenizer.inv_vocab[token]) for token in ids)
     assert spelled.decode() == unicodedata.normalize("NFC", text)
