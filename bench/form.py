@@ -23,8 +23,14 @@ Row: TypeAlias = Mapping[str, Value]
 
 
 def command_line() -> str:
-    """The command that started this benchmark, as a developer types it."""
-    return os.environ.get("KVSHARE_COMMAND") or shlex.join(["python", *sys.argv])
+    """The command that started this benchmark, as a developer types it; of files elsewhere only the names."""
+    words = shlex.split(os.environ.get("KVSHARE_COMMAND", "")) or ["python", *sys.argv]
+    return shlex.join(_in_checkout(Path(word)) if Path(word).is_absolute() else word for word in words)
+
+
+def _in_checkout(path: Path) -> str:
+    """A path as it is in any checkout, or the name of a file that is in none."""
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else path.name
 
 
 def pack_version() -> str:

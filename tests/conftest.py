@@ -28,6 +28,7 @@ load_pack()
 hypothesis.settings.register_profile("busy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("busy")
 
+import folder_paths  # noqa: E402
 import torch  # noqa: E402
 
 torch.set_num_threads(2)
@@ -74,3 +75,13 @@ def browser() -> Iterator["Browser"]:
         if os.environ.get(REQUIRED_VARIABLE):
             raise
         pytest.skip(str(reason))
+
+
+@pytest.fixture
+def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The host's input and output folders, of this test alone."""
+    for name in ("input", "output"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setattr(folder_paths, "input_directory", str(tmp_path / "input"))
+    monkeypatch.setattr(folder_paths, "output_directory", str(tmp_path / "output"))
+    return tmp_path

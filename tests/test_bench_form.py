@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.form import Result, command_line, machine, make_result, pack_version, publish, text_table
+from bench.form import ROOT, Result, command_line, machine, make_result, pack_version, publish, text_table
 from devtools.environment import find_host, read_version
 
 ROWS = [
@@ -36,6 +36,12 @@ def test_the_command_is_the_one_that_the_developer_typed(monkeypatch: pytest.Mon
     monkeypatch.delenv("KVSHARE_COMMAND")
     monkeypatch.setattr("sys.argv", ["bench/storyboards.py", "--json", "a file.json"])
     assert command_line() == "python bench/storyboards.py --json 'a file.json'"
+
+
+def test_the_command_names_no_folder_of_one_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    inside = ROOT / "bench" / "results" / "quality.json"
+    monkeypatch.setenv("KVSHARE_COMMAND", f"python3 dev.py bench quality --keep /somewhere/else/kept --json {inside}")
+    assert command_line() == "python3 dev.py bench quality --keep kept --json bench/results/quality.json"
 
 
 def test_the_table_is_aligned() -> None:

@@ -1,12 +1,10 @@
 """Measured presets: their files, what they put on a configuration, and which models refuse them."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import folder_paths
 import pytest
 import torch
 from hypothesis import given
@@ -55,16 +53,6 @@ def preset(blocks: int = 3, family: str = "wan") -> MeasuredPreset:
         ),
         family,
     )
-
-
-@pytest.fixture
-def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The host's input and output folders, of this test alone."""
-    for name in ("input", "output"):
-        (tmp_path / name).mkdir()
-    monkeypatch.setattr(folder_paths, "input_directory", str(tmp_path / "input"))
-    monkeypatch.setattr(folder_paths, "output_directory", str(tmp_path / "output"))
-    yield tmp_path
 
 
 def test_files_name_the_version_of_the_pack() -> None:

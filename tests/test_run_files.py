@@ -2,12 +2,10 @@
 does."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import folder_paths
 import pytest
 import safetensors.torch
 import torch
@@ -27,15 +25,7 @@ from tests.family_cases import CASES, model_of
 from tests.tiny_models import Sampling
 from tests.windows import tiny_timeline
 
-
-@pytest.fixture(autouse=True)
-def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The host's input and output folders, of this test alone."""
-    for name in ("input", "output"):
-        (tmp_path / name).mkdir()
-    monkeypatch.setattr(folder_paths, "input_directory", str(tmp_path / "input"))
-    monkeypatch.setattr(folder_paths, "output_directory", str(tmp_path / "output"))
-    yield tmp_path
+pytestmark = pytest.mark.usefixtures("folders")
 
 
 def film() -> Timeline:
