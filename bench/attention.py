@@ -12,9 +12,11 @@ Paths:
     replace   the paper's: subject queries see source text and source subject, background queries source text and source
               background, text queries all of the source. Dense: the released code's two passes over all source keys,
               each with an additive (length, length) mask, merged by the target's mask (DiTCtrl section 3.3).
-    extend    the pack's default: every query sees its own segment, subject queries the source's subject as well.
-              Dense: one pass over own and source keys with an additive (length, 2 x length) mask.
-    weighted  the same with source keys of half weight: two partial results merged by their log-sum-exp.
+    extend    every query sees its own segment, subject queries the source's subject as well. Dense: one pass over own
+              and source keys with an additive (length, 2 x length) mask.
+    swap      the pack's default: for subject queries the source's subject takes half of the own one's weight, and its
+              keys are turned to where that is; parts of different weights are merged by their log-sum-exp. Dense: as
+              for extend, with the weights in the mask and the source's subject turned too.
 
 Columns, where p is the part of the video's tokens that is subject, in source and target alike:
     *_s                 seconds, medians over rounds in which all calls take turns. Ours counts everything from the two
@@ -34,6 +36,7 @@ Columns, where p is the part of the video's tokens that is subject, in source an
 """
 
 import argparse
+import math
 import statistics
 import time
 import weakref
@@ -51,6 +54,8 @@ from kvshare_core.config import DITCTRL, KVShareConfig
 from kvshare_core.kv_bank import BankEntry, StoredTokens
 from kvshare_core.log_sum_exp import LogSumExpAttention
 from kvshare_core.maps import text_probabilities
+from kvshare_core.positions import PositionMover
+from kvshare_core.rope import RopeScheme, centred_offsets, embed_nd_scheme, rotate
 from kvshare_core.sharing import OwnTokens, TokenSplit, sharing_groups, split_tokens
 
 from .form import Row, make_result, publish, show_progress
@@ -62,6 +67,7 @@ FRACTIONS = (0.1, 0.3, 0.5)
 WORDS = 20
 """Real text tokens of an ordinary prompt."""
 CROSS_TEXT = 512
+ROPE_THETA = 10000.0
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 3e-2}
 MIB = 1 << 20
 
@@ -69,11 +75,13 @@ MIB = 1 << 20
 @dataclass(frozen=True)
 class Shape:
     """One model's attention: `grid` is its video in latent tokens (frames, height, width), `cpu_grid` and `quick_grid`
-    stand for it where time is short; `text` tokens take part beside `grid` in joint attention."""
+    stand for it where time is short; `rope_axes` channels carry positions along (frame, height, width); `text` tokens
+    take part beside `grid` in joint attention."""
 
     name: str
     heads: int
     head_dim: int
+    rope_axes: tuple[int, int, int]
     grid: Grid
     cpu_grid: Grid
     quick_grid: Grid
@@ -85,8 +93,8 @@ class Shape:
 
 
 SHAPES = (
-    Shape("CogVideoX-2B", 30, 64, (13, 30, 45), (13, 18, 15), (4, 8, 10), text=226),
-    Shape("Wan2.1-1.3B", 12, 128, (21, 30, 52), (21, 12, 16), (4, 8, 12)),
+    Shape("CogVideoX-2B", 30, 64, (16, 24, 24), (13, 30, 45), (13, 18, 15), (4, 8, 10), text=226),
+    Shape("Wan2.1-1.3B", 12, 128, (44, 42, 42), (21, 30, 52), (21, 12, 16), (4, 8, 12)),
 )
 
 
@@ -104,15 +112,15 @@ class SharingPath:
 
 PATHS = (
     SharingPath("replace", DITCTRL),
-    SharingPath("extend", KVShareConfig(mode="extend", strength=1.0)),
-    SharingPath("weighted", KVShareConfig(mode="extend", strength=0.5)),
+    SharingPath("extend", KVShareConfig(mode="extend", strength=1.0, position="same")),
+    SharingPath("swap", KVShareConfig()),
 )
 
 
 @dataclass(frozen=True)
 class Problem:
     """A target's and a source's attention call, tensors [1, heads, tokens, head_dim] with `text` tokens before the
-    video, and the subject masks [video tokens] of both, on the CPU."""
+    video, which has `grid`, the subject masks [video tokens] of both, on the CPU, and how keys are rotated."""
 
     query: torch.Tensor
     key: torch.Tensor
@@ -122,6 +130,8 @@ class Problem:
     mask: torch.Tensor
     source_mask: torch.Tensor
     text: int
+    grid: Grid
+    scheme: RopeScheme
 
     @property
     def video(self) -> slice:
@@ -157,7 +167,8 @@ def make_problem(shape: Shape, grid: Grid, fraction: float, device: torch.device
         _random(text + volume(grid), shape, device, random) for _ in range(5)
     )
     mask, source_mask = (blob_mask(grid, fraction, generator) for _ in range(2))
-    return Problem(query, key, value, source_key, source_value, mask, source_mask, text)
+    scheme = embed_nd_scheme(shape.rope_axes, ROPE_THETA)
+    return Problem(query, key, value, source_key, source_value, mask, source_mask, text, grid, scheme)
 
 
 def _random(tokens: int, shape: Shape, device: torch.device, generator: torch.Generator) -> torch.Tensor:
@@ -179,7 +190,10 @@ def ours(problem: Problem, path: SharingPath, partial: LogSumExpAttention) -> to
     own = OwnTokens(problem.key, problem.value, problem.video, outside)
     source = OwnTokens(problem.source_key, problem.source_value, problem.video, outside)
     entry = bank_entry(source, split_tokens(problem.source_mask, device), config)
-    groups = sharing_groups(own, split_tokens(problem.mask, device), [entry], config, config.strength)
+    split = split_tokens(problem.mask, device)
+    mover = PositionMover(config, problem.scheme)
+    entry = mover.move(entry, mover.offsets(entry, own, split, problem.grid))
+    groups = sharing_groups(own, split, [entry], config, config.strength)
     if groups is None:
         return plain(problem)
     return attend_groups(problem.query, groups, F.scaled_dot_product_attention, partial)
@@ -199,7 +213,7 @@ def bank_entry(source: OwnTokens, split: TokenSplit, config: KVShareConfig) -> B
 
 def dense(problem: Problem, path: SharingPath) -> torch.Tensor:
     """The same output by full attention under additive masks, one number per query and key."""
-    return _two_passes(problem) if path.config.mode == "replace" else _one_wide_pass(problem, path.config.strength)
+    return _two_passes(problem) if path.config.mode == "replace" else _one_wide_pass(problem, path.config)
 
 
 def _two_passes(problem: Problem) -> torch.Tensor:
@@ -220,18 +234,32 @@ def _two_passes(problem: Problem) -> torch.Tensor:
     return outputs[0] * chosen + outputs[1] * (1 - chosen)
 
 
-def _one_wide_pass(problem: Problem, strength: float) -> torch.Tensor:
+def _one_wide_pass(problem: Problem, config: KVShareConfig) -> torch.Tensor:
     """All queries over own and source keys side by side."""
     tokens, text = problem.query.shape[2], problem.text
     hidden = torch.finfo(problem.query.dtype).min
     bias = problem.query.new_full((tokens, 2 * tokens), hidden)
     bias[:, :tokens] = 0
     source_mask, mask = problem.source_mask.to(bias.device), problem.mask.to(bias.device)
-    sees = mask[:, None] & source_mask
-    bias[text:, tokens + text :] = torch.where(sees, float(torch.tensor(strength).log()), hidden).to(bias.dtype)
-    key = torch.cat([problem.key, problem.source_key], 2)
+    weight, source_key = config.strength, problem.source_key
+    if config.mode == "swap":
+        bias[text:, text:tokens].masked_fill_(mask[:, None] & mask, math.log1p(-config.strength))
+        weight *= int(problem.mask.sum()) / max(1, int(problem.source_mask.sum()))
+    if config.position == "centred":
+        source_key = _centred(problem)
+    bias[text:, tokens + text :].masked_fill_(mask[:, None] & source_mask, math.log(weight) if weight else hidden)
+    key = torch.cat([problem.key, source_key], 2)
     value = torch.cat([problem.value, problem.source_value], 2)
     return F.scaled_dot_product_attention(problem.query, key, value, bias[None, None])
+
+
+def _centred(problem: Problem) -> torch.Tensor:
+    """The source's keys with its subject turned to where the target's is."""
+    places, target = (mask.nonzero().squeeze(1) for mask in (problem.source_mask, problem.mask))
+    index = (problem.text + places).to(problem.source_key.device)
+    offsets = centred_offsets(places, target, problem.grid)
+    turned = rotate(problem.source_key.index_select(2, index), problem.scheme, offsets)
+    return problem.source_key.index_copy(2, index, turned)
 
 
 def bound(problem: Problem, path: SharingPath) -> float:
@@ -242,13 +270,13 @@ def bound(problem: Problem, path: SharingPath) -> float:
         replace            (s S + b B + T V + T L) / L^2; with masks of one fraction p this is
                            (p^2 + (1 - p)^2) (V / L)^2 + text share, the text share being (T V + T L) / L^2: video
                            queries over source text, and text queries over everything
-        extend, weighted   (L L + s S) / L^2, that is 1 + p^2 (V / L)^2
+        extend, swap       (L L + s S) / L^2, that is 1 + p^2 (V / L)^2
     """
     video, text = len(problem.mask), problem.text
     length = video + text
     subject, source_subject = int(problem.mask.sum()), int(problem.source_mask.sum())
     shared = subject * source_subject
-    if path.config.mode == "extend":
+    if path.config.mode != "replace":
         return (length * length + shared) / length**2
     background = (video - subject) * (video - source_subject)
     return (shared + background + text * video + text * length) / length**2

@@ -22,7 +22,7 @@ PAPER = replace(
 )
 """The published method at the scale of another model: the same part of the noise schedule and of the depth."""
 
-CONCAT = KVShareConfig(mode="extend", strength=1.0, sources="first and previous")
+CONCAT = KVShareConfig(mode="extend", strength=1.0, sources="first and previous", position="same")
 """Plain concatenation: every token sees everything of its sources too."""
 
 

@@ -10,7 +10,7 @@ from typing import Literal, get_args
 Mode = Literal["off", "replace", "extend", "swap"]
 Sources = Literal["first", "previous", "first and previous"]
 Order = Literal["lockstep", "ditctrl"]
-Position = Literal["same", "gap", "matched", "frame"]
+Position = Literal["same", "gap", "matched", "frame", "centred"]
 MaskKind = Literal["contrast", "threshold", "appearance"]
 Place = Literal["auto", "device", "cpu"]
 StoreDtype = Literal["model", "fp8"]
@@ -154,7 +154,8 @@ class KVShareConfig:
         to the prompt.
     position: where source keys seem to stand: `same` keeps their place, `gap` moves them position_gap latent frames
         earlier, `matched` puts each where the most similar subject token of the target is, `frame` keeps their place
-        and lets every latent frame see the source's same frame only.
+        and lets every latent frame see the source's same frame only, `centred` carries each frame's source subject to
+        where the target's subject is in that frame, or keeps its place in models whose keys carry no positions.
     token_dropout: part of the source's subject tokens that is left out, another choice in every step, 0 to below 1.
     drift_control: how far the colours of later segments are moved to the first segment's, 0 to 1, in any mode; see
         drift.match_to_anchor.
@@ -181,7 +182,7 @@ class KVShareConfig:
     share_background: bool = False
     share_uncond: bool = True
     share_text: bool = False
-    position: Position = "same"
+    position: Position = "centred"
     position_gap: int = 0
     token_dropout: float = 0.0
     drift_control: float = 0.0
@@ -231,6 +232,7 @@ DITCTRL = KVShareConfig(
     end_layer=30,
     share_background=True,
     share_text=True,
+    position="same",
     masks=MaskSettings(kind="threshold", thres=0.3, rim=0),
 )
 """The paper's method with the values of its released code (configs/inference.yaml)."""

@@ -7,8 +7,11 @@ import torch
 from .config import KVShareConfig
 from .devices import upload
 from .kv_bank import BankEntry, StoredTokens
-from .rope import RopeScheme, match_tokens, matched_offsets, rotate
+from .rope import RopeScheme, centred_offsets, match_tokens, matched_offsets, rotate
 from .sharing import OwnTokens, TokenSplit
+
+FOLLOWING = ("matched", "centred")
+"""Position modes in which keys go where the target's subject is."""
 
 LEAST_LIKENESS = 0.5
 """Cosine below which a source token counts as not found in the target; it keeps its place."""
@@ -30,15 +33,15 @@ class PositionMover:
     def __init__(
         self, config: KVShareConfig, scheme: RopeScheme | None, frame_patch: int = 1, gapped_beat: int | None = None
     ):
-        """gapped_beat: a beat whose cut moves keys, or None. Raises ValueError when keys are to be moved in a model
-        whose keys carry no positions."""
+        """gapped_beat: a beat whose cut moves keys, or None. In a model whose keys carry no positions `centred` leaves
+        them where they are; raises ValueError when they are to be moved in another way."""
         self.config = config
         self.scheme = scheme
         self.frame_patch = frame_patch
         if scheme is None and self._moves:
             raise ValueError(
                 f"config: position is '{config.position}', but this model's keys carry no positions that could be "
-                "moved; choose same or frame."
+                "moved; choose centred, same or frame."
             )
         if scheme is None and gapped_beat is not None:
             raise ValueError(
@@ -48,7 +51,10 @@ class PositionMover:
 
     @property
     def _moves(self) -> bool:
-        return self.config.position == "matched" or (self.config.position == "gap" and self.config.position_gap != 0)
+        position = self.config.position
+        if position == "centred":
+            return self.scheme is not None
+        return position == "matched" or (position == "gap" and self.config.position_gap != 0)
 
     def move(self, entry: BankEntry, offsets: Offsets | None) -> BankEntry:
         """The entry with its video keys moved."""
@@ -65,34 +71,36 @@ class PositionMover:
     ) -> Offsets | None:
         """How far the keys of `entry` have to move to stand where `own` should find them; None for not at all.
 
-        gap: latent frames that they move back in time beside what the configuration says. `matched` compares value
-        vectors, which carry no position, of each subject's tokens on both sides.
+        gap: latent frames that they move back in time beside what the configuration says. Of each subject's
+        tokens on both sides `matched` compares value vectors, which carry no position, and `centred` the centres in
+        every frame.
         """
         if not self._moves and gap == 0:
             return None
         earlier = gap + (self.config.position_gap if self.config.position == "gap" else 0)
         back = torch.tensor([-earlier / self.frame_patch, 0, 0]) if earlier else None
-        if self.config.position != "matched":
+        if self.config.position not in FOLLOWING:
             return Offsets((back,) * len(entry.subjects), back)
         everything = torch.arange(own.video.stop - own.video.start)
         targets = [everything] if split is None else [places for places, _ in split.subjects]
         found: list[torch.Tensor | None] = []
         for stored, target in zip(entry.subjects, targets, strict=True):
-            matched = None if stored is None else self._matched(stored, own, target, grid)
-            if matched is None or back is None:
-                found.append(back if matched is None else matched)
+            followed = None if stored is None else self._followed(stored, own, target, grid)
+            if followed is None or back is None:
+                found.append(back if followed is None else followed)
             else:
-                found.append(matched + upload(back, matched.device))
+                found.append(followed + upload(back, followed.device))
         return Offsets(tuple(found), back)
 
-    def _matched(
+    def _followed(
         self, stored: StoredTokens, own: OwnTokens, target: torch.Tensor, grid: tuple[int, int, int]
     ) -> torch.Tensor | None:
-        """Offsets [tokens, 3] to the most similar ones of the own tokens `target`; None where there is nothing to
-        compare."""
+        """Offsets [tokens, 3] to where the own tokens `target` are; None where there is nothing to compare."""
         if len(target) == 0 or len(stored.tokens) == 0:
             return None
         device = own.key.device
+        if self.config.position == "centred":
+            return upload(centred_offsets(stored.tokens, target, grid), device)
         target, source = (upload(places, device) for places in (target, stored.tokens))
         _, values = own.take_video(target)
         matches = match_tokens(_features(stored.value), _features(values), LEAST_LIKENESS)

@@ -3,7 +3,8 @@
 Cached keys are already rotated at the positions of their own segment, in which frames count from 0. Rotations compose,
 so turning such a key by the angles of (new position - old position) gives the key that the model would have computed at
 the new position, exact up to rounding (research.md 2.3). Of the position modes, "same index" and "frame-locked" turn
-nothing, "gap" moves all keys alike, and "matched token" uses `match_tokens` and `matched_offsets`.
+nothing, "gap" moves all keys alike, "centred" uses `centred_offsets`, and "matched token" uses `match_tokens` and
+`matched_offsets`.
 
 Keys have the layout [rows, heads, tokens, head_dim]. Positions and offsets are (frame, height, width) in token steps.
 """
@@ -175,3 +176,30 @@ def matched_offsets(
         return torch.zeros_like(here)
     there = grid_positions(target_tokens.index_select(0, matches.clamp(min=0)), grid)
     return torch.where(matches[:, None] >= 0, there - here, 0)
+
+
+def centred_offsets(
+    source_tokens: torch.Tensor, target_tokens: torch.Tensor, grid: tuple[int, int, int]
+) -> torch.Tensor:
+    """Offsets, float32 [source tokens, 3], that carry the source tokens of a frame together, so that their centre comes
+    to stand where the target's centre is in that frame. They keep their frame and their places among each other.
+
+    source_tokens, target_tokens: flat places [tokens] in grids of the same height and width. In a frame without target
+    tokens they go the way between the centres of all frames; without any target token they stay.
+    """
+    here, there = grid_positions(source_tokens, grid), grid_positions(target_tokens, grid)
+    if len(here) == 0 or len(there) == 0:
+        return torch.zeros(here.shape, device=here.device)
+    frames = 1 + int(torch.maximum(here[-1, 0], there[-1, 0]))
+    (source, _), (target, present) = _centres(here, frames), _centres(there, frames)
+    whole = there[:, 1:].double().mean(0) - here[:, 1:].double().mean(0)
+    ways = torch.where(present[:, None], target - source, whole)[here[:, 0]]
+    return torch.cat([torch.zeros(len(here), 1, device=here.device), ways.float()], dim=1)
+
+
+def _centres(positions: torch.Tensor, frames: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean (height, width) of the positions of each frame, float64 [frames, 2], and which frames have any."""
+    counts = torch.bincount(positions[:, 0], minlength=frames)
+    sums = torch.zeros(frames, 2, dtype=torch.float64, device=positions.device)
+    sums.index_add_(0, positions[:, 0], positions[:, 1:].double())
+    return sums / counts.clamp(min=1)[:, None], counts > 0

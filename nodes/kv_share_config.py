@@ -115,9 +115,10 @@ class KVShareConfigNode(io.ComfyNode):
                     options=list(POSITIONS),
                     default=DEFAULTS.position,
                     optional=True,
-                    tooltip="Where the source's subject seems to be. same: where it was. gap: position_gap frames "
-                    "earlier. matched: where the subject is now. frame: where it was, and every moment sees only the "
-                    "same moment of the source.",
+                    tooltip="Where the source's subject seems to be. centred: where the subject is now, as a whole. "
+                    "same: where it was. gap: position_gap frames earlier. matched: every token of it where the "
+                    "subject has the most similar one now. frame: where it was, and every moment sees only the same "
+                    "moment of the source.",
                 ),
                 io.Int.Input(
                     "position_gap",

@@ -10,6 +10,7 @@ import torch
 from bench.attention import (
     FRACTIONS,
     PATHS,
+    ROPE_THETA,
     SHAPES,
     TOLERANCE,
     Problem,
@@ -30,12 +31,13 @@ from bench.attention import (
 )
 from kvshare_core import maps
 from kvshare_core.log_sum_exp import LogSumExpAttention
+from kvshare_core.rope import embed_nd_scheme
 from tests.dense_reference import dense_attention, sharing_bias
 
 CPU = torch.device("cpu")
-JOINT = Shape("joint", 3, 8, (2, 4, 5), (2, 4, 5), (2, 4, 5), text=6)
-VIDEO = Shape("video", 2, 8, (2, 4, 5), (2, 4, 5), (2, 4, 5))
-REPLACE, EXTEND, WEIGHTED = PATHS
+JOINT = Shape("joint", 3, 8, (4, 2, 2), (2, 4, 5), (2, 4, 5), (2, 4, 5), text=6)
+VIDEO = Shape("video", 2, 8, (4, 2, 2), (2, 4, 5), (2, 4, 5), (2, 4, 5))
+REPLACE, EXTEND, SWAP = PATHS
 COLUMNS = {
     *("shape", "path", "p", "length", "text", "device", "dtype", "plain_s", "dense_s", "ours_s", "ours_over_plain"),
     *("bound", "ours_over_bound", "dense_over_ours", "max_error", "plain_mib", "dense_mib", "ours_mib"),
@@ -80,6 +82,7 @@ def test_ours_equals_the_dense_passes(shape: Shape, path: SharingPath, fraction:
 
 @pytest.mark.parametrize("path", PATHS, ids=named)
 def test_the_dense_passes_equal_attention_written_out(path: SharingPath) -> None:
+    path = replace(path, config=replace(path.config, position="same"))
     problem = small(VIDEO, 0.3)
     tokens = len(problem.mask)
     bias = sharing_bias(path.settings(0), tokens, problem.mask, [problem.source_mask])
@@ -107,10 +110,10 @@ def test_times_of_different_results_are_not_compared() -> None:
 def test_the_bound_counts_scored_pairs() -> None:
     masks = {"mask": torch.tensor([True, False, False, False]), "source_mask": torch.tensor([True, True, False, False])}
     tensors = [torch.zeros(1, 1, 6, 1)] * 5
-    joint = Problem(*tensors, **masks, text=2)
+    joint = Problem(*tensors, **masks, text=2, grid=(1, 2, 2), scheme=embed_nd_scheme((0, 0, 0), ROPE_THETA))
     # 1 x 2 subject pairs, 3 x 2 background pairs, 4 video queries over 2 text tokens, 2 text queries over all 6.
     assert bound(joint, REPLACE) == pytest.approx((2 + 6 + 8 + 12) / 36)
-    assert bound(joint, EXTEND) == bound(joint, WEIGHTED) == pytest.approx((36 + 2) / 36)
+    assert bound(joint, EXTEND) == bound(joint, SWAP) == pytest.approx((36 + 2) / 36)
     video = replace(joint, query=torch.zeros(1, 1, 4, 1), text=0)
     assert bound(video, REPLACE) == pytest.approx((2 + 6) / 16)
 

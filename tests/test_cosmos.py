@@ -47,5 +47,5 @@ def test_every_call_is_checked_by_its_own_shape(model: Any) -> None:
 
 def test_keys_cannot_be_moved(model: Any) -> None:
     for config in (KVShareConfig(position="matched"), KVShareConfig(position="gap", position_gap=3)):
-        with pytest.raises(ValueError, match="choose same or frame"):
+        with pytest.raises(ValueError, match="choose centred, same or frame"):
             share(model, tiny_timeline(2), config)

@@ -20,7 +20,9 @@ from tests.windows import PlainWindows, latent_shape, share, tiny_timeline
 TEXT = 7
 THRESHOLD = MaskSettings(kind="threshold", thres=0.3, rim=0)
 SHARING = {
-    "extend": KVShareConfig(),
+    "shipped": KVShareConfig(),
+    "in place": KVShareConfig(position="same"),
+    "extend": KVShareConfig(mode="extend", strength=1.0),
     "replace": KVShareConfig(mode="replace", strength=1.0),
     "weighted": KVShareConfig(strength=2.5),
     "partly replaced": KVShareConfig(mode="replace", strength=0.4),

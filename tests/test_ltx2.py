@@ -243,7 +243,7 @@ def test_what_the_bank_will_hold_is_told_from_the_video(model: Any, monkeypatch:
 
 
 def test_keys_cannot_be_moved(model: Any) -> None:
-    with pytest.raises(ValueError, match="choose same or frame"):
+    with pytest.raises(ValueError, match="choose centred, same or frame"):
         share(model, tiny_timeline(2), KVShareConfig(position="matched"))
 
 

@@ -209,5 +209,5 @@ def test_hidden_text_tokens_do_not_count_in_the_maps(shared: Callable[[], Any]) 
 def test_keys_cannot_be_moved(model: Any) -> None:
     """Its heads rotate by frequencies of their own, at positions that the frame rate scales."""
     for config in (KVShareConfig(position="matched"), KVShareConfig(position="gap", position_gap=3)):
-        with pytest.raises(ValueError, match="choose same or frame"):
+        with pytest.raises(ValueError, match="choose centred, same or frame"):
             share(model, tiny_timeline(2), config)

@@ -34,6 +34,10 @@ def own_of(generator: torch.Generator, text: int = 2) -> OwnTokens:
     return OwnTokens(key, value, slice(text, text + VIDEO))
 
 
+def places_of(least: int) -> st.SearchStrategy[list[int]]:
+    return st.sets(st.integers(0, VIDEO - 1), min_size=least).map(sorted)
+
+
 @pytest.mark.parametrize("position", ["same", "frame"])
 def test_keys_that_keep_their_place_are_the_very_same(position: Any) -> None:
     generator = torch.Generator().manual_seed(0)
@@ -59,8 +63,8 @@ def test_a_gap_puts_the_source_that_many_frames_earlier(gap: int) -> None:
 
 
 @given(
-    st.sets(st.integers(0, VIDEO - 1)).map(sorted),
-    st.sets(st.integers(0, VIDEO - 1)).map(sorted) | st.none(),
+    places_of(0),
+    places_of(0) | st.none(),
     st.integers(0, 99),
 )
 @settings(max_examples=60)
@@ -107,9 +111,69 @@ def test_matched_keys_stand_where_the_most_similar_subject_token_is(
     assert (moved.background, moved.text) == (entry.background, entry.text)
 
 
+def centre(places: list[int], frame: int) -> list[float] | None:
+    """Mean (height, width) of the places in one frame."""
+    here = [(place // 3 % 2, place % 3) for place in places if place // 6 == frame]
+    return [sum(axis) / len(here) for axis in zip(*here, strict=True)] if here else None
+
+
+@given(places_of(1), places_of(1) | st.none(), st.integers(0, 99))
+@settings(max_examples=60)
+def test_centred_keys_stand_around_the_targets_centre_in_every_frame(
+    source: list[int], target: list[int] | None, seed: int
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    mover = PositionMover(KVShareConfig(position="centred"), SCHEME)
+    entry, own = entry_of(source, generator), own_of(generator)
+    split = (
+        None
+        if target is None
+        else split_tokens(torch.zeros(VIDEO, dtype=torch.bool).index_fill(0, torch.tensor(target), True))
+    )
+    targets = list(range(VIDEO)) if target is None else target
+    found = mover.offsets(entry, own, split, GRID)
+    assert found is not None and found.background is None
+    (offset,) = found.subjects
+    assert offset is not None and offset.shape == (len(source), 3)
+    assert not offset[:, 0].any()
+    for frame in range(GRID[0]):
+        there = centre(targets, frame)
+        moves = offset[[place // 6 == frame for place in source], 1:]
+        assert torch.equal(moves, moves[:1].expand_as(moves))
+        here = centre(source, frame)
+        if here is None:
+            continue
+        if there is None:
+            whole = [[(place // 3 % 2, place % 3) for place in places] for places in (source, targets)]
+            start, end = (torch.tensor(places, dtype=torch.float64).mean(0) for places in whole)
+            expected = end - start
+        else:
+            expected = torch.tensor(there) - torch.tensor(here)
+        assert torch.allclose(moves[0], expected.float(), atol=1e-6)
+    moved = mover.move(entry, found)
+    assert torch.equal(moved.subject.key, rotate(entry.subject.key, SCHEME, offset))
+    assert (moved.background, moved.text) == (entry.background, entry.text)
+
+
+def test_a_source_with_more_frames_than_the_target_is_centred_too() -> None:
+    generator = torch.Generator().manual_seed(0)
+    mover = PositionMover(KVShareConfig(position="centred"), SCHEME)
+    short = OwnTokens(*(torch.randn(1, 2, 6, 8, generator=generator) for _ in range(2)), slice(0, 6))
+    split = split_tokens(torch.tensor([False, False, True, False, False, False]))
+    found = mover.offsets(entry_of([0, 12], generator), short, split, (1, 2, 3))
+    assert found is not None and found.subjects[0] is not None
+    assert found.subjects[0].tolist() == [[0, 0, 2], [0, 0, 2]]
+
+
+def test_a_model_without_positions_in_its_keys_leaves_a_centred_source_where_it_was() -> None:
+    generator = torch.Generator().manual_seed(0)
+    mover = PositionMover(KVShareConfig(position="centred"), None)
+    assert mover.offsets(entry_of([1, 5], generator), own_of(generator), None, GRID) is None
+
+
 @pytest.mark.parametrize("config", [KVShareConfig(position="matched"), KVShareConfig(position="gap", position_gap=1)])
 def test_a_model_without_positions_in_its_keys_refuses_to_move_them(config: KVShareConfig) -> None:
-    with pytest.raises(ValueError, match=f"config: position is '{config.position}'.*choose same or frame"):
+    with pytest.raises(ValueError, match=f"config: position is '{config.position}'.*choose centred, same or frame"):
         PositionMover(config, None)
     for harmless in ("same", "frame"):
         PositionMover(replace(config, position=harmless), None)

@@ -471,7 +471,7 @@ def threshold_plan(position: Any, segments: int = 2) -> SharePlan:
     return SharePlan(timeline_of(segments, GRID[0]), config, (subject,), ((0, 1, 2, 3),))
 
 
-@pytest.mark.parametrize("position", ["same", "gap", "matched", "frame"])
+@pytest.mark.parametrize("position", ["same", "gap", "matched", "frame", "centred"])
 def test_masks_of_every_block_go_with_every_position(position: Any) -> None:
     model = FakeModel(threshold_plan(position), self_and_cross(4), GRID, text_tokens=5, head_dim=8, scheme=SCHEME)
     session = model.session()

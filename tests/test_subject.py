@@ -462,7 +462,7 @@ class FreshTensors(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-@pytest.mark.parametrize("position", ["same", "gap", "frame", "matched"])
+@pytest.mark.parametrize("position", ["same", "gap", "frame", "matched", "centred"])
 @pytest.mark.parametrize("shape", ["cross", "joint"])
 def test_following_a_contrasted_subject_never_waits_inside_a_forward(
     shape: str, position: Any, monkeypatch: pytest.MonkeyPatch
