@@ -26,7 +26,7 @@ from .kept import Cell, Kept, Seen, Task
 from .measures import Measured, adherence, identity, keeps_colour, keeps_size, mean_speed, seam_ratios
 from .methods import METHODS, Method
 from .pipeline import MODELS, STEPS, HostLacksPromptsError, Model, Pipeline, load_pipeline
-from .storyboards import JOINS, SCENES, make_storyboard, measure_clip, overlap_of
+from .storyboards import JOINS, SCENES, make_storyboard, measure_clip
 
 BEATS = (3, 5)
 STORYBOARDS, QUICK_STORYBOARDS = 64, 6
@@ -70,7 +70,7 @@ def run_task(task: Task, steps: int) -> list[Seen] | None:
         clips = pipeline_of(task.model).generate_all(
             [storyboard.lines(join) for storyboard in storyboards],
             task.seeds,
-            overlap=overlap_of(join),
+            overlap=JOINS[join],
             method=task.making,
             subjects=[storyboard.shape for storyboard in storyboards],
             steps=steps,
@@ -193,7 +193,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="identity, adherence and side effects of every method")
     parser.add_argument("--storyboards", type=int, default=STORYBOARDS, help="of each length, by each method")
     parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS, help="which embedded models")
-    parser.add_argument("--join", choices=(*JOINS, SCENES), default=SCENES, help="how segments meet")
+    parser.add_argument("--join", choices=tuple(JOINS), default=SCENES, help="how segments meet")
     parser.add_argument("--processes", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--json", type=Path, help="write the results here")
     parser.add_argument("--quick", action="store_true", help="a tenth of it")

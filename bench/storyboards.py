@@ -12,10 +12,10 @@ from .measures import SAID, Measured
 from .pipeline import Clip
 
 BEATS = 3
-JOINS = {"cut": 0, "overlap": 2}
-"""Latent frames that neighbouring segments share under each kind of join."""
-SCENES = "scenes"
-"""The join that a film has: a cut where the background changes, an overlap where it stays."""
+SCENES, LONG_SCENES = "scenes", "scenes, long overlap"
+"""Joins that a film has: a cut where the background changes, an overlap where it stays."""
+JOINS = {"cut": 0, "overlap": 2, SCENES: 2, LONG_SCENES: 3}
+"""Latent frames that neighbouring segments share under each kind of join, where it is no cut."""
 CUT = "[cut]"
 """The script's word for it."""
 
@@ -38,8 +38,8 @@ class Storyboard:
         return tuple(one["background"] != other["background"] for one, other in pairwise(self.said))
 
     def lines(self, join: str) -> tuple[str, ...]:
-        """The script of the film under a join of JOINS or SCENES."""
-        if join != SCENES:
+        """The script of the film under a join of JOINS."""
+        if join not in (SCENES, LONG_SCENES):
             return self.prompts
         cuts = [(), *((CUT,) if new else () for new in self.new_scenes)]
         return tuple(line for cut, prompt in zip(cuts, self.prompts, strict=True) for line in (*cut, prompt))
@@ -47,11 +47,6 @@ class Storyboard:
     @property
     def shape(self) -> str:
         return self.said[0]["shape"]
-
-
-def overlap_of(join: str) -> int:
-    """Latent frames that neighbouring segments share where a join is no cut."""
-    return JOINS["overlap" if join == SCENES else join]
 
 
 def make_storyboard(seed: int, beats: int = BEATS) -> Storyboard:

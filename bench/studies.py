@@ -20,7 +20,7 @@ from .kept import Cell, Kept, Seen, Task
 from .methods import METHODS, Method
 from .pipeline import MODELS, STEPS
 from .quality import mean_speed_of, measure, parts_of
-from .storyboards import SCENES
+from .storyboards import JOINS, SCENES
 
 BEATS = 3
 STORYBOARDS = 16
@@ -80,10 +80,11 @@ def studies() -> Mapping[str, tuple[Variant, ...]]:
             with_masks("contrast", kind="contrast", thres=0.5),
             with_masks("threshold", kind="threshold", thres=0.3),
         ),
-        "threshold": tuple(with_masks(number(value), thres=value) for value in (0.4, 0.5, 0.6, 0.7, 0.8)),
+        "threshold": tuple(with_masks(number(value), thres=value) for value in (0.5, 0.6, 0.7, 0.75, 0.8)),
+        "rim": tuple(with_masks(number(value), rim=value) for value in (0, 1, 2)),
         "mask frozen after": tuple(with_masks(number(value), freeze_after=value) for value in (0.25, 0.5, 0.75, 1.0)),
         "position": (
-            *(with_config(name, position=name) for name in ("same", "matched", "frame")),
+            *(with_config(name, position=name) for name in ("centred", "same", "matched", "frame")),
             with_config("gap of 5", position="gap", position_gap=5),
         ),
         "token dropout": tuple(with_config(number(value), token_dropout=value) for value in (0.0, 0.25, 0.5)),
@@ -95,7 +96,7 @@ def studies() -> Mapping[str, tuple[Variant, ...]]:
             with_config(part(start, stop), start_layer=start, end_layer=stop)
             for start, stop in ((0, -1), (0, 4), (2, 6), (4, -1), (6, -1))
         ),
-        "transition": tuple(Variant(join, METHODS["kvshare"], join) for join in ("cut", "overlap", SCENES)),
+        "transition": tuple(Variant(join, METHODS["kvshare"], join) for join in JOINS),
         "noise": (shipped, Variant("freenoise", replace(METHODS["kvshare"], freenoise=True))),
     }
 

@@ -6,7 +6,7 @@ import torch
 
 from bench.measures import SAID
 from bench.pipeline import Clip
-from bench.storyboards import BEATS, SCENES, Storyboard, make_storyboard, measure_clip, overlap_of
+from bench.storyboards import BEATS, JOINS, SCENES, Storyboard, make_storyboard, measure_clip
 from kvshare_core.embedded.scenes import Scenes, render
 from kvshare_core.embedded.vocabulary import BACKGROUNDS, COLOURS, DIRECTIONS, SHAPES, unknown_words
 from kvshare_core.script_forms import parse_script
@@ -75,7 +75,7 @@ def test_a_video_that_shows_what_is_said_scores_full() -> None:
 def test_a_film_cuts_where_the_scene_changes() -> None:
     for board in STORYBOARDS[:20]:
         assert board.lines("overlap") == board.lines("cut") == board.prompts
-        timeline = plan_timeline(parse_script("\n".join(board.lines(SCENES))), 5, overlap_of(SCENES), 16, 4)
+        timeline = plan_timeline(parse_script("\n".join(board.lines(SCENES))), 5, JOINS[SCENES], 16, 4)
         assert [beat.prompt for beat in timeline.beats] == list(board.prompts)
         cuts = [before.stop == after.start for before, after in pairwise(timeline.segments)]
         assert cuts == list(board.new_scenes)
