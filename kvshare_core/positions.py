@@ -7,7 +7,7 @@ import torch
 from .config import KVShareConfig
 from .devices import upload
 from .kv_bank import BankEntry, StoredTokens
-from .rope import RopeScheme, centred_offsets, match_tokens, matched_offsets, rotate
+from .rope import FLOAT64_DEVICES, RopeScheme, centred_offsets, match_tokens, matched_offsets, rotate
 from .sharing import OwnTokens, TokenSplit
 
 FOLLOWING = ("matched", "centred")
@@ -100,7 +100,8 @@ class PositionMover:
             return None
         device = own.key.device
         if self.config.position == "centred":
-            return upload(centred_offsets(stored.tokens, target, grid), device)
+            offsets = centred_offsets(stored.tokens, target, grid)
+            return upload(offsets, device) if device.type in FLOAT64_DEVICES else offsets
         target, source = (upload(places, device) for places in (target, stored.tokens))
         _, values = own.take_video(target)
         matches = match_tokens(_features(stored.value), _features(values), LEAST_LIKENESS)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch.nn.functional import normalize
+import torch.nn.functional as F
 
 from .devices import upload
 from .log_sum_exp import working_dtype
@@ -147,9 +147,9 @@ def match_tokens(source: torch.Tensor, target: torch.Tensor, threshold: float) -
     chunk = max(1, math.isqrt(CHUNK_ELEMENTS))
     for start in range(0, source.shape[0], chunk):
         here = slice(start, start + chunk)
-        seekers = normalize(source[here].to(working), dim=-1)
+        seekers = F.normalize(source[here].to(working), dim=-1)
         for first in range(0, target.shape[0], chunk):
-            candidates = normalize(target[first : first + chunk].to(working), dim=-1)
+            candidates = F.normalize(target[first : first + chunk].to(working), dim=-1)
             similarity, place = (seekers @ candidates.T).max(dim=-1)
             better = similarity > best[here]
             best[here] = torch.where(better, similarity, best[here])
@@ -181,20 +181,19 @@ def matched_offsets(
 def centred_offsets(
     source_tokens: torch.Tensor, target_tokens: torch.Tensor, grid: tuple[int, int, int]
 ) -> torch.Tensor:
-    """Offsets, float32 [source tokens, 3], that carry the source tokens of a frame together, so that their centre comes
+    """Offsets, float64 [source tokens, 3], that carry the source tokens of a frame together, so that their centre comes
     to stand where the target's centre is in that frame. They keep their frame and their places among each other.
 
-    source_tokens, target_tokens: flat places [tokens] in grids of the same height and width. In a frame without target
-    tokens they go the way between the centres of all frames; without any target token they stay.
+    source_tokens, target_tokens: ascending flat places [tokens] in grids of the same height and width, on the CPU. In a
+    frame without target tokens they go the way between the centres of all frames; without any target token they stay.
     """
     here, there = grid_positions(source_tokens, grid), grid_positions(target_tokens, grid)
     if len(here) == 0 or len(there) == 0:
-        return torch.zeros(here.shape, device=here.device)
+        return torch.zeros(here.shape, dtype=torch.float64, device=here.device)
     frames = 1 + int(torch.maximum(here[-1, 0], there[-1, 0]))
     (source, _), (target, present) = _centres(here, frames), _centres(there, frames)
     whole = there[:, 1:].double().mean(0) - here[:, 1:].double().mean(0)
-    ways = torch.where(present[:, None], target - source, whole)[here[:, 0]]
-    return torch.cat([torch.zeros(len(here), 1, device=here.device), ways.float()], dim=1)
+    return F.pad(torch.where(present[:, None], target - source, whole)[here[:, 0]], (1, 0))
 
 
 def _centres(positions: torch.Tensor, frames: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -137,7 +137,10 @@ class Oracle:
         self.checked.append(target)
         keys = [
             key,
-            *(self._moved(forward, pair[0], video, source) for source, pair in zip(sources, stored, strict=True)),
+            *(
+                self._moved(forward, theirs[0], video, source, (owners, theirs[2]))
+                for source, theirs in zip(sources, stored, strict=True)
+            ),
         ]
         values = torch.cat([value, *(pair[1] for pair in stored)], 2)
         assert found is not None
@@ -148,19 +151,48 @@ class Oracle:
         said = self.plan.timeline.beats[self.plan.timeline.segments[target].beat].script.strength
         return self.plan.config.strength if said is None else said
 
-    def _moved(self, forward: Forward, key: torch.Tensor, video: range, source: int) -> torch.Tensor:
-        """The keys as the model would have computed them with the source's video that much earlier."""
+    def _moved(
+        self,
+        forward: Forward,
+        key: torch.Tensor,
+        video: range,
+        source: int,
+        owners: tuple[torch.Tensor | None, torch.Tensor | None],
+    ) -> torch.Tensor:
+        """The keys as the model would have computed them with the source's video that much earlier, and each subject
+        around its centre in the target; owners: of the target's tokens and of the source's."""
         gap = gap_between(self.plan, source, forward.segment.index)
         if self.plan.config.position == "gap":
             gap += self.plan.config.position_gap
-        if gap == 0:
+        places = grid_positions(torch.arange(len(video)), forward.grid).double()
+        there = places - torch.tensor([gap, 0, 0])
+        target, theirs = owners
+        if self.plan.config.position == "centred" and target is not None and theirs is not None:
+            there += ways_between_centres(places, theirs, target)
+        if torch.equal(there, places):
             return key
         assert self.scheme is not None
-        places = grid_positions(torch.arange(len(video)), forward.grid)
         key = key.double().clone()
         raw = reference(key[:, :, video.start : video.stop], self.scheme, -places)
-        key[:, :, video.start : video.stop] = reference(raw, self.scheme, places - torch.tensor([gap, 0, 0]))
+        key[:, :, video.start : video.stop] = reference(raw, self.scheme, there)
         return key
+
+
+def ways_between_centres(places: torch.Tensor, source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """How far each token of a source [tokens, 3] is from where its subject, carried to the target's centre of the same
+    frame, has it; in frames where the target does not show it, by the way between the centres of all frames."""
+    ways = torch.zeros_like(places)
+    for subject in range(int(max(source.max(), target.max())) + 1):
+        here, there = source == subject, target == subject
+        if not here.any() or not there.any():
+            continue
+        for frame in places[:, 0].unique():
+            now = places[:, 0] == frame
+            seen = now if bool((there & now).any()) else torch.ones_like(now)
+            if bool((here & now).any()):
+                ways[here & now] = places[there & seen].mean(0) - places[here & seen].mean(0)
+    ways[:, 0] = 0
+    return ways
 
 
 def owners_of(split: TokenSplit, tokens: int) -> torch.Tensor:

@@ -148,8 +148,8 @@ def test_centred_keys_stand_around_the_targets_centre_in_every_frame(
             start, end = (torch.tensor(places, dtype=torch.float64).mean(0) for places in whole)
             expected = end - start
         else:
-            expected = torch.tensor(there) - torch.tensor(here)
-        assert torch.allclose(moves[0], expected.float(), atol=1e-6)
+            expected = torch.tensor(there, dtype=torch.float64) - torch.tensor(here, dtype=torch.float64)
+        assert torch.allclose(moves[0], expected, rtol=0, atol=1e-12)
     moved = mover.move(entry, found)
     assert torch.equal(moved.subject.key, rotate(entry.subject.key, SCHEME, offset))
     assert (moved.background, moved.text) == (entry.background, entry.text)

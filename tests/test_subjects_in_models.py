@@ -147,6 +147,21 @@ def test_beats_name_their_own_subjects() -> None:
     assert [member.sources for member in plan.cast] == [(None, ("first",), None), (("previous",), None, None)]
 
 
+def test_words_of_the_node_are_not_looked_for_in_prompts_that_show_no_subject() -> None:
+    silent = replace(film(beat(), beat(subjects=()), beat()).beats[1], words=PromptWords(("run",), ((0,),)))
+    timeline = film(beat(), beat(subjects=()), beat())
+    timeline = replace(timeline, beats=(timeline.beats[0], silent, timeline.beats[2]))
+    plan = make_plan(timeline, SHARED, "fox", None)
+    assert plan.names == ("fox",)
+    assert [plan.tokens(number, "both") for number in range(3)] == [
+        (SubjectTokens((0, 1), (2, 3)),),
+        (None,),
+        (SubjectTokens((0, 1), (2, 3)),),
+    ]
+    with pytest.raises(ValueError, match=r"^subject: it is 'fox', but every prompt says that it shows none"):
+        make_plan(film(beat(subjects=()), beat(subjects=())), SHARED, "fox", None)
+
+
 def test_words_beside_other_subjects_of_the_script_are_refused() -> None:
     timeline = film(beat(), beat(), subjects=(FOX, DOG))
     with pytest.raises(ValueError, match=r"^subject: it is 'fox', but the script names fox, dog itself; leave subject"):

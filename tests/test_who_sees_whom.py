@@ -89,7 +89,7 @@ def plans(draw: st.DrawFn, subjects: int | None = None) -> SharePlan:
         strength=draw(st.sampled_from([0.3, 1.0])),
         share_background=draw(st.booleans()),
         share_text=mode == "replace" and draw(st.booleans()),
-        position=draw(st.sampled_from(["same", "gap", "frame"])),
+        position=draw(st.sampled_from(["same", "gap", "frame", "centred"])),
         position_gap=1,
         layer_idx=(0, 1),
         masks=FROZEN,

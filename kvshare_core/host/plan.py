@@ -20,12 +20,12 @@ def make_plan(
 ) -> SharePlan:
     """Resolves the words of the script's subjects, or of `subject` where the script names none, in every beat. A mask
     overrides the words and is one subject, and so do the token places of the configuration; without any of them
-    everything is shared.
+    everything is shared. Prompts that say `subject: none` do not show it.
 
     mask: [pictures, h, w] in 0..1, one picture for all frames or one for each frame of the video. look_at: a point to
     record, as plan.parse_look_point reads it; empty for none. Raises words.WordError for a word that a prompt does not
-    have, ValueError for a mask with a wrong number of pictures, for `subject` beside other subjects of the script, and
-    as SharePlan does.
+    have, ValueError for a mask with a wrong number of pictures, for `subject` beside other subjects of the script or
+    where no prompt shows any, and as SharePlan does.
     """
     plan = _plan_of_subject(timeline, config, subject, mask)
     return replace(plan, look=parse_look_point(look_at, timeline.frames)) if look_at.strip() else plan
@@ -57,8 +57,15 @@ def _plan_of_subject(timeline: Timeline, config: KVShareConfig, subject: str, ma
         return SharePlan(timeline, config, beat_tokens=_beat_tokens(timeline), cast=cast)
     if not subject.strip():
         return SharePlan(timeline, config)
-    subjects = tuple(_tokens(timeline, beat, subject) for beat in range(len(timeline.beats)))
-    return SharePlan(timeline, config, subjects, _beat_tokens(timeline))
+    shown = [beat for beat, said in enumerate(timeline.beats) if said.script.subjects != ()]
+    if not shown:
+        raise ValueError(f"subject: it is '{subject.strip()}', but every prompt says that it shows none.")
+    subjects = {beat: _tokens(timeline, beat, subject) for beat in shown}
+    if len(shown) == len(timeline.beats):
+        return SharePlan(timeline, config, tuple(subjects.values()), _beat_tokens(timeline))
+    beats = range(len(timeline.beats))
+    only = CastMember(subject.strip(), tuple(map(subjects.get, beats)), (None,) * len(beats))
+    return SharePlan(timeline, config, beat_tokens=_beat_tokens(timeline), cast=(only,))
 
 
 def _named_by_script(timeline: Timeline) -> Named:
