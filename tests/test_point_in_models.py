@@ -68,11 +68,8 @@ def test_a_point_in_a_transition_tells_both_prompts(embedded: tuple[bool, Any]) 
     assert mixed[1]["words"] == "a blue square moving down over grass".split()
 
 
-def test_a_routed_point_tells_the_texts_that_its_frame_weighs(embedded: tuple[bool, Any]) -> None:
-    joint, model = embedded
-    if joint:
-        pytest.skip("joint models do not route texts")
-    told = point_told(model, within_route, "[route 1s]\n")
+def test_a_routed_point_tells_the_texts_that_its_frame_weighs(one_thread: None) -> None:
+    told = point_told(load_embedded(CROSS_ATTENTION), within_route, "[route 1s]\n")
     assert told["texts"]
     for segment in {text["segment"] for text in told["texts"]}:
         own = [text for text in told["texts"] if text["segment"] == segment]
