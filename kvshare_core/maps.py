@@ -50,16 +50,32 @@ def text_probabilities(
     return (total / heads).transpose(-1, -2)
 
 
-def point_map(query: torch.Tensor, key: torch.Tensor, place: int, scale: float | None = None) -> torch.Tensor:
-    """What the one query at `place` looks at, mean over heads: float32 [rows, keys], summing to one.
-
-    query, key: the whole call; only the scores of that query are computed. (DiTCtrl section 3.2, its video-to-video
-    maps.)
-    """
+def attention_scores(
+    query: torch.Tensor, key: torch.Tensor, scale: float | None = None, mask: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Scores of a few queries before their softmax: float32 [rows, heads, queries, keys], multiplied in the precision
+    of the call. mask: boolean or additive, as `mask_of_queries` gives it."""
     factor = query.shape[-1] ** -0.5 if scale is None else scale
     keys = key.repeat_interleave(query.shape[1] // key.shape[1], dim=1) if query.shape[1] != key.shape[1] else key
-    scores = (keys @ query[:, :, place, :, None]).squeeze(-1).float() * factor
-    return scores.softmax(dim=-1).mean(1)
+    # Keys first: they are many, and lie in memory as the product wants them.
+    scores = (keys @ query.transpose(-1, -2)).transpose(-1, -2).float() * factor
+    if mask is None:
+        return scores
+    return scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask.float()
+
+
+def mask_of_queries(mask: torch.Tensor | None, rows: slice, queries: slice | torch.Tensor) -> torch.Tensor | None:
+    """The part of a call's own mask for some batch rows and queries, [rows or 1, heads or 1, queries or 1, keys]; never
+    read on the CPU.
+
+    mask: of any shape that hosts broadcast to [rows, heads, queries, keys]; two dimensions mean [queries, keys], three
+    [rows, queries, keys].
+    """
+    if mask is None:
+        return None
+    whole = mask[:, None] if mask.ndim == 3 else mask[(None,) * (4 - mask.ndim)]
+    whole = whole if whole.shape[0] == 1 else whole[rows]
+    return whole if whole.shape[2] == 1 else whole[:, :, queries]
 
 
 def subject_score(probabilities: torch.Tensor, tokens: tuple[int, ...], subject: SubjectTokens) -> torch.Tensor:

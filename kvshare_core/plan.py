@@ -10,6 +10,7 @@ from .config import KVShareConfig, MeasuredModel
 from .families.base import FamilyInfo
 from .key_masks import KeyMask
 from .kv_bank import Chunk
+from .look_point import LookPoint
 from .positions import Offsets
 from .record import SegmentMasks
 from .schedule import Role, strength_at
@@ -17,30 +18,6 @@ from .script import Source
 from .sharing import TokenSplit
 from .timeline import Segment, Timeline
 from .words import SubjectTokens
-
-
-@dataclass(frozen=True)
-class LookPoint:
-    """A point of the video to look from: `x` and `y` in 0..1 from the upper left, in picture number `picture`."""
-
-    x: float
-    y: float
-    picture: int
-
-
-def parse_look_point(text: str, pictures: int) -> LookPoint:
-    """Reads "x, y, picture" for a video of that many pictures. Raises ValueError naming look_at and what is wrong."""
-    parts = [part.strip() for part in text.split(",")]
-    try:
-        x, y, picture = float(parts[0]), float(parts[1]), int(parts[2])
-    except (ValueError, IndexError):
-        raise ValueError(f"look_at: '{text}' is no point; write x, y, frame, for example 0.5, 0.5, 12.") from None
-    if len(parts) != 3 or not (0 <= x <= 1 and 0 <= y <= 1):
-        raise ValueError(f"look_at: '{text}' must be three numbers, x and y from 0 to 1.")
-    if not 0 <= picture < pictures:
-        raise ValueError(f"look_at: frame {picture} is not in the video; it has frames 0 to {pictures - 1}.")
-    return LookPoint(x, y, picture)
-
 
 ONLY_SUBJECT = "subject"
 """Name of a subject that the script does not name."""
@@ -302,7 +279,8 @@ class Forward:
     prompts: the list that begins with the beat's own prompt, None when that is unknown; rows: latents in each chunk;
     grid: tokens (t, h, w); text_tokens: length of the conditioning; strength: of the source keys in this step; shares,
     reads: whether it shares keys and reads maps; alone: whether no other forward of the segment runs at the same time;
-    routes: of chunks with several texts, by their place, the tokens of each.
+    routes: of chunks with several texts, by their place, the tokens of each; own_text: whether the text is the
+    segment's own, not one that all beats have in common.
     Kept because they are the same in many of its calls: key_masks, by where the video stands and the number of keys;
     whole, a split that makes everything subject; offsets of source keys, by block (0 where all blocks have the same
     masks), batch row and source.
@@ -320,6 +298,7 @@ class Forward:
     shares: bool = True
     reads: bool = True
     alone: bool = True
+    own_text: bool = True
     routes: dict[int, tuple[int, ...]] = field(default_factory=dict[int, tuple[int, ...]])
     call_index: int = 0
     key_masks: dict[tuple[int, int, int], tuple[torch.Tensor | None, list[KeyMask] | None]] = field(

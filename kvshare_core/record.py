@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from .appearance import Examples
+from .look_point import LookPoint
 from .timeline import Timeline
 from .words import SubjectTokens
 
@@ -66,12 +67,41 @@ class RecordedMasks:
 
 
 @dataclass(frozen=True)
+class RecordedText:
+    """What a chosen point saw of one text in segment `segment`: that of `beat`, whose weight there is `weight`.
+
+    looks: float [batch, words], how much the point looks at each word: of all it looks at in joint attention, of the
+    words alone in cross-attention. between: float [batch, words, words], how much each word (a row) looks at each, of
+    what it looks at words; None where words do not look at each other.
+    """
+
+    segment: int
+    beat: int
+    weight: float
+    words: tuple[str, ...]
+    looks: torch.Tensor
+    between: torch.Tensor | None = None
+
+
+@dataclass(frozen=True)
 class RecordedPoint:
-    """What a chosen point looks at: float `heat` [batch, latent frames, h, w] on the token grid, 1 where it looks
-    most; 0 in latent frames that its segments do not reach."""
+    """What the point `look` looks at: float `heat` [batch, latent frames, h, w] on the token grid, 1 where it looks
+    most; 0 in latent frames that its segments do not reach. frames: float [batch, latent frames], the part of its look
+    at video that each has, summing to one; texts: the words it saw, where they are known."""
 
     timeline: Timeline
+    look: LookPoint
     heat: torch.Tensor
+    frames: torch.Tensor
+    texts: tuple[RecordedText, ...] = ()
+
+    @property
+    def own_heat(self) -> torch.Tensor:
+        """`heat` within the latent frame of the point alone, 1 where it looks most there; 0 in all others."""
+        frame = self.timeline.frame_of(self.look.picture)
+        own = torch.zeros_like(self.heat)
+        own[:, frame] = self.heat[:, frame] / self.heat[:, frame].amax(dim=(1, 2), keepdim=True)
+        return own
 
 
 def over_timeline(timeline: Timeline, found: Mapping[int, torch.Tensor]) -> torch.Tensor:

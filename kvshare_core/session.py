@@ -172,7 +172,7 @@ class Session:
         if site.kind == "other":
             return None
         self._device = call.query.device
-        if site.kind != "cross" and (rows := forward.conditional_rows) is not None:
+        if (rows := forward.conditional_rows) is not None:
             self._points.watch(forward, call, site, rows)
         ordinary = self._watch(forward, call, site)
         if site.kind == "cross" and forward.routes:

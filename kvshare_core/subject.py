@@ -6,8 +6,6 @@ belong to one block of one forward, and to one subject. Scores, heat and masks a
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from itertools import accumulate
 
 import torch
 
@@ -16,10 +14,11 @@ from .attention import TOKEN_DIM
 from .devices import upload
 from .families.base import AttentionCall, CallSite
 from .key_masks import read_key_mask
-from .plan import Forward, SharePlan, text_weights
+from .plan import Forward, SharePlan
 from .record import RecordedMasks, RecordedStep, RecordedSubject, SegmentMasks, over_timeline
 from .schedule import Role
 from .sharing import TokenSplit, split_tokens
+from .shown_texts import ShownText, shown_texts
 
 MOST_STEPS = 8
 """Steps whose masks are recorded at most; of a longer run evenly spaced ones."""
@@ -173,12 +172,12 @@ class SubjectTracker:
         start = site.video_start
         query = call.query[rows, :, start : start + forward.video_tokens]
         totals: dict[int, torch.Tensor] = {}
-        for text in self._texts(forward, site, query.device):
+        for text in shown_texts(forward, site, self.frame_patch):
             scores = self._text_scores(forward, call, rows, query, text, log_sum_exp)
             if scores is None:
                 return
             for number, score in scores.items():
-                weighed = score * text.weight
+                weighed = score * self._weight(text, forward, query.device)
                 totals[number] = totals[number] + weighed if number in totals else weighed
         if totals:
             total = torch.stack([totals[number] for number in sorted(totals)])
@@ -204,24 +203,12 @@ class SubjectTracker:
         score = maps.standardised(appearance.likeness(value, examples.to(value.device)))
         _add(self._likeness, forward.segment.index, score)
 
-    def _texts(self, forward: Forward, site: CallSite, device: torch.device) -> list["_ShownText"]:
-        """The texts that the conditional rows look at. In a routed segment every frame weighs them for itself."""
-        segment = forward.segment
-        lengths = forward.routes.get(forward.chunks.index((forward.prompts or 0, 0)))
-        if lengths is None:
-            whole = site.text_start, forward.text_tokens
-            return [_ShownText(beat, weight, *whole) for beat, weight in text_weights(segment)]
-        starts = accumulate(lengths, initial=site.text_start)
-        frame_tokens = forward.grid[1] * forward.grid[2]
-        return [
-            _ShownText(
-                text.beat,
-                torch.tensor(text.of_token_frames(self.frame_patch), device=device).repeat_interleave(frame_tokens),
-                start,
-                length,
-            )
-            for text, start, length in zip(segment.texts, starts, lengths, strict=False)
-        ]
+    def _weight(self, text: ShownText, forward: Forward, device: torch.device) -> float | torch.Tensor:
+        """The weight of a text, of each video token where frames weigh texts for themselves."""
+        if not isinstance(text.weight, tuple):
+            return text.weight
+        of_frames = upload(torch.tensor(text.weight), device)
+        return of_frames.repeat_interleave(forward.grid[1] * forward.grid[2])
 
     def _text_scores(
         self,
@@ -229,7 +216,7 @@ class SubjectTracker:
         call: AttentionCall,
         rows: slice,
         query: torch.Tensor,
-        text: "_ShownText",
+        text: ShownText,
         log_sum_exp: torch.Tensor | None,
     ) -> dict[int, torch.Tensor] | None:
         """Score [rows, video tokens] of each subject that a text names, by its number; None where the tokens do not
@@ -269,7 +256,7 @@ class SubjectTracker:
             return tuple(sorted({*self.plan.beat_tokens[beat], *named}))
         return ()
 
-    def _visible_text(self, call: AttentionCall, text: "_ShownText", rows: slice) -> tuple[int, ...]:
+    def _visible_text(self, call: AttentionCall, text: ShownText, rows: slice) -> tuple[int, ...]:
         """Tokens of a text that the call's own mask does not hide from the conditional rows; all without a mask. A
         model call passes the same mask to all its blocks, so it is read once."""
         if call.mask is None:
@@ -385,17 +372,6 @@ class SubjectTracker:
         return maps.spread_over_latent_frames(
             values.unflatten(-1, self._grid), self.plan.timeline.window, self.frame_patch
         )
-
-
-@dataclass(frozen=True)
-class _ShownText:
-    """One of the texts that a segment looks at: whose it is, its weight as a number or for each video token, and where
-    its `length` tokens start in the sequence of keys."""
-
-    beat: int
-    weight: float | torch.Tensor
-    start: int
-    length: int
 
 
 def _add(totals: dict[int, torch.Tensor], index: int, score: torch.Tensor) -> None:

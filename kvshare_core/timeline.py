@@ -145,12 +145,18 @@ class Timeline:
         scale = self.temporal_compression
         return picture // scale if self.script.loop else -(-picture // scale)
 
+    def shown_frames_of(self, segment: Segment) -> list[int]:
+        """The latent frames in which a segment counts, in its order."""
+        return [frame % self.latent_frames for frame in range(segment.shown_start, segment.shown_stop)]
+
+    def segments_at(self, frame: int) -> list[Segment]:
+        """The segments that count in a latent frame; none where the video has no such frame."""
+        return [segment for segment in self.segments if frame in self.shown_frames_of(segment)]
+
     def shown_frames(self, beat: int) -> list[int]:
         """The latent frames in which a beat's own segments count, those over which it fades in and out included."""
         own = [segment for segment in self.segments if segment.beat == beat and segment.next_beat is None]
-        return sorted(
-            {frame % self.latent_frames for segment in own for frame in range(segment.shown_start, segment.shown_stop)}
-        )
+        return sorted({frame for segment in own for frame in self.shown_frames_of(segment)})
 
     def describe(self) -> str:
         """One line for every beat, what its duration became, one for every transition between two beats, and what fades

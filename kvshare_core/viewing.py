@@ -28,6 +28,9 @@ STEP_BITS = 8
 ROUNDED_DOWN = 0.25
 """What to add to a whole number so that it is still that one when its 255th part was rounded down to a byte."""
 
+DIGITS = 6
+"""Decimal places of numbers that are told as such."""
+
 ALL, SUBJECT, POINT = "all", "subject", "point"
 
 Json = dict[str, Any]
@@ -37,9 +40,9 @@ Json = dict[str, Any]
 class ShownMap:
     """One map of the viewer. kind: `all` subjects together, one `subject`, or what the chosen `point` looks at.
 
-    sheet: [height, width, 3] in 0..1, tiles on the token grid: red is the heat, green the mask, and bit k of blue the
-    mask of steps[k]. words: for each beat
-    what names it there, as `naming_words` tells it; empty where no words do.
+    sheet: [height, width, 3] in 0..1, tiles on the token grid: red is the heat, green the mask or of a point what it
+    looks at in its own latent frame, and bit k of blue the mask of steps[k]. words: for each beat what names it there,
+    as `naming_words` tells it; empty where no words do.
     """
 
     kind: str
@@ -91,7 +94,7 @@ def shown_maps(masks: RecordedMasks | None, point: RecordedPoint | None, frames:
         for subject, words in () if alone else named:
             yield _shown(SUBJECT, subject.name, masks.of(subject.name), frames, words)
     if point is not None:
-        yield _shown(POINT, "", RecordedMasks(point.timeline, point.heat, torch.zeros_like(point.heat)), frames, ())
+        yield _shown(POINT, "", RecordedMasks(point.timeline, point.heat, point.own_heat), frames, ())
 
 
 def _shown(kind: str, name: str, masks: RecordedMasks, frames: list[int], words: tuple[Json | None, ...]) -> ShownMap:
@@ -126,6 +129,40 @@ def _words_at(known: PromptWords | None, places: tuple[int, ...]) -> list[tuple[
                 found.append((word, span))
     left = tuple(sorted(set(places) - {place for _, span in found for place in span}))
     return [*found, ("", left)] if left else found
+
+
+def described_point(point: RecordedPoint) -> Json:
+    """What the viewer has to know about a point besides its map, of the first video of a run.
+
+    x, y, frame: where it is; frames: the part of its look at video that each latent frame has; spans: first picture and
+    stop of each; segments: those that show it; texts: of every text it saw in one its segment, beat, weight, words, how
+    much it looks at each, and how much they look `between` each other, None where they do not.
+    """
+    timeline, look = point.timeline, point.look
+    return {
+        "x": look.x,
+        "y": look.y,
+        "frame": look.picture,
+        "frames": _numbers(point.frames),
+        "spans": [timeline.picture_range(frame, frame + 1) for frame in range(timeline.latent_frames)],
+        "segments": [segment.index for segment in timeline.segments_at(timeline.frame_of(look.picture))],
+        "texts": [
+            {
+                "segment": text.segment,
+                "beat": text.beat,
+                "weight": text.weight,
+                "words": text.words,
+                "looks": _numbers(text.looks),
+                "between": None if text.between is None else _numbers(text.between),
+            }
+            for text in point.texts
+        ],
+    }
+
+
+def _numbers(values: torch.Tensor) -> list[Any]:
+    """Those of the first video, as short as they need be for people."""
+    return (values[0].double() * 10**DIGITS).round().div(10**DIGITS).tolist()
 
 
 def described_film(timeline: Timeline, frames: list[int], videos: int) -> Json:

@@ -3,6 +3,7 @@
 import gc
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import comfy.model_management
@@ -11,6 +12,9 @@ from comfy.patcher_extension import WrappersMP
 
 from kvshare_core.config import KVShareConfig
 from kvshare_core.host import KEY
+from kvshare_core.host.patch import apply, model_info
+from kvshare_core.host.plan import make_plan
+from kvshare_core.look_point import LookPoint
 from kvshare_core.timeline import Timeline
 from tests.family_cases import FamilyCase, model_of
 from tests.tiny_models import Sampling
@@ -42,9 +46,9 @@ def sample(case: FamilyCase, model: Any, timeline: Timeline, batch: int = 1, **o
     return case.run(Sampling(**options), model, case.positive(timeline), case.negative(timeline), shape)
 
 
-def patched(case: FamilyCase, timeline: Timeline, config: KVShareConfig = SHARED) -> Any:
+def patched(case: FamilyCase, timeline: Timeline, config: KVShareConfig = SHARED, subject: str = "fox") -> Any:
     """The tiny model as MaskGuidedKVShare patches it."""
-    return share(model_of(case.name), timeline, config)[0]
+    return share(model_of(case.name), timeline, config, subject)[0]
 
 
 def one_segment_is_the_stock_model(case: FamilyCase) -> None:
@@ -130,6 +134,22 @@ def the_subject_is_followed(case: FamilyCase) -> None:
     assert 0 < masks.mask.mean() < 1
 
 
+def a_watched_point_tells_all_and_changes_nothing(case: FamilyCase) -> None:
+    timeline, model = tiny_timeline(2), model_of(case.name)
+    plan = replace(make_plan(timeline, SHARED, "", None), look=LookPoint(0.5, 0.5, 5))
+    watched, record = apply(model, plan)
+    assert torch.equal(
+        sample(case, watched, timeline, steps=1), sample(case, patched(case, timeline, subject=""), timeline, steps=1)
+    )
+    point = record.latest_point()
+    assert point is not None and abs(float(point.frames.sum()) - 1) < 1e-5
+    assert [(text.segment, text.words) for text in point.texts] == [(index, ("fox", "runs")) for index in (0, 1)]
+    joint = model_info(model)[1].joint
+    for text in point.texts:
+        assert (text.between is not None) == joint and (text.looks > 0).all()
+        assert (float(text.looks.sum()) < 1 - 1e-6) if joint else abs(float(text.looks.sum()) - 1) < 1e-5
+
+
 def every_sampler_works(case: FamilyCase) -> None:
     timeline = tiny_timeline(2)
     model, off = patched(case, timeline), patched(case, timeline, KVShareConfig(mode="off"))
@@ -160,6 +180,7 @@ CONTRACTS: dict[str, Callable[[FamilyCase], None]] = {
         other_overrides_stay_in_use,
         every_segment_has_its_prompt,
         the_subject_is_followed,
+        a_watched_point_tells_all_and_changes_nothing,
         every_sampler_works,
         guidance_and_batches_work,
     )

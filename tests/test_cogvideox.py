@@ -10,7 +10,7 @@ from kvshare_core.config import KVShareConfig
 from kvshare_core.families.base import AttentionCall, CallSite, UnexpectedCallError
 from kvshare_core.host.patch import apply, model_info
 from kvshare_core.host.plan import make_plan
-from kvshare_core.plan import LookPoint
+from kvshare_core.look_point import LookPoint
 from kvshare_core.preview import heat_of_pictures, pictures_of
 from kvshare_core.rope import rotate
 from kvshare_core.timeline import Timeline

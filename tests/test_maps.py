@@ -9,12 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kvshare_core.maps import (
+    attention_scores,
     clean_mask,
     drop_absent_frames,
+    mask_of_queries,
     mask_to_tokens,
     normalise_over_clip,
     normalise_over_frames,
-    point_map,
     spread_over_latent_frames,
     subject_score,
     text_probabilities,
@@ -66,12 +67,30 @@ def test_probabilities_from_the_log_sum_exp_are_those_of_the_whole_softmax(
 
 
 @given(SIZES, st.integers(0, 4), st.sampled_from([None, 0.3]))
-def test_a_point_map_is_one_line_of_the_attention(sizes: tuple[int, int, int], place: int, scale: float | None) -> None:
+def test_scores_of_one_query_are_one_line_of_the_attention(
+    sizes: tuple[int, int, int], place: int, scale: float | None
+) -> None:
     call = Call(*sizes, 5, 7)
-    found = point_map(call.query, call.key, place, scale)
-    expected = call.scores(scale or 0.5)[:, :, place].softmax(-1).mean(1)
-    torch.testing.assert_close(found.double(), expected, rtol=0, atol=1e-6)
-    torch.testing.assert_close(found.sum(-1), torch.ones(sizes[0]))
+    found = attention_scores(call.query[:, :, place : place + 1], call.key, scale)
+    torch.testing.assert_close(found[:, :, 0].double(), call.scores(scale or 0.5)[:, :, place], rtol=0, atol=1e-5)
+
+
+MASK_SHAPES = [(7,), (1, 7), (5, 7), (1, 5, 7), (3, 1, 7), (3, 5, 7), (1, 1, 1, 7), (3, 1, 1, 7), (3, 2, 5, 7)]
+
+
+@pytest.mark.parametrize("boolean", [False, True])
+@pytest.mark.parametrize("shape", MASK_SHAPES)
+def test_a_mask_of_any_shape_is_cut_to_some_rows_and_queries(shape: tuple[int, ...], boolean: bool) -> None:
+    call = Call(3, 2, 1, 5, 7)
+    mask = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    mask = mask > 0 if boolean else mask
+    added = torch.zeros(shape).masked_fill(~mask, -torch.inf) if boolean else mask
+    scores = call.scores() + (added[:, None] if added.ndim == 3 else added)
+    rows = slice(1, 3)
+    for queries in (slice(4, 5), torch.tensor([0, 4])):
+        part = mask_of_queries(mask, rows, queries)
+        found = attention_scores(call.query[rows, :, queries], call.key[rows], None, part)
+        torch.testing.assert_close(found.double(), scores[rows, :, queries], rtol=0, atol=1e-5)
 
 
 def test_the_subject_is_contrasted_with_the_mean_of_the_other_words() -> None:

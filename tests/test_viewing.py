@@ -14,7 +14,15 @@ from PIL import Image
 
 from kvshare_core import viewing
 from kvshare_core.host.viewer import PREFIX, view_of
-from kvshare_core.record import KVShareRecord, RecordedMasks, RecordedPoint, RecordedStep, RecordedSubject
+from kvshare_core.look_point import LookPoint
+from kvshare_core.record import (
+    KVShareRecord,
+    RecordedMasks,
+    RecordedPoint,
+    RecordedStep,
+    RecordedSubject,
+    RecordedText,
+)
 from kvshare_core.script_forms import parse_script
 from kvshare_core.timeline import Timeline, plan_timeline
 from kvshare_core.viewing import (
@@ -22,6 +30,7 @@ from kvshare_core.viewing import (
     MOST_FRAMES,
     STEP_BITS,
     columns_of,
+    described_point,
     naming_words,
     sheet_of,
     shown_frames,
@@ -44,6 +53,15 @@ def recorded(timeline: Timeline, names: tuple[str, ...] = ("fox",)) -> RecordedM
     mask = (heat > 0.5).float()
     subjects = tuple(map(RecordedSubject, names, heat, mask))
     return RecordedMasks(timeline, heat.amax(0), mask.amax(0), subjects)
+
+
+def looked(timeline: Timeline, picture: int = 0) -> RecordedPoint:
+    """A point of one text whose heat is random and whose look at frames is what it has there."""
+    heat = torch.rand(2, timeline.latent_frames, 2, 3, generator=torch.Generator().manual_seed(1))
+    frames = heat.sum((2, 3)) / heat.sum((1, 2, 3))[:, None]
+    looks, between = torch.tensor([[0.25, 1 / 3], [0.5, 0.5]]), torch.eye(2).expand(2, 2, 2)
+    text = RecordedText(0, 0, 1.0, ("red", "fox"), looks, between)
+    return RecordedPoint(timeline, LookPoint(0.25, 0.5, picture), heat, frames, (text,))
 
 
 @given(st.integers(1, 5000))
@@ -132,15 +150,47 @@ def test_words_come_with_the_places_of_their_tokens() -> None:
     assert naming_words(timeline, (SubjectTokens((7,), ()), None))[0] == {"subject": [("", (7,))], "others": []}
 
 
+@pytest.mark.parametrize("script", ["", "loop: yes\n"])
+def test_a_point_s_sheet_has_its_own_frame_alone_beside_all(script: str) -> None:
+    timeline = film(script=script)
+    point = looked(timeline, picture=6)
+    own = timeline.frame_of(6)
+    frames = shown_frames(timeline.frames)
+    (shown,) = shown_maps(None, point, frames)
+    height, width = shown.grid
+    columns = columns_of(len(frames))
+    for place, frame in enumerate(frames):
+        top, left = place // columns * height, place % columns * width
+        tile = shown.sheet[top : top + height, left : left + width]
+        heat = point.heat[0, timeline.frame_of(frame)]
+        torch.testing.assert_close(tile[..., 0], heat)
+        torch.testing.assert_close(tile[..., 1], heat / heat.max() if timeline.frame_of(frame) == own else 0 * heat)
+
+
+@pytest.mark.parametrize("script", ["", "loop: yes\n"])
+def test_a_point_is_told_in_numbers_of_the_first_video(script: str) -> None:
+    timeline = film(script=script)
+    told = described_point(looked(timeline, picture=3))
+    assert (told["x"], told["y"], told["frame"]) == (0.25, 0.5, 3)
+    assert sum(told["frames"]) == pytest.approx(1, abs=1e-4)
+    assert [first for first, _ in told["spans"]] == [0, *(stop for _, stop in told["spans"][:-1])]
+    assert len(told["spans"]) == len(told["frames"]) and told["spans"][-1][1] == timeline.frames
+    assert told["segments"] == [one.index for one in timeline.segments_at(timeline.frame_of(3))]
+    (text,) = told["texts"]
+    assert text["looks"] == [0.25, 0.333333] and text["between"] == [[1, 0], [0, 1]]
+    json.dumps(told, allow_nan=False)
+
+
 def test_answer_is_plain_and_its_pictures_are_where_it_says() -> None:
     import folder_paths
 
     timeline = film()
     record = KVShareRecord()
-    record.put(recorded(timeline), RecordedPoint(timeline, torch.rand(1, timeline.latent_frames, 2, 3)))
+    record.put(recorded(timeline), looked(timeline))
     (told,) = view_of(record, torch.rand(2 * timeline.frames, 16, 24, 3), opacity=0.5)[PREFIX]
     assert json.loads(json.dumps(told))["opacity"] == 0.5 and told["videos"] == 2
     assert [shown["kind"] for shown in told["maps"]] == ["all", "point"]
+    assert told["point"]["texts"][0]["words"] == ("red", "fox")
     columns = told["columns"]
     for file, (width, height) in [(told["picture"], told["size"])] + [(m["picture"], m["size"]) for m in told["maps"]]:
         assert file["type"] == "temp"

@@ -241,7 +241,8 @@ def _open_forward(
     }
     forward.alone = SEVERAL_DEVICES not in options
     # A common prompt does not name the beat's subject, which is read once the beat's own holds.
-    forward.reads = forward.reads and not window.common
+    forward.own_text = not window.common
+    forward.reads = forward.reads and forward.own_text
     if any(name not in window.places for name in names):
         session.warn_once("another node evaluates conditioning of its own; it is left unshared.")
         return None

@@ -6,7 +6,8 @@ from dataclasses import replace
 import torch
 
 from ..config import KVShareConfig
-from ..plan import CastMember, SharePlan, parse_look_point
+from ..look_point import parse_look_point
+from ..plan import CastMember, SharePlan
 from ..script import Source, Subject
 from ..timeline import Timeline
 from ..words import SubjectTokens, WordError, find_subject, split_words
@@ -23,9 +24,9 @@ def make_plan(
     everything is shared. Prompts that say `subject: none` do not show it.
 
     mask: [pictures, h, w] in 0..1, one picture for all frames or one for each frame of the video. look_at: a point to
-    record, as plan.parse_look_point reads it; empty for none. Raises words.WordError for a word that a prompt does not
-    have, ValueError for a mask with a wrong number of pictures, for `subject` beside other subjects of the script or
-    where no prompt shows any, and as SharePlan does.
+    record, as look_point.parse_look_point reads it; empty for none. Raises words.WordError for a word that a prompt
+    does not have, ValueError for a mask with a wrong number of pictures, for `subject` beside other subjects of the
+    script or where no prompt shows any, and as SharePlan does.
     """
     plan = _plan_of_subject(timeline, config, subject, mask)
     return replace(plan, look=parse_look_point(look_at, timeline.frames)) if look_at.strip() else plan

@@ -292,7 +292,7 @@ class SegmentHandler(ContextHandlerABC):
         plan = session.plan
         if plan.look is not None:
             looked = self.timeline.frame_of(plan.look.picture)
-            wanted |= {one.index for one in self.timeline.segments if looked in self.timeline.frames_of(one)}
+            wanted |= {segment.index for segment in self.timeline.segments_at(looked)}
         return needed_evaluations(planned, wanted, plan.sources if session.needs_sources else lambda _: ())
 
 

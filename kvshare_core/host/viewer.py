@@ -6,7 +6,7 @@ import torch
 from comfy_api.latest import io, ui
 
 from ..record import KVShareRecord
-from ..viewing import described_film, sheet_of, shown_frames, shown_maps, small_frames
+from ..viewing import described_film, described_point, sheet_of, shown_frames, shown_maps, small_frames
 
 PREFIX = "kvshare_view"
 FRAME_QUALITY = 85
@@ -27,6 +27,7 @@ def view_of(record: KVShareRecord, images: torch.Tensor, **chosen: Any) -> dict[
     small = small_frames(images, frames)
     told = described_film(timeline, frames, images.shape[0] // timeline.frames)
     told |= {"picture": _save_frames(sheet_of(small)), "size": [small.shape[2], small.shape[1]]}
+    told["point"] = None if point is None else described_point(point)
     told["maps"] = [
         {
             "kind": shown.kind,

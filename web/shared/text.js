@@ -20,3 +20,12 @@ export function clock(seconds) {
 export function rounded(value, digits = 2) {
     return String(Number(value.toFixed(digits)));
 }
+
+/**
+ * A part of one in percent, the smaller it is the more exactly.
+ * @param {number} part
+ */
+export function percent(part) {
+    const hundredths = 100 * part;
+    return hundredths > 0 && hundredths < 0.01 ? "< 0.01 %" : `${rounded(hundredths, hundredths < 1 ? 2 : 1)} %`;
+}

@@ -3,6 +3,8 @@
  */
 
 const [HEAT, MASK, STEPS] = [0, 1, 2];
+/** What has no mask has the heat of its own frame there. */
+const OWN_HEAT = MASK;
 const LEVELS = 256;
 const MASK_LEVEL = 180;
 
@@ -47,22 +49,40 @@ export class Maps {
     }
 
     /**
-     * A tile as a picture: cold places and what is not masked can be seen through.
+     * The heat of a tile as a picture: cold places can be seen through.
      * @param {number} tile
-     * @param {boolean} masked Whether the mask is wanted, else the heat.
+     * @param {boolean} [own] Whether that of a point's own frame alone is wanted.
+     */
+    heat(tile, own = false) {
+        const warm = (/** @type {number} */ value) => this.palette[value];
+        return this.#painted(tile, (data, place) => data[place + (own ? OWN_HEAT : HEAT)], warm);
+    }
+
+    /**
+     * The mask of a tile as a picture: what is not in it can be seen through.
+     * @param {number} tile
      * @param {number} step Which of the recorded steps' masks, -1 for the last one that was used.
      */
-    painted(tile, masked, step) {
+    mask(tile, step) {
+        const inStep = (/** @type {any} */ data, /** @type {number} */ place) =>
+            (data[place + STEPS] >> step) & 1 ? LEVELS - 1 : 0;
+        const last = (/** @type {any} */ data, /** @type {number} */ place) => data[place + MASK];
+        return this.#painted(tile, step < 0 ? last : inStep, () => this.palette[MASK_LEVEL]);
+    }
+
+    /**
+     * @param {number} tile
+     * @param {(data: any, place: number) => number} valueOf How much can be seen of a place.
+     * @param {(value: number) => number[]} colourOf
+     */
+    #painted(tile, valueOf, colourOf) {
         const found = this.values.getImageData(...this.sheet.box(tile));
-        const painted = /** @type {any} */ (this.tile.getContext("2d"));
         for (let place = 0; place < found.data.length; place += 4) {
-            const inStep = (found.data[place + STEPS] >> step) & 1 ? LEVELS - 1 : 0;
-            const value = !masked ? found.data[place + HEAT] : step < 0 ? found.data[place + MASK] : inStep;
-            const colour = this.palette[masked ? MASK_LEVEL : value];
-            [found.data[place], found.data[place + 1], found.data[place + 2]] = colour;
+            const value = valueOf(found.data, place);
+            [found.data[place], found.data[place + 1], found.data[place + 2]] = colourOf(value);
             found.data[place + 3] = value;
         }
-        painted.putImageData(found, 0, 0);
+        /** @type {any} */ (this.tile.getContext("2d")).putImageData(found, 0, 0);
         return this.tile;
     }
 }

@@ -7,6 +7,8 @@ import { addStyles, element } from "../shared/dom.js";
 import { addPanel } from "../shared/panel.js";
 import { clock, rounded } from "../shared/text.js";
 import { writeWidget } from "../shared/widgets.js";
+import { barOf, Curve } from "./curve.js";
+import { lookSections } from "./looks.js";
 import { loadPicture, Maps, Sheet } from "./sheet.js";
 import { wordLines } from "./words.js";
 
@@ -17,6 +19,11 @@ const WIDTH = 420;
 const SHARER = "MaskGuidedKVShare";
 const POINT = "look_at";
 const RECORD = "record";
+/** Colours and widths of a ring that can be seen on everything. */
+const RING = /** @type {[string, number][]} */ ([
+    ["#000", 4],
+    ["#fff", 2],
+]);
 
 /**
  * Puts the viewer into a node.
@@ -86,6 +93,7 @@ class Viewer {
         this.playButton = element("button", { type: "button", click: () => this.#toggle() });
         const go = () => this.#goTo(this.#place);
         this.scrub = range("Frame", { class: "kvs-scrub", min: 0, max: 0, value: 0, input: go });
+        this.curve = new Curve((frame) => this.#goToFrame(frame));
         this.time = element("output", { class: "kvs-time" });
         this.subject = element("select", { change: () => this.#choose() });
         this.layer = element(
@@ -97,6 +105,8 @@ class Viewer {
         this.step = element("select", { change: () => this.#chooseStep() });
         this.stepField = element("label", {}, "Step", this.step);
         this.segment = element("select", { change: () => this.#goToSegment() });
+        this.ownFrame = element("input", { type: "checkbox", change: () => this.#chooseOwnFrame() });
+        this.ownField = element("label", { class: "kvs-check" }, this.ownFrame, "This frame only");
         this.opacity = range("Opacity", { min: 0, max: 1, step: 0.05, value: 0.6, input: draw });
         this.canvas = element("canvas", { class: "kvs-screen", tabindex: 0, role: "img" });
         this.canvas.addEventListener("click", (/** @type {MouseEvent} */ event) => this.#click(event));
@@ -105,6 +115,8 @@ class Viewer {
         this.pointButton.setAttribute("aria-label", this.pointButton.title);
         this.said = element("span", { class: "kvs-aim", role: "status", "aria-live": "polite" });
         this.words = element("ul", { class: "kvs-lines kvs-words", "aria-label": "Words that named the subject" });
+        this.looks = element("div", { class: "kvs-looks", tabindex: 0, role: "region" });
+        this.looks.setAttribute("aria-label", "Words that the point looks at");
         this.message = element("div", { class: "kvs-message kvs-hint", role: "status" });
         this.message.textContent = "Run the workflow to see here where the attention found the subject.";
         this.root = element(
@@ -116,7 +128,7 @@ class Viewer {
                 "div",
                 { class: "kvs-bar", role: "toolbar", "aria-label": "Frames" },
                 this.playButton,
-                this.scrub,
+                element("div", { class: "kvs-over" }, this.curve.root, this.scrub),
                 this.time,
                 this.pointButton,
             ),
@@ -127,11 +139,14 @@ class Viewer {
                 element("label", { class: "kvs-grow" }, "Subject", this.subject),
                 element("label", {}, "Show", this.layer),
                 this.stepField,
+                this.ownField,
                 element("label", { class: "kvs-grow" }, "Segment", this.segment),
                 element("label", { class: "kvs-grow" }, "Opacity", this.opacity),
             ),
             this.words,
+            this.looks,
         );
+        this.#showPoint(null);
         this.#drawButton();
         this.#aim(false);
     }
@@ -253,6 +268,25 @@ class Viewer {
         const names = ["last", ...map.steps.map((/** @type {number} */ step) => `after ${step + 1}`)];
         this.step.replaceChildren(...options(names));
         this.words.replaceChildren(...wordLines(this.#told, map).map((line) => element("li", {}, line)));
+        this.#showPoint(map.kind === "point" ? this.#told.point : null);
+        this.#draw();
+    }
+
+    /**
+     * @param {any} point What is told of the chosen point; null where something else is shown.
+     */
+    #showPoint(point) {
+        this.curve.show(point);
+        this.ownField.hidden = this.looks.hidden = point === null;
+        this.ownFrame.checked = false;
+        this.looks.replaceChildren(...(point === null ? [] : lookSections(this.#told)));
+    }
+
+    /** In other frames there would be nothing to see. */
+    #chooseOwnFrame() {
+        if (this.ownFrame.checked) {
+            this.#goToFrame(this.#told.point.frame);
+        }
         this.#draw();
     }
 
@@ -272,7 +306,7 @@ class Viewer {
         this.canvas.hidden = !ready;
         this.root.classList.toggle("kvs-empty", !ready);
         const buttons = [this.playButton, this.scrub, this.pointButton];
-        for (const control of [...buttons, this.subject, this.layer, this.step, this.segment, this.opacity]) {
+        for (const control of [...buttons, this.subject, this.layer, this.step, this.segment, this.ownFrame, this.opacity]) {
             control.disabled = !ready || (control === this.layer && this.layer.disabled);
         }
     }
@@ -288,7 +322,14 @@ class Viewer {
 
     #goToSegment() {
         const [start] = this.#told.segments[Number(this.segment.value)].span;
-        const begin = start % this.#told.frame_count;
+        this.#goToFrame(start % this.#told.frame_count);
+    }
+
+    /**
+     * Goes to the first shown frame from a frame of the video on.
+     * @param {number} begin
+     */
+    #goToFrame(begin) {
         const first = this.#told.frames.findIndex((/** @type {number} */ frame) => frame >= begin);
         this.#goTo(first < 0 ? this.#count - 1 : first);
     }
@@ -342,8 +383,11 @@ class Viewer {
         screen.globalAlpha = Number(this.opacity.value);
         screen.imageSmoothingEnabled = !masked;
         const map = this.#maps[Number(this.subject.value)];
-        screen.drawImage(map.painted(place, masked, Number(this.step.value) - 1), 0, 0, width, height);
+        const painted = masked ? map.mask(place, Number(this.step.value) - 1) : map.heat(place, this.ownFrame.checked);
+        screen.drawImage(painted, 0, 0, width, height);
         const frame = told.frames[place];
+        this.curve.mark(frame);
+        this.#drawPoint(screen, frame);
         this.time.textContent = `${frame + 1} of ${told.frame_count}, ${clock(frame / told.fps)}`;
         this.time.title = told.videos > 1 ? `The first of ${told.videos} videos` : "";
         this.scrub.setAttribute("aria-valuetext", this.time.textContent);
@@ -352,6 +396,27 @@ class Viewer {
         const shows = (/** @type {any} */ segment) => contains(segment.span, frame, told.frame_count);
         if (!shows(told.segments[Number(this.segment.value)])) {
             this.segment.value = String(Math.max(told.segments.findIndex(shows), 0));
+        }
+    }
+
+    /**
+     * A ring around the chosen point, in the frames that belong to it.
+     * @param {any} screen
+     * @param {number} frame
+     */
+    #drawPoint(screen, frame) {
+        const { point } = this.#told;
+        if (this.looks.hidden || barOf(point, frame) !== barOf(point, point.frame)) {
+            return;
+        }
+        const { width, height } = this.canvas;
+        screen.globalAlpha = 1;
+        for (const [colour, line] of RING) {
+            screen.beginPath();
+            screen.arc(point.x * width, point.y * height, Math.max(width, height) / 40, 0, 2 * Math.PI);
+            screen.strokeStyle = colour;
+            screen.lineWidth = (line * Math.max(width, height)) / 400;
+            screen.stroke();
         }
     }
 

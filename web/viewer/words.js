@@ -15,7 +15,7 @@
  */
 export function wordLines(told, map) {
     if (map.kind === "point") {
-        return ["Bright is where the model looks at from the point that Mask-Guided KV Share names."];
+        return ["Bright is what the model looks at from the ringed point."];
     }
     const own = map.words.length > 0 ? [map] : told.maps;
     const maps = own.filter((/** @type {any} */ one) => one.words.length > 0);

@@ -1,0 +1,95 @@
+/**
+ * The words that a point looks at, with bars, and how much the words look at each other, as a table.
+ */
+
+import { element } from "../shared/dom.js";
+import { percent } from "../shared/text.js";
+
+/**
+ * @param {any} told
+ * @returns {HTMLElement[]}
+ */
+export function lookSections(told) {
+    const { texts, segments } = told.point;
+    const silent = segments.filter(
+        (/** @type {number} */ segment) => !texts.some((/** @type {any} */ text) => text.segment === segment),
+    );
+    return [
+        ...texts.map(sectionOf),
+        ...silent.map((/** @type {number} */ segment) =>
+            element("p", {}, `Segment ${segment + 1}: the words of its prompt are not known.`),
+        ),
+    ];
+}
+
+/**
+ * @param {any} text One of those that the point saw.
+ */
+function sectionOf(text) {
+    const title = titleOf(text);
+    return element(
+        "section",
+        { "aria-label": title },
+        element("p", {}, title),
+        element("ul", { class: "kvs-bars" }, ...bars(text)),
+        ...(text.between === null ? [] : [wordTable(text)]),
+    );
+}
+
+/**
+ * @param {any} text
+ */
+function titleOf({ segment, beat, weight, looks, between }) {
+    const part = weight === 1 ? "" : `, ${percent(weight)} of its text`;
+    const all = looks.reduce((/** @type {number} */ sum, /** @type {number} */ one) => sum + one, 0);
+    const among = between === null ? "what it looks at among the words" : `words have ${percent(all)} of its look`;
+    return `Segment ${segment + 1}, beat ${beat + 1}${part}: ${among}`;
+}
+
+/**
+ * @param {any} text
+ */
+function bars({ words, looks }) {
+    const most = Math.max(...looks);
+    return words.map((/** @type {string} */ word, /** @type {number} */ place) =>
+        element(
+            "li",
+            { style: `--kvs-part: ${(looks[place] / (most || 1)).toFixed(4)}`, title: percent(looks[place]) },
+            element("span", { class: "kvs-word" }, word),
+            element("span", { class: "kvs-part" }, percent(looks[place])),
+        ),
+    );
+}
+
+/**
+ * @param {any} text
+ */
+function wordTable({ words, between }) {
+    const most = Math.max(...between.flat());
+    const head = words.map((/** @type {string} */ word) => element("th", { scope: "col" }, word));
+    const cell = (/** @type {number} */ part, /** @type {number} */ to) =>
+        element(
+            "td",
+            { style: `--kvs-part: ${(part / (most || 1)).toFixed(4)}`, title: `${words[to]}: ${percent(part)}` },
+            String(Math.round(100 * part)),
+        );
+    const rows = between.map((/** @type {number[]} */ row, /** @type {number} */ place) =>
+        element("tr", {}, element("th", { scope: "row" }, words[place]), ...row.map(cell)),
+    );
+    return element(
+        "details",
+        {},
+        element("summary", {}, "What the words look at among themselves"),
+        element(
+            "div",
+            { class: "kvs-table", tabindex: 0, role: "region", "aria-label": "Words that look at words" },
+            element(
+                "table",
+                {},
+                element("caption", {}, "Each row is a word, and how many percent of its look at words each word has."),
+                element("thead", {}, element("tr", {}, element("td"), ...head)),
+                element("tbody", {}, ...rows),
+            ),
+        ),
+    );
+}
