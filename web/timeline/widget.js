@@ -12,6 +12,7 @@ import { History } from "./history.js";
 import { Inspector } from "./inspector.js";
 import { PlanView } from "./plan_view.js";
 import { ProgressView } from "./progress.js";
+import { stripped } from "./script_words.js";
 import { splitDurations, durationText } from "./timing.js";
 import { Track } from "./track.js";
 
@@ -369,7 +370,7 @@ class TimelineEditor {
         }
         event.preventDefault();
         if (event.type === "paste") {
-            const lines = edits.stripped(event.clipboardData.getData("text/plain"));
+            const lines = stripped(event.clipboardData.getData("text/plain"));
             if (lines !== "") {
                 this.#insert(lines);
             }
