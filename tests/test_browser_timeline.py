@@ -221,6 +221,24 @@ def test_copied_beat_is_pasted_behind_the_chosen_one(editor: Editor) -> None:
     assert editor.text == FILM + "\n" + line(FILM, 6)
 
 
+def test_pasted_beat_has_no_source_that_is_not_earlier(editor: Editor) -> None:
+    sourced = FILM + " | source: beat 1 and beat 2"
+    editor.write(sourced)
+    editor.choose(3)
+    editor.press("Control+c")
+    editor.choose(1)
+    editor.press("Control+v")
+    editor.shown(4)
+    assert [beat.sources for beat in editor.written] == [None, (0,), None, (0, 2)]
+
+
+def test_what_is_no_beat_is_not_pasted(editor: Editor) -> None:
+    editor.page.page.evaluate("() => navigator.clipboard.writeText('[3s')")
+    editor.press("Control+v")
+    editor.page.page.wait_for_function("() => document.querySelector('.kvs-said').textContent.includes('[3s')")
+    assert editor.text == FILM
+
+
 def test_words_are_changed_in_place(editor: Editor) -> None:
     fields = editor.root.locator(".kvs-inspector")
     editor.choose(2)

@@ -15,7 +15,7 @@ import pytest
 
 from devtools.browser import REQUIRED_VARIABLE, BrowserError, find_node
 from devtools.environment import ROOT
-from kvshare_core.script import Duration, Script, ScriptBeat, Source, Unit
+from kvshare_core.script import Duration, Script, ScriptBeat, Source, Subject, Transition, Unit
 from kvshare_core.script_forms import parse_script
 from kvshare_core.script_places import read_film
 from kvshare_core.script_text import duration_text, script_text, transition_text
@@ -272,25 +272,57 @@ def test_delete(films: list[Film]) -> None:
     check(edits)
 
 
+def check_insertions(edits: Sequence[tuple[Film, int, str, Script]]) -> None:
+    """Lines behind a beat lead to their script, by what Python reads of the film with the lines at its end."""
+    longer = run_edits([("appended", [film.text, lines]) for film, _, lines, _ in edits])
+    results = run_edits(
+        [
+            ("insertBeats", [film.text, read_film(text)[1]["beats"], index, lines])
+            for (film, index, lines, _), text in zip(edits, longer, strict=True)
+        ]
+    )
+    for (film, index, lines, wanted), result in zip(edits, results, strict=True):
+        assert parse_script(result) == wanted, (index, lines, film.text, result)
+        assert remarks(result) == sorted(remarks(film.text) + remarks(lines)), (index, lines, film.text, result)
+
+
 def test_insert(films: list[Film]) -> None:
     random = Random(1)
-    edits: list[Edit] = []
-    for film in films:
+    edits: list[tuple[Film, int, str, Script]] = []
+    for film in films[::2]:
         index, order = film.any_beat(random), unchanged(film)
         order[index + 1 : index + 1] = [(index, True)] * 2
         wanted = rearranged(film.script, order)
         beats = list(wanted.beats)
-        beats[index + 1 : index + 3] = [ScriptBeat("a new scene"), ScriptBeat("another", Duration(2))]
-        call = ("insertBeats", [index, "a new scene\n[2s] another", 2])
-        edits.append((film, call, replace(wanted, beats=tuple(beats))))
-    check(edits)
+        source = film.any_beat(random)
+        number, sources = f"beat {source + 1}", (source,) if source <= index else None
+        blend = Transition("blend", Duration(8, "frames"))
+        beats[index + 1 : index + 3] = [
+            ScriptBeat("a new scene", sources=sources, transition=blend),
+            ScriptBeat("another", Duration(2), subjects=(Subject("fox", "fox", sources),)),
+        ]
+        lines = f"# new\n[blend 8f]\na new scene | source: {number}\n[2s] another\n| subject: fox from {number}"
+        edits.append((film, index, lines, replace(wanted, beats=tuple(beats))))
+    check_insertions(edits)
+
+
+def test_paste(films: list[Film]) -> None:
+    """A beat behind any other is what it is behind itself, where it is duplicated."""
+    random = Random(1)
+    chosen = [(film, film.any_beat(random)) for film in films[::2]]
+    texts = run_edits([("beatText", [film.text, film.beats[copied]]) for film, copied in chosen])
+    edits: list[tuple[Film, int, str, Script]] = []
+    for (film, copied), text in zip(chosen, texts, strict=True):
+        index, order = film.any_beat(random), unchanged(film)
+        order.insert(index + 1, (copied, True))
+        edits.append((film, index, text, rearranged(film.script, order)))
+    check_insertions(edits)
 
 
 def test_text_of_a_beat_reads_as_the_beat(films: list[Film]) -> None:
     random = Random(1)
-    chosen = [(film, film.any_beat(random)) for film in films]
+    chosen = [(film, film.any_beat(random)) for film in films[::2]]
     texts = run_edits([("beatText", [film.text, film.beats[index]]) for film, index in chosen])
     for (film, index), text in zip(chosen, texts, strict=True):
         beat = replace(film.script.beats[index], transition=None)
-        if not ("beat " in text.lower() or ":" in text.split("]")[0]):
-            assert parse_script("x\n" + text).beats[1:] == (beat,)
+        assert parse_script("x\n" * max(index, 1) + text).beats[max(index, 1) :] == (beat,)

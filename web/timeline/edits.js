@@ -5,7 +5,17 @@
  */
 
 import { isRemark, promptText, protectedStart, strippedEnd, withoutBrace, withoutOrigin } from "./script_words.js";
-import { change, changed, joined, lineEnding, lineStarts, linesOf, wholeLine } from "./text_changes.js";
+import {
+    change,
+    changed,
+    changedPart,
+    joined,
+    lineEnding,
+    lineStarts,
+    linesOf,
+    wholeLine,
+    withEnding,
+} from "./text_changes.js";
 
 /** @typedef {import("./text_changes.js").Place} Place */
 /** @typedef {import("./text_changes.js").Change} Change */
@@ -157,39 +167,50 @@ export function deleteBeat(text, beats, index) {
 }
 
 /**
- * Writes lines of further beats behind one. `count`: how many beats they are.
+ * The film with lines of further beats at its end. Only what Python reads of that tells where the parts of these beats
+ * stand, which is what `insertBeats` needs.
  * @param {string} text
- * @param {Beat[]} beats
- * @param {number} index
  * @param {string} lines
- * @param {number} count
  */
-export function insertBeats(text, beats, index, lines, count) {
-    const fresh = Array.from({ length: count }, () => ({ beat: -1, copy: true }));
-    const order = beats.map((_, beat) => ({ beat })).toSpliced(index + 1, 0, ...fresh);
-    const changes = beats.slice(index + 1).flatMap((beat, later) => [
-        ...renumbered(text, beat, order, index + 1 + count + later),
-        ...plainClock(text, beat),
-    ]);
+export function appended(text, lines) {
     const ending = lineEnding(text);
-    const insert = lines.split(/\r\n|\r|\n/).join(ending);
-    const last = beats[index].lines[2] + 1;
-    const start = lineStarts(text)[last];
-    const atEnd = last === linesOf(text).length;
-    changes.push({ start, stop: start, insert: atEnd ? ending + insert : insert + ending });
-    return changed(text, changes);
+    return (/(^|[\r\n])$/.test(text) ? text : text + ending) + withEnding(lines, ending);
 }
 
 /**
- * The lines of a beat as they are typed, without its transition.
+ * Writes lines of further beats behind one; their sources are numbered as beats of this film are.
+ * @param {string} text
+ * @param {Beat[]} beats Those of the film with the lines appended.
+ * @param {number} index
+ * @param {string} lines
+ */
+export function insertBeats(text, beats, index, lines) {
+    const longer = appended(text, lines);
+    const ending = lineEnding(text);
+    const begin = longer.length - withEnding(lines, ending).length;
+    const order = beats.map((_, beat) => ({ beat }));
+    const fresh = order.filter(({ beat }) => beats[beat].places.prompt[0] >= begin);
+    order.splice(index + 1, 0, ...order.splice(beats.length - fresh.length));
+    const changes = order.flatMap(({ beat }, place) =>
+        place <= index ? [] : [...renumbered(longer, beats[beat], order, place), ...plainClock(longer, beats[beat])],
+    );
+    const insert = changedPart(longer, [begin, longer.length], changes);
+    const own = changes.filter(({ start }) => start < begin);
+    const next = beats[index].lines[2] + 1;
+    const start = lineStarts(text)[next];
+    const atEnd = next === linesOf(text).length;
+    return changed(text, [...own, { start, stop: start, insert: atEnd ? ending + insert : insert + ending }]);
+}
+
+/**
+ * The lines of a beat as they are typed, without its transition, and with its duration where they say from when to when.
  * @param {string} text
  * @param {Beat} beat
  */
 export function beatText(text, beat) {
-    return linesOf(text)
-        .slice(beat.lines[1], beat.lines[2] + 1)
-        .map((line) => line.content)
-        .join("\n");
+    const starts = lineStarts(text);
+    const stop = starts[beat.lines[2]] + linesOf(text)[beat.lines[2]].content.length;
+    return withEnding(changedPart(text, [starts[beat.lines[1]], stop], plainClock(text, beat)), "\n");
 }
 
 /**
@@ -244,15 +265,14 @@ function block(text, beats, order, origin, place, firstNew) {
     }
     const start = starts[beat.lines[0]];
     const stop = starts[beat.lines[2] + 1] ?? text.length;
-    const inside = changes.map((one) => ({ ...one, start: one.start - start, stop: one.stop - start }));
     if (beat.places.transition !== null && (place === 0 || origin.copy)) {
-        inside.push({ start: 0, stop: starts[beat.lines[0] + 1] - start, insert: "" });
+        changes.push({ start, stop: starts[beat.lines[0] + 1], insert: "" });
     }
     const handed = beats[order[0].beat].places.transition;
     if (origin.beat === 0 && place > 0 && !origin.copy && handed !== null) {
-        inside.push({ start: 0, stop: 0, insert: text.slice(...handed) + lineEnding(text) });
+        changes.push({ start, stop: start, insert: text.slice(...handed) + lineEnding(text) });
     }
-    const lines = linesOf(changed(text.slice(start, stop), inside));
+    const lines = linesOf(changedPart(text, [start, stop], changes));
     const own = lines.length > 1 && lines.at(-1)?.content === "" ? lines.slice(0, -1) : lines;
     return origin.copy ? own.filter((line) => !isRemark(line.content)) : own;
 }

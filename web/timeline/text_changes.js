@@ -35,6 +35,20 @@ export function changed(text, changes) {
 }
 
 /**
+ * A part of the text, with the changes that lie in it.
+ * @param {string} text
+ * @param {Place} part
+ * @param {Change[]} changes
+ */
+export function changedPart(text, [first, last], changes) {
+    const inside = changes.filter(({ start, stop }) => start >= first && stop <= last);
+    return changed(
+        text.slice(first, last),
+        inside.map((one) => ({ ...one, start: one.start - first, stop: one.stop - first })),
+    );
+}
+
+/**
  * What is inserted comes before what is replaced in the same place.
  * @param {Change} one
  * @param {Change} other
@@ -90,6 +104,15 @@ export function joined(lines, ending) {
     return lines
         .map((line, number) => line.content + (number < lines.length - 1 ? line.ending || ending : ""))
         .join("");
+}
+
+/**
+ * Lines with the line break of another text.
+ * @param {string} lines
+ * @param {string} ending
+ */
+export function withEnding(lines, ending) {
+    return lines.replace(/\r\n|\r|\n/g, ending);
 }
 
 /**

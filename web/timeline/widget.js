@@ -244,7 +244,7 @@ class TimelineEditor {
 
     /**
      * Changes the text once what is shown is what is written; edits wait for each other.
-     * @param {(text: string, beats: any[]) => string | null} change
+     * @param {(text: string, beats: any[]) => string | null | Promise<string | null>} change
      * @param {number} [select] The beat to choose afterwards.
      * @param {string} [said] What was done.
      */
@@ -254,13 +254,14 @@ class TimelineEditor {
             if (!this.#editable) {
                 return;
             }
-            const text = change(this.#now, this.#beats);
-            if (text === null || text === this.#now) {
+            const before = this.#now;
+            const text = await change(before, this.#beats);
+            if (text === null || text === before || this.#now !== before) {
                 this.#draw();
                 return;
             }
             const typing = this.inspector.root.contains(document.activeElement);
-            this.#history.keep(this.#now);
+            this.#history.keep(before);
             this.#selected = select ?? this.#selected;
             this.#write(text);
             await this.client.ask();
@@ -351,7 +352,15 @@ class TimelineEditor {
      */
     #insert(lines) {
         const index = this.#selected;
-        this.#edit((now, beats) => edits.insertBeats(now, beats, index, lines, 1), index + 1, "Beat added");
+        const change = async (/** @type {string} */ now, /** @type {any[]} */ beats) => {
+            const longer = await this.client.read(edits.appended(now, lines));
+            if (longer.form !== "text" || longer.beats.length <= beats.length) {
+                this.said.textContent = longer.error?.message ?? "There is no beat in what was to be added.";
+                return null;
+            }
+            return edits.insertBeats(now, longer.beats, index, lines);
+        };
+        this.#edit(change, index + 1, "Beat added");
     }
 
     #turn() {
