@@ -8,6 +8,7 @@ segments whose text lies between the two prompts, as in DiTCtrl's multi-prompt s
 the compressed video: the first stands for one picture, each later one for `temporal_compression` pictures.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
@@ -337,7 +338,9 @@ class _Clock:
             self.advance(max(1, round(duration.value)))
             return
         self.pictures += duration.value * self.fps if duration.unit == "seconds" else duration.value
-        frame = round(self.pictures / self.scale if self.loop else (self.pictures - 1) / self.scale + 1)
+        frames = self.pictures / self.scale if self.loop else (self.pictures - 1) / self.scale + 1
+        # Halves always up, also where seconds times fps lost a little; otherwise they depend on where a beat stands.
+        frame = math.floor(frames + 0.5 + 1e-6)
         if frame <= self.frame:
             self.advance(1)
         else:

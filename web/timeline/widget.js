@@ -313,7 +313,7 @@ class TimelineEditor {
         const index = this.#selected;
         this.#edit((now, beats) => {
             const length = beats[index].stop - beats[index].start + frames;
-            return length < 1 ? null : edits.setDuration(now, beats, index, durationText(this.#answer, beats[index], length));
+            return length < 1 ? null : edits.setDuration(now, beats, index, durationText(this.#answer, index, length));
         });
     }
 
@@ -321,7 +321,7 @@ class TimelineEditor {
         const index = this.#selected;
         this.#edit((now, beats) => {
             const half = Math.floor((beats[index].stop - beats[index].start) / 2);
-            const durations = splitDurations(this.#answer, beats[index], half);
+            const durations = splitDurations(this.#answer, index, half);
             return durations && edits.splitBeat(now, beats, index, durations);
         });
     }
