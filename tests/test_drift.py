@@ -19,7 +19,8 @@ from kvshare_core.host.conditioning import empty_latent, encode_timeline
 from kvshare_core.host.loading import load_video_model
 from kvshare_core.host.patch import model_info
 from kvshare_core.script_forms import parse_script
-from kvshare_core.timeline import Timeline, plan_timeline
+from kvshare_core.timeline import Timeline
+from kvshare_core.timeline_planning import plan_timeline
 from tests.family_cases import CASES, FamilyCase, model_of
 from tests.family_contracts import sample
 from tests.present import present

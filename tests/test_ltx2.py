@@ -18,7 +18,8 @@ from kvshare_core.host import memory
 from kvshare_core.host.packed import audio_stretches
 from kvshare_core.host.patch import model_info
 from kvshare_core.script_forms import parse_script
-from kvshare_core.timeline import Timeline, plan_timeline
+from kvshare_core.timeline import Timeline
+from kvshare_core.timeline_planning import plan_timeline
 from tests.family_cases import CASES, model_of
 from tests.present import present
 from tests.tiny_ltx2 import AUDIO_BANDS, AUDIO_CHANNELS, HEADS, sample_both

@@ -16,7 +16,8 @@ from kvshare_core.key_masks import read_key_mask
 from kvshare_core.log_sum_exp import LogSumExpAttention
 from kvshare_core.routing import Route, attend_routed
 from kvshare_core.script import Duration, Script, ScriptBeat, Transition
-from kvshare_core.timeline import RoutedText, Segment, Timeline, plan_timeline
+from kvshare_core.timeline import RoutedText, Segment, Timeline
+from kvshare_core.timeline_planning import plan_timeline
 from kvshare_core.words import PromptWords
 from tests.dense_reference import dense_attention, heads_apart
 from tests.family_cases import CASES, model_of

@@ -19,7 +19,8 @@ from kvshare_core.script import Duration, Script, ScriptBeat, Source, Subject, T
 from kvshare_core.script_forms import parse_script
 from kvshare_core.script_places import read_film
 from kvshare_core.script_text import duration_text, script_text, transition_text
-from kvshare_core.timeline import Timeline, plan_timeline
+from kvshare_core.timeline import Timeline
+from kvshare_core.timeline_planning import plan_timeline
 from tests.random_scripts import random_script
 
 RUNNER = ROOT / "tests" / "timeline_edits.mjs"

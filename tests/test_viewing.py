@@ -16,7 +16,8 @@ from kvshare_core import viewing
 from kvshare_core.host.viewer import PREFIX, view_of
 from kvshare_core.record import KVShareRecord, RecordedMasks, RecordedPoint, RecordedStep, RecordedSubject
 from kvshare_core.script_forms import parse_script
-from kvshare_core.timeline import Timeline, plan_timeline
+from kvshare_core.timeline import Timeline
+from kvshare_core.timeline_planning import plan_timeline
 from kvshare_core.viewing import (
     LONGEST_SIDE,
     MOST_FRAMES,
