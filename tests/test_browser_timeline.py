@@ -234,9 +234,12 @@ def test_pasted_beat_has_no_source_that_is_not_earlier(editor: Editor) -> None:
 
 def test_what_is_no_beat_is_not_pasted(editor: Editor) -> None:
     editor.page.page.evaluate("() => navigator.clipboard.writeText('[3s')")
+    editor.choose(1)
     editor.press("Control+v")
     editor.page.page.wait_for_function("() => document.querySelector('.kvs-said').textContent.includes('[3s')")
     assert editor.text == FILM
+    box = editor.root.bounding_box()
+    assert box is not None and box["width"] < 1000
 
 
 def test_words_are_changed_in_place(editor: Editor) -> None:

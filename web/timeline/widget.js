@@ -265,7 +265,7 @@ class TimelineEditor {
             this.#selected = select ?? this.#selected;
             this.#write(text);
             await this.client.ask();
-            this.said.textContent = said ?? "";
+            this.said.textContent = this.said.title = said ?? "";
             if (!typing && this.root.contains(document.activeElement)) {
                 this.track.focus(this.#selected);
             }
@@ -355,7 +355,7 @@ class TimelineEditor {
         const change = async (/** @type {string} */ now, /** @type {any[]} */ beats) => {
             const longer = await this.client.read(edits.appended(now, lines));
             if (longer.form !== "text" || longer.beats.length <= beats.length) {
-                this.said.textContent = longer.error?.message ?? "There is no beat in what was to be added.";
+                this.said.textContent = this.said.title = longer.error?.message ?? "There is no beat in what was to be added.";
                 return null;
             }
             return edits.insertBeats(now, longer.beats, index, lines);
