@@ -10,7 +10,7 @@ import io
 import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,8 @@ from kvshare_core.embedded.detector import detect
 from kvshare_core.embedded.latents import BLOCK_FRAMES, NATIVE_LATENT_FRAMES
 from kvshare_core.embedded.vocabulary import BACKGROUNDS, DIRECTIONS, SHAPES
 from kvshare_core.script_forms import parse_script
-from kvshare_core.timeline import Timeline, plan_timeline
+from kvshare_core.timeline import Timeline
+from kvshare_core.timeline_planning import plan_timeline
 from kvshare_core.words import split_words
 
 from .form import show_progress, text_table
@@ -130,19 +131,27 @@ def measured(video: Video) -> Measured:
     return Measured(said, detections, video.frames, seam_pictures(timeline), spans)
 
 
+def steps_shown(sampler: str, label: str) -> Callable[[client.Progress], None]:
+    """Shows the steps of the node `sampler` as they are done, each once; between two of them the host tells parts."""
+    shown = -1
+
+    def on_progress(progress: client.Progress) -> None:
+        nonlocal shown
+        done = int(progress.value)
+        if progress.node_id == sampler and done > shown:
+            shown = done
+            show_progress(done, int(progress.maximum), f"steps: {label}")
+
+    return on_progress
+
+
 def run(server: Server, workflow: Workflow, label: str) -> Video:
     """Submits a workflow, shows its progress and fetches what it saved.
 
     Raises RuntimeError when the number of frames is wrong.
     """
     timeline = timeline_of(workflow)
-    sampler = node_of(workflow, "KSampler")
-
-    def on_progress(progress: client.Progress) -> None:
-        if progress.node_id == sampler:
-            show_progress(int(progress.value), int(progress.maximum), f"steps: {label}")
-
-    entry = client.run(server.url, workflow, on_progress)
+    entry = client.run(server.url, workflow, steps_shown(node_of(workflow, "KSampler"), label))
     frames = fetch_frames(server, entry, FRAMES_NODE)
     if len(frames) != timeline.frames:
         raise RuntimeError(f"{label}: the server saved {len(frames)} frames, the timeline has {timeline.frames}")

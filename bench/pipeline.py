@@ -14,7 +14,8 @@ from devtools.inprocess import enter_host
 from kvshare_core.embedded.scenes import FPS, FRAME_SIDE
 from kvshare_core.script_forms import parse_script
 from kvshare_core.session import Session
-from kvshare_core.timeline import Timeline, plan_timeline
+from kvshare_core.timeline import Timeline
+from kvshare_core.timeline_planning import plan_timeline
 
 from .methods import Method
 from .spans import own_pictures, seam_pictures

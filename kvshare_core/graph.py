@@ -53,6 +53,19 @@ class Graph:
             found = next((self._linked(value) for value in found.inputs.values() if is_link(value)), None)
         return found
 
+    def above(self, node: GraphNode) -> list[GraphNode]:
+        """All nodes that one depends on, each once."""
+        found = {node.id: node}
+        waiting = [node]
+        while waiting:
+            for value in waiting.pop().inputs.values():
+                linked = self._linked(value)
+                if linked is not None and linked.id not in found:
+                    found[linked.id] = linked
+                    waiting.append(linked)
+        del found[node.id]
+        return list(found.values())
+
     def chain(self, node: GraphNode, name: str) -> Iterator[GraphNode]:
         """The nodes that one reaches from `node` by its input `name`, the input of that name of what is found, and so
         on: loaders and patches of a model, the nearest first."""

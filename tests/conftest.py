@@ -31,6 +31,9 @@ hypothesis.settings.load_profile("busy")
 import folder_paths  # noqa: E402
 import torch  # noqa: E402
 
+from tests.family_cases import CASES, FamilyCase  # noqa: E402
+from tests.present import present  # noqa: E402
+
 torch.set_num_threads(2)
 
 
@@ -85,3 +88,9 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(folder_paths, "input_directory", str(tmp_path / "input"))
     monkeypatch.setattr(folder_paths, "output_directory", str(tmp_path / "output"))
     return tmp_path
+
+
+@pytest.fixture(params=CASES)
+def case(request: pytest.FixtureRequest) -> FamilyCase:
+    """A tiny model of every family and layout, one after another; what the host lacks is skipped."""
+    return present(request.param)

@@ -14,7 +14,8 @@ from kvshare_core.rope import RopeScheme
 from kvshare_core.schedule import Evaluation
 from kvshare_core.script import Duration, Script, ScriptBeat
 from kvshare_core.session import Session
-from kvshare_core.timeline import Timeline, plan_timeline
+from kvshare_core.timeline import Timeline
+from kvshare_core.timeline_planning import plan_timeline
 
 COND, UNCOND = (0, 0), (1, 0)
 SIGMAS = (1.0, 0.75, 0.5, 0.25, 0.0)

@@ -8,7 +8,8 @@ import torch
 from comfy.patcher_extension import WrappersMP
 
 from kvshare_core.config import KVShareConfig
-from tests.family_cases import CASES, HostLacksFamilyError, model_of
+from tests.family_cases import model_of
+from tests.present import present
 from tests.tiny_models import Sampling
 from tests.windows import share, tiny_timeline
 
@@ -37,11 +38,8 @@ class SeenCall:
 
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_shared_attention_is_dense_attention_over_own_and_source_keys(name: str) -> None:
-    try:
-        model = model_of(name)
-    except HostLacksFamilyError as reason:
-        pytest.skip(str(reason))
-    case, timeline = CASES[name], tiny_timeline(2)
+    case, timeline = present(name), tiny_timeline(2)
+    model = model_of(name)
     forwards: list[list[SeenCall]] = []
 
     def look(executor: Any, *args: Any, **kwargs: Any) -> Any:

@@ -12,7 +12,8 @@ from kvshare_core.config import KVShareConfig
 from kvshare_core.host import BEAT_TAG
 from kvshare_core.host.beat_images import add_beat_images, both_seen
 from kvshare_core.script import Duration, Script, ScriptBeat
-from kvshare_core.timeline import Timeline, plan_timeline
+from kvshare_core.timeline import Timeline
+from kvshare_core.timeline_planning import plan_timeline
 from tests.family_cases import CASES, FamilyCase, model_of
 from tests.tiny_models import Sampling
 from tests.windows import share

@@ -14,7 +14,7 @@ from kvshare_core.embedded.latents import BLOCK_FRAMES, NATIVE_LATENT_FRAMES
 from kvshare_core.script import ScriptBeat
 from kvshare_core.script_forms import parse_script
 from kvshare_core.script_json import script_json
-from kvshare_core.timeline import plan_timeline
+from kvshare_core.timeline_planning import plan_timeline
 from tests.comfy_page import MODES, ComfyPage, Mode, comfy_page
 
 if TYPE_CHECKING:
@@ -219,6 +219,27 @@ def test_copied_beat_is_pasted_behind_the_chosen_one(editor: Editor) -> None:
     editor.press("Control+c", "ArrowRight", "Control+v")
     editor.shown(4)
     assert editor.text == FILM + "\n" + line(FILM, 6)
+
+
+def test_pasted_beat_has_no_source_that_is_not_earlier(editor: Editor) -> None:
+    sourced = FILM + " | source: beat 1 and beat 2"
+    editor.write(sourced)
+    editor.choose(3)
+    editor.press("Control+c")
+    editor.choose(1)
+    editor.press("Control+v")
+    editor.shown(4)
+    assert [beat.sources for beat in editor.written] == [None, (0,), None, (0, 2)]
+
+
+def test_what_is_no_beat_is_not_pasted(editor: Editor) -> None:
+    editor.page.page.evaluate("() => navigator.clipboard.writeText('[3s')")
+    editor.choose(1)
+    editor.press("Control+v")
+    editor.page.page.wait_for_function("() => document.querySelector('.kvs-said').textContent.includes('[3s')")
+    assert editor.text == FILM
+    box = editor.root.bounding_box()
+    assert box is not None and box["width"] < 1000
 
 
 def test_words_are_changed_in_place(editor: Editor) -> None:

@@ -14,8 +14,9 @@ from kvshare_core.look_point import LookPoint
 from kvshare_core.preview import heat_of_pictures, pictures_of
 from kvshare_core.rope import rotate
 from kvshare_core.timeline import Timeline
-from tests.family_cases import CASES, HostLacksFamilyError, model_of
+from tests.family_cases import CASES, model_of
 from tests.family_contracts import sample
+from tests.present import present
 from tests.windows import share, tiny_timeline
 
 TEXT = 6
@@ -26,10 +27,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def model(name: str) -> Any:
-    try:
-        return model_of(name)
-    except HostLacksFamilyError as reason:
-        pytest.skip(str(reason))
+    return model_of(present(name).name)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@ from kvshare_core.host.conditioning import empty_latent, encode_timeline
 from kvshare_core.host.loading import EMBEDDED, load_video_model
 from kvshare_core.host.patch import model_info
 from kvshare_core.script import Duration, Script, ScriptBeat
-from kvshare_core.timeline import Timeline, plan_timeline
+from kvshare_core.timeline import Timeline
+from kvshare_core.timeline_planning import plan_timeline
 from tests.test_holding import counted
 from tests.test_nodes import run
 from tests.tiny_models import Sampling

@@ -18,11 +18,13 @@ from bench.demo import (
     said_attributes,
     saving_frames,
     saving_heat,
+    steps_shown,
     timeline_of,
     without_sharing,
     write_files,
 )
 from bench.videos import STRIP_HEIGHT, enlarge, side_by_side, write_mp4
+from devtools import client
 
 PROMPTS = "a circle moving right over night\na circle moving up over night\na circle moving left over sand"
 WORKFLOW = {
@@ -79,6 +81,15 @@ def test_a_workflow_needs_each_node_once() -> None:
         node_of({"1": WORKFLOW["1"]}, "KSampler")
     with pytest.raises(ValueError, match="one VAEDecode, it has 2"):
         node_of({"1": WORKFLOW["6"], "2": WORKFLOW["6"]}, "VAEDecode")
+
+
+def test_each_step_is_shown_once(capsys: pytest.CaptureFixture[str]) -> None:
+    hear = steps_shown("5", "windows")
+    for node_id, value in [("5", 0.0), ("5", 0.4), ("5", 1), ("5", 1.0), ("6", 9), ("5", 1.7), ("5", 2), ("5", 2.0)]:
+        hear(client.Progress(node_id, value, 2.0))
+    assert capsys.readouterr().err == "".join(
+        ["\r0 of 2 steps: windows", "\r1 of 2 steps: windows", "\r2 of 2 steps: windows\n"]
+    )
 
 
 def test_said_attributes_come_from_the_words() -> None:

@@ -13,7 +13,8 @@ from kvshare_core.host import BEAT_TAG
 from kvshare_core.host.patch import apply
 from kvshare_core.host.plan import make_plan
 from kvshare_core.script_forms import parse_script
-from kvshare_core.timeline import Timeline, plan_timeline
+from kvshare_core.timeline import Timeline
+from kvshare_core.timeline_planning import plan_timeline
 from tests.ditctrl_transcription import Text, TranscribedDiTCtrl, segment_texts
 from tests.tiny_models import Sampling, joint_text, tiny_hunyuan
 

@@ -19,9 +19,11 @@ from kvshare_core.host.conditioning import empty_latent, encode_timeline
 from kvshare_core.host.loading import load_video_model
 from kvshare_core.host.patch import model_info
 from kvshare_core.script_forms import parse_script
-from kvshare_core.timeline import Timeline, plan_timeline
-from tests.family_cases import CASES, FamilyCase, HostLacksFamilyError, model_of
+from kvshare_core.timeline import Timeline
+from kvshare_core.timeline_planning import plan_timeline
+from tests.family_cases import CASES, FamilyCase, model_of
 from tests.family_contracts import sample
+from tests.present import present
 from tests.test_timeline import plans
 from tests.tiny_models import Sampling
 from tests.windows import share, tiny_timeline
@@ -207,11 +209,8 @@ def test_pictures_of_the_embedded_model_come_closer_too() -> None:
 
 
 def test_the_sound_of_a_video_is_left_alone() -> None:
-    case, timeline = CASES["ltx-2"], tiny_timeline(2)
-    try:
-        model = model_of(case.name)
-    except HostLacksFamilyError as missing:
-        pytest.skip(str(missing))
+    case, timeline = present("ltx-2"), tiny_timeline(2)
+    model = model_of(case.name)
     plain, found = (sample(case, share(model, timeline, config)[0], timeline, steps=1) for config in (OFF, MATCHED))
     channels, height, width = case.latent
     video = channels * height * width

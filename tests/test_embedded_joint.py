@@ -26,7 +26,7 @@ from kvshare_core.embedded.vocabulary import PAIR_CHUNK_TOKENS, PAIR_WORDS
 from kvshare_core.host.conditioning import encode_timeline
 from kvshare_core.host.patch import model_info
 from kvshare_core.script_forms import parse_script
-from kvshare_core.timeline import plan_timeline
+from kvshare_core.timeline_planning import plan_timeline
 from tests.tiny_models import Sampling, lively_state_dict
 from tests.windows import latent_shape, share
 

@@ -13,7 +13,8 @@ from kvshare_core.config import ORDERS, SOURCES, KVShareConfig
 from kvshare_core.holding import first_frame, hold_frames, latent_frames_of, redo_mask
 from kvshare_core.schedule import evaluations, needed_evaluations
 from kvshare_core.script import Duration, Script, ScriptBeat
-from kvshare_core.timeline import Timeline, plan_timeline
+from kvshare_core.timeline import Timeline
+from kvshare_core.timeline_planning import plan_timeline
 from tests.family_cases import CASES, model_of
 from tests.tiny_models import Sampling
 from tests.windows import share, tiny_timeline

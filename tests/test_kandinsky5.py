@@ -12,7 +12,8 @@ from kvshare_core.families.base import AttentionCall, CallSite, UnexpectedCallEr
 from kvshare_core.families.kandinsky5 import Kandinsky5Family
 from kvshare_core.host.patch import model_info
 from kvshare_core.rope import rotate
-from tests.family_cases import CASES, HostLacksFamilyError, model_of
+from tests.family_cases import CASES, model_of
+from tests.present import present
 from tests.tiny_cross import KANDINSKY5_TEXT_WIDTH
 from tests.tiny_models import Sampling
 from tests.windows import share, tiny_timeline
@@ -26,10 +27,7 @@ TOKENS = 60
 
 @pytest.fixture(scope="module")
 def model() -> Any:
-    try:
-        return model_of(CASE.name)
-    except HostLacksFamilyError as reason:
-        pytest.skip(str(reason))
+    return model_of(present(CASE.name).name)
 
 
 @pytest.fixture

@@ -23,7 +23,8 @@ from kvshare_core.host.model_headers import facts_of, model_facts
 from kvshare_core.host.patch import model_info
 from kvshare_core.script import Unit
 from kvshare_core.script_text import script_text
-from kvshare_core.timeline import TimelineError, plan_timeline
+from kvshare_core.timeline import TimelineError
+from kvshare_core.timeline_planning import plan_timeline
 from tests.random_scripts import random_script
 
 SHORT: dict[Unit, float] = {"seconds": 20.0, "frames": 200.0, "latent frames": 50.0}

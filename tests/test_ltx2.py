@@ -18,8 +18,10 @@ from kvshare_core.host import memory
 from kvshare_core.host.packed import audio_stretches
 from kvshare_core.host.patch import model_info
 from kvshare_core.script_forms import parse_script
-from kvshare_core.timeline import Timeline, plan_timeline
-from tests.family_cases import CASES, HostLacksFamilyError, model_of
+from kvshare_core.timeline import Timeline
+from kvshare_core.timeline_planning import plan_timeline
+from tests.family_cases import CASES, model_of
+from tests.present import present
 from tests.tiny_ltx2 import AUDIO_BANDS, AUDIO_CHANNELS, HEADS, sample_both
 from tests.tiny_models import Sampling
 from tests.windows import PlainWindows, share, tiny_timeline
@@ -31,10 +33,7 @@ SHARED = KVShareConfig(share_background=True)
 
 @pytest.fixture(scope="module")
 def model() -> Any:
-    try:
-        return model_of("ltx-2")
-    except HostLacksFamilyError as reason:
-        pytest.skip(str(reason))
+    return model_of(present("ltx-2").name)
 
 
 def classify(

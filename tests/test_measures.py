@@ -11,7 +11,8 @@ from kvshare_core.embedded.detector import detect
 from kvshare_core.embedded.scenes import Scenes, render
 from kvshare_core.embedded.vocabulary import BACKGROUNDS, COLOURS, DIRECTIONS, SHAPES
 from kvshare_core.script_forms import parse_script
-from kvshare_core.timeline import Timeline, plan_timeline
+from kvshare_core.timeline import Timeline
+from kvshare_core.timeline_planning import plan_timeline
 
 SIDE = 96
 

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from kvshare_core.config import KVShareConfig
 from kvshare_core.noise import SEEDS, shared_order, timeline_noise, wants_noise
 from kvshare_core.timeline import Timeline
-from tests.family_cases import CASES, HostLacksFamilyError, model_of
+from tests.family_cases import CASES, model_of
+from tests.present import present
 from tests.test_timeline import plans
 from tests.tiny_models import Sampling
 from tests.windows import latent_shape, share, tiny_timeline
@@ -168,12 +169,9 @@ def test_drawing_noise_anew_leaves_the_global_generator_alone() -> None:
 
 
 def test_of_video_with_audio_the_video_has_the_timelines_noise() -> None:
-    try:
-        model = model_of("ltx-2")
-    except HostLacksFamilyError as missing:
-        pytest.skip(str(missing))
+    case, model = present("ltx-2"), model_of("ltx-2")
     timeline = replace(with_offsets(tiny_timeline(2), 0, 3), noise="freenoise")
-    shapes = CASES["ltx-2"].shape(timeline), (1, 8, 4 * (timeline.latent_frames - 1) + 1, 16)
+    shapes = case.shape(timeline), (1, 8, 4 * (timeline.latent_frames - 1) + 1, 16)
     latent = NestedTensor([torch.zeros(shape) for shape in shapes])
     noise, other = (comfy.sample.prepare_noise(latent, seed).unbind() for seed in (SEED, SEED + 3))
     found = noise_of_run(model, timeline, NestedTensor(list(noise)), latent)

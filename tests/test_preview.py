@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from kvshare_core.preview import HEAT_COLOURS, heat_colours, overlay_heat, pictures_of
 from kvshare_core.record import RecordedMasks
 from kvshare_core.script_forms import parse_script
-from kvshare_core.timeline import Timeline, plan_timeline
+from kvshare_core.timeline import Timeline
+from kvshare_core.timeline_planning import plan_timeline
 
 
 def recorded(timeline: Timeline, batch: int) -> RecordedMasks:

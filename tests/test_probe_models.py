@@ -21,7 +21,7 @@ from kvshare_core.measured import MeasuredPreset
 from kvshare_core.probe import BlockFigures, ProbeSettings
 from kvshare_core.timeline import Timeline
 from tests.dense_reference import dense_attention
-from tests.family_cases import CASES, FamilyCase, HostLacksFamilyError, model_of
+from tests.family_cases import CASES, FamilyCase, model_of
 from tests.tiny_ltx2 import AUDIO_BANDS, AUDIO_CHANNELS
 from tests.windows import share, tiny_timeline
 
@@ -133,15 +133,6 @@ def _text_last() -> bool:
     """Whether this host's HunyuanVideo has the text behind the video."""
     blocks = model_of("hunyuan video").get_model_object("diffusion_model").double_blocks
     return bool(getattr(blocks[0], "flipped_img_txt", False))
-
-
-@pytest.fixture(params=CASES.values(), ids=CASES.keys())
-def case(request: pytest.FixtureRequest) -> FamilyCase:
-    try:
-        model_of(request.param.name)
-    except HostLacksFamilyError as reason:
-        pytest.skip(str(reason))
-    return request.param
 
 
 def test_every_layout_can_be_probed(case: FamilyCase) -> None:

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import comfy.model_management
 import pytest
@@ -22,8 +22,16 @@ class Listener:
     """A server that keeps what it is told to send."""
 
     client_id = "tab"
+    workflow: ClassVar[dict[str, Any]] = {
+        "2:1": {"class_type": "Film", "inputs": {"prompts": "a"}},
+        "3": {"class_type": "Share", "inputs": {"film": ["2:1", 0], "strength": 1.0}},
+        "sampler": {"class_type": "Sampler", "inputs": {"model": ["3", 0], "positive": ["2:1", 1]}},
+        "4": {"class_type": "Film", "inputs": {"prompts": "b"}},
+    }
 
     def __init__(self) -> None:
+        running = [(0, "another", {}, {}, []), (1, "prompt", self.workflow, {}, [])]
+        self.prompt_queue = SimpleNamespace(get_current_queue_volatile=lambda: (running, []))
         self.events: list[dict[str, Any]] = []
         self.heard: Callable[[], None] | None = None
 
@@ -54,6 +62,7 @@ def test_a_run_counts_steps_and_segments_of_the_node_that_runs(
     steps, segments = listener.events[0]["steps"], len(timeline.segments)
     assert told == [(step, segment) for step in range(steps) for segment in range(segments)]
     assert {one["node"] for one in listener.events} == {"sampler"}
+    assert all(sorted(one["above"]) == ["2:1", "3"] for one in listener.events)
     assert listener.events[-1]["prompt"] == timeline.beats[-1].prompt
     assert bar == sorted(bar) and bar[-1] == (steps, steps)
 

@@ -16,10 +16,12 @@ from kvshare_core.key_masks import read_key_mask
 from kvshare_core.log_sum_exp import LogSumExpAttention
 from kvshare_core.routing import Route, attend_routed
 from kvshare_core.script import Duration, Script, ScriptBeat, Transition
-from kvshare_core.timeline import RoutedText, Segment, Timeline, plan_timeline
+from kvshare_core.timeline import RoutedText, Segment, Timeline
+from kvshare_core.timeline_planning import plan_timeline
 from kvshare_core.words import PromptWords
 from tests.dense_reference import dense_attention, heads_apart
-from tests.family_cases import CASES, HostLacksFamilyError, model_of
+from tests.family_cases import CASES, model_of
+from tests.present import present
 from tests.tiny_models import Sampling, one_prompt, random_text, tiny_hunyuan, tiny_wan
 from tests.windows import PlainWindows, latent_shape, share
 
@@ -126,11 +128,7 @@ def tagged(texts: list[torch.Tensor], **extra: Any) -> list[Any]:
 
 @pytest.mark.parametrize("name", CASES)
 def test_routing_between_equal_texts_changes_nothing(name: str) -> None:
-    case = CASES[name]
-    try:
-        model = model_of(name)
-    except HostLacksFamilyError as reason:
-        pytest.skip(str(reason))
+    case, model = present(name), model_of(name)
     timeline = routed_timeline()
     prompts = case.positive(timeline)
     texts = [[prompts[0][0], {**extra, BEAT_TAG: beat}] for beat, (_, extra) in enumerate(prompts)]

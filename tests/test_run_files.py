@@ -20,7 +20,8 @@ from kvshare_core.host.plan import make_plan
 from kvshare_core.host.run_files import CONTENT, SUFFIX, file_names, file_of, load, save
 from kvshare_core.record import KVShareRecord, RecordedMasks
 from kvshare_core.script import Duration, Lora, Script, ScriptBeat, Subject, Transition
-from kvshare_core.timeline import Timeline, plan_timeline
+from kvshare_core.timeline import Timeline
+from kvshare_core.timeline_planning import plan_timeline
 from tests.family_cases import CASES, model_of
 from tests.tiny_models import Sampling
 from tests.windows import tiny_timeline

@@ -14,7 +14,8 @@ from kvshare_core.script import Duration, Lora, Script, ScriptBeat, ScriptError,
 from kvshare_core.script_forms import parse_script
 from kvshare_core.script_json import script_json
 from kvshare_core.script_text import script_text
-from kvshare_core.timeline import Timeline, TimelineError, plan_timeline
+from kvshare_core.timeline import Timeline, TimelineError
+from kvshare_core.timeline_planning import plan_timeline
 from tests.random_scripts import like_grammar, random_script
 
 PATH = r"""[\w.\[\]]*(?:\[".*"\])?[\w.\[\]]*(?: \(beat \d+\))?"""

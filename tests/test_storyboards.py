@@ -10,7 +10,7 @@ from bench.storyboards import BEATS, JOINS, SCENES, Storyboard, make_storyboard,
 from kvshare_core.embedded.scenes import Scenes, render
 from kvshare_core.embedded.vocabulary import BACKGROUNDS, COLOURS, DIRECTIONS, SHAPES, unknown_words
 from kvshare_core.script_forms import parse_script
-from kvshare_core.timeline import plan_timeline
+from kvshare_core.timeline_planning import plan_timeline
 from kvshare_core.words import split_words
 
 STORYBOARDS = [make_storyboard(seed) for seed in range(200)]

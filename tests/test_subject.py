@@ -21,7 +21,8 @@ from kvshare_core.schedule import Role
 from kvshare_core.script_forms import parse_script
 from kvshare_core.sharing import TokenSplit
 from kvshare_core.subject import SubjectTracker
-from kvshare_core.timeline import Segment, plan_timeline
+from kvshare_core.timeline import Segment
+from kvshare_core.timeline_planning import plan_timeline
 from kvshare_core.words import SubjectTokens
 from tests.dense_reference import dense_attention, heads_together
 from tests.fake_family import COND, UNCOND, FakeModel, joint, self_and_cross, timeline_of

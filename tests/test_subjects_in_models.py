@@ -16,7 +16,8 @@ from kvshare_core.host.plan import make_plan
 from kvshare_core.plan import SharePlan
 from kvshare_core.script import Duration, Script, ScriptBeat, Subject, Transition
 from kvshare_core.session import Session
-from kvshare_core.timeline import Timeline, plan_timeline
+from kvshare_core.timeline import Timeline
+from kvshare_core.timeline_planning import plan_timeline
 from kvshare_core.words import PromptWords, SubjectTokens
 from tests.family_cases import CASES, FamilyCase, model_of
 from tests.sight_oracle import Oracle

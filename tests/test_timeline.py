@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from kvshare_core.blending import fade_of, triangle_weights, window_weights
 from kvshare_core.script import Duration, Script, ScriptBeat, Transition
 from kvshare_core.script_forms import parse_script
-from kvshare_core.timeline import Segment, Timeline, TimelineError, overridden_inputs, plan_timeline
+from kvshare_core.timeline import Segment, Timeline, TimelineError
+from kvshare_core.timeline_planning import overridden_inputs, plan_timeline
 
 SECONDS = st.floats(0.01, 30).map(Duration)
 PICTURES = st.integers(1, 400).map(lambda value: Duration(value, "frames"))
@@ -255,6 +256,22 @@ def test_beats_end_at_the_latent_frame_nearest_to_their_time(
             assert beat.stop == beat.start + 1
             exact = ended
         assert abs(ended - exact) <= compression / 2
+
+
+@given(
+    st.lists(PICTURES, min_size=1, max_size=8), st.integers(1, 9), st.sampled_from([1, 4, 8]), st.booleans(), st.data()
+)
+def test_a_beat_longer_by_whole_latent_frames_moves_those_behind_it_by_as_many(
+    durations: list[Duration], longer: int, compression: int, loop: bool, data: st.DataObject
+) -> None:
+    chosen = data.draw(st.integers(0, len(durations) - 1))
+    before = plan_timeline(Script(tuple(ScriptBeat("p", one) for one in durations), loop=loop), 5, 2, 16, compression)
+    # A beat of one latent frame may have been asked to be less.
+    assume(before.beats[chosen].stop - before.beats[chosen].start > 1)
+    durations[chosen] = replace(durations[chosen], value=durations[chosen].value + longer * compression)
+    after = plan_timeline(Script(tuple(ScriptBeat("p", one) for one in durations), loop=loop), 5, 2, 16, compression)
+    moved = [later.stop - beat.stop for later, beat in zip(after.beats, before.beats, strict=True)]
+    assert moved == [0] * chosen + [longer] * (len(durations) - chosen)
 
 
 def test_latent_frames_are_taken_as_they_are() -> None:

@@ -15,10 +15,12 @@ import pytest
 
 from devtools.browser import REQUIRED_VARIABLE, BrowserError, find_node
 from devtools.environment import ROOT
-from kvshare_core.script import Duration, Script, ScriptBeat, Source, Unit
+from kvshare_core.script import Duration, Script, ScriptBeat, Source, Subject, Transition, Unit
 from kvshare_core.script_forms import parse_script
 from kvshare_core.script_places import read_film
 from kvshare_core.script_text import duration_text, script_text, transition_text
+from kvshare_core.timeline import Timeline
+from kvshare_core.timeline_planning import plan_timeline
 from tests.random_scripts import random_script
 
 RUNNER = ROOT / "tests" / "timeline_edits.mjs"
@@ -272,25 +274,156 @@ def test_delete(films: list[Film]) -> None:
     check(edits)
 
 
+def check_insertions(edits: Sequence[tuple[Film, int, str, Script]]) -> None:
+    """Lines behind a beat lead to their script, by what Python reads of the film with the lines at its end."""
+    longer = run_edits([("appended", [film.text, lines]) for film, _, lines, _ in edits])
+    results = run_edits(
+        [
+            ("insertBeats", [film.text, read_film(text)[1]["beats"], index, lines])
+            for (film, index, lines, _), text in zip(edits, longer, strict=True)
+        ]
+    )
+    for (film, index, lines, wanted), result in zip(edits, results, strict=True):
+        assert parse_script(result) == wanted, (index, lines, film.text, result)
+        assert remarks(result) == sorted(remarks(film.text) + remarks(lines)), (index, lines, film.text, result)
+
+
 def test_insert(films: list[Film]) -> None:
     random = Random(1)
-    edits: list[Edit] = []
-    for film in films:
+    edits: list[tuple[Film, int, str, Script]] = []
+    for film in films[::2]:
         index, order = film.any_beat(random), unchanged(film)
         order[index + 1 : index + 1] = [(index, True)] * 2
         wanted = rearranged(film.script, order)
         beats = list(wanted.beats)
-        beats[index + 1 : index + 3] = [ScriptBeat("a new scene"), ScriptBeat("another", Duration(2))]
-        call = ("insertBeats", [index, "a new scene\n[2s] another", 2])
-        edits.append((film, call, replace(wanted, beats=tuple(beats))))
-    check(edits)
+        source = film.any_beat(random)
+        number, sources = f"beat {source + 1}", (source,) if source <= index else None
+        blend = Transition("blend", Duration(8, "frames"))
+        beats[index + 1 : index + 3] = [
+            ScriptBeat("a new scene", sources=sources, transition=blend),
+            ScriptBeat("another", Duration(2), subjects=(Subject("fox", "fox", sources),)),
+        ]
+        lines = f"# new\n[blend 8f]\na new scene | source: {number}\n[2s] another\n| subject: fox from {number}"
+        edits.append((film, index, lines, replace(wanted, beats=tuple(beats))))
+    check_insertions(edits)
+
+
+def test_paste(films: list[Film]) -> None:
+    """A beat behind any other is what it is behind itself, where it is duplicated."""
+    random = Random(1)
+    chosen = [(film, film.any_beat(random)) for film in films[::2]]
+    texts = run_edits([("beatText", [film.text, film.beats[copied]]) for film, copied in chosen])
+    edits: list[tuple[Film, int, str, Script]] = []
+    for (film, copied), text in zip(chosen, texts, strict=True):
+        index, order = film.any_beat(random), unchanged(film)
+        order.insert(index + 1, (copied, True))
+        edits.append((film, index, text, rearranged(film.script, order)))
+    check_insertions(edits)
 
 
 def test_text_of_a_beat_reads_as_the_beat(films: list[Film]) -> None:
     random = Random(1)
-    chosen = [(film, film.any_beat(random)) for film in films]
+    chosen = [(film, film.any_beat(random)) for film in films[::2]]
     texts = run_edits([("beatText", [film.text, film.beats[index]]) for film, index in chosen])
     for (film, index), text in zip(chosen, texts, strict=True):
         beat = replace(film.script.beats[index], transition=None)
-        if not ("beat " in text.lower() or ":" in text.split("]")[0]):
-            assert parse_script("x\n" + text).beats[1:] == (beat,)
+        assert parse_script("x\n" * max(index, 1) + text).beats[max(index, 1) :] == (beat,)
+
+
+@dataclass(frozen=True)
+class Timed:
+    """A film with what its plan depends on, and what the editor is told of its times."""
+
+    script: Script
+    window: int
+    overlap: int
+    fps: float
+    scale: int
+
+    @cached_property
+    def timeline(self) -> Timeline:
+        return plan_timeline(self.script, self.window, self.overlap, self.fps, self.scale)
+
+    @cached_property
+    def told(self) -> dict[str, Any]:
+        beats = read_film(script_text(self.script))[1]["beats"]
+        for beat, planned in zip(beats, self.timeline.beats, strict=True):
+            beat |= {"start": planned.start, "stop": planned.stop}
+        return {"fps": self.fps, "scale": self.scale, "loop": self.script.loop, "beats": beats}
+
+    @property
+    def lengths(self) -> list[int]:
+        return [beat.stop - beat.start for beat in self.timeline.beats]
+
+    def with_durations(self, index: int, *written: str) -> "Timed":
+        """The film with beats of these durations in the place of one."""
+        durations = [parse_script(f"[{text}] p").beats[0].duration for text in written]
+        parts = [replace(self.script.beats[index], duration=duration) for duration in durations]
+        parts[1:] = [replace(part, transition=Transition("cut")) for part in parts[1:]]
+        beats = self.script.beats[:index] + tuple(parts) + self.script.beats[index + 1 :]
+        return replace(self, script=replace(self.script, beats=beats))
+
+
+def any_timed(random: Random) -> Timed:
+    def duration() -> Duration | None:
+        unit = random.choice(["seconds", "seconds", "frames", "frames", "latent frames", None])
+        if unit == "seconds":
+            return Duration(random.choice([round(random.uniform(0.05, 5), random.randint(1, 4)), random.randint(1, 5)]))
+        return None if unit is None else Duration(random.randint(1, 60), unit)
+
+    transitions = (None, None, Transition("cut"), Transition("segments", segments=random.randint(1, 2)))
+    beats = tuple(
+        ScriptBeat("p", duration(), random.choice(transitions) if number > 0 else None)
+        for number in range(random.randint(1, 8))
+    )
+    window = random.randint(2, 21)
+    script = Script(beats, loop=random.random() < 0.5)
+    fps, scale = random.choice([8.0, 12.0, 16.0, 23.976, 24.0, 25.0, 30.0]), random.choice([1, 4, 6, 8])
+    return Timed(script, window, random.randrange(min(window, 4)), fps, scale)
+
+
+def check_lengths(film: Timed, index: int, after: Timed, parts: Sequence[int]) -> None:
+    """The beat became parts of these lengths, and no other has another one."""
+    wanted = [*film.lengths[:index], *parts, *film.lengths[index + 1 :]]
+    # What a fade takes of a beat without a duration depends on how much the beat before it has to give.
+    plain = min(film.lengths[index], *parts) >= film.overlap
+    given = [plain or beat.duration is not None for beat in after.script.beats]
+    found = [length if same else None for length, same in zip(after.lengths, given, strict=True)]
+    assert found == [length if same else None for length, same in zip(wanted, given, strict=True)], (film, index, after)
+
+
+def test_resized_beat_is_planned_as_it_is_shown() -> None:
+    films = [any_timed(Random(number)) for number in range(SCRIPTS)]
+    random = Random(1)
+    chosen = [(film, random.randrange(len(film.lengths)), random.randint(1, 30)) for film in films]
+    texts = run_edits([("durationText", [film.told, index, frames]) for film, index, frames in chosen])
+    for (film, index, frames), text in zip(chosen, texts, strict=True):
+        after = film.with_durations(index, text)
+        if index == 0 and frames == 1 and not film.script.loop:
+            # The one picture of the first latent frame may be less than what the film says beyond latent frames.
+            assert after.lengths[0] == 1
+        else:
+            check_lengths(film, index, after, [frames])
+
+
+def test_resized_beat_is_written_in_few_digits() -> None:
+    film = Timed(Script((ScriptBeat("p", Duration(2)), ScriptBeat("p", Duration(1.25)))), 21, 2, 24.0, 4)
+    first, second = film.lengths
+    calls = [("durationText", [film.told, 0, first + 1]), ("durationText", [film.told, 1, second + 3])]
+    assert run_edits(calls) == ["2.17s", "1.75s"]
+
+
+def test_parts_of_a_split_beat_are_planned_as_they_are_shown() -> None:
+    films = [any_timed(Random(number)) for number in range(SCRIPTS)]
+    random = Random(1)
+    chosen = [(film, random.randrange(len(film.lengths))) for film in films]
+    chosen = [(film, index, random.randint(1, max(1, film.lengths[index] - 1))) for film, index in chosen]
+    results = run_edits([("splitDurations", [film.told, index, frames]) for film, index, frames in chosen])
+    split = 0
+    for (film, index, frames), texts in zip(chosen, results, strict=True):
+        if texts is None:
+            assert film.lengths[index] == 1
+            continue
+        split += 1
+        check_lengths(film, index, film.with_durations(index, *texts), [frames, film.lengths[index] - frames])
+    assert split > SCRIPTS / 2

@@ -15,7 +15,8 @@ from kvshare_core.config import KVShareConfig
 from kvshare_core.host import BEAT_TAG
 from kvshare_core.host.interpolation import interpolate_conditioning
 from kvshare_core.script_forms import parse_script
-from kvshare_core.timeline import Timeline, plan_timeline
+from kvshare_core.timeline import Timeline
+from kvshare_core.timeline_planning import plan_timeline
 from kvshare_core.words import PromptWords
 from tests.tiny_models import Sampling, one_prompt, random_text, tiny_wan
 from tests.windows import PlainWindows, image_conditioning, latent_shape, share

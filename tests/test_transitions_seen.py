@@ -15,7 +15,8 @@ from kvshare_core.host.loading import EMBEDDED, load_video_model
 from kvshare_core.host.patch import apply, model_info
 from kvshare_core.host.plan import make_plan
 from kvshare_core.script_forms import parse_script
-from kvshare_core.timeline import Timeline, plan_timeline
+from kvshare_core.timeline import Timeline
+from kvshare_core.timeline_planning import plan_timeline
 from tests.tiny_models import Sampling
 
 SAND, NIGHT = (BACKGROUND_VALUES[BACKGROUNDS.index(word)] for word in ("sand", "night"))

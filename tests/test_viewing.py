@@ -24,7 +24,8 @@ from kvshare_core.record import (
     RecordedText,
 )
 from kvshare_core.script_forms import parse_script
-from kvshare_core.timeline import Timeline, plan_timeline
+from kvshare_core.timeline import Timeline
+from kvshare_core.timeline_planning import plan_timeline
 from kvshare_core.viewing import (
     LONGEST_SIDE,
     MOST_FRAMES,

@@ -18,7 +18,8 @@ from kvshare_core.host import KEY
 from kvshare_core.host.patch import model_info
 from kvshare_core.kv_bank import BankEntry, BankKey, KeyValueBank
 from kvshare_core.rope import rotate
-from tests.family_cases import CASES, FamilyCase, HostLacksFamilyError, model_of
+from tests.family_cases import FamilyCase, model_of
+from tests.present import present
 from tests.tiny_models import Sampling, one_prompt, random_text, tiny_wan
 from tests.tiny_wan_variants import BUILDERS, lacks, seeded, tiny_variant
 from tests.windows import beat_prompts, latent_shape, share, tiny_timeline
@@ -54,15 +55,6 @@ AROUND = {
 @pytest.fixture(params=sorted(BUILDERS))
 def case(request: pytest.FixtureRequest) -> FamilyCase:
     return present(request.param)
-
-
-def present(name: str) -> FamilyCase:
-    """The case of that name; skips where the host lacks it."""
-    try:
-        model_of(name)
-    except HostLacksFamilyError as reason:
-        pytest.skip(str(reason))
-    return CASES[name]
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ from kvshare_core.rope import embed_nd_scheme
 from kvshare_core.schedule import strength_at
 from kvshare_core.script import Duration, Script, ScriptBeat, Source, Transition
 from kvshare_core.session import Session
-from kvshare_core.timeline import Timeline, plan_timeline
+from kvshare_core.timeline import Timeline
+from kvshare_core.timeline_planning import plan_timeline
 from kvshare_core.words import SubjectTokens
 from tests.fake_family import SIGMAS, FakeModel, joint, self_and_cross, self_only
 from tests.sight_oracle import Oracle, seen_by

@@ -24,7 +24,8 @@ from kvshare_core.host import KEY
 from kvshare_core.host.conditioning import encode_timeline
 from kvshare_core.host.eager import EagerRegion
 from kvshare_core.script import Lora, Script, ScriptBeat
-from kvshare_core.timeline import Timeline, plan_timeline
+from kvshare_core.timeline import Timeline
+from kvshare_core.timeline_planning import plan_timeline
 from kvshare_core.words import PromptWords
 from tests.family_cases import CASES, FamilyCase, model_of
 from tests.family_contracts import SHARED, sample

@@ -1,6 +1,8 @@
-// Runs edits of web/timeline/edits.js: JSON [[function, arguments], ...] on stdin, JSON [result, ...] on stdout.
+// Runs functions of web/timeline/edits.js and timing.js: JSON [[function, arguments], ...] on stdin, JSON [result, ...] on stdout.
 import { readFileSync } from "node:fs";
 import * as edits from "../web/timeline/edits.js";
+import * as timing from "../web/timeline/timing.js";
 
+const functions = { ...edits, ...timing };
 const calls = JSON.parse(readFileSync(0, "utf-8"));
-process.stdout.write(JSON.stringify(calls.map(([name, given]) => edits[name](...given))));
+process.stdout.write(JSON.stringify(calls.map(([name, given]) => functions[name](...given))));

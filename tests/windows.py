@@ -20,7 +20,8 @@ from kvshare_core.host.patch import apply
 from kvshare_core.host.plan import make_plan
 from kvshare_core.record import KVShareRecord
 from kvshare_core.script_forms import parse_script
-from kvshare_core.timeline import Timeline, plan_timeline
+from kvshare_core.timeline import Timeline
+from kvshare_core.timeline_planning import plan_timeline
 from kvshare_core.words import PromptWords, SubjectTokens
 from tests.dense_reference import dense_attention, heads_apart, sharing_bias
 from tests.tiny_models import CHANNELS, random_text

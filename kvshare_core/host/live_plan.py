@@ -13,7 +13,8 @@ from ..plan import SharePlan, check_fits
 from ..presets import for_model
 from ..script import Script, ScriptError, Transition
 from ..script_places import read_film, unit_offset
-from ..timeline import Timeline, TimelineError, overridden_inputs, plan_timeline
+from ..timeline import Timeline, TimelineError
+from ..timeline_planning import overridden_inputs, plan_timeline
 from ..words import find_words
 from .memory import bank_budget, bytes_on_device
 from .plan import make_plan

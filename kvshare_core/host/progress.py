@@ -7,6 +7,7 @@ import torch
 from comfy.cli_args import LatentPreviewMethod, args
 from comfy_execution.utils import get_executing_context
 
+from ..graph import Graph
 from ..timeline import Segment, Timeline
 from .server import running_server
 
@@ -29,6 +30,7 @@ class RunProgress:
         self._bar = comfy.utils.ProgressBar(1)
         self._previewer = _previewer(model) if self._bar.hook is not None else None
         self._server = running_server()
+        self._above = _nodes_above(self._server)
         self._step, self._steps, self._reached = 0, 1, 0.0
 
     def begin_pass(self, step: int, steps: int) -> None:
@@ -37,7 +39,7 @@ class RunProgress:
 
     def begin_segment(self, segment: Segment, part: float) -> None:
         """Starts a segment when `part` of the model call is done. The event counts from 0 and names the node that
-        runs."""
+        runs, and those that it depends on; of a node in a subgraph the host's id begins with that of the subgraph."""
         self._advance(part)
         context = get_executing_context()
         if self._server is None or context is None:
@@ -46,6 +48,7 @@ class RunProgress:
             EVENT,
             {
                 "node": context.node_id,
+                "above": self._above,
                 "prompt_id": context.prompt_id,
                 "step": self._step,
                 "steps": self._steps,
@@ -70,6 +73,20 @@ class RunProgress:
         """Counts in steps, as the host's own samplers do, so that both can move one bar."""
         self._reached = max(self._reached, (self._step + part) / self._steps)
         self._bar.update_absolute(self._reached * self._steps, self._steps, preview)
+
+
+def _nodes_above(server: Any) -> list[str]:
+    """Ids of the nodes that the running one depends on, by the workflow as it was queued; none of a node that another
+    node has made while it ran."""
+    context = get_executing_context()
+    if server is None or context is None:
+        return []
+    running, _ = server.prompt_queue.get_current_queue_volatile()
+    for _, prompt_id, workflow, *_ in running:
+        if prompt_id == context.prompt_id and context.node_id in workflow:
+            graph = Graph(workflow)
+            return [node.id for node in graph.above(graph.node(context.node_id))]
+    return []
 
 
 def _previewer(model: Any) -> Any:

@@ -45,6 +45,16 @@ export class PlanClient {
         }
     }
 
+    /**
+     * What the film would be with another text; nobody else hears of it.
+     * @param {string} text
+     */
+    async read(text) {
+        const graph = graphAround(this.#node);
+        graph[this.#node.id].inputs.prompts = text;
+        return this.#answer(JSON.stringify({ node: String(this.#node.id), graph }));
+    }
+
     async #askOnce() {
         if (!this.#node.graph) {
             return;

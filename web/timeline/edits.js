@@ -4,10 +4,22 @@
  * from Python (kvshare_core/script_places.py); nothing is parsed here.
  */
 
-/**
- * [start, stop) in a text.
- * @typedef {[number, number]} Place
- */
+import { isRemark, promptText, protectedStart, strippedEnd, withoutBrace, withoutOrigin } from "./script_words.js";
+import {
+    change,
+    changed,
+    changedPart,
+    joined,
+    lineEnding,
+    lineStarts,
+    linesOf,
+    wholeLine,
+    withEnding,
+} from "./text_changes.js";
+
+/** @typedef {import("./text_changes.js").Place} Place */
+/** @typedef {import("./text_changes.js").Change} Change */
+/** @typedef {import("./text_changes.js").Line} Line */
 
 /**
  * A field behind a prompt. `named`, `sources` and `list` are those of a subject or source that says where it comes
@@ -31,42 +43,6 @@
  * has no transition and no comments, and nobody's source is renumbered to it.
  * @typedef {{beat: number, duration?: string, copy?: boolean}} Origin
  */
-
-/** @typedef {{start: number, stop: number, insert: string}} Change */
-/** @typedef {{content: string, ending: string}} Line */
-
-const SPACE = "\\t-\\r\\x1c-\\x20\\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000";
-const OUTER_SPACE = new RegExp(`^[${SPACE}]+|[${SPACE}]+$`, "g");
-const LAST_SPACE = new RegExp(`[${SPACE}]+$`);
-const FIRST_BRACE = new RegExp(`^[${SPACE}]*(?=\\{)`);
-const FROM = new RegExp(`(^|[${SPACE}])from([${SPACE}]|$)`, "i");
-const NAMES = ["prompt", "negative", "subject", "common", "loop", "source", "strength", "lora", "seed"];
-
-/**
- * The text without the spaces around it that Python takes for such.
- * @param {string} text
- */
-export function stripped(text) {
-    return text.replace(OUTER_SPACE, "");
-}
-
-/**
- * How a prompt is written; bracketed: whether a duration stands before it.
- * @param {string} prompt
- * @param {boolean} bracketed
- */
-export function promptText(prompt, bracketed) {
-    const text = escaped(stripped(prompt.replace(/\r\n?/g, "\n")));
-    return bracketed ? text : protectedStart(text);
-}
-
-/**
- * How a text is written where `|` and backslashes mean something.
- * @param {string} text
- */
-export function escaped(text) {
-    return text.replace(/\||\\(?=[|#[{:\\n]|\n)/g, "\\$&").replace(/\n/g, "\\n");
-}
 
 /**
  * Writes a prompt.
@@ -191,39 +167,50 @@ export function deleteBeat(text, beats, index) {
 }
 
 /**
- * Writes lines of further beats behind one. `count`: how many beats they are.
+ * The film with lines of further beats at its end. Only what Python reads of that tells where the parts of these beats
+ * stand, which is what `insertBeats` needs.
  * @param {string} text
- * @param {Beat[]} beats
- * @param {number} index
  * @param {string} lines
- * @param {number} count
  */
-export function insertBeats(text, beats, index, lines, count) {
-    const fresh = Array.from({ length: count }, () => ({ beat: -1, copy: true }));
-    const order = beats.map((_, beat) => ({ beat })).toSpliced(index + 1, 0, ...fresh);
-    const changes = beats.slice(index + 1).flatMap((beat, later) => [
-        ...renumbered(text, beat, order, index + 1 + count + later),
-        ...plainClock(text, beat),
-    ]);
+export function appended(text, lines) {
     const ending = lineEnding(text);
-    const insert = lines.split(/\r\n|\r|\n/).join(ending);
-    const last = beats[index].lines[2] + 1;
-    const start = lineStarts(text)[last];
-    const atEnd = last === linesOf(text).length;
-    changes.push({ start, stop: start, insert: atEnd ? ending + insert : insert + ending });
-    return changed(text, changes);
+    return (/(^|[\r\n])$/.test(text) ? text : text + ending) + withEnding(lines, ending);
 }
 
 /**
- * The lines of a beat as they are typed, without its transition.
+ * Writes lines of further beats behind one; their sources are numbered as beats of this film are.
+ * @param {string} text
+ * @param {Beat[]} beats Those of the film with the lines appended.
+ * @param {number} index
+ * @param {string} lines
+ */
+export function insertBeats(text, beats, index, lines) {
+    const longer = appended(text, lines);
+    const ending = lineEnding(text);
+    const begin = longer.length - withEnding(lines, ending).length;
+    const order = beats.map((_, beat) => ({ beat }));
+    const fresh = order.filter(({ beat }) => beats[beat].places.prompt[0] >= begin);
+    order.splice(index + 1, 0, ...order.splice(beats.length - fresh.length));
+    const changes = order.flatMap(({ beat }, place) =>
+        place <= index ? [] : [...renumbered(longer, beats[beat], order, place), ...plainClock(longer, beats[beat])],
+    );
+    const insert = changedPart(longer, [begin, longer.length], changes);
+    const own = changes.filter(({ start }) => start < begin);
+    const next = beats[index].lines[2] + 1;
+    const start = lineStarts(text)[next];
+    const atEnd = next === linesOf(text).length;
+    return changed(text, [...own, { start, stop: start, insert: atEnd ? ending + insert : insert + ending }]);
+}
+
+/**
+ * The lines of a beat as they are typed, without its transition, and with its duration where they say from when to when.
  * @param {string} text
  * @param {Beat} beat
  */
 export function beatText(text, beat) {
-    return linesOf(text)
-        .slice(beat.lines[1], beat.lines[2] + 1)
-        .map((line) => line.content)
-        .join("\n");
+    const starts = lineStarts(text);
+    const stop = starts[beat.lines[2]] + linesOf(text)[beat.lines[2]].content.length;
+    return withEnding(changedPart(text, [starts[beat.lines[1]], stop], plainClock(text, beat)), "\n");
 }
 
 /**
@@ -246,7 +233,7 @@ function rearranged(text, beats, order) {
     for (let slot = 0; slot < beats.length; slot++) {
         const removed = !order.some((origin) => origin.beat === slot) && order.length < beats.length;
         if (removed) {
-            result.push(...rows.slice(beats[slot].lines[0], beats[slot].lines[2] + 1).filter(isRemark));
+            result.push(...rows.slice(beats[slot].lines[0], beats[slot].lines[2] + 1).filter((line) => isRemark(line.content)));
         } else {
             do {
                 result.push(...blocks[next++]);
@@ -278,17 +265,16 @@ function block(text, beats, order, origin, place, firstNew) {
     }
     const start = starts[beat.lines[0]];
     const stop = starts[beat.lines[2] + 1] ?? text.length;
-    const inside = changes.map((one) => ({ ...one, start: one.start - start, stop: one.stop - start }));
     if (beat.places.transition !== null && (place === 0 || origin.copy)) {
-        inside.push({ start: 0, stop: starts[beat.lines[0] + 1] - start, insert: "" });
+        changes.push({ start, stop: starts[beat.lines[0] + 1], insert: "" });
     }
     const handed = beats[order[0].beat].places.transition;
     if (origin.beat === 0 && place > 0 && !origin.copy && handed !== null) {
-        inside.push({ start: 0, stop: 0, insert: text.slice(...handed) + lineEnding(text) });
+        changes.push({ start, stop: start, insert: text.slice(...handed) + lineEnding(text) });
     }
-    const lines = linesOf(changed(text.slice(start, stop), inside));
+    const lines = linesOf(changedPart(text, [start, stop], changes));
     const own = lines.length > 1 && lines.at(-1)?.content === "" ? lines.slice(0, -1) : lines;
-    return origin.copy ? own.filter((line) => !isRemark(line)) : own;
+    return origin.copy ? own.filter((line) => !isRemark(line.content)) : own;
 }
 
 /**
@@ -320,23 +306,10 @@ function renumbered(text, beat, order, place) {
         } else if (field.name === "source") {
             gone.add(field);
         } else if (field.named) {
-            changes.push({ start: field.value[0], stop: field.value[1], insert: withoutOrigin(text, field.named) });
+            changes.push({ start: field.value[0], stop: field.value[1], insert: withoutOrigin(text.slice(...field.named)) });
         }
     }
     return [...changes, ...withoutFields(text, beat, gone)];
-}
-
-/**
- * What names a subject, written so that its last words are not taken for where it comes from.
- * @param {string} text
- * @param {Place} named
- */
-function withoutOrigin(text, named) {
-    const whole = text.slice(...named);
-    const equals = whole.indexOf("=") + 1;
-    const [name, words] = [whole.slice(0, equals), stripped(whole.slice(equals))];
-    const quoted = words.length > 1 && words.startsWith('"') && words.endsWith('"');
-    return FROM.test(words) && !quoted ? `${name}${name && " "}"${words}"` : whole;
 }
 
 /**
@@ -365,7 +338,7 @@ function withoutFields(text, beat, gone) {
                 continue;
             }
             const end = open ? fields.at(-1)?.place[1] ?? stop : bars[number + 1];
-            const from = open ? start + text.slice(start, bars[number]).replace(LAST_SPACE, "").length : bars[number];
+            const from = open ? start + strippedEnd(text.slice(start, bars[number])).length : bars[number];
             const previous = changes.at(-1);
             if (open && previous && previous.start <= end && previous.start >= start) {
                 previous.start = from;
@@ -375,20 +348,6 @@ function withoutFields(text, beat, gone) {
         }
     }
     return changes;
-}
-
-/**
- * Takes a line away with its line break, the last one with that before it.
- * @param {string} text
- * @param {number} start
- * @param {number} stop
- */
-function wholeLine(text, start, stop) {
-    if (stop < text.length || /[\r\n]$/.test(text)) {
-        return { start, stop, insert: "" };
-    }
-    const before = text.slice(0, start).replace(/(\r\n|\r|\n)$/, "").length;
-    return { start: before, stop, insert: "" };
 }
 
 /**
@@ -430,114 +389,9 @@ function plainClock(text, beat) {
 }
 
 /**
- * A prompt that begins as no duration, comment, JSON or setting does.
- * @param {string} text
- */
-function protectedStart(text) {
-    if ("#[{".includes(text.charAt(0)) && text !== "") {
-        return `\\${text}`;
-    }
-    const name = stripped(text.split(":", 1)[0]).toLowerCase();
-    return text.includes(":") && NAMES.includes(name) ? text.replace(":", "\\:") : text;
-}
-
-/**
- * A film whose first line has come to begin as JSON does.
- * @param {string} text
- */
-function withoutBrace(text) {
-    return text.replace(FIRST_BRACE, "$&\\");
-}
-
-/**
  * Where the last part of a beat ends.
  * @param {Beat} beat
  */
 function endOf(beat) {
     return Math.max(beat.places.prompt[1], ...beat.fields.map((field) => field.place[1]));
-}
-
-/**
- * Whether a line is a comment or empty.
- * @param {Line} line
- */
-function isRemark(line) {
-    const content = stripped(line.content);
-    return content === "" || content.startsWith("#");
-}
-
-/**
- * @param {Place} place
- * @param {string} insert
- * @returns {Change}
- */
-function change(place, insert) {
-    return { start: place[0], stop: place[1], insert };
-}
-
-/**
- * The text with changes that do not overlap.
- * @param {string} text
- * @param {Change[]} changes
- */
-function changed(text, changes) {
-    const parts = [];
-    let place = 0;
-    for (const { start, stop, insert } of changes.toSorted(inOrder)) {
-        parts.push(text.slice(place, start), insert);
-        place = stop;
-    }
-    return parts.join("") + text.slice(place);
-}
-
-/**
- * What is inserted comes before what is replaced in the same place.
- * @param {Change} one
- * @param {Change} other
- */
-function inOrder(one, other) {
-    return one.start - other.start || one.stop - other.stop;
-}
-
-/**
- * @param {string} text
- * @returns {Line[]}
- */
-function linesOf(text) {
-    const parts = text.split(/(\r\n|\r|\n)/);
-    return Array.from({ length: (parts.length + 1) / 2 }, (_, number) => ({
-        content: parts[2 * number],
-        ending: parts[2 * number + 1] ?? "",
-    }));
-}
-
-/**
- * Where the lines begin, and the end of the text.
- * @param {string} text
- */
-function lineStarts(text) {
-    const starts = [0];
-    for (const { content, ending } of linesOf(text)) {
-        starts.push(starts[starts.length - 1] + content.length + ending.length);
-    }
-    return starts;
-}
-
-/**
- * Lines as text, each with a line break but the last.
- * @param {Line[]} lines
- * @param {string} ending
- */
-function joined(lines, ending) {
-    return lines
-        .map((line, number) => line.content + (number < lines.length - 1 ? line.ending || ending : ""))
-        .join("");
-}
-
-/**
- * The line break that the text has.
- * @param {string} text
- */
-function lineEnding(text) {
-    return text.match(/\r\n|\r|\n/)?.[0] ?? "\n";
 }

@@ -22,6 +22,29 @@ export function graphAround(node) {
 }
 
 /**
+ * The ids under which the host may run a node: in a subgraph they begin with those of the nodes that stand for it.
+ * @param {any} node
+ * @returns {string[]}
+ */
+export function idsOf(node) {
+    return idsIn(node.graph?.rootGraph ?? node.graph, node);
+}
+
+/**
+ * @param {any} graph
+ * @param {any} node
+ * @returns {string[]}
+ */
+function idsIn(graph, node) {
+    const own = graph && graph === node.graph ? [String(node.id)] : [];
+    const outer = (graph?._nodes ?? []).filter((/** @type {any} */ other) => other.subgraph);
+    return [
+        ...own,
+        ...outer.flatMap((/** @type {any} */ other) => idsIn(other.subgraph, node).map((id) => `${other.id}:${id}`)),
+    ];
+}
+
+/**
  * @param {any} graph
  * @param {any} node
  */

@@ -4,6 +4,7 @@
  */
 
 import { element } from "../shared/dom.js";
+import { idsOf } from "./graph.js";
 
 const EVENT = "kv_share.progress";
 const ENDS = ["execution_success", "execution_error", "execution_interrupted", "executing"];
@@ -35,7 +36,7 @@ export class ProgressView {
     }
 
     #hear = (/** @type {CustomEvent} */ { detail }) => {
-        if (!leadsTo(this.#node, detail.node)) {
+        if (!idsOf(this.#node).some((id) => detail.above.includes(id))) {
             return;
         }
         this.#running = detail;
@@ -56,22 +57,4 @@ export class ProgressView {
             this.mark(-1, 0);
         }
     };
-}
-
-/**
- * Whether what a node makes reaches another one, by the name under which the host runs that.
- * @param {any} node
- * @param {string} wanted
- */
-function leadsTo(node, wanted) {
-    const graph = node.graph;
-    const seen = new Set([node.id]);
-    for (const id of seen) {
-        for (const output of graph?.getNodeById(id)?.outputs ?? []) {
-            for (const link of output.links ?? []) {
-                seen.add(graph.getLink(link)?.target_id);
-            }
-        }
-    }
-    return [...seen].some((id) => String(id) === String(wanted));
 }

@@ -1,13 +1,13 @@
 /**
- * Latent frames, pictures and seconds, as kvshare_core/timeline.py counts them.
+ * Latent frames, pictures and seconds, as kvshare_core/timeline.py and timeline_planning.py count them.
  */
-
-import { rounded } from "../shared/text.js";
 
 /**
- * @typedef {{fps: number, scale: number, loop: boolean, latent_frames: number, frames: number}} Times
- * @typedef {{start: number, stop: number, duration: {text: string, value: number, unit: string} | null}} TimedBeat
+ * @typedef {{start: number, stop: number, duration: {value: number, unit: string} | null}} TimedBeat
+ * @typedef {{fps: number, scale: number, loop: boolean, beats: TimedBeat[]}} Times
  */
+
+const DIGITS = [2, 3, 4, 5, 6];
 
 /**
  * Pictures that the first latent frames decode to.
@@ -31,37 +31,111 @@ export function frameOfPicture(times, picture) {
 }
 
 /**
- * How long a beat of latent frames is written, in the unit in which it is written now.
+ * How long a beat is written that becomes so many latent frames long, in the unit in which it is written now: as short as
+ * it can be so that Python plans this beat and those behind it as they are shown.
  * @param {Times} times
- * @param {TimedBeat} beat
+ * @param {number} index
  * @param {number} frames
  */
-export function durationText(times, beat, frames) {
-    const pictures = picturesUntil(times, beat.start + frames) - picturesUntil(times, beat.start);
+export function durationText(times, index, frames) {
+    const beat = times.beats[index];
     const unit = beat.duration?.unit ?? "seconds";
     if (unit === "latent frames") {
         return `${frames}l`;
     }
-    return unit === "frames" ? `${pictures}f` : `${rounded(pictures / times.fps)}s`;
+    const longer = frames - (beat.stop - beat.start);
+    const now = clocks(times, times.beats);
+    // What the film says beyond the nearest latent frames stays as it is, or is left out where nothing would be left.
+    const ends = [now[index].pictures + times.scale * longer, picturesUntil(times, now[index].frame + longer)];
+    const near = (/** @type {number} */ end) => {
+        const pictures = end - now[index].begin;
+        return unit === "frames" ? wholeNear(pictures) : decimalsNear(pictures / times.fps);
+    };
+    const values = ends.flatMap(near).filter((value) => value > 0);
+    const later = times.beats.slice(index + 1).map((one) => ({ ...one, start: one.start + longer, stop: one.stop + longer }));
+    const fits = (/** @type {number} */ value, /** @type {number} */ until) => {
+        const changed = { ...beat, stop: beat.stop + longer, duration: { value, unit } };
+        const then = clocks(times, [...times.beats.slice(0, index), changed, ...later]);
+        return then.slice(index, until).every(({ frame }, place) => frame === now[index + place].frame + longer);
+    };
+    const value = values.find((one) => fits(one, now.length)) ?? values.find((one) => fits(one, index + 1)) ?? values[0];
+    return `${value}${unit === "frames" ? "f" : "s"}`;
 }
 
 /**
  * The durations of both parts of a beat that is split after so many latent frames; null where a part would have none.
  * @param {Times} times
- * @param {TimedBeat} beat
+ * @param {number} index
  * @param {number} frames
  * @returns {[string, string] | null}
  */
-export function splitDurations(times, beat, frames) {
-    if (frames < 1 || frames >= beat.stop - beat.start) {
+export function splitDurations(times, index, frames) {
+    const { start, stop, duration } = times.beats[index];
+    if (frames < 1 || frames >= stop - start) {
         return null;
     }
-    const first = durationText(times, beat, frames);
-    if (beat.duration === null) {
-        const rest = { ...beat, start: beat.start + frames };
-        return [first, durationText(times, rest, beat.stop - rest.start)];
+    const first = durationText(times, index, frames);
+    const [value, unit] = [parseFloat(first), duration?.unit ?? "seconds"];
+    if (duration !== null && duration.value <= value) {
+        return null;
     }
-    const rest = beat.duration.value - parseFloat(first);
-    const unit = first.slice(-1);
-    return rest > 0 ? [first, `${unit === "s" ? rounded(rest, 6) : rest}${unit}`] : null;
+    const parts = [
+        { start, stop: start + frames, duration: { value, unit } },
+        { start: start + frames, stop, duration: duration && { value: duration.value - value, unit } },
+    ];
+    const split = { ...times, beats: times.beats.toSpliced(index, 1, ...parts) };
+    return [first, durationText(split, index + 1, stop - start - frames)];
+}
+
+/**
+ * Of each beat, the pictures where it begins and ends as far as the film says, and the latent frame where it ends: the
+ * nearest.
+ * @param {Times} times
+ * @param {TimedBeat[]} beats
+ */
+function clocks(times, beats) {
+    let [frame, pictures, last] = [0, 0, 0];
+    const advance = (/** @type {number} */ frames) => {
+        frame += frames;
+        pictures = picturesUntil(times, frame);
+    };
+    return beats.map(({ start, stop, duration }) => {
+        if (start > last) {
+            // Segments of a transition, which Python counts in latent frames.
+            advance(start - last);
+        }
+        last = stop;
+        const begin = pictures;
+        if (duration === null || duration.unit === "latent frames") {
+            advance(stop - start);
+        } else {
+            pictures += duration.unit === "seconds" ? duration.value * times.fps : duration.value;
+            const frames = times.loop ? pictures / times.scale : (pictures - 1) / times.scale + 1;
+            const nearest = Math.floor(frames + 0.5 + 1e-6);
+            if (nearest <= frame) {
+                advance(1);
+            } else {
+                frame = nearest;
+            }
+        }
+        return { begin, pictures, frame };
+    });
+}
+
+/**
+ * @param {number} value
+ */
+function wholeNear(value) {
+    const nearest = Math.round(value);
+    return [nearest, nearest + 1, nearest - 1];
+}
+
+/**
+ * Numbers near another, those of few digits first.
+ * @param {number} value
+ */
+function decimalsNear(value) {
+    return DIGITS.flatMap((digits) =>
+        [Math.round, Math.ceil, Math.floor].map((whole) => Number((whole(value * 10 ** digits) / 10 ** digits).toFixed(digits))),
+    );
 }

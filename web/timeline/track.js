@@ -319,7 +319,7 @@ export class Track {
                 this.lane.append(this.later);
             }
             this.later.style.transform = `translateX(${shift}px)`;
-            block.children[2].textContent = durationText(this.#answer, beat, drag.frames);
+            block.children[2].textContent = durationText(this.#answer, drag.index, drag.frames);
             return;
         }
         const start = beat.start * this.scale + drag.moved;
@@ -345,7 +345,7 @@ export class Track {
         this.later.remove();
         this.#blocks[drag.index].classList.remove("kvs-dragged");
         if (meant && drag.resizes && drag.frames !== beat.stop - beat.start) {
-            this.listener.resize(drag.index, durationText(this.#answer, beat, drag.frames));
+            this.listener.resize(drag.index, durationText(this.#answer, drag.index, drag.frames));
         } else if (meant && !drag.resizes && drag.to !== drag.index) {
             this.listener.move(drag.index, drag.to);
         } else {

@@ -12,6 +12,7 @@ import { History } from "./history.js";
 import { Inspector } from "./inspector.js";
 import { PlanView } from "./plan_view.js";
 import { ProgressView } from "./progress.js";
+import { stripped } from "./script_words.js";
 import { splitDurations, durationText } from "./timing.js";
 import { Track } from "./track.js";
 
@@ -243,7 +244,7 @@ class TimelineEditor {
 
     /**
      * Changes the text once what is shown is what is written; edits wait for each other.
-     * @param {(text: string, beats: any[]) => string | null} change
+     * @param {(text: string, beats: any[]) => string | null | Promise<string | null>} change
      * @param {number} [select] The beat to choose afterwards.
      * @param {string} [said] What was done.
      */
@@ -253,17 +254,18 @@ class TimelineEditor {
             if (!this.#editable) {
                 return;
             }
-            const text = change(this.#now, this.#beats);
-            if (text === null || text === this.#now) {
+            const before = this.#now;
+            const text = await change(before, this.#beats);
+            if (text === null || text === before || this.#now !== before) {
                 this.#draw();
                 return;
             }
             const typing = this.inspector.root.contains(document.activeElement);
-            this.#history.keep(this.#now);
+            this.#history.keep(before);
             this.#selected = select ?? this.#selected;
             this.#write(text);
             await this.client.ask();
-            this.said.textContent = said ?? "";
+            this.said.textContent = this.said.title = said ?? "";
             if (!typing && this.root.contains(document.activeElement)) {
                 this.track.focus(this.#selected);
             }
@@ -311,7 +313,7 @@ class TimelineEditor {
         const index = this.#selected;
         this.#edit((now, beats) => {
             const length = beats[index].stop - beats[index].start + frames;
-            return length < 1 ? null : edits.setDuration(now, beats, index, durationText(this.#answer, beats[index], length));
+            return length < 1 ? null : edits.setDuration(now, beats, index, durationText(this.#answer, index, length));
         });
     }
 
@@ -319,7 +321,7 @@ class TimelineEditor {
         const index = this.#selected;
         this.#edit((now, beats) => {
             const half = Math.floor((beats[index].stop - beats[index].start) / 2);
-            const durations = splitDurations(this.#answer, beats[index], half);
+            const durations = splitDurations(this.#answer, index, half);
             return durations && edits.splitBeat(now, beats, index, durations);
         });
     }
@@ -350,7 +352,15 @@ class TimelineEditor {
      */
     #insert(lines) {
         const index = this.#selected;
-        this.#edit((now, beats) => edits.insertBeats(now, beats, index, lines, 1), index + 1, "Beat added");
+        const change = async (/** @type {string} */ now, /** @type {any[]} */ beats) => {
+            const longer = await this.client.read(edits.appended(now, lines));
+            if (longer.form !== "text" || longer.beats.length <= beats.length) {
+                this.said.textContent = this.said.title = longer.error?.message ?? "There is no beat in what was to be added.";
+                return null;
+            }
+            return edits.insertBeats(now, longer.beats, index, lines);
+        };
+        this.#edit(change, index + 1, "Beat added");
     }
 
     #turn() {
@@ -369,7 +379,7 @@ class TimelineEditor {
         }
         event.preventDefault();
         if (event.type === "paste") {
-            const lines = edits.stripped(event.clipboardData.getData("text/plain"));
+            const lines = stripped(event.clipboardData.getData("text/plain"));
             if (lines !== "") {
                 this.#insert(lines);
             }
