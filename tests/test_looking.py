@@ -20,7 +20,8 @@ from kvshare_core.look_point import LookPoint
 from kvshare_core.plan import SharePlan
 from kvshare_core.record import RecordedPoint, RecordedText
 from kvshare_core.script import Duration, Script, ScriptBeat, Transition
-from kvshare_core.timeline import Timeline, plan_timeline
+from kvshare_core.timeline import Timeline
+from kvshare_core.timeline_planning import plan_timeline
 from kvshare_core.words import PromptWords
 from tests.fake_family import COND, UNCOND, FakeModel, joint, self_and_cross
 from tests.test_hunyuan_contracts import positive
