@@ -39,6 +39,7 @@ from tests.windows import (
 )
 
 LAYERS = 3
+GRID = (3, 3, 3)
 TOKENS = 27
 OFF = [
     KVShareConfig(mode="off"),
@@ -527,8 +528,17 @@ def dense(case: Case, timeline: Timeline, sharing: DenseSharing, **options: Any)
     return case.sample(PlainWindows(timeline, sharing).on(case.model), timeline, **options)
 
 
+def dense_sharing(case: Case, config: KVShareConfig, *args: Any, **options: Any) -> DenseSharing:
+    """What `dense` shares by, for the models of these tests."""
+    family, _ = model_info(case.model)
+    scheme = family.rope_scheme(case.model.get_model_object("diffusion_model"), {})
+    assert scheme is not None
+    return DenseSharing(config, LAYERS, GRID, scheme, *args, **options)
+
+
 CONFIGS = [
     KVShareConfig(),
+    KVShareConfig(position="same"),
     KVShareConfig(mode="extend", strength=1.0),
     KVShareConfig(strength=0.5, sources="previous"),
     KVShareConfig(mode="extend", strength=0.3, sources="first and previous", share_background=True),
@@ -554,7 +564,7 @@ def test_sharing_by_a_given_mask_equals_a_dense_recomputation(case: Case, config
     ]
     patched, _ = share(case.model, timeline, config, mask=pictures)
     found = case.sample(patched, timeline, steps=1)
-    expected = dense(case, timeline, DenseSharing(config, LAYERS, TOKENS, masks), steps=1)
+    expected = dense(case, timeline, dense_sharing(case, config, masks), steps=1)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
     windows = case.sample(PlainWindows(timeline).on(case.model), timeline, steps=1)
     assert (found - windows).abs().max() > 1e-3
@@ -566,7 +576,7 @@ def test_masks_found_by_words_and_their_sharing_equal_a_dense_recomputation(case
     patched, record = share(case.model, timeline, config)
     found = case.sample(patched, timeline, batch)
     subjects = make_plan(timeline, config, "fox", None).subjects
-    sharing = DenseSharing(config, LAYERS, TOKENS, subjects=subjects)
+    sharing = dense_sharing(case, config, subjects=subjects)
     torch.testing.assert_close(found, dense(case, timeline, sharing, batch=batch), rtol=0, atol=1e-4)
     recorded = record.latest()
     assert recorded is not None
@@ -579,7 +589,7 @@ def test_masks_found_by_words_and_their_sharing_equal_a_dense_recomputation(case
 def test_sharing_without_a_subject_shares_everything(t2v: Case) -> None:
     timeline, config = tiny_timeline(3), KVShareConfig(mode="extend", strength=1.0)
     patched, record = share(t2v.model, timeline, config, subject="")
-    sharing = DenseSharing(config, LAYERS, TOKENS, guided=False)
+    sharing = dense_sharing(t2v, config, guided=False)
     torch.testing.assert_close(t2v.sample(patched, timeline), dense(t2v, timeline, sharing), rtol=0, atol=1e-4)
     assert record.latest() is None
     full, _ = share(t2v.model, timeline, config, mask=torch.ones(1, 8, 8))
@@ -661,7 +671,7 @@ def test_separate_and_batched_conditioning_give_the_same(
     found = t2v.sample(patched, timeline, tokens=tokens)
     assert set(batches) == {2 if (tokens, memory_factor) == (6, None) else 1}
     subjects = make_plan(timeline, SHARED, "fox", None).subjects
-    expected = dense(t2v, timeline, DenseSharing(SHARED, LAYERS, TOKENS, subjects=subjects), tokens=tokens)
+    expected = dense(t2v, timeline, dense_sharing(t2v, SHARED, subjects=subjects), tokens=tokens)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
 
 

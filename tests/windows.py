@@ -1,8 +1,10 @@
 """Timelines of the tiny models, and their segments and sharing on the real host once more.
 
-`PlainWindows` and `DenseSharing` use none of the pack's code for either: they are slow, dense and in float64.
+`PlainWindows` and `DenseSharing` use none of the pack's code for either, but for the list of frequencies that the model
+rotates with: they are slow, dense and in float64.
 """
 
+import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,11 +21,14 @@ from kvshare_core.host import BEAT_TAG
 from kvshare_core.host.patch import apply
 from kvshare_core.host.plan import make_plan
 from kvshare_core.record import KVShareRecord
+from kvshare_core.rope import RopeScheme, grid_positions
 from kvshare_core.script_forms import parse_script
 from kvshare_core.timeline import Timeline
 from kvshare_core.timeline_planning import plan_timeline
 from kvshare_core.words import PromptWords, SubjectTokens
-from tests.dense_reference import dense_attention, heads_apart, sharing_bias
+from tests.dense_reference import dense_attention, heads_apart, heads_together, sharing_bias
+from tests.sight_oracle import ways_between_centres
+from tests.test_rope import reference
 from tests.tiny_models import CHANNELS, random_text
 
 
@@ -193,21 +198,23 @@ class DenseSharing:
     """An attention override that shares by one dense score matrix per row.
 
     masks: for each segment the subject mask [tokens], or None to find masks in the cross-attention of one pass for the
-    next; `guided` False shares everything instead.
+    next; `guided` False shares everything instead. scheme: how the model rotates its keys.
     """
 
     def __init__(
         self,
         config: KVShareConfig,
         blocks: int,
-        video_tokens: int,
+        grid: tuple[int, int, int],
+        scheme: RopeScheme,
         masks: list[torch.Tensor] | None = None,
         subjects: tuple[SubjectTokens, ...] = (),
         guided: bool = True,
     ):
         self.config = config
         self.blocks = blocks
-        self.video_tokens = video_tokens
+        self.grid = grid
+        self.scheme = scheme
         self.masks: dict[tuple[int, int], torch.Tensor] = {}
         self.given = masks
         self.subjects = subjects
@@ -233,7 +240,7 @@ class DenseSharing:
         heads, options = kwargs["heads"], kwargs["transformer_options"]
         conds = options["cond_or_uncond"]
         rows = query.shape[0] // len(conds)
-        if key.shape[1] != self.video_tokens:
+        if key.shape[1] != math.prod(self.grid):
             if self.subjects and key.shape[1] != 257:
                 self._read_maps(query, key, heads, conds, rows)
             return function(*args, **kwargs)
@@ -256,10 +263,23 @@ class DenseSharing:
         if place[1] != 0 and not self.config.share_uncond:
             sources = []
         stored = [self.memory[(source, *place)] for source in sources]
-        bias = sharing_bias(self.config, key.shape[1], own_mask, [self._mask(source, row) for source in sources])
-        keys = torch.cat([key, *(pair[0] for pair in stored)], 1)
+        masks = [self._mask(source, row) for source in sources]
+        bias = sharing_bias(self.config, key.shape[1], own_mask, masks)
+        moved = [self._moved(pair[0], mask, own_mask, heads) for pair, mask in zip(stored, masks, strict=True)]
+        keys = torch.cat([key, *moved], 1)
         values = torch.cat([value, *(pair[1] for pair in stored)], 1)
         return dense_attention(query, keys, values, heads, 1, bias=bias)
+
+    def _moved(
+        self, key: torch.Tensor, mask: torch.Tensor | None, own_mask: torch.Tensor | None, heads: int
+    ) -> torch.Tensor:
+        """The source's keys where the configuration wants them."""
+        if self.config.position != "centred" or mask is None or own_mask is None:
+            return key
+        places = grid_positions(torch.arange(key.shape[1]), self.grid).double()
+        ways = ways_between_centres(places, mask.int() - 1, own_mask.int() - 1)
+        raw = reference(heads_apart(key, heads, 1), self.scheme, -places)
+        return heads_together(reference(raw, self.scheme, places + ways))
 
     def _sources(self) -> list[int]:
         chosen = {"first": {0}, "previous": {self.segment - 1}, "first and previous": {0, self.segment - 1}}
