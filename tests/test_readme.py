@@ -5,11 +5,21 @@ import re
 from typing import Any
 
 from bench.families import support_table
+from bench.pipeline import MODELS
 from devtools.environment import ROOT
 from kvshare_core.script_forms import parse_script
 
 MEASURES = ("identity", "adherence", "seam", "motion", "leak", "mask_iou")
 SHOWN_BEATS = 3
+AIMS = (
+    ("identity not below", "identity", 2),
+    ("adherence within", "adherence", 3),
+    ("seam at most", "seam", 2),
+    ("motion at least", "motion", 2),
+    ("leakage below", "leak", 3),
+    ("mask overlap at least", "mask_iou", 2),
+)
+"""How a line of the laboratory page begins, the figure in it and its decimals."""
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 RESULTS = ROOT / "bench" / "results"
 
@@ -25,6 +35,24 @@ def test_the_table_of_methods_is_the_results_file() -> None:
             figures = ("-" if row[name] is None else f"{row[name]:.2f}" for name in MEASURES)
             assert f"| {row['model']} | {row['method']} | {' | '.join(figures)} |" in README
     assert found["command"] in README
+
+
+def test_what_the_laboratory_says_is_reached_is_the_results_file() -> None:
+    page = (ROOT / "docs" / "laboratory.md").read_text(encoding="utf-8")
+    shown = {(row["model"], row["method"]): row for row in results("quality")["rows"] if row["beats"] == SHOWN_BEATS}
+    for aim, name, digits in AIMS:
+        (line,) = [line for line in page.splitlines() if line.startswith(f"| {aim}")]
+        for model, cell in zip(MODELS, line.split("|")[2:4], strict=True):
+            assert cell.strip().startswith(f"{shown[model, 'kvshare'][name]:.{digits}f}"), line
+    for model in MODELS:
+        for method in ("concat", "ditctrl"):
+            assert f"`{method}` {shown[model, method]['identity']:.2f}" in page
+
+
+def test_pictures_of_the_pages_are_there() -> None:
+    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        for picture in re.findall(r"!\[[^]]*\]\(([^)]+)\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / picture).is_file(), picture
 
 
 def test_the_film_in_the_readme_can_be_read() -> None:
