@@ -66,7 +66,10 @@ class Session:
         self._points = PointWatcher(plan, info.patch[0])
         self._partial = LogSumExpAttention()
         scheme = family.rope_scheme(diffusion_model, rope_options or {})
-        self._mover = PositionMover(plan.config, scheme, info.patch[0], plan.gapped_beat)
+        # Whole videos have one centre: without subjects keys would be turned by nothing.
+        centres_nothing = plan.config.position == "centred" and not plan.guided
+        placed = replace(plan.config, position="same") if centres_nothing else plan.config
+        self._mover = PositionMover(placed, scheme, info.patch[0], plan.gapped_beat)
         self._device: torch.device | None = None
         self._ever_shared = False
         self._last_sigma: float | None = None

@@ -2,15 +2,14 @@
 bars, the curve over the frames, its own frame alone, and the table of words."""
 
 from collections.abc import Iterator
-from random import Random
 from typing import TYPE_CHECKING
 
 import pytest
 
 from devtools.server import Server
 from kvshare_core.host.model_files import EMBEDDED_JOINT
-from tests.comfy_page import MODES, ComfyPage, Mode, comfy_page
-from tests.test_browser_viewer import FILM, NODE, WORKFLOW, Viewer
+from tests.comfy_page import MODES, ComfyPage
+from tests.test_browser_viewer import FILM, NODE, Viewer, film_page
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -22,14 +21,8 @@ WORDS = FILM.splitlines()[0].split()
 @pytest.fixture(scope="module", params=MODES)
 def opened(browser: "Browser", server: Server, request: pytest.FixtureRequest) -> Iterator[ComfyPage]:
     """A page in which a film of the model with joint attention has been made, with a point to look from."""
-    mode: Mode = request.param
-    with comfy_page(browser, server, mode, size=(1000, 1100)) as page:
-        page.drop_workflow(WORKFLOW)
-        page.look_at(NODE)
+    with film_page(browser, server, request.param, 1100, steps=1) as page:
         page.set_widget("LoadVideoDiT", "diffusion_model", EMBEDDED_JOINT)
-        page.set_widget("KSampler", "steps", 1)
-        page.set_widget("KSampler", "seed", Random().randrange(2**32))
-        page.set_widget("LongVideoSegmenter", "prompts", FILM)
         page.set_widget("MaskGuidedKVShare", "look_at", f"0.25, 0.5, {POINT_FRAME}")
         page.set_widget(NODE, "show", "look_at")
         page.run()

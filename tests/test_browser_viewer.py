@@ -3,6 +3,7 @@ mouse and keyboard go through them; the workflow is left as it was."""
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -65,17 +66,23 @@ class Viewer:
         )
 
 
-@pytest.fixture(scope="module", params=MODES)
-def opened(browser: "Browser", server: Server, request: pytest.FixtureRequest) -> Iterator[ComfyPage]:
-    """A page in which the film has been made."""
-    mode: Mode = request.param
-    with comfy_page(browser, server, mode, size=(1000, 1000)) as page:
+@contextmanager
+def film_page(browser: "Browser", server: Server, mode: Mode, height: int, steps: int) -> Iterator[ComfyPage]:
+    """A page with the film to be made in so many steps, and the preview in sight."""
+    with comfy_page(browser, server, mode, size=(1000, height)) as page:
         page.drop_workflow(WORKFLOW)
         page.look_at(NODE)
-        page.set_widget("KSampler", "steps", STEPS)
+        page.set_widget("KSampler", "steps", steps)
         # Otherwise the host would take what it made for the test before.
         page.set_widget("KSampler", "seed", Random().randrange(2**32))
         page.set_widget("LongVideoSegmenter", "prompts", FILM)
+        yield page
+
+
+@pytest.fixture(scope="module", params=MODES)
+def opened(browser: "Browser", server: Server, request: pytest.FixtureRequest) -> Iterator[ComfyPage]:
+    """A page in which the film has been made."""
+    with film_page(browser, server, request.param, 1000, STEPS) as page:
         assert page.page.locator(".kvs-viewer .kvs-message").is_visible()
         page.page.evaluate(LISTEN)
         page.run()
