@@ -1,5 +1,6 @@
 """Samples an embedded transformer without a host, from a checkpoint of its training, before a VAE exists."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -8,14 +9,22 @@ import torch
 
 from kvshare_core.embedded.joint_transformer import JointShape
 from kvshare_core.embedded.latents import CHANNELS, LatentBasis
+from kvshare_core.embedded.one_stream_transformer import SIGMA_SHIFT as ONE_STREAM_SHIFT
+from kvshare_core.embedded.one_stream_transformer import OneStreamShape
 from kvshare_core.embedded.text import token_ids
-from kvshare_core.embedded.training.denoiser import Denoiser
+from kvshare_core.embedded.training.denoiser import Denoiser, Shape
 from kvshare_core.embedded.transformer import TransformerShape
 from kvshare_core.embedded.vocabulary import CHUNK_TOKENS, PAIR_CHUNK_TOKENS
 
 WAN_SHIFT = 8.0
 HUNYUAN_SHIFT = 7.0
 """The host's default shifts of the flow schedule for the two layouts."""
+SAMPLING: Mapping[type, tuple[float, int]] = {
+    TransformerShape: (WAN_SHIFT, CHUNK_TOKENS),
+    JointShape: (HUNYUAN_SHIFT, PAIR_CHUNK_TOKENS),
+    OneStreamShape: (ONE_STREAM_SHIFT, PAIR_CHUNK_TOKENS),
+}
+"""Shift and tokens of a text, by the layout's shape."""
 LATENT_SHAPE = (CHANNELS, 5, 12, 12)
 
 
@@ -59,11 +68,11 @@ def load_lean_sampler(checkpoint: Path, basis: LatentBasis) -> LeanSampler:
     shape = shape_of(weights)
     model = Denoiser(shape, known_words=weights["text.words"].shape[0])
     model.load_state_dict(weights)
-    sampling = (WAN_SHIFT, CHUNK_TOKENS) if isinstance(shape, TransformerShape) else (HUNYUAN_SHIFT, PAIR_CHUNK_TOKENS)
-    return LeanSampler(model.requires_grad_(False), basis, int(saved["step"]), *sampling)
+    shift, chunk_tokens = SAMPLING[type(shape)]
+    return LeanSampler(model.requires_grad_(False), basis, int(saved["step"]), shift, chunk_tokens)
 
 
-def shape_of(weights: dict[str, torch.Tensor]) -> TransformerShape | JointShape:
+def shape_of(weights: dict[str, torch.Tensor]) -> Shape:
     """Sizes of the transformer whose state dict (names start with "transformer.") is given."""
 
     def count(blocks: str) -> int:
@@ -73,6 +82,11 @@ def shape_of(weights: dict[str, torch.Tensor]) -> TransformerShape | JointShape:
         dim, channels = weights["transformer.img_in.proj.weight"].shape[:2]
         text_dim = weights["transformer.txt_in.input_embedder.weight"].shape[1]
         return JointShape(dim, count("double_blocks"), count("single_blocks"), channels, text_dim)
+    if "transformer.patch_embed.text_proj.weight" in weights:
+        dim, text_dim = weights["transformer.patch_embed.text_proj.weight"].shape
+        time_dim = weights["transformer.time_embedding_linear_1.weight"].shape[0]
+        channels = weights["transformer.patch_embed.proj.weight"].shape[1]
+        return OneStreamShape(dim, count("blocks"), time_dim, channels, text_dim)
     ffn_dim, dim = weights["transformer.blocks.0.ffn.0.weight"].shape
     channels = weights["transformer.patch_embedding.weight"].shape[1]
     return TransformerShape(dim=dim, ffn_dim=ffn_dim, layers=count("blocks"), channels=channels)

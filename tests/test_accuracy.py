@@ -21,9 +21,10 @@ from bench.lean import flow_sigmas, load_lean_sampler
 from bench.pictures import contact_sheet
 from kvshare_core.embedded.joint_transformer import JointShape
 from kvshare_core.embedded.latents import fit_basis
+from kvshare_core.embedded.one_stream_transformer import OneStreamShape
 from kvshare_core.embedded.scenes import Scenes, is_held_out, render, render_pairs, sample_pairs
-from kvshare_core.embedded.training.denoiser import Denoiser
-from kvshare_core.embedded.transformer import TransformerShape, WanTransformer
+from kvshare_core.embedded.training.denoiser import Denoiser, Shape
+from kvshare_core.embedded.transformer import TransformerShape
 from kvshare_core.embedded.vocabulary import BACKGROUNDS, COLOURS, DIRECTIONS, PAIR_WORDS, SHAPES, SIZES, WORDS
 
 TASKS = make_tasks(40, seed=5)
@@ -125,16 +126,21 @@ def test_the_schedule_is_the_hosts() -> None:
 
 @pytest.mark.parametrize(
     ("shape", "words"),
-    [(TransformerShape(ffn_dim=64, layers=2), WORDS), (JointShape(double_blocks=1, single_blocks=2), PAIR_WORDS)],
-    ids=["cross-attention", "joint-attention"],
+    [
+        (TransformerShape(ffn_dim=64, layers=2), WORDS),
+        (JointShape(double_blocks=1, single_blocks=2), PAIR_WORDS),
+        (OneStreamShape(layers=2), PAIR_WORDS),
+    ],
+    ids=["cross-attention", "joint-attention", "one-stream"],
 )
-def test_a_checkpoint_is_sampled_without_a_host(
-    tmp_path: Path, shape: TransformerShape | JointShape, words: tuple[str, ...]
-) -> None:
+def test_a_checkpoint_is_sampled_without_a_host(tmp_path: Path, shape: Shape, words: tuple[str, ...]) -> None:
     file = tmp_path / "denoiser.pt"
     model = Denoiser(shape, len(words))
-    transformer = model.transformer
-    output = transformer.head.head if isinstance(transformer, WanTransformer) else transformer.final_layer.linear
+    (output,) = [
+        module
+        for name, module in model.named_modules()
+        if name.endswith(("head.head", "final_layer.linear", "proj_out")) and isinstance(module, torch.nn.Linear)
+    ]
     torch.nn.init.normal_(output.weight, std=0.02)
     torch.save({"step": 250, "average": model.state_dict()}, file)
     sampler = load_lean_sampler(file, fit_basis(scenes=64))

@@ -9,7 +9,15 @@ from torch import nn
 
 from kvshare_core.embedded.joint_transformer import JointShape
 from kvshare_core.embedded.latents import fit_basis
-from kvshare_core.embedded.training.denoiser import JOINT_RECIPE, DenoiserRecipe, ScenePool, train_denoiser
+from kvshare_core.embedded.one_stream_transformer import OneStreamShape
+from kvshare_core.embedded.training.denoiser import (
+    JOINT_RECIPE,
+    ONE_STREAM_RECIPE,
+    DenoiserRecipe,
+    ScenePool,
+    Shape,
+    train_denoiser,
+)
 from kvshare_core.embedded.training.loop import Schedule, TrainingRun, checkpoint_loss
 from kvshare_core.embedded.transformer import TransformerShape
 
@@ -63,12 +71,11 @@ def test_the_learning_rate_rises_holds_and_falls_to_zero() -> None:
     [
         (DenoiserRecipe(), TransformerShape(ffn_dim=128, layers=1)),
         (JOINT_RECIPE, JointShape(double_blocks=1, single_blocks=1)),
+        (ONE_STREAM_RECIPE, OneStreamShape(layers=1)),
     ],
-    ids=["cross-attention", "joint-attention"],
+    ids=["cross-attention", "joint-attention", "one-stream"],
 )
-def test_a_short_run_of_the_denoiser_learns(
-    tmp_path: Path, recipe: DenoiserRecipe, shape: TransformerShape | JointShape
-) -> None:
+def test_a_short_run_of_the_denoiser_learns(tmp_path: Path, recipe: DenoiserRecipe, shape: Shape) -> None:
     recipe = replace(
         recipe,
         steps=12,

@@ -7,6 +7,8 @@ TRANSFORMER_FILE = "transformer.safetensors"
 TEXT_ENCODER_FILE = "text_encoder.safetensors"
 JOINT_TRANSFORMER_FILE = "joint_transformer.safetensors"
 JOINT_TEXT_ENCODER_FILE = "joint_text_encoder.safetensors"
+ONE_STREAM_TRANSFORMER_FILE = "one_stream_transformer.safetensors"
+ONE_STREAM_TEXT_ENCODER_FILE = "one_stream_text_encoder.safetensors"
 VAE_FILE = "vae.safetensors"
 RESULTS_FILE = "results.json"
 

@@ -43,16 +43,20 @@ def sinusoidal_embedding(position: torch.Tensor, dim: int = FREQUENCY_DIM) -> to
 
 
 def rope_angles(
-    grid: tuple[int, int, int], axes: tuple[int, int, int] = ROPE_AXES, theta: float = ROPE_THETA
+    grid: tuple[int, int, int],
+    axes: tuple[int, int, int] = ROPE_AXES,
+    theta: float = ROPE_THETA,
+    steps: tuple[float, float, float] = (1.0, 1.0, 1.0),
 ) -> torch.Tensor:
     """Rotation angles [t * h * w, sum(axes) / 2] of every token of `grid`, frame axis first.
 
-    `axes` are the channels that each axis rotates, `theta` is the base of their frequencies.
+    `axes` are the channels that each axis rotates, `theta` is the base of their frequencies, `steps` how far apart
+    neighbouring tokens are.
     """
     positions = torch.meshgrid(*(torch.arange(size) for size in grid), indexing="ij")
     angles = [
-        torch.outer(position.flatten().double(), theta ** (-torch.arange(0, size, 2, dtype=torch.float64) / size))
-        for position, size in zip(positions, axes, strict=True)
+        torch.outer(step * place.flatten().double(), theta ** (-torch.arange(0, size, 2, dtype=torch.float64) / size))
+        for place, size, step in zip(positions, axes, steps, strict=True)
     ]
     return torch.cat(angles, dim=1).float()
 

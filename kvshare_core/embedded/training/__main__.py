@@ -1,6 +1,7 @@
 """Trains the embedded models and writes their weights and what was measured:
-`python -m kvshare_core.embedded.training [all|denoiser|joint|vae]`. The denoiser is the cross-attention model, joint is
-the joint-attention model; both share the VAE. An interrupted run goes on where it stopped.
+`python -m kvshare_core.embedded.training [all|denoiser|joint|one-stream|vae]`. The denoiser is the cross-attention model,
+joint the joint-attention one, one-stream the one whose text and video share all weights; all three share the VAE. An
+interrupted run goes on where it stopped.
 """
 
 import argparse
@@ -16,6 +17,8 @@ import torch
 from ..files import (
     JOINT_TEXT_ENCODER_FILE,
     JOINT_TRANSFORMER_FILE,
+    ONE_STREAM_TEXT_ENCODER_FILE,
+    ONE_STREAM_TRANSFORMER_FILE,
     RESULTS_FILE,
     TEXT_ENCODER_FILE,
     TRANSFORMER_FILE,
@@ -33,6 +36,7 @@ from .progress import Progress
 DENOISERS = {
     "denoiser": (denoiser.DenoiserRecipe(), TRANSFORMER_FILE, TEXT_ENCODER_FILE),
     "joint": (denoiser.JOINT_RECIPE, JOINT_TRANSFORMER_FILE, JOINT_TEXT_ENCODER_FILE),
+    "one-stream": (denoiser.ONE_STREAM_RECIPE, ONE_STREAM_TRANSFORMER_FILE, ONE_STREAM_TEXT_ENCODER_FILE),
 }
 """Recipe and weight files of each transformer, by its part's name."""
 WORK = Path(__file__).resolve().parents[3] / ".dev" / "training"

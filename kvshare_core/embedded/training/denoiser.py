@@ -1,11 +1,12 @@
 """Trains the embedded transformers, each with its word embedding, by flow matching on generated scenes.
 
 x_sigma = sigma * noise + (1 - sigma) * latents; the model learns the velocity noise - latents, which is what ComfyUI's
-Wan and HunyuanVideo models predict. Sigmas follow a shifted schedule, as the host's do.
+Wan and HunyuanVideo models predict. CogVideoX's predict something else, but the host lets a model say how it is
+sampled, so the model of that layout learns the same. Sigmas follow a shifted schedule, as the host's do.
 """
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -14,6 +15,8 @@ from safetensors.torch import save_file
 from ...words import split_words
 from ..joint_transformer import JointShape, JointTransformer
 from ..latents import BLOCK_SIDE, CHANNELS, NATIVE_LATENT_FRAMES, LatentBasis, fit_basis
+from ..one_stream_transformer import SIGMA_SHIFT as ONE_STREAM_SHIFT
+from ..one_stream_transformer import OneStreamShape, OneStreamTransformer
 from ..scenes import (
     ATTRIBUTES,
     FRAME_SIDE,
@@ -42,6 +45,8 @@ SAID_PROBABILITY = {"size": 0.5, "colour": 0.6, "shape": 0.9, "direction": 0.85,
 EMPTY_PROBABILITY = 0.1
 UNKNOWN_PROBABILITY = 0.1
 
+Shape = TransformerShape | JointShape | OneStreamShape
+
 
 @dataclass(frozen=True)
 class DenoiserRecipe:
@@ -65,7 +70,7 @@ class DenoiserRecipe:
     pair_fraction: float = 0.0
     text_tokens: int = CHUNK_TOKENS
     known_words: int = len(WORDS)
-    shape: TransformerShape | JointShape = field(default_factory=TransformerShape)
+    shape: Shape = field(default_factory=TransformerShape)
 
     @property
     def schedule(self) -> Schedule:
@@ -81,6 +86,9 @@ JOINT_RECIPE = DenoiserRecipe(
     shape=JointShape(),
 )
 """What the joint-attention model is trained with, in the layout and by the schedule of HunyuanVideo."""
+
+ONE_STREAM_RECIPE = replace(JOINT_RECIPE, steps=6_000, sigma_shift=ONE_STREAM_SHIFT, shape=OneStreamShape())
+"""The same for the one-stream model, in the layout of CogVideoX."""
 
 SubjectWords = tuple[dict[str, str], ...]
 """The five words of each subject of a scene."""
@@ -153,12 +161,19 @@ def training_ids(words: SubjectWords, wording: random.Random, tokens: int) -> li
     return ids + [WORD_IDS[PAD]] * (tokens - len(ids))
 
 
+def make_transformer(shape: Shape) -> WanTransformer | JointTransformer | OneStreamTransformer:
+    """A fresh transformer of the layout that `shape` belongs to."""
+    if isinstance(shape, TransformerShape):
+        return WanTransformer(shape)
+    return JointTransformer(shape) if isinstance(shape, JointShape) else OneStreamTransformer(shape)
+
+
 class Denoiser(torch.nn.Module):
     """A transformer with its text encoder, as one trainable module."""
 
-    def __init__(self, shape: TransformerShape | JointShape, known_words: int):
+    def __init__(self, shape: Shape, known_words: int):
         super().__init__()
-        self.transformer = WanTransformer(shape) if isinstance(shape, TransformerShape) else JointTransformer(shape)
+        self.transformer = make_transformer(shape)
         self.text = WordEmbedding(known_words)
 
     def forward(self, noisy: torch.Tensor, sigma: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
@@ -175,7 +190,8 @@ def make_optimizers(model: Denoiser, learning_rate: float) -> list[torch.optim.O
     """Muon for the matrices inside the blocks, AdamW for everything else, modulation included."""
     matrices, others = [], []
     for name, parameter in model.named_parameters():
-        inside = "blocks." in name and "mod" not in name and parameter.ndim == 2
+        modulates = "mod" in name or "norm" in name
+        inside = "blocks." in name and not modulates and parameter.ndim == 2
         (matrices if inside else others).append(parameter)
     return [
         torch.optim.Muon(matrices, lr=learning_rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
