@@ -20,11 +20,11 @@ from kvshare_core.embedded.scenes import ATTRIBUTES, caption, pair_caption, samp
 from .form import Row, make_result, publish, show_progress
 from .lean import load_lean_sampler
 from .pictures import contact_sheet, save
-from .pipeline import GUIDANCE, MODELS, STEPS, Model, Pipeline, load_pipeline
+from .pipeline import GUIDANCE, MODELS, STEPS, Model, Pipeline, load_pipeline, models_of
 
 TARGETS = {"colour": 0.95, "shape": 0.90, "direction": 0.90, "background": 0.95, "size": None}
 DROPPED = ("colour", "size")
-DRAWS_PAIRS: tuple[Model, ...] = ("joint-attention",)
+DRAWS_PAIRS: tuple[Model, ...] = ("joint-attention", "one-stream-attention")
 """Models that were trained on scenes with two subjects."""
 
 Sampler = Callable[[list[str], int], torch.Tensor]
@@ -147,7 +147,7 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description="accuracy of the embedded models on held-out captions")
     parser.add_argument("--captions", type=int, default=200)
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS)
+    parser.add_argument("--models", nargs="+", choices=MODELS, help="all that the host has, unless named")
     parser.add_argument("--batch", type=int, default=25)
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--cfg", type=float, default=GUIDANCE)
@@ -176,7 +176,7 @@ def main() -> None:
     else:
         table: list[Row] = []
         videos, detections = [], []
-        for model in options.models:
+        for model in options.models or models_of(find_host()):
             pipeline = load_pipeline(model)
 
             def sample(prompts: list[str], seed: int, pipeline: Pipeline = pipeline) -> torch.Tensor:

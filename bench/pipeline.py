@@ -20,15 +20,22 @@ from kvshare_core.timeline_planning import plan_timeline
 from .methods import Method
 from .spans import own_pictures, seam_pictures
 
-Model = Literal["cross-attention", "joint-attention"]
+Model = Literal["cross-attention", "joint-attention", "one-stream-attention"]
 MODELS: tuple[Model, ...] = get_args(Model)
 """The embedded models, by how their video looks at the text."""
+BOTH_KINDS: tuple[Model, ...] = ("cross-attention", "joint-attention")
+"""One model of each kind of attention, which all hosts have."""
 
 SAMPLER, SCHEDULER = "euler", "simple"
 STEPS = 20
 GUIDANCE = 4.0
 FRAME_DIM = 2
 """Where a latent's frames are counted."""
+
+
+def models_of(host: Path) -> tuple[Model, ...]:
+    """The embedded models whose layout the host in folder `host` knows."""
+    return MODELS if (host / "comfy" / "ldm" / "cogvideo").is_dir() else BOTH_KINDS
 
 
 @dataclass(frozen=True)
@@ -223,8 +230,8 @@ def load_pipeline(model: Model = "cross-attention") -> Pipeline:
     """Starts the host in this process and loads an embedded model. Call it before anything imports `comfy`."""
     host = find_host()
     enter_host(host)
-    from kvshare_core.host.loading import EMBEDDED_MODELS, load_video_model
-    from kvshare_core.host.model_files import EMBEDDED
+    from kvshare_core.host.loading import load_video_model
+    from kvshare_core.host.model_files import EMBEDDED, EMBEDDED_MODELS
 
     name = next(name for name, attention in EMBEDDED_MODELS.items() if attention == model)
     return Pipeline(host, *load_video_model(name, EMBEDDED, EMBEDDED, "default"))

@@ -25,7 +25,7 @@ from .form import Row, Value, make_result, publish, show_progress
 from .kept import Cell, Kept, Seen, Task
 from .measures import Measured, adherence, identity, keeps_colour, keeps_size, mean_speed, seam_ratios
 from .methods import METHODS, Method
-from .pipeline import MODELS, STEPS, HostLacksPromptsError, Model, Pipeline, load_pipeline
+from .pipeline import BOTH_KINDS, MODELS, STEPS, HostLacksPromptsError, Model, Pipeline, load_pipeline
 from .storyboards import JOINS, SCENES, make_storyboard, measure_clip
 
 BEATS = (3, 5)
@@ -192,7 +192,7 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description="identity, adherence and side effects of every method")
     parser.add_argument("--storyboards", type=int, default=STORYBOARDS, help="of each length, by each method")
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS, help="which embedded models")
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=BOTH_KINDS, help="which embedded models")
     parser.add_argument("--join", choices=tuple(JOINS), default=SCENES, help="how segments meet")
     parser.add_argument("--processes", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--json", type=Path, help="write the results here")

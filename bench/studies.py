@@ -18,7 +18,7 @@ from .confidence import interval, mean
 from .form import Row, Value, make_result, publish
 from .kept import Cell, Kept, Seen, Task
 from .methods import METHODS, Method
-from .pipeline import MODELS, STEPS
+from .pipeline import BOTH_KINDS, STEPS
 from .quality import mean_speed_of, measure, parts_of
 from .storyboards import JOINS, SCENES
 
@@ -107,7 +107,7 @@ def tasks_of(chosen: Mapping[str, Sequence[Variant]], seeds: Sequence[int]) -> l
     needed = dict.fromkeys((variant.method, variant.join) for variants in chosen.values() for variant in variants)
     return [
         Task(model, BEATS, join, name_of(method), method, part)
-        for model in MODELS
+        for model in BOTH_KINDS
         for method, join in dict.fromkeys([(isolated.method, isolated.join), *needed])
         for part in parts_of(seeds, BEATS)
     ]
@@ -122,7 +122,7 @@ def rows_of(chosen: Mapping[str, Sequence[Variant]], found: Mapping[Cell, Sequen
     """One row for every variant on either model."""
     rows: list[Row] = []
     for study, variants in chosen.items():
-        for model in MODELS:
+        for model in BOTH_KINDS:
             isolated = mean_speed_of(found[model, BEATS, "cut", name_of(METHODS["isolated"])])
             for variant in variants:
                 seen = found[model, BEATS, variant.join, name_of(variant.method)]

@@ -35,14 +35,15 @@ class LoadVideoDiT(io.ComfyNode):
                     tooltip="A file in models/diffusion_models or models/checkpoints, or a folder in "
                     "models/diffusers; of a model in several parts the first stands for all. 'embedded' is a few "
                     "megabytes of moving coloured shapes with Wan's cross-attention to the text; 'embedded (joint "
-                    "attention)' is built like HunyuanVideo and also draws two shapes.",
+                    "attention)' is built like HunyuanVideo, 'embedded (one-stream attention)', which older ComfyUI "
+                    "versions cannot load, like CogVideoX; both also draw two shapes.",
                 ),
                 io.Combo.Input(
                     "text_encoder",
                     options=text_encoder_names(),
                     default=EMBEDDED,
                     tooltip="The text encoder that belongs to the model, such as umT5 for Wan; 'embedded' goes with "
-                    "both embedded models, 'from checkpoint' takes the one in the same file as the model.",
+                    "all embedded models, 'from checkpoint' takes the one in the same file as the model.",
                 ),
                 io.Combo.Input(
                     "vae",

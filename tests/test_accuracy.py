@@ -19,6 +19,8 @@ from bench.accuracy import (
 )
 from bench.lean import flow_sigmas, load_lean_sampler
 from bench.pictures import contact_sheet
+from bench.pipeline import MODELS, models_of
+from devtools.environment import find_host
 from kvshare_core.embedded.joint_transformer import JointShape
 from kvshare_core.embedded.latents import fit_basis
 from kvshare_core.embedded.one_stream_transformer import OneStreamShape
@@ -113,6 +115,12 @@ def test_one_subject_of_two_is_not_both() -> None:
     task = make_pair_tasks(1, seed=3)[0]
     rows = {row["attribute"]: row["right"] for row in count_right_in_pairs([task], [show(task.said[0])])}
     assert rows["both subjects"] == 0 and rows["shape"] == 1
+
+
+def test_the_models_that_the_host_knows_are_measured() -> None:
+    from kvshare_core.embedded.model import is_available
+
+    assert models_of(find_host()) == tuple(model for model in MODELS if is_available(model))
 
 
 def test_the_schedule_is_the_hosts() -> None:

@@ -23,10 +23,11 @@ from comfy.taesd.taesd import TAESD
 
 from kv_share.nodes.load_video_dit import LoadVideoDiT
 from kvshare_core.embedded.files import VAE_FILE, WEIGHTS
+from kvshare_core.embedded.model import is_available
 from kvshare_core.families import FAMILIES
 from kvshare_core.families.base import FamilyInfo
 from kvshare_core.host.loading import load_video_model, model_report
-from kvshare_core.host.model_files import diffusion_model_names
+from kvshare_core.host.model_files import EMBEDDED_MODELS, diffusion_model_names
 from kvshare_core.host.patch import model_info
 from kvshare_core.host.text_encoders import FAMILY_TEXT_ENCODERS, check_text_encoders, load_text_encoders
 from kvshare_core.presets import preset_lines
@@ -422,7 +423,8 @@ def test_files_of_the_user_are_listed_behind_what_is_always_there(
     enter_folders(tmp_path, monkeypatch)
     for kind in ("diffusion_models", "checkpoints", "text_encoders", "vae"):
         (tmp_path / kind / "mine.safetensors").touch()
-    embedded = ["embedded", "embedded (joint attention)"]
+    embedded = [name for name, attention in EMBEDDED_MODELS.items() if is_available(attention)]
+    assert embedded[:2] == ["embedded", "embedded (joint attention)"]
     assert options("diffusion_model") == [*embedded, "mine.safetensors", "checkpoint: mine.safetensors"]
     assert options("text_encoder") == ["embedded", "from checkpoint", "mine.safetensors"]
     assert options("text_encoder_2") == ["none", "mine.safetensors"]

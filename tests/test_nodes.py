@@ -34,10 +34,11 @@ from kvshare_core.config import (
     MemorySettings,
 )
 from kvshare_core.embedded.clip import load_text_encoder
-from kvshare_core.embedded.files import JOINT_TRANSFORMER_FILE, WEIGHTS
 from kvshare_core.embedded.latents import NATIVE_LATENT_FRAMES
+from kvshare_core.embedded.model import is_available
 from kvshare_core.embedded.text import WORD_WIDTH
 from kvshare_core.embedded.vocabulary import WORDS
+from kvshare_core.host.model_files import EMBEDDED_MODELS
 from kvshare_core.measured import read_preset
 from kvshare_core.record import KVShareRecord, RecordedMasks, RecordedSubject
 from tests.tiny_models import Sampling, tiny_text_encoder, tiny_wan
@@ -528,10 +529,10 @@ def test_a_mask_needs_no_words(model: Any) -> None:
     run("MaskGuidedKVShare", model=model, timeline=timeline, subject="fox")
 
 
-@pytest.mark.parametrize("name", ["embedded", "embedded (joint attention)"])
+@pytest.mark.parametrize("name", EMBEDDED_MODELS)
 def test_the_embedded_models_run_through_all_nodes(name: str) -> None:
-    if name != "embedded" and not (WEIGHTS / JOINT_TRANSFORMER_FILE).exists():
-        pytest.skip("the joint-attention model is not trained yet")
+    if not is_available(EMBEDDED_MODELS[name]):
+        pytest.skip("this host does not know the layout")
     names = {"diffusion_model": name, "text_encoder": "embedded", "vae": "embedded", "weight_dtype": "default"}
     model, clip, vae, _ = run("LoadVideoDiT", **names)
     changes = {"sampling_num_frames": 0, "prompts": "a red circle moves right\na red circle moves left"}

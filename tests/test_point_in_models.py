@@ -1,4 +1,4 @@
-"""A point is looked at from in both embedded models, through the nodes: its numbers come out whole."""
+"""A point is looked at from in all embedded models, through the nodes: its numbers come out whole."""
 
 import json
 from collections.abc import Callable
@@ -8,7 +8,13 @@ import pytest
 import torch
 
 from kv_share.nodes.attention_mask_preview import AttentionMaskPreview
-from kvshare_core.embedded.model import CROSS_ATTENTION, JOINT_ATTENTION, load_embedded
+from kvshare_core.embedded.model import (
+    CROSS_ATTENTION,
+    JOINT_ATTENTION,
+    ONE_STREAM_ATTENTION,
+    is_available,
+    load_embedded,
+)
 from kvshare_core.host.viewer import PREFIX
 from kvshare_core.timeline import Timeline
 from tests.test_nodes import run, segmenter
@@ -17,9 +23,11 @@ from tests.tiny_models import Sampling
 FILM = "a red circle moving right over night\n{how}a blue square moving down over grass"
 
 
-@pytest.fixture(scope="module", params=[CROSS_ATTENTION, JOINT_ATTENTION])
+@pytest.fixture(scope="module", params=[CROSS_ATTENTION, JOINT_ATTENTION, ONE_STREAM_ATTENTION])
 def embedded(request: pytest.FixtureRequest, one_thread: None) -> tuple[bool, Any]:
-    return request.param == JOINT_ATTENTION, load_embedded(request.param)
+    if not is_available(request.param):
+        pytest.skip("this host does not know the layout")
+    return request.param != CROSS_ATTENTION, load_embedded(request.param)
 
 
 def point_told(embedded: Any, frame_of: Callable[[Timeline], int], how: str = "") -> dict[str, Any]:

@@ -5,7 +5,7 @@ import re
 from typing import Any
 
 from bench.families import support_table
-from bench.pipeline import MODELS
+from bench.pipeline import BOTH_KINDS
 from devtools.environment import ROOT
 from kvshare_core.script_forms import parse_script
 
@@ -42,9 +42,9 @@ def test_what_the_laboratory_says_is_reached_is_the_results_file() -> None:
     shown = {(row["model"], row["method"]): row for row in results("quality")["rows"] if row["beats"] == SHOWN_BEATS}
     for aim, name, digits in AIMS:
         (line,) = [line for line in page.splitlines() if line.startswith(f"| {aim}")]
-        for model, cell in zip(MODELS, line.split("|")[2:4], strict=True):
+        for model, cell in zip(BOTH_KINDS, line.split("|")[2:4], strict=True):
             assert cell.strip().startswith(f"{shown[model, 'kvshare'][name]:.{digits}f}"), line
-    for model in MODELS:
+    for model in BOTH_KINDS:
         for method in ("concat", "ditctrl"):
             assert f"`{method}` {shown[model, method]['identity']:.2f}" in page
 

@@ -11,7 +11,7 @@ from bench import kept
 from bench.figures import SHOWN, draw_studies
 from bench.kept import Kept, Seen, Task
 from bench.methods import METHODS
-from bench.pipeline import MODELS
+from bench.pipeline import BOTH_KINDS
 from bench.quality import BATCH, look_at, parts_of
 from bench.storyboards import make_storyboard
 from bench.studies import BEATS, Variant, rows_of, studies, tasks_of
@@ -38,7 +38,7 @@ def test_what_studies_have_in_common_is_made_once() -> None:
     tasks = tasks_of(studies(), SEEDS)
     assert len({repr(task) for task in tasks}) == len(tasks)
     shipped = [task for task in tasks if task.making == METHODS["kvshare"] and task.join == "scenes"]
-    assert sorted(seed for task in shipped for seed in task.seeds) == sorted([*SEEDS] * len(MODELS))
+    assert sorted(seed for task in shipped for seed in task.seeds) == sorted([*SEEDS] * len(BOTH_KINDS))
 
 
 @pytest.mark.parametrize("beats", [3, 5])
@@ -57,14 +57,14 @@ def small_study() -> tuple[dict[str, Sequence[Variant]], dict[str, list[Seen]]]:
 
 def test_rows_tell_the_variants_apart_and_are_drawn(tmp_path: Path) -> None:
     chosen, shown = small_study()
-    found = {("isolated", model): shown["good"] for model in MODELS}
+    found = {("isolated", model): shown["good"] for model in BOTH_KINDS}
     cells = {
         task.cell: shown["good" if task.making != chosen["mask"][1].method else "bad"]
         for task in tasks_of(chosen, SEEDS)
     }
     assert len(cells) == len(found) * 3
     rows = rows_of(chosen, cells)
-    assert [(row["model"], row["variant"]) for row in rows] == [(model, name) for model in MODELS for name in shown]
+    assert [(row["model"], row["variant"]) for row in rows] == [(model, name) for model in BOTH_KINDS for name in shown]
     by_name = {row["variant"]: row for row in rows}
     assert (by_name["good"]["identity"], by_name["bad"]["identity"]) == (1, 0)
     assert by_name["good"]["motion"] == pytest.approx(1)
@@ -78,7 +78,7 @@ def test_rows_tell_the_variants_apart_and_are_drawn(tmp_path: Path) -> None:
 def test_a_stopped_benchmark_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "kept.jsonl"
     monkeypatch.setattr(kept, "pack_version", lambda: "1 (abc)")
-    tasks = [Task(model, BEATS, "scenes", "kvshare", METHODS["kvshare"], (1, 2)) for model in MODELS]
+    tasks = [Task(model, BEATS, "scenes", "kvshare", METHODS["kvshare"], (1, 2)) for model in BOTH_KINDS]
     first = Kept(file)
     assert tasks[0] not in first
     first.put(tasks[0], [seen(True)])

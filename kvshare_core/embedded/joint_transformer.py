@@ -14,7 +14,18 @@ from einops import rearrange
 from torch import nn
 
 from .text import TEXT_WIDTH
-from .transformer import FREQUENCY_DIM, PATCH, rope_angles, rotate, sinusoidal_embedding
+from .transformer import (
+    FREQUENCY_DIM,
+    PATCH,
+    attend,
+    from_patches,
+    project_patches,
+    rope_angles,
+    rotate,
+    sinusoidal_embedding,
+    start_plainly,
+    token_grid,
+)
 
 HEAD_DIM = 128
 ROPE_AXES = (16, 56, 56)
@@ -95,12 +106,6 @@ class HeadNorm(nn.Module):
 def split_heads(joined: torch.Tensor, heads: int) -> tuple[torch.Tensor, ...]:
     """Queries, keys and values [n, heads, tokens, 128] from their projection [n, tokens, 3 * dim]."""
     return rearrange(joined, "n l (three h d) -> three n h l d", three=3, h=heads).unbind(0)
-
-
-def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-    """Attention of all tokens to each other, [n, tokens, dim]."""
-    attended = F.scaled_dot_product_attention(query.to(value.dtype), key.to(value.dtype), value)
-    return rearrange(attended, "n h l d -> n l (h d)")
 
 
 def modulated(hidden: torch.Tensor, shift: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
@@ -240,8 +245,7 @@ class PatchEmbedding(nn.Module):
         self.proj = nn.Conv3d(shape.channels, shape.dim, (1, PATCH, PATCH), (1, PATCH, PATCH))
 
     def forward(self, latents: torch.Tensor) -> torch.Tensor:
-        patches = rearrange(latents, "n c t (h p) (w q) -> n (t h w) (c p q)", p=PATCH, q=PATCH)
-        return F.linear(patches, self.proj.weight.flatten(1), self.proj.bias)
+        return project_patches(latents, self.proj)
 
 
 class FinalLayer(nn.Module):
@@ -274,15 +278,9 @@ class JointTransformer(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Xavier weights, zero biases, unit norms. Gates start at one, shifts and scales at zero: a fresh network is an
+        """A plain start. Gates start at one, shifts and scales at zero: a fresh network is an
         ordinary one without modulation, and learns from its first step. The output projection starts at zero."""
-        for name, parameter in self.named_parameters():
-            if parameter.ndim > 1:
-                nn.init.xavier_uniform_(parameter.view(parameter.shape[0], -1))
-            elif "norm" in name and not name.endswith("bias"):
-                nn.init.ones_(parameter)
-            else:
-                nn.init.zeros_(parameter)
+        start_plainly(self)
         dim = self.shape.dim
         for module in self.modules():
             if isinstance(module, Modulation):
@@ -296,7 +294,7 @@ class JointTransformer(nn.Module):
     def forward(
         self, latents: torch.Tensor, timestep: torch.Tensor, text: torch.Tensor, pooled: torch.Tensor | None = None
     ) -> torch.Tensor:
-        grid = (latents.shape[2], latents.shape[3] // PATCH, latents.shape[4] // PATCH)
+        grid = token_grid(latents)
         angles = rope_angles(grid, ROPE_AXES, ROPE_THETA).to(latents.device)
         angles = F.pad(angles, (0, 0, 0, text.shape[1]))
         rotation = (angles.cos(), angles.sin())
@@ -311,15 +309,7 @@ class JointTransformer(nn.Module):
         hidden = torch.cat([video, refined], dim=1)
         for block in self.single_blocks:
             hidden = block(hidden, vector, rotation)
-        return rearrange(
-            self.final_layer(hidden[:, : video.shape[1]], vector),
-            "n (t h w) (c p q) -> n c t (h p) (w q)",
-            t=grid[0],
-            h=grid[1],
-            w=grid[2],
-            p=PATCH,
-            q=PATCH,
-        )
+        return from_patches(self.final_layer(hidden[:, : video.shape[1]], vector), grid)
 
 
 def start_as(modulation: nn.Sequential, value: float) -> None:

@@ -15,7 +15,17 @@ from einops import rearrange
 from torch import nn
 
 from .text import TEXT_WIDTH
-from .transformer import PATCH, rope_angles, rotate, sinusoidal_embedding
+from .transformer import (
+    PATCH,
+    attend,
+    from_patches,
+    project_patches,
+    rope_angles,
+    rotate,
+    sinusoidal_embedding,
+    start_plainly,
+    token_grid,
+)
 
 HEAD_DIM = 64
 ROPE_AXES = (16, 24, 24)
@@ -94,9 +104,7 @@ class Block(nn.Module):
         query, key, value = (
             rearrange(project(hidden), "n l (h d) -> n h l d", h=self.heads) for project in (self.q, self.k, self.v)
         )
-        query, key = (rotate(normed, *rotation).to(value.dtype) for normed in (self.norm_q(query), self.norm_k(key)))
-        attended = F.scaled_dot_product_attention(query, key, value)
-        return rearrange(attended, "n h l d -> n l (h d)")
+        return attend(rotate(self.norm_q(query), *rotation), rotate(self.norm_k(key), *rotation), value)
 
 
 class PatchEmbedding(nn.Module):
@@ -108,8 +116,7 @@ class PatchEmbedding(nn.Module):
         self.text_proj = nn.Linear(shape.text_dim, shape.dim)
 
     def forward(self, latents: torch.Tensor, text: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        patches = rearrange(latents, "n c t (h p) (w q) -> n (t h w) (c p q)", p=PATCH, q=PATCH)
-        return F.linear(patches, self.proj.weight.flatten(1), self.proj.bias), self.text_proj(text)
+        return project_patches(latents, self.proj), self.text_proj(text)
 
 
 class FinalNorm(nn.Module):
@@ -141,15 +148,9 @@ class OneStreamTransformer(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Xavier weights, zero biases, unit norms. Gates start at one, shifts and scales at zero: a fresh network is an
+        """A plain start. Gates start at one, shifts and scales at zero: a fresh network is an
         ordinary one without modulation, and learns from its first step. The output projection starts at zero."""
-        for name, parameter in self.named_parameters():
-            if parameter.ndim > 1:
-                nn.init.xavier_uniform_(parameter.view(parameter.shape[0], -1))
-            elif "norm" in name and name.endswith("weight"):
-                nn.init.ones_(parameter)
-            else:
-                nn.init.zeros_(parameter)
+        start_plainly(self)
         for module in self.modules():
             if isinstance(module, ExpertNorm):
                 nn.init.zeros_(module.linear.weight)
@@ -158,7 +159,7 @@ class OneStreamTransformer(nn.Module):
         nn.init.zeros_(self.proj_out.weight)
 
     def forward(self, latents: torch.Tensor, timestep: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
-        grid = (latents.shape[2], latents.shape[3] // PATCH, latents.shape[4] // PATCH)
+        grid = token_grid(latents)
         angles = rope_angles(grid, ROPE_AXES, steps=ROPE_STEPS).to(latents.device)
         angles = F.pad(angles, (0, 0, text.shape[1], 0))
         rotation = (angles.cos(), angles.sin())
@@ -168,12 +169,4 @@ class OneStreamTransformer(nn.Module):
         video, words = (part.to(latents.dtype) for part in self.patch_embed(latents, text))
         for block in self.blocks:
             video, words = block(video, words, time, rotation)
-        return rearrange(
-            self.proj_out(self.norm_out(self.norm_final(video), time)),
-            "n (t h w) (c p q) -> n c t (h p) (w q)",
-            t=grid[0],
-            h=grid[1],
-            w=grid[2],
-            p=PATCH,
-            q=PATCH,
-        )
+        return from_patches(self.proj_out(self.norm_out(self.norm_final(video), time)), grid)

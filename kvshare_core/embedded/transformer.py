@@ -67,6 +67,43 @@ def rotate(tensor: torch.Tensor, cosine: torch.Tensor, sine: torch.Tensor) -> to
     return torch.stack([even * cosine - odd * sine, even * sine + odd * cosine], dim=-1).flatten(-2)
 
 
+def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    """Attention of tokens [n, heads, tokens, head_dim], as [n, tokens, dim]; computed in the dtype of `value`."""
+    attended = F.scaled_dot_product_attention(query.to(value.dtype), key.to(value.dtype), value)
+    return rearrange(attended, "n h l d -> n l (h d)")
+
+
+def token_grid(latents: torch.Tensor) -> tuple[int, int, int]:
+    """Tokens of `latents` [n, channels, t, h, w] along (frame, height, width)."""
+    return latents.shape[2], latents.shape[3] // PATCH, latents.shape[4] // PATCH
+
+
+def project_patches(latents: torch.Tensor, projection: nn.Conv2d | nn.Conv3d) -> torch.Tensor:
+    """Tokens [n, t * h * w, dim] of `latents`: what a convolution over patches gives, by one matrix product."""
+    patches = rearrange(latents, "n c t (h p) (w q) -> n (t h w) (c p q)", p=PATCH, q=PATCH)
+    return F.linear(patches, projection.weight.flatten(1), projection.bias)
+
+
+def from_patches(patches: torch.Tensor, grid: tuple[int, int, int], order: str = "c p q") -> torch.Tensor:
+    """Latents of patches [n, t * h * w, channels * PATCH * PATCH] whose values lie in `order`."""
+    frames, height, width = grid
+    pattern = f"n (t h w) ({order}) -> n c t (h p) (w q)"
+    return rearrange(patches, pattern, t=frames, h=height, w=width, p=PATCH, q=PATCH)
+
+
+def start_plainly(module: nn.Module) -> None:
+    """Xavier weights, zero biases, unit norms; tables of modulation [1, vectors, dim] small and random."""
+    for name, parameter in module.named_parameters():
+        if parameter.ndim == 3:
+            nn.init.normal_(parameter, std=0.02)
+        elif parameter.ndim > 1:
+            nn.init.xavier_uniform_(parameter.view(parameter.shape[0], -1))
+        elif "norm" in name and not name.endswith("bias"):
+            nn.init.ones_(parameter)
+        else:
+            nn.init.zeros_(parameter)
+
+
 class Attention(nn.Module):
     """Attention with RMS-normed queries and keys; self-attention when no context is given."""
 
@@ -92,9 +129,8 @@ class Attention(nn.Module):
             for tensor in (self.norm_q(self.q(hidden)), self.norm_k(self.k(source)), self.v(source))
         )
         if rotation is not None:
-            query, key = rotate(query, *rotation).to(value.dtype), rotate(key, *rotation).to(value.dtype)
-        attended = F.scaled_dot_product_attention(query.to(value.dtype), key.to(value.dtype), value)
-        return self.o(rearrange(attended, "n h l d -> n l (h d)"))
+            query, key = rotate(query, *rotation), rotate(key, *rotation)
+        return self.o(attend(query, key, value))
 
 
 class Block(nn.Module):
@@ -155,38 +191,21 @@ class WanTransformer(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Xavier weights, zero biases, unit norms; the output projection starts at zero."""
-        for name, parameter in self.named_parameters():
-            if "modulation" in name:
-                nn.init.normal_(parameter, std=0.02)
-            elif parameter.ndim > 1:
-                nn.init.xavier_uniform_(parameter.view(parameter.shape[0], -1))
-            elif "norm" in name and name.endswith("weight"):
-                nn.init.ones_(parameter)
-            else:
-                nn.init.zeros_(parameter)
+        """A plain start; the output projection starts at zero."""
+        start_plainly(self)
         nn.init.zeros_(self.head.head.weight)
 
     def forward(self, latents: torch.Tensor, timestep: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
-        grid = (latents.shape[2], latents.shape[3] // PATCH, latents.shape[4] // PATCH)
+        grid = token_grid(latents)
         angles = rope_angles(grid).to(latents.device)
         rotation = (angles.cos(), angles.sin())
-        patches = rearrange(latents, "n c t (h p) (w q) -> n (t h w) (c p q)", p=PATCH, q=PATCH)
-        hidden = F.linear(patches, self.patch_embedding.weight.flatten(1), self.patch_embedding.bias)
+        hidden = project_patches(latents, self.patch_embedding)
         time = self.time_embedding(sinusoidal_embedding(timestep))
         modulation = self.time_projection(time).unflatten(1, (6, self.shape.dim))
         context = self.embed_text(text)
         for block in self.blocks:
             hidden = block(hidden, modulation, context, rotation)
-        return rearrange(
-            self.head(hidden, time),
-            "n (t h w) (p q c) -> n c t (h p) (w q)",
-            t=grid[0],
-            h=grid[1],
-            w=grid[2],
-            p=PATCH,
-            q=PATCH,
-        )
+        return from_patches(self.head(hidden, time), grid, "p q c")
 
     def embed_text(self, text: torch.Tensor) -> torch.Tensor:
         """Text [n, tokens, width <= 4096]; a narrower text stands for one padded with zeros."""

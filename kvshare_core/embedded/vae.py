@@ -35,7 +35,8 @@ LATENT_STD = torch.tensor(
 
 
 HUNYUAN_SCALE = 0.476986
-"""Published scale of HunyuanVideo latents: what the VAE calls a latent is `normalised / HUNYUAN_SCALE`."""
+COGVIDEOX_SCALE = 1.15258426
+"""Published scales of HunyuanVideo's and CogVideoX-2B's latents: what the VAE calls a latent is normalised / scale."""
 
 
 class CausalConv(nn.Conv3d):
@@ -213,14 +214,14 @@ def set_diagonal(convolution: nn.Module, scale: torch.Tensor, shift: torch.Tenso
     convolution.load_state_dict({"weight": torch.diag(scale)[..., None, None, None], "bias": shift})
 
 
-def in_hunyuan_scale(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The weights of a VAE that normalises its latents as Wan does, made to scale them as HunyuanVideo does.
+def in_scale(weights: Mapping[str, torch.Tensor], scale: float) -> dict[str, torch.Tensor]:
+    """The weights of a VAE that normalises its latents as Wan does, made to have one published `scale` instead.
 
-    Both are linear in each channel, so the 1x1x1 convolutions take the difference: a transformer of either layout works
-    on the same normalised latents, and there is one VAE file for both.
+    Both are linear in each channel, so the 1x1x1 convolutions take the difference: a transformer of any layout works
+    on the same normalised latents, and there is one VAE file for all.
     """
     folded = {name: weights[name].float() for name in ("conv1.weight", "conv1.bias", "conv2.weight", "conv2.bias")}
-    stretch, ones = LATENT_STD * HUNYUAN_SCALE, torch.ones(CHANNELS)
+    stretch, ones = LATENT_STD * scale, torch.ones(CHANNELS)
     rows = torch.cat([stretch, ones])
     folded["conv1.weight"] = folded["conv1.weight"] / rows.reshape(-1, 1, 1, 1, 1)
     folded["conv1.bias"] = (folded["conv1.bias"] - torch.cat([LATENT_MEAN, 0 * ones])) / rows

@@ -10,12 +10,12 @@ import folder_paths
 import torch
 
 from ..embedded.latents import NATIVE_LATENT_FRAMES
-from ..embedded.model import CROSS_ATTENTION, JOINT_ATTENTION, Attention, load_embedded
+from ..embedded.model import load_embedded
 from ..families import UnsupportedModelError
 from ..families.base import FamilyInfo
 from ..presets import preset_lines
 from .host_errors import host_errors
-from .model_files import EMBEDDED, EMBEDDED_JOINT, ModelFiles, find_file, find_model, is_shard
+from .model_files import EMBEDDED, EMBEDDED_MODELS, ModelFiles, find_file, find_model, is_shard
 from .patch import NATIVE_FRAMES_ATTACHMENT, model_info
 from .text_encoders import NO_FILE, check_text_encoders, load_text_encoders, text_encoder_files
 
@@ -31,10 +31,6 @@ WEIGHT_DTYPES: dict[str, dict[str, Any]] = {
     "fp16": {"dtype": torch.float16},
 }
 """What each choice tells the host's loader; `default` keeps the file's, or what the host finds best."""
-
-
-EMBEDDED_MODELS: dict[str, Attention] = {EMBEDDED: CROSS_ATTENTION, EMBEDDED_JOINT: JOINT_ATTENTION}
-"""The models that ship with the pack, by their names in the list."""
 
 
 def text_encoder_names() -> list[str]:

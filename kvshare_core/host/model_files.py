@@ -2,17 +2,27 @@
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import folder_paths
 
+from ..embedded.model import CROSS_ATTENTION, JOINT_ATTENTION, ONE_STREAM_ATTENTION, Attention, is_available
+
 EMBEDDED = "embedded"
 """Name of the small model that ships with the pack, in every list of the loader."""
 
 EMBEDDED_JOINT = "embedded (joint attention)"
-"""Name of the second small model; its text encoder and VAE are called EMBEDDED too."""
+EMBEDDED_ONE_STREAM = "embedded (one-stream attention)"
+"""Names of the other small models; their text encoders and VAEs are called EMBEDDED too."""
+
+EMBEDDED_MODELS: Mapping[str, Attention] = {
+    EMBEDDED: CROSS_ATTENTION,
+    EMBEDDED_JOINT: JOINT_ATTENTION,
+    EMBEDDED_ONE_STREAM: ONE_STREAM_ATTENTION,
+}
+"""The models that ship with the pack, by their names in the list."""
 
 CHECKPOINT = "checkpoint: "
 """In front of the names of checkpoints, which may be called like a diffusion model."""
@@ -35,13 +45,12 @@ class ModelFiles:
 
 
 def diffusion_model_names() -> list[str]:
-    """The embedded models, then the user's diffusion models, checkpoints and diffusers folders.
+    """The embedded models that this host can load, then the user's diffusion models, checkpoints and diffusers folders.
 
     Of a model in shards only the first is listed; it stands for all.
     """
     return [
-        EMBEDDED,
-        EMBEDDED_JOINT,
+        *(name for name, attention in EMBEDDED_MODELS.items() if is_available(attention)),
         *_without_later_shards(folder_paths.get_filename_list("diffusion_models")),
         *(CHECKPOINT + name for name in _without_later_shards(folder_paths.get_filename_list("checkpoints"))),
         *(DIFFUSERS + name for name in _diffusers_folders()),

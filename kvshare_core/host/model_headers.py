@@ -17,8 +17,7 @@ from ..embedded.latents import NATIVE_LATENT_FRAMES
 from ..embedded.model import MODEL_FILES
 from ..families import UnsupportedModelError, find_family
 from ..forecast import ModelFacts
-from .loading import EMBEDDED_MODELS
-from .model_files import diffusion_model_names, find_model
+from .model_files import EMBEDDED_MODELS, diffusion_model_names, find_model
 
 MAX_HEADER_BYTES = 100_000_000
 """Longest header that the file format allows."""

@@ -1,6 +1,6 @@
 """Trains the embedded models and writes their weights and what was measured:
-`python -m kvshare_core.embedded.training [all|denoiser|joint|one-stream|vae]`. The denoiser is the cross-attention model,
-joint the joint-attention one, one-stream the one whose text and video share all weights; all three share the VAE. An
+`python -m kvshare_core.embedded.training [all|denoiser|joint|one-stream|vae]`. The denoiser is the cross-attention
+model, joint the joint-attention one, one-stream the one whose text and video share all weights; they share the VAE. An
 interrupted run goes on where it stopped.
 """
 

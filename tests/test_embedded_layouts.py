@@ -1,6 +1,8 @@
-"""The joint-attention embedded model through the host's own loaders, with random weights in files of its own."""
+"""The embedded models in other layouts than Wan's, through the host's own loaders, with random weights in own files."""
 
 import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +13,23 @@ import torch
 from safetensors.torch import save_file
 
 from kvshare_core.config import KVShareConfig, MaskSettings
-from kvshare_core.embedded.files import (
-    JOINT_TEXT_ENCODER_FILE,
-    JOINT_TRANSFORMER_FILE,
-    VAE_FILE,
-    WEIGHTS,
-)
+from kvshare_core.embedded.files import VAE_FILE, WEIGHTS
 from kvshare_core.embedded.joint_transformer import POOLED_DIM, JointShape, JointTransformer
-from kvshare_core.embedded.model import JOINT_ATTENTION, EmbeddedModel, load_embedded, load_vae, load_vae_patcher
+from kvshare_core.embedded.model import (
+    JOINT_ATTENTION,
+    MODEL_FILES,
+    ONE_STREAM_ATTENTION,
+    Attention,
+    EmbeddedModel,
+    is_available,
+    load_embedded,
+    load_vae,
+    load_vae_patcher,
+)
+from kvshare_core.embedded.one_stream_transformer import OneStreamShape, OneStreamTransformer
 from kvshare_core.embedded.scenes import render_pairs, sample_pairs
 from kvshare_core.embedded.text import TEXT_WIDTH, WordEmbedding, token_ids
-from kvshare_core.embedded.vae import HUNYUAN_SCALE
+from kvshare_core.embedded.vae import COGVIDEOX_SCALE, HUNYUAN_SCALE
 from kvshare_core.embedded.vocabulary import PAIR_CHUNK_TOKENS, PAIR_WORDS
 from kvshare_core.host.conditioning import encode_timeline
 from kvshare_core.host.patch import model_info
@@ -33,9 +41,42 @@ from tests.windows import latent_shape, share
 PROMPT = "a red circle moving right and a blue square moving left over grass"
 
 
+Transformer = JointTransformer | OneStreamTransformer
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What the host has to take a model's files for."""
+
+    attention: Attention
+    make: Callable[[], Transformer]
+    family: str
+    latent_format: str
+    latent_scale: float
+
+
+LAYOUTS = (
+    Layout(JOINT_ATTENTION, lambda: JointTransformer(JointShape()), "hunyuan", "HunyuanVideo", HUNYUAN_SCALE),
+    Layout(
+        ONE_STREAM_ATTENTION,
+        lambda: OneStreamTransformer(OneStreamShape()),
+        "cogvideox",
+        "CogVideoX",
+        COGVIDEOX_SCALE,
+    ),
+)
+
+
+@pytest.fixture(scope="module", params=LAYOUTS, ids=lambda layout: layout.attention)
+def layout(request: pytest.FixtureRequest) -> Layout:
+    if not is_available(request.param.attention):
+        pytest.skip("this host does not know the layout")
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def transformer() -> JointTransformer:
-    lean = JointTransformer(JointShape()).requires_grad_(False)
+def transformer(layout: Layout) -> Transformer:
+    lean = layout.make().requires_grad_(False)
     lean.load_state_dict(lively_state_dict(lean))
     return lean
 
@@ -47,23 +88,26 @@ def embedding() -> WordEmbedding:
 
 
 @pytest.fixture(scope="module")
-def weights(transformer: JointTransformer, embedding: WordEmbedding, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def weights(
+    layout: Layout, transformer: Transformer, embedding: WordEmbedding, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     folder = tmp_path_factory.mktemp("weights")
-    save_file(transformer.state_dict(), folder / JOINT_TRANSFORMER_FILE)
-    save_file(embedding.state_dict(), folder / JOINT_TEXT_ENCODER_FILE)
+    for part, name in zip((transformer, embedding), MODEL_FILES[layout.attention], strict=True):
+        save_file(part.state_dict(), folder / name)
     shutil.copy(WEIGHTS / VAE_FILE, folder)
     return folder
 
 
 @pytest.fixture(scope="module")
-def embedded(weights: Path) -> EmbeddedModel:
-    return load_embedded(JOINT_ATTENTION, weights, {"dtype": torch.float32})
+def embedded(layout: Layout, weights: Path) -> EmbeddedModel:
+    return load_embedded(layout.attention, weights, {"dtype": torch.float32})
 
 
-def test_the_host_takes_it_for_hunyuan_video(embedded: EmbeddedModel) -> None:
-    assert model_info(embedded.model)[1].family == "hunyuan"
-    assert type(embedded.model.model.latent_format) is comfy.latent_formats.HunyuanVideo
-    assert embedded.model.model.latent_format.scale_factor == HUNYUAN_SCALE
+def test_the_host_takes_it_for_a_model_of_its_layout(embedded: EmbeddedModel, layout: Layout) -> None:
+    assert model_info(embedded.model)[1].family == layout.family
+    latent_format = embedded.model.model.latent_format
+    assert type(latent_format).__name__ == layout.latent_format
+    assert latent_format.scale_factor == layout.latent_scale
 
 
 def test_the_stock_text_node_gives_what_training_used(embedded: EmbeddedModel, embedding: WordEmbedding) -> None:
@@ -79,7 +123,7 @@ def test_the_stock_text_node_gives_what_training_used(embedded: EmbeddedModel, e
 
 
 def test_one_step_of_the_stock_sampler_is_the_trained_arithmetic(
-    embedded: EmbeddedModel, transformer: JointTransformer, embedding: WordEmbedding
+    embedded: EmbeddedModel, layout: Layout, transformer: Transformer, embedding: WordEmbedding
 ) -> None:
     ids = torch.tensor([token_ids(PROMPT, len(PAIR_WORDS), PAIR_CHUNK_TOKENS)])
     conditioning = nodes.CLIPTextEncode().encode(embedded.clip, PROMPT)[0]
@@ -87,7 +131,7 @@ def test_one_step_of_the_stock_sampler_is_the_trained_arithmetic(
     sampled = Sampling(steps=1, cfg=1.0).run(embedded.model, conditioning, conditioning, tuple(noise.shape), noise)
     with torch.inference_mode():
         clean = noise - transformer(noise, torch.tensor([1000.0]), embedding(ids))
-    torch.testing.assert_close(sampled * HUNYUAN_SCALE, clean, atol=2e-3, rtol=2e-3)
+    torch.testing.assert_close(sampled * layout.latent_scale, clean, atol=2e-3, rtol=2e-3)
 
 
 @pytest.mark.parametrize("given", ["subject", "mask"])
@@ -112,14 +156,14 @@ def test_two_segments_share(embedded: EmbeddedModel, given: str) -> None:
         assert changed[:2].max() == 0
 
 
-def test_both_models_see_the_same_latents_through_one_vae_file(embedded: EmbeddedModel) -> None:
+def test_all_models_see_the_same_latents_through_one_vae_file(embedded: EmbeddedModel) -> None:
     video = render_pairs(sample_pairs(1, torch.Generator().manual_seed(3)), side=48, frames=5)[0][0].movedim(1, -1)
     cross = load_vae()
-    wan, hunyuan = comfy.latent_formats.Wan21(), comfy.latent_formats.HunyuanVideo()
+    wan, own = comfy.latent_formats.Wan21(), embedded.model.model.latent_format
     with torch.inference_mode():
-        expected, latents = wan.process_in(cross.encode(video)), hunyuan.process_in(embedded.vae.encode(video))
+        expected, latents = wan.process_in(cross.encode(video)), own.process_in(embedded.vae.encode(video))
         torch.testing.assert_close(latents, expected, atol=5e-3, rtol=0)
-        pictures = embedded.vae.decode(hunyuan.process_out(expected))
+        pictures = embedded.vae.decode(own.process_out(expected))
         torch.testing.assert_close(pictures, cross.decode(wan.process_out(expected)), atol=5e-3, rtol=0)
 
 
@@ -130,12 +174,21 @@ def test_a_second_copy_of_the_vae_has_the_same_latents(embedded: EmbeddedModel, 
     assert all(torch.equal(copy[name], tensor) for name, tensor in embedded.vae.get_sd().items())
 
 
-@pytest.mark.parametrize("name", [JOINT_TRANSFORMER_FILE, JOINT_TEXT_ENCODER_FILE, VAE_FILE])
-def test_a_missing_file_is_named_with_what_to_do(weights: Path, tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("part", ["transformer", "text encoder", "vae"])
+def test_a_missing_file_is_named_with_what_to_do(layout: Layout, weights: Path, tmp_path: Path, part: str) -> None:
     folder = shutil.copytree(weights, tmp_path / "weights")
-    (folder / name).unlink()
-    with pytest.raises(FileNotFoundError, match=rf"{name}.*python3 dev\.py train"):
-        load_embedded(JOINT_ATTENTION, folder)
+    files = dict(zip(("transformer", "text encoder", "vae"), (*MODEL_FILES[layout.attention], VAE_FILE), strict=True))
+    (folder / files[part]).unlink()
+    with pytest.raises(FileNotFoundError, match=rf"{files[part]}.*python3 dev\.py train"):
+        load_embedded(layout.attention, folder)
+
+
+@pytest.mark.parametrize("attention", [layout.attention for layout in LAYOUTS])
+def test_a_layout_that_the_host_lacks_is_named(attention: Attention, tmp_path: Path) -> None:
+    if is_available(attention):
+        pytest.skip("this host knows the layout")
+    with pytest.raises(ValueError, match="Update ComfyUI"):
+        load_embedded(attention, tmp_path)
 
 
 def test_new_words_are_unknown_to_the_first_model_only(embedded: EmbeddedModel) -> None:
