@@ -1,7 +1,8 @@
-"""The cases of tests/family_cases.py that the host under test has."""
+"""The cases of tests/family_cases.py and the embedded models that the host under test has."""
 
 import pytest
 
+from kvshare_core.embedded.model import Attention, is_available
 from tests.family_cases import CASES, FamilyCase, HostLacksFamilyError, model_of
 
 
@@ -12,3 +13,10 @@ def present(name: str) -> FamilyCase:
     except HostLacksFamilyError as reason:
         pytest.skip(str(reason))
     return CASES[name]
+
+
+def known(attention: Attention) -> Attention:
+    """The embedded model of that kind; skips the test where the host does not know its layout."""
+    if not is_available(attention):
+        pytest.skip("this host does not know the layout")
+    return attention

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from kvshare_core.config import KVShareConfig, MaskSettings
+from kvshare_core.embedded import model
 from kvshare_core.embedded.files import VAE_FILE, WEIGHTS
 from kvshare_core.embedded.joint_transformer import POOLED_DIM, JointShape, JointTransformer
 from kvshare_core.embedded.model import (
@@ -21,7 +22,6 @@ from kvshare_core.embedded.model import (
     ONE_STREAM_ATTENTION,
     Attention,
     EmbeddedModel,
-    is_available,
     load_embedded,
     load_vae,
     load_vae_patcher,
@@ -32,9 +32,11 @@ from kvshare_core.embedded.text import TEXT_WIDTH, WordEmbedding, token_ids
 from kvshare_core.embedded.vae import COGVIDEOX_SCALE, HUNYUAN_SCALE
 from kvshare_core.embedded.vocabulary import PAIR_CHUNK_TOKENS, PAIR_WORDS
 from kvshare_core.host.conditioning import encode_timeline
+from kvshare_core.host.model_files import EMBEDDED, EMBEDDED_JOINT, EMBEDDED_ONE_STREAM, diffusion_model_names
 from kvshare_core.host.patch import model_info
 from kvshare_core.script_forms import parse_script
 from kvshare_core.timeline_planning import plan_timeline
+from tests.present import known
 from tests.tiny_models import Sampling, lively_state_dict
 from tests.windows import latent_shape, share
 
@@ -69,8 +71,7 @@ LAYOUTS = (
 
 @pytest.fixture(scope="module", params=LAYOUTS, ids=lambda layout: layout.attention)
 def layout(request: pytest.FixtureRequest) -> Layout:
-    if not is_available(request.param.attention):
-        pytest.skip("this host does not know the layout")
+    known(request.param.attention)
     return request.param
 
 
@@ -183,12 +184,12 @@ def test_a_missing_file_is_named_with_what_to_do(layout: Layout, weights: Path, 
         load_embedded(layout.attention, folder)
 
 
-@pytest.mark.parametrize("attention", [layout.attention for layout in LAYOUTS])
-def test_a_layout_that_the_host_lacks_is_named(attention: Attention, tmp_path: Path) -> None:
-    if is_available(attention):
-        pytest.skip("this host knows the layout")
+def test_a_model_whose_layout_the_host_lacks_is_refused_and_not_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match="Update ComfyUI"):
-        load_embedded(attention, tmp_path)
+        load_embedded(ONE_STREAM_ATTENTION)
+    assert diffusion_model_names()[:2] == [EMBEDDED, EMBEDDED_JOINT]
+    assert EMBEDDED_ONE_STREAM not in diffusion_model_names()
 
 
 def test_new_words_are_unknown_to_the_first_model_only(embedded: EmbeddedModel) -> None:

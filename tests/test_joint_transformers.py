@@ -5,11 +5,12 @@ import pytest
 import torch
 
 from kvshare_core.embedded.joint_transformer import POOLED_DIM, JointShape, JointTransformer
-from kvshare_core.embedded.model import ONE_STREAM_ATTENTION, is_available
-from kvshare_core.embedded.one_stream_transformer import OneStreamShape, OneStreamTransformer
+from kvshare_core.embedded.model import JOINT_ATTENTION, ONE_STREAM_ATTENTION, Attention
+from kvshare_core.embedded.one_stream_transformer import OneStreamShape
 from kvshare_core.embedded.text import TEXT_WIDTH
 from kvshare_core.embedded.training.denoiser import make_transformer
 from kvshare_core.embedded.transformer import parameter_count
+from tests.present import known
 
 FILE_LIMIT = 7_000_000
 """Bytes of the half-precision file, which is part of the node pack."""
@@ -25,37 +26,29 @@ def randomised(lean: torch.nn.Module) -> torch.nn.Module:
 
 
 @pytest.mark.parametrize(
-    "shape", [JointShape(), JointShape(dim=256, double_blocks=1, single_blocks=2, text_dim=64)], ids=["own", "wider"]
+    ("shape", "attention", "host_name"),
+    [
+        (JointShape(), JOINT_ATTENTION, "HunyuanVideo"),
+        (JointShape(dim=256, double_blocks=1, single_blocks=2, text_dim=64), JOINT_ATTENTION, "HunyuanVideo"),
+        (OneStreamShape(), ONE_STREAM_ATTENTION, "CogVideoX_T2V"),
+        (OneStreamShape(dim=192, layers=2, time_dim=96, text_dim=64), ONE_STREAM_ATTENTION, "CogVideoX_T2V"),
+    ],
+    ids=["joint", "joint, wider", "one-stream", "one-stream, wider"],
 )
-def test_lean_forward_equals_hunyuan_video(shape: JointShape) -> None:
-    lean = randomised(JointTransformer(shape))
+def test_lean_forward_equals_the_hosts(
+    shape: JointShape | OneStreamShape, attention: Attention, host_name: str
+) -> None:
+    known(attention)
+    lean = randomised(make_transformer(shape))
     model = comfy.sd.load_diffusion_model_state_dict(lean.state_dict(), model_options={"dtype": torch.float32})
-    assert type(model.model.model_config).__name__ == "HunyuanVideo"
-    host = model.model.diffusion_model
+    assert type(model.model.model_config).__name__ == host_name
     latents = torch.randn(2, shape.channels, 3, 4, 6)
     timestep = torch.tensor([17.0, 850.0])
     text = torch.randn(2, 24, shape.text_dim)
-    pooled = torch.randn(2, POOLED_DIM)
+    pooled = {"y": torch.randn(2, POOLED_DIM)} if isinstance(shape, JointShape) else {}
     with torch.inference_mode():
-        expected = host(latents, timestep, text, y=pooled, transformer_options={})
-        torch.testing.assert_close(lean(latents, timestep, text, pooled), expected, atol=1e-4, rtol=1e-4)
-
-
-@pytest.mark.skipif(not is_available(ONE_STREAM_ATTENTION), reason="this host does not know the layout")
-@pytest.mark.parametrize(
-    "shape", [OneStreamShape(), OneStreamShape(dim=192, layers=2, time_dim=96, text_dim=64)], ids=["own", "wider"]
-)
-def test_lean_forward_equals_cogvideox(shape: OneStreamShape) -> None:
-    lean = randomised(OneStreamTransformer(shape))
-    model = comfy.sd.load_diffusion_model_state_dict(lean.state_dict(), model_options={"dtype": torch.float32})
-    assert type(model.model.model_config).__name__ == "CogVideoX_T2V"
-    host = model.model.diffusion_model
-    latents = torch.randn(2, shape.channels, 3, 4, 6)
-    timestep = torch.tensor([17.0, 850.0])
-    text = torch.randn(2, 24, shape.text_dim)
-    with torch.inference_mode():
-        expected = host(latents, timestep, text, transformer_options={})
-        torch.testing.assert_close(lean(latents, timestep, text), expected, atol=1e-4, rtol=1e-4)
+        expected = model.model.diffusion_model(latents, timestep, text, transformer_options={}, **pooled)
+        torch.testing.assert_close(lean(latents, timestep, text, *pooled.values()), expected, atol=1e-4, rtol=1e-4)
 
 
 def test_no_pooled_text_is_a_pooled_text_of_zeros() -> None:

@@ -16,7 +16,7 @@ from devtools.environment import ROOT
 from devtools.server import Server
 from kvshare_core.config import KVShareConfig
 from kvshare_core.embedded.files import WEIGHTS
-from kvshare_core.embedded.model import MODEL_FILES, Attention, is_available, load_embedded
+from kvshare_core.embedded.model import MODEL_FILES, Attention, load_embedded
 from kvshare_core.graph import Graph
 from kvshare_core.host.live_plan import Film, Surroundings, tell
 from kvshare_core.host.model_headers import facts_of, model_facts
@@ -25,6 +25,7 @@ from kvshare_core.script import Unit
 from kvshare_core.script_text import script_text
 from kvshare_core.timeline import TimelineError
 from kvshare_core.timeline_planning import plan_timeline
+from tests.present import known
 from tests.random_scripts import random_script
 
 SHORT: dict[Unit, float] = {"seconds": 20.0, "frames": 200.0, "latent frames": 50.0}
@@ -41,9 +42,7 @@ def ask(server: Server, body: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("attention", MODEL_FILES)
 def test_header_tells_what_the_loaded_model_is(attention: Attention) -> None:
-    if not is_available(attention):
-        pytest.skip("this host does not know the layout")
-    facts = model_facts((str(WEIGHTS / MODEL_FILES[attention][0]),))
+    facts = model_facts((str(WEIGHTS / MODEL_FILES[known(attention)][0]),))
     model = load_embedded(attention).model
     assert facts is not None
     assert facts.info == model_info(model)[1]

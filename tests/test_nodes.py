@@ -35,12 +35,12 @@ from kvshare_core.config import (
 )
 from kvshare_core.embedded.clip import load_text_encoder
 from kvshare_core.embedded.latents import NATIVE_LATENT_FRAMES
-from kvshare_core.embedded.model import is_available
 from kvshare_core.embedded.text import WORD_WIDTH
 from kvshare_core.embedded.vocabulary import WORDS
 from kvshare_core.host.model_files import EMBEDDED_MODELS
 from kvshare_core.measured import read_preset
 from kvshare_core.record import KVShareRecord, RecordedMasks, RecordedSubject
+from tests.present import known
 from tests.tiny_models import Sampling, tiny_text_encoder, tiny_wan
 
 INPUTS = {
@@ -531,8 +531,7 @@ def test_a_mask_needs_no_words(model: Any) -> None:
 
 @pytest.mark.parametrize("name", EMBEDDED_MODELS)
 def test_the_embedded_models_run_through_all_nodes(name: str) -> None:
-    if not is_available(EMBEDDED_MODELS[name]):
-        pytest.skip("this host does not know the layout")
+    known(EMBEDDED_MODELS[name])
     names = {"diffusion_model": name, "text_encoder": "embedded", "vae": "embedded", "weight_dtype": "default"}
     model, clip, vae, _ = run("LoadVideoDiT", **names)
     changes = {"sampling_num_frames": 0, "prompts": "a red circle moves right\na red circle moves left"}

@@ -8,26 +8,19 @@ import pytest
 import torch
 
 from kv_share.nodes.attention_mask_preview import AttentionMaskPreview
-from kvshare_core.embedded.model import (
-    CROSS_ATTENTION,
-    JOINT_ATTENTION,
-    ONE_STREAM_ATTENTION,
-    is_available,
-    load_embedded,
-)
+from kvshare_core.embedded.model import CROSS_ATTENTION, MODEL_FILES, load_embedded
 from kvshare_core.host.viewer import PREFIX
 from kvshare_core.timeline import Timeline
+from tests.present import known
 from tests.test_nodes import run, segmenter
 from tests.tiny_models import Sampling
 
 FILM = "a red circle moving right over night\n{how}a blue square moving down over grass"
 
 
-@pytest.fixture(scope="module", params=[CROSS_ATTENTION, JOINT_ATTENTION, ONE_STREAM_ATTENTION])
+@pytest.fixture(scope="module", params=MODEL_FILES)
 def embedded(request: pytest.FixtureRequest, one_thread: None) -> tuple[bool, Any]:
-    if not is_available(request.param):
-        pytest.skip("this host does not know the layout")
-    return request.param != CROSS_ATTENTION, load_embedded(request.param)
+    return request.param != CROSS_ATTENTION, load_embedded(known(request.param))
 
 
 def point_told(embedded: Any, frame_of: Callable[[Timeline], int], how: str = "") -> dict[str, Any]:

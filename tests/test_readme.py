@@ -28,12 +28,16 @@ def results(name: str) -> dict[str, Any]:
     return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
 
 
+def cells_of(row: dict[str, Any]) -> str:
+    """A method and its figures, as a table shows them."""
+    return " | ".join([row["method"], *("-" if row[name] is None else f"{row[name]:.2f}" for name in MEASURES)])
+
+
 def test_the_table_of_methods_is_the_results_file() -> None:
     found = results("quality")
     for row in found["rows"]:
         if row["beats"] == SHOWN_BEATS:
-            figures = ("-" if row[name] is None else f"{row[name]:.2f}" for name in MEASURES)
-            assert f"| {row['model']} | {row['method']} | {' | '.join(figures)} |" in README
+            assert f"| {row['model']} | {cells_of(row)} |" in README
     assert found["command"] in README
 
 
@@ -42,8 +46,7 @@ def test_the_table_of_the_third_model_is_its_results_file() -> None:
     found = results("quality-one-stream")
     for row in found["rows"]:
         if row["beats"] == SHOWN_BEATS and " - " not in row["method"]:
-            figures = ("-" if row[name] is None else f"{row[name]:.2f}" for name in MEASURES)
-            assert f"| {row['method']} | {' | '.join(figures)} |" in page
+            assert f"| {cells_of(row)} |" in page
     assert found["command"] in page
 
 

@@ -3,7 +3,7 @@
 A prompt becomes one token per word, padded to whole chunks; longer prompts take more chunks and nothing is cut. Each
 token of the conditioning is the word's vector times its weight, then the position code. A weight, as in `(red:1.3)`,
 scales the word's vector only. The cross-attention model's [1, tokens, 4096] ends in zeros up to the width that Wan
-models expect. The joint-attention model's [1, tokens, 160] comes with the pooled text that HunyuanVideo models expect,
+models expect. The other models' [1, tokens, 160] comes with the pooled text that HunyuanVideo models expect,
 which is zero, and without an attention mask: training attended to the padding too.
 """
 
@@ -83,7 +83,7 @@ class WordTokenizer:
 
 
 class PairWordTokenizer(WordTokenizer):
-    """The same for the joint-attention model, which knows a few words more and has longer captions."""
+    """The same for the models that draw two subjects, which know a few words more and have longer captions."""
 
     vocabulary = PAIR_WORDS
     chunk_tokens = PAIR_CHUNK_TOKENS
@@ -149,7 +149,7 @@ class WordTextModel(torch.nn.Module):
 
 
 class PairWordTextModel(WordTextModel):
-    """The same for the joint-attention model, in the shape of HunyuanVideo's conditioning."""
+    """The same for the models that draw two subjects, in the shape of HunyuanVideo's conditioning."""
 
     known_words = len(PAIR_WORDS)
     text_dim = TEXT_WIDTH

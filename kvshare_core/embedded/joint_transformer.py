@@ -278,8 +278,8 @@ class JointTransformer(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """A plain start. Gates start at one, shifts and scales at zero: a fresh network is an
-        ordinary one without modulation, and learns from its first step. The output projection starts at zero."""
+        """A plain start, with gates at one, shifts and scales at zero: a fresh network is an ordinary one without
+        modulation, and learns from its first step. The output projection starts at zero."""
         start_plainly(self)
         dim = self.shape.dim
         for module in self.modules():

@@ -148,8 +148,8 @@ class OneStreamTransformer(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """A plain start. Gates start at one, shifts and scales at zero: a fresh network is an
-        ordinary one without modulation, and learns from its first step. The output projection starts at zero."""
+        """A plain start, with gates at one, shifts and scales at zero: a fresh network is an ordinary one without
+        modulation, and learns from its first step. The output projection starts at zero."""
         start_plainly(self)
         for module in self.modules():
             if isinstance(module, ExpertNorm):

@@ -2,7 +2,7 @@
 
 Each token becomes a row [word vector | position code]. Wan's text width of 4096 (which the oldest supported host
 insists on) is reached by zeros, so only the first `TEXT_WIDTH` columns of that transformer's text projection carry
-weights; the HunyuanVideo layout takes the rows as they are.
+weights; the other layouts take the rows as they are.
 """
 
 import torch

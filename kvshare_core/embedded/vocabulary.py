@@ -21,13 +21,13 @@ PAIR_FILLERS = ("and", "while")
 WORDS = (PAD, UNKNOWN, *COLOURS, *SHAPES, *SIZES, *DIRECTIONS, *BACKGROUNDS, *FILLERS)
 """What the cross-attention model knows: its captions speak of one subject."""
 PAIR_WORDS = (*WORDS, *PAIR_FILLERS)
-"""What the joint-attention model knows: its captions speak of one subject or two."""
+"""What the other models know: their captions speak of one subject or two."""
 WORD_IDS = {word: index for index, word in enumerate(PAIR_WORDS)}
 
 CHUNK_TOKENS = 16
 """A text is padded to a multiple of this many tokens, so that texts of ordinary length share one shape."""
 PAIR_CHUNK_TOKENS = 24
-"""The same for the joint-attention model, whose captions of two subjects are longer."""
+"""The same for the other models, whose captions of two subjects are longer."""
 
 
 def word_id(word: str, known: int = len(WORDS)) -> int:
