@@ -12,6 +12,7 @@ Sources = Literal["first", "previous", "first and previous"]
 Order = Literal["lockstep", "ditctrl"]
 Position = Literal["same", "gap", "matched", "frame", "centred"]
 MaskKind = Literal["contrast", "threshold", "appearance"]
+MaskStart = Literal["effect", "maps"]
 Place = Literal["auto", "device", "cpu"]
 StoreDtype = Literal["model", "fp8"]
 LayerPreset = Literal["custom", "late", "middle", "family"]
@@ -22,6 +23,7 @@ ORDERS: tuple[str, ...] = get_args(Order)
 LAYER_PRESETS: tuple[str, ...] = get_args(LayerPreset)
 POSITIONS: tuple[str, ...] = get_args(Position)
 MASK_KINDS: tuple[str, ...] = get_args(MaskKind)
+MASK_STARTS: tuple[str, ...] = get_args(MaskStart)
 PLACES: tuple[str, ...] = get_args(Place)
 STORE_DTYPES: tuple[str, ...] = get_args(StoreDtype)
 MAX_STRENGTH = 10.0
@@ -73,10 +75,13 @@ class MemorySettings:
 class MaskSettings:
     """How the subject is found.
 
-    kind: `appearance` begins with `contrast` and then follows what the subject's tokens look like (appearance.py);
+    kind: `appearance` begins with `start` and then follows what the subject's tokens look like (appearance.py);
         `contrast` compares the subject's words with the other content words over the clip; both are found in one model
         call and used from the next on; `threshold` is DiTCtrl's: per-frame minimum to maximum of the attention to the
         subject's words, averaged over the blocks so far of the same forward.
+    start: what `appearance` begins with: `effect` is where the prediction changes when the subject's words are hidden,
+        for which every segment is evaluated once more for each subject, once in a run (words_effect.py); `maps` is
+        `contrast`.
     thres: threshold on the normalised map, 0 to 1.
     presence: a frame whose strongest response is less than this part of the clip's has no subject; 0 does not ask.
     rim: tokens around the subject that are shared with it; the mask that is recorded has none.
@@ -84,7 +89,8 @@ class MaskSettings:
     hysteresis: a token that was subject stays so until its map falls this far below `thres` (not with `threshold`).
     freeze_after: part of the steps after which masks no longer change, 0 to 1 (not with `threshold`); 1 never freezes.
     attn_map_step_idx, attn_map_layer_idx: steps and blocks whose maps of words are read. Empty means all steps, and the
-        blocks that are known to be good for it (presets.for_model), all where nothing is known. With `threshold`, steps
+        blocks that are known to be good for it (presets.for_model), all where nothing is known. The start
+        `effect` reads no maps; its steps are those in which the subject is followed. With `threshold`, steps
         without maps have no mask and share nothing, and empty means all blocks.
     ref_token_idx, cur_token_idx: places of the subject among the text tokens of source and target segments, instead of
         words; both or neither.
@@ -103,9 +109,11 @@ class MaskSettings:
     ref_token_idx: tuple[int, ...] = ()
     cur_token_idx: tuple[int, ...] = ()
     rim: int = 1
+    start: MaskStart = "effect"
 
     def __post_init__(self) -> None:
         _check_choice("mask_kind", self.kind, MASK_KINDS)
+        _check_choice("mask_start", self.start, MASK_STARTS)
         for name in ("thres", "presence", "hysteresis", "freeze_after"):
             _check_range(name, getattr(self, name), 1.0)
         for name in ("attn_map_step_idx", "attn_map_layer_idx", "ref_token_idx", "cur_token_idx"):
@@ -114,6 +122,11 @@ class MaskSettings:
             raise ValueError(f"rim is {self.rim}; it must lie between 0 and {MAX_RIM}.")
         if bool(self.ref_token_idx) != bool(self.cur_token_idx):
             raise ValueError("give both ref_token_idx and cur_token_idx, or neither.")
+
+    @property
+    def by_effect(self) -> bool:
+        """Whether subjects are first looked for by what hiding their words changes."""
+        return self.kind == "appearance" and self.start == "effect"
 
 
 @dataclass(frozen=True)

@@ -71,9 +71,10 @@ def forecast(plan: SharePlan, model: ModelFacts, sampling: Sampling) -> Forecast
         part * _extra(plan, info, len(blocks), video, subject, rows_part) if blocks else 0.0
         for subject in (SUBJECT_SHARE if plan.guided else 1.0, 1.0)
     )
+    looking = _looking(plan, sampling)
     limited = (config.start_percent, config.end_percent) != (0.0, 1.0)
     known = exact and plan.mask is None and not (kept_text and info.joint)
-    return Forecast(blocks, steps, limited, size, known, extra, most)
+    return Forecast(blocks, steps, limited, size, known, extra + looking, most + looking)
 
 
 def shared_steps(config: KVShareConfig, steps: int) -> tuple[int, ...]:
@@ -90,6 +91,16 @@ def windows_extra(plan: SharePlan) -> float:
     timeline = plan.timeline
     count = len(schedule.evaluations(timeline, plan.config.order, shared=False))
     return count * timeline.window / timeline.latent_frames - 1
+
+
+def _looking(plan: SharePlan, sampling: Sampling) -> float:
+    """Additional evaluations that look for the subjects by the effect of their words, as a part of the run's; 0 where
+    its steps are unknown."""
+    if not (plan.reads_maps and plan.config.masks.by_effect and sampling.steps):
+        return 0.0
+    segments = plan.timeline.segments
+    rows = 2 if sampling.guided else 1
+    return sum(len(plan.shown(segment)) for segment in segments) / (len(segments) * sampling.steps * rows)
 
 
 def _extra(plan: SharePlan, info: FamilyInfo, blocks: int, video: int, subject: float, rows_part: float) -> float:

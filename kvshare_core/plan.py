@@ -280,7 +280,7 @@ class Forward:
     grid: tokens (t, h, w); text_tokens: length of the conditioning; strength: of the source keys in this step; shares,
     reads: whether it shares keys and reads maps; alone: whether no other forward of the segment runs at the same time;
     routes: of chunks with several texts, by their place, the tokens of each; own_text: whether the text is the
-    segment's own, not one that all beats have in common.
+    segment's own, not one that all beats have in common; hides: a subject whose words nothing sees, or None.
     Kept because they are the same in many of its calls: key_masks, by where the video stands and the number of keys;
     whole, a split that makes everything subject; offsets of source keys, by block (0 where all blocks have the same
     masks), batch row and source.
@@ -299,6 +299,7 @@ class Forward:
     reads: bool = True
     alone: bool = True
     own_text: bool = True
+    hides: int | None = None
     routes: dict[int, tuple[int, ...]] = field(default_factory=dict[int, tuple[int, ...]])
     call_index: int = 0
     key_masks: dict[tuple[int, int, int], tuple[torch.Tensor | None, list[KeyMask] | None]] = field(

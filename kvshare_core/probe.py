@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 
 from .maps import Grid, normalise_over_clip
 
@@ -170,17 +169,6 @@ def contrast(score: torch.Tensor, grid: Grid) -> float:
     heat = normalise_over_clip(score)
     threshold, variance = split_in_two(heat)
     return 4 * variance * temporal_overlap(heat > threshold, grid)
-
-
-def words_effect(hidden: torch.Tensor, plain: torch.Tensor, grid: Grid, patch: Grid) -> torch.Tensor:
-    """Where the subject's words act: how far the prediction moves at each token when nothing sees them, [tokens].
-
-    Predictions are [1, channels, frames, height, width]. Root mean squares, each the mean of a token and its neighbours
-    in its frame: taking a word away changes the subject's edges most.
-    """
-    squares = (hidden - plain).float().square().sum(1)
-    moved = F.avg_pool3d(squares, patch, ceil_mode=True).sqrt()
-    return F.avg_pool2d(moved, 3, 1, 1, count_include_pad=False).reshape(grid).flatten()
 
 
 def agreement(score: torch.Tensor, effect: torch.Tensor) -> float:

@@ -96,12 +96,8 @@ class HideWords:
     def at(self, seen: SeenCall) -> torch.Tensor | None:
         if seen.site.kind == "self":
             return None
-        hidden = {seen.site.text_start + token for token in self.subject.subject}
-        visible = range(seen.call.key_tokens) if seen.own.visible is None else seen.own.visible.tolist()
-        index = upload(torch.tensor([token for token in visible if token not in hidden]), seen.call.key.device)
-        bias = None if seen.own.key_bias is None else seen.own.key_bias.index_select(1, index)
-        key, value = (tensor.index_select(TOKEN_DIM, index) for tensor in (seen.call.key, seen.call.value))
-        part = KeyValuePart(key, value, 0.0, bias)
+        part = seen.own.everything_but({seen.site.text_start + token for token in self.subject.subject})
+        assert part is not None
         return attend(seen.call.query, [part], seen.backend, seen.partial, seen.call.scale)
 
 

@@ -17,12 +17,14 @@ class SegmentMasks:
     """The subjects' tokens as a run used them last: what another run of the same film goes on with.
 
     names: the subjects; masks: for each segment bool [subjects, batch, tokens] on the CPU, None where none was found;
-    examples: for each segment what its tokens are compared with, None or empty where they are not.
+    examples: for each segment what its tokens are compared with, effects: where the words act, float [shown subjects,
+    batch, tokens]; both on the CPU, and None or empty where they are not.
     """
 
     names: tuple[str, ...]
     masks: tuple[torch.Tensor | None, ...]
     examples: tuple[Examples | None, ...] = ()
+    effects: tuple[torch.Tensor | None, ...] = ()
 
 
 @dataclass(frozen=True)

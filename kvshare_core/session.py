@@ -26,7 +26,10 @@ from .record import RecordedMasks, RecordedPoint
 from .routing import Route, attend_routed
 from .schedule import Evaluation
 from .sharing import OwnTokens, TokenSplit, sharing_groups, split_tokens
-from .subject import SubjectTracker
+from .shown_texts import shown_texts
+from .subject import UNKNOWN_PROMPT, SubjectTracker
+from .timeline import Segment
+from .words_effect import places_of_words, words_effect
 
 ODD_MASK = "attention comes with a mask that hides video or depends on the query"
 
@@ -72,6 +75,7 @@ class Session:
         self._mover = PositionMover(placed, scheme, info.patch[0], plan.gapped_beat)
         self._device: torch.device | None = None
         self._ever_shared = False
+        self._hidden: set[int] = set()
         self._last_sigma: float | None = None
 
     def close(self) -> None:
@@ -132,6 +136,30 @@ class Session:
         remaining = range(evaluation.segment.index, len(self.plan.timeline.segments))
         self.bank.keep_segments({source for later in remaining for source in self.plan.sources(later)})
 
+    def wants_effects(self, segment: Segment, prompts: int | None) -> bool:
+        """Whether `segment` is to be evaluated once more in the running pass for each subject it shows, without the
+        subject's words. prompts: as in Forward."""
+        now = self._pass
+        if now is None or not self._trusted or not now.reads or not self._tracker.wants_effects(segment.index):
+            return False
+        if prompts is None:
+            self.warn_once(UNKNOWN_PROMPT)
+        return prompts is not None
+
+    def see_effects(self, segment: Segment, plain: torch.Tensor, hidden: Mapping[int, torch.Tensor]) -> None:
+        """What a segment's prediction [rows, channels, frames, height, width] is, and what it is without the words of
+        each subject that it shows, by its number."""
+        if not self._trusted:
+            return
+        missed = hidden.keys() - self._hidden
+        self._hidden.clear()
+        if missed:
+            self.warn_once("the subject's words could not be hidden from the model; it cannot be followed.")
+            return
+        grid = self.info.grid(*plain.shape[2:])
+        effects = {number: words_effect(without, plain, grid, self.info.patch) for number, without in hidden.items()}
+        self._tracker.see_effects(segment.index, effects, len(plain), grid)
+
     def open_forward(
         self,
         evaluation: Evaluation,
@@ -140,9 +168,10 @@ class Session:
         rows: int,
         grid: tuple[int, int, int],
         text_tokens: int,
+        hides: int | None = None,
     ) -> Forward | None:
         """A forward of the running pass to be watched, or None when nothing of it concerns the session; the arguments
-        are those of Forward."""
+        are those of Forward. One that hides words does nothing else."""
         now = self._pass
         if now is None or not self._trusted:
             return None
@@ -150,6 +179,8 @@ class Session:
         forward = Forward(
             evaluation.segment, chunks, prompts, rows, grid, text_tokens, now.step, evaluation.role, strength
         )
+        if hides is not None:
+            return replace(forward, role="plain", shares=False, reads=False, hides=hides)
         forward.shares = now.shares and evaluation.role != "plain"
         forward.reads = now.reads and (forward.shares or not self._tracker.per_block)
         if not (forward.shares or forward.reads or forward.segment.texts or self._points.wants(forward)):
@@ -175,6 +206,8 @@ class Session:
         if site.kind == "other":
             return None
         self._device = call.query.device
+        if forward.hides is not None:
+            return self._without_words(forward, forward.hides, call, site, backend)
         if (rows := forward.conditional_rows) is not None:
             self._points.watch(forward, call, site, rows)
         ordinary = self._watch(forward, call, site)
@@ -185,6 +218,38 @@ class Session:
         shared = self._share(forward, call, site, backend)
         return ordinary if shared is None else shared
 
+    def _without_words(
+        self, forward: Forward, subject: int, call: AttentionCall, site: CallSite, backend: attention.Backend
+    ) -> torch.Tensor | None:
+        """The attention of a forward to which the words of a subject do not exist in the rows of its prompt."""
+        rows = forward.conditional_rows
+        if site.kind == "self" or rows is None:
+            return None
+        masks = key_masks(forward, call, site)
+        if masks is None:
+            return None
+        texts = shown_texts(forward, site, self.info.patch[0])
+        try:
+            places = places_of_words((text, self.plan.tokens(text.beat, "both")[subject]) for text in texts)
+        except ValueError as reason:
+            self.warn_once(f"{reason}; its subject cannot be followed.")
+            return None
+        hidden = [places if rows.start <= index < rows.stop else frozenset[int]() for index in range(len(masks))]
+        if site.kind == "cross" and forward.routes:
+            masks = [replace(mask, hidden=(*mask.hidden, *words)) for mask, words in zip(masks, hidden, strict=True)]
+            output = self._routed(forward, call, site, masks, backend)
+        else:
+            outputs: list[torch.Tensor] = []
+            for index, (mask, words) in enumerate(zip(masks, hidden, strict=True)):
+                seen = own_tokens(key_rows(call, [index]), forward, site, mask).everything_but(words)
+                if seen is None:
+                    return None
+                query = take_rows(call.query, [index])
+                outputs.append(attention.attend(query, [seen], backend, self._partial, call.scale))
+            output = torch.cat(outputs)
+        self._hidden.add(subject)
+        return output
+
     def _route(
         self, forward: Forward, call: AttentionCall, site: CallSite, backend: attention.Backend
     ) -> torch.Tensor | None:
@@ -193,6 +258,16 @@ class Session:
         if masks is None:
             self.warn_once(f"{self.info.family}: {ODD_MASK}; its prompts are left unrouted.")
             return None
+        return self._routed(forward, call, site, masks, backend)
+
+    def _routed(
+        self,
+        forward: Forward,
+        call: AttentionCall,
+        site: CallSite,
+        masks: Sequence[KeyMask],
+        backend: attention.Backend,
+    ) -> torch.Tensor:
         video = slice(site.video_start, site.video_start + forward.video_tokens)
         route = Route(forward.segment, video, forward.grid[0], self.info.patch[0])
         lengths = [forward.routes.get(index // forward.rows) for index in range(call.query.shape[0])]

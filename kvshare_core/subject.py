@@ -5,7 +5,8 @@ a call see the same ones, and so does a call that guidance compares with it; thr
 belong to one block of one forward, and to one subject. Scores, heat and masks are [subjects, rows, tokens].
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 
 import torch
 
@@ -22,6 +23,8 @@ from .shown_texts import ShownText, shown_texts
 
 MOST_STEPS = 8
 """Steps whose masks are recorded at most; of a longer run evenly spaced ones."""
+
+UNKNOWN_PROMPT = "the conditioning does not come from LongVideoSegmenter; its subject cannot be followed."
 
 Moment = tuple[int, Role, int]
 """Segment, role and block that a threshold mask belongs to."""
@@ -47,6 +50,7 @@ class SubjectTracker:
         self._step = 0
         self._course: dict[int, dict[int, torch.Tensor]] = {}
         self._spacing = 1
+        self._effects: dict[int, torch.Tensor] = {}
         self._scores: dict[int, torch.Tensor] = {}
         self._likeness: dict[int, torch.Tensor] = {}
         self._examples: dict[int, appearance.Examples] = {}
@@ -62,6 +66,7 @@ class SubjectTracker:
         self._masks |= self._known
         if plan.known is not None:
             self._examples |= {index: known for index, known in enumerate(plan.known.examples) if known is not None}
+            self._effects |= {index: known for index, known in enumerate(plan.known.effects) if known is not None}
 
     @property
     def per_block(self) -> bool:
@@ -72,7 +77,7 @@ class SubjectTracker:
         """Frees everything."""
         for store in (self._heat, self._masks, self._splits, self._before, self._scores, self._likeness):
             store.clear()
-        for store in (self._examples, self._running, self._moments, self._indices, self._course):
+        for store in (self._examples, self._running, self._moments, self._indices, self._course, self._effects):
             store.clear()
         self._hidden = None
 
@@ -95,8 +100,8 @@ class SubjectTracker:
         self._moments.clear()
         self._hidden = None
         found: dict[int, torch.Tensor] = {}
-        for index, words in self._scores.items():
-            score = self._followed(index, words)
+        for index in sorted({*self._scores, *self._likeness}):
+            score = self._followed(index, self._scores.get(index, self._effects.get(index)))
             shown = self.plan.shown(self.plan.timeline.segments[index])
             heat, mask = (score, score > 0) if not shown else self._found(score, self._masks.get(index), shown)
             self._heat[index], found[index] = (self._with_absent(values, shown) for values in (heat, mask))
@@ -119,13 +124,14 @@ class SubjectTracker:
             self._spacing *= 2
             self._course = {step: masks for step, masks in self._course.items() if step % self._spacing == 0}
 
-    def _followed(self, index: int, words: torch.Tensor) -> torch.Tensor:
-        """The score of a segment's subjects from the maps of their `words` and from what looks like them; the next call
-        has its examples where both agree."""
-        if self.settings.kind != "appearance":
-            return words
+    def _followed(self, index: int, words: torch.Tensor | None) -> torch.Tensor:
+        """The score of a segment's subjects from where their `words` point and from what looks like them, of which one
+        may be missing; the next call has its examples where both agree."""
         score = self._likeness.get(index, words)
-        self._examples[index] = appearance.choose_examples(maps.standardised(score) + maps.standardised(words))
+        assert score is not None
+        if self.settings.kind == "appearance":
+            pointed = score if words is None else upload(words, score.device)
+            self._examples[index] = appearance.choose_examples(maps.standardised(score) + maps.standardised(pointed))
         return score
 
     def _found(
@@ -154,8 +160,22 @@ class SubjectTracker:
             return False
         return self.per_block or not self._masks or step < settings.freeze_after * steps
 
+    def wants_effects(self, index: int) -> bool:
+        """Whether nothing says yet where the subjects of segment `index` are, and the effect of their words should."""
+        return self.settings.by_effect and index not in self._effects
+
+    def see_effects(self, index: int, effects: Mapping[int, torch.Tensor], rows: int, grid: maps.Grid) -> None:
+        """Where the words of the subjects that segment `index` shows act, [rows, tokens] of each by its number; its
+        `grid` has that many tokens."""
+        self._grid = grid
+        none = torch.zeros(0, rows, math.prod(grid))
+        found = torch.stack([effects[number] for number in sorted(effects)]) if effects else none
+        self._effects[index] = self._scores[index] = maps.standardised(found)
+
     def reads_block(self, block: int) -> bool:
         """Whether the maps of `block` count."""
+        if self.settings.by_effect:
+            return False
         return not self.settings.attn_map_layer_idx or block in self.settings.attn_map_layer_idx
 
     def watch(
@@ -164,7 +184,7 @@ class SubjectTracker:
         """Reads the map of one call. log_sum_exp: [conditional rows, heads, video tokens] of a joint call, for
         exact probabilities in it."""
         if forward.prompts is None:
-            self._warn("the conditioning does not come from LongVideoSegmenter; its subject cannot be followed.")
+            self._warn(UNKNOWN_PROMPT)
             return
         rows = forward.conditional_rows
         if rows is None:
@@ -349,10 +369,12 @@ class SubjectTracker:
         subjects = map(RecordedSubject, self.plan.names, heat, mask, naming)
         masks = (self._masks.get(segment.index) for segment in timeline.segments)
         examples = (self._examples.get(segment.index) for segment in timeline.segments)
+        effects = (self._effects.get(segment.index) for segment in timeline.segments)
         segments = SegmentMasks(
             self.plan.names,
             tuple(None if mask is None else mask.cpu() for mask in masks),
             tuple(None if chosen is None else chosen.to(torch.device("cpu")) for chosen in examples),
+            tuple(None if effect is None else effect.cpu() for effect in effects),
         )
         course = tuple(
             RecordedStep(

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 from comfy_api.latest import io
 
-from ..kvshare_core.config import MASK_KINDS, MAX_RIM, KVShareConfig, MaskSettings, parse_indices
+from ..kvshare_core.config import MASK_KINDS, MASK_STARTS, MAX_RIM, KVShareConfig, MaskSettings, parse_indices
 from .errors import named_errors
 from .inputs import config_output, incoming_config, indices_input, search_words, token_place_inputs
 from .sockets import CATEGORY
@@ -28,9 +28,9 @@ class KVShareMaskSettings(io.ComfyNode):
                     "mask_kind",
                     options=list(MASK_KINDS),
                     default=masks.kind,
-                    tooltip="appearance: begins where the subject's words stand out from the prompt's other words and "
-                    "then follows what looks alike. contrast: the words alone, over the whole clip. threshold: where "
-                    "the subject's words are strongest in each frame, as in DiTCtrl.",
+                    tooltip="appearance: begins as mask_start says and then follows what looks alike. contrast: where "
+                    "the subject's words stand out from the prompt's other words, over the whole clip. threshold: "
+                    "where the subject's words are strongest in each frame, as in DiTCtrl.",
                 ),
                 io.Float.Input(
                     "presence",
@@ -71,8 +71,9 @@ class KVShareMaskSettings(io.ComfyNode):
                 indices_input(
                     "attn_map_layer_idx",
                     masks.attn_map_layer_idx,
-                    "Transformer blocks in which the subject's words are looked for, such as 10-20. Empty takes those "
-                    "known to be good for it, which LoadVideoDiT lists; all where nothing is known.",
+                    "Transformer blocks in which the attention to the subject's words is read, such as 10-20. Empty "
+                    "takes those known to be good for it, which LoadVideoDiT lists; all where nothing is known. The "
+                    "mask_start effect reads none.",
                 ),
                 *token_place_inputs(DEFAULTS, "Empty leaves it to those words."),
                 io.Int.Input(
@@ -83,6 +84,16 @@ class KVShareMaskSettings(io.ComfyNode):
                     optional=True,
                     tooltip="How many tokens around the subject are shared with it: where it ends is a part of its "
                     "size and shape. The mask in the preview has no rim.",
+                ),
+                io.Combo.Input(
+                    "mask_start",
+                    options=list(MASK_STARTS),
+                    default=masks.start,
+                    optional=True,
+                    tooltip="What appearance begins with. effect: where the picture changes when the model does not "
+                    "see the subject's words, found out in the first step at the price of one more evaluation of "
+                    "each prompt for each subject; needs no knowledge of the model. maps: where the attention to the "
+                    "words stands out from the other words, in the blocks of attn_map_layer_idx.",
                 ),
             ],
             outputs=[config_output()],
@@ -102,6 +113,7 @@ class KVShareMaskSettings(io.ComfyNode):
         ref_token_idx: str,
         cur_token_idx: str,
         rim: int = DEFAULTS.masks.rim,
+        mask_start: str = DEFAULTS.masks.start,
     ) -> io.NodeOutput:
         with named_errors("KVShareMaskSettings"):
             masks = MaskSettings(
@@ -116,5 +128,6 @@ class KVShareMaskSettings(io.ComfyNode):
                 ref_token_idx=parse_indices(ref_token_idx, "ref_token_idx"),
                 cur_token_idx=parse_indices(cur_token_idx, "cur_token_idx"),
                 rim=rim,
+                start=mask_start,  # pyright: ignore[reportArgumentType]
             )
             return io.NodeOutput(replace(config, masks=masks))

@@ -135,9 +135,11 @@ class FakeModel:
         self.backend_calls.append((query.shape[0], key.shape[2]))
         return scaled_dot_product_attention(query, key, value, enable_gqa=True)
 
-    def forward(self, session: Session, evaluation: Evaluation, chunks: tuple[Chunk, ...]) -> Outputs:
-        """One forward of the batch `chunks`."""
-        forward = session.open_forward(evaluation, chunks, self.prompts, self.rows, self.grid, self.text_tokens)
+    def forward(
+        self, session: Session, evaluation: Evaluation, chunks: tuple[Chunk, ...], hides: int | None = None
+    ) -> Outputs:
+        """One forward of the batch `chunks`; hides: the subject whose words nothing sees."""
+        forward = session.open_forward(evaluation, chunks, self.prompts, self.rows, self.grid, self.text_tokens, hides)
         batch = [(chunk, row) for chunk in chunks for row in range(self.rows)]
         outputs: Outputs = {place: [] for place in batch}
         # One mask tensor per forward, as hosts have it.

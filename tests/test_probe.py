@@ -23,7 +23,6 @@ from kvshare_core.probe import (
     split_in_two,
     subject_mask,
     temporal_overlap,
-    words_effect,
 )
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -105,20 +104,6 @@ def test_agreement_is_a_correlation(pairs: list[tuple[float, float]]) -> None:
     assume(float(one.max() - one.min()) > 1e-3)
     assert agreement(one, one) == pytest.approx(1.0)
     assert agreement(one, -one) == pytest.approx(-1.0, abs=1e-4)
-
-
-@pytest.mark.parametrize("patch", [(1, 2, 2), (2, 2, 2), (1, 1, 1)])
-def test_words_act_where_the_prediction_moves_without_them(patch: tuple[int, int, int]) -> None:
-    plain = torch.randn(1, 4, 5, 7, 10, generator=torch.Generator().manual_seed(0))
-    hidden = plain.clone()
-    hidden[:, :, 2, 4:6, 6:8] += 3
-    grid = tuple(-(-size // side) for size, side in zip(plain.shape[2:], patch, strict=True))
-    effect = words_effect(hidden, plain, grid, patch).reshape(grid)  # type: ignore[arg-type]
-    frames = (effect > 0).flatten(1).any(1)
-    assert frames.nonzero().flatten().tolist() == [2 // patch[0]]
-    place = int(effect[2 // patch[0]].argmax())
-    row, column = divmod(place, grid[2])
-    assert abs(row - 4 // patch[1]) <= 1 and abs(column - 6 // patch[2]) <= 1
 
 
 @given(st.tuples(*[st.integers(1, 3)] * 3), st.tuples(*[st.integers(1, 4)] * 3), st.data())

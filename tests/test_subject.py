@@ -139,7 +139,8 @@ def test_contrast_masks_hold_from_the_next_pass_on(rows: int, calls: int, heads:
 @given(st.integers(1, 2), st.integers(1, 3), st.integers(0, 99))
 @settings(max_examples=15)
 def test_appearance_masks_begin_with_words_and_go_on_with_looks(rows: int, blocks: int, seed: int) -> None:
-    watcher = Watcher(plan_of(MaskSettings("appearance", thres=0.6, attn_map_layer_idx=(0,), rim=0)), rows)
+    settings = MaskSettings("appearance", thres=0.6, attn_map_layer_idx=(0,), rim=0, start="maps")
+    watcher = Watcher(plan_of(settings), rows)
     examples: appearance.Examples | None = None
     for number in range(3):
         watcher.tracker.begin_pass()

@@ -86,7 +86,7 @@ def calls_of(case: FamilyCase, monkeypatch: pytest.MonkeyPatch) -> list[Seen]:
     timeline = tiny_timeline(2)
     with monkeypatch.context() as patch:
         patch.setattr(WanFamily, "classify", look)
-        run(case, share(model_of(case.name), timeline, EVERYTHING)[0], timeline)
+        run(case, share(model_of(case.name), timeline, EVERYTHING, subject="")[0], timeline)
     return seen
 
 
@@ -121,7 +121,7 @@ def test_the_video_stands_where_the_family_says(case: FamilyCase, monkeypatch: p
     assert site.video_start == before
 
     timeline = tiny_timeline(2)
-    model = share(model_of(case.name), timeline, KVShareConfig(mode="off"))[0]
+    model = share(model_of(case.name), timeline, KVShareConfig(mode="off"), subject="")[0]
     found: list[torch.Tensor] = []
     block = model.get_model_object("diffusion_model").blocks[0]
     hook = block.register_forward_pre_hook(lambda _, args: found.append(args[0].clone()))
@@ -205,7 +205,7 @@ def test_a_given_first_frame_is_kept_and_known_to_the_first_segment_only() -> No
         seen.append(kwargs["denoise_mask"])
         return executor(*args, **kwargs)
 
-    patched, _ = share(model, timeline, EVERYTHING)
+    patched, _ = share(model, timeline, EVERYTHING, subject="")
     patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "look", look)
     shape = (1, 48, timeline.latent_frames, 6, 6)
     start = seeded(1, *shape)

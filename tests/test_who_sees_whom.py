@@ -307,7 +307,7 @@ def contrast(model: FakeModel, segment: int, row: int, subject: SubjectTokens, t
 def test_a_token_goes_to_the_subject_whose_map_is_strongest(seed: int, threshold: float) -> None:
     fox, dog = SubjectTokens((1,), (2, 3)), SubjectTokens((2, 3), (1,))
     cast = (CastMember("fox", (fox, fox), (None, None)), CastMember("dog", (None, dog), (None, None)))
-    config = KVShareConfig(masks=MaskSettings(thres=threshold), share_background=True)
+    config = KVShareConfig(masks=MaskSettings(thres=threshold, start="maps"), share_background=True)
     plan = SharePlan(timeline_of(*beats_of(2)), config, beat_tokens=((0, 1, 2, 3),) * 2, cast=cast)
     model = FakeModel(plan, self_and_cross(2), GRID, rows=2, text_tokens=5)
     model.step = seed
@@ -348,7 +348,7 @@ def test_a_token_goes_to_the_subject_whose_map_is_strongest(seed: int, threshold
 def test_a_run_that_starts_with_known_masks_goes_on_bit_for_bit(subjects: int, kind: MaskKind) -> None:
     fox, dog = SubjectTokens((1,), (2, 3)), SubjectTokens((2, 3), (1,))
     cast = (CastMember("fox", (fox,) * 3, (None,) * 3), CastMember("dog", (None, dog, dog), (("previous",),) * 3))
-    config = KVShareConfig(masks=MaskSettings(kind, hysteresis=0.2), share_background=True)
+    config = KVShareConfig(masks=MaskSettings(kind, hysteresis=0.2, start="maps"), share_background=True)
     plan = SharePlan(timeline_of(*beats_of(3)), config, beat_tokens=((0, 1, 2, 3),) * 3, cast=cast[:subjects])
 
     def outputs(plan: SharePlan, steps: range) -> tuple[list[torch.Tensor], Session]:

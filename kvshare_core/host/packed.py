@@ -59,6 +59,11 @@ class Latent:
             [stretches[segment].of(part) for part, stretches in zip(self.parts, self.stretches, strict=True)]
         )
 
+    def video_of(self, segment: int, output: torch.Tensor) -> torch.Tensor:
+        """The video of what the sampler would have for one segment."""
+        # Older hosts cannot unpack what is not packed.
+        return unpack_latents(output, self.shapes(segment))[0] if len(self.parts) > 1 else output
+
     def with_video(self, video: torch.Tensor) -> torch.Tensor:
         """The whole latent as the host's sampler would have it, with another video."""
         return _joined([video, *self.parts[1:]])

@@ -233,6 +233,7 @@ def _open_forward(
         x.shape[0] // len(names),
         session.info.grid(*window.shape),
         min(text.shape[1], inputs.get(TEXT_TOKENS, text.shape[1])),
+        window.hides,
     )
     if forward is None:
         return None

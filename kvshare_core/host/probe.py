@@ -28,7 +28,6 @@ from ..probe import (
     over_latent,
     relative_change,
     subject_mask,
-    words_effect,
 )
 from ..probe_attention import (
     NO_CALL,
@@ -46,6 +45,7 @@ from ..probe_attention import (
 from ..rope import RopeScheme
 from ..sharing import split_tokens
 from ..timeline import Timeline
+from ..words_effect import words_effect
 from . import KEY, is_prompt
 from .attention_override import attention_override, input_shapes
 from .eager import EagerRegion
@@ -222,7 +222,7 @@ class _Run:
             plain.append(level.evaluate(latent, reader))
             scores.append(reader.scores)
             hidden = level.evaluate(latent, HideWords(subject))
-            where.append(words_effect(hidden, plain[-1], self.grid, self.info.patch).cpu())
+            where.append(words_effect(hidden, plain[-1], self.grid, self.info.patch)[0].cpu())
         blocks = range(self.info.blocks)
         missing = [block for block in blocks if any(block not in found for found in scores)]
         if missing:

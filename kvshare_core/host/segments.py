@@ -4,6 +4,7 @@ Sitting there catches every guider and every sub-step of every sampler, and leav
 the host (host.md 2.6).
 """
 
+import copy
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -45,7 +46,8 @@ class SegmentWindow(ContextWindowABC):
         window, which the host looks for by that name;
     prompts: the list that begins with the beat's prompt, None when no conditioning says so. Guiders order their lists
         as they like; common: whether it is the one of all beats, which has none of the beat's words;
-    routes: of a conditioning with several texts, by its uuid, the tokens of each.
+    routes: of a conditioning with several texts, by its uuid, the tokens of each; hides: a subject whose words this
+        evaluation hides, or None.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class SegmentWindow(ContextWindowABC):
         self.prompts: int | None = None
         self.routes: dict[uuid.UUID, tuple[int, ...]] = {}
         self.common = False
+        self.hides: int | None = None
         self.index_list = [frame % total_frames for frame in range(segment.start, segment.stop)]
         self.dim = FRAME_DIM
         self.context_length = segment.length
@@ -73,6 +76,13 @@ class SegmentWindow(ContextWindowABC):
         self.total_frames = total_frames
         self.center_ratio = (segment.start + segment.stop) / 2 / total_frames
         self.causal_anchor_index = None
+
+    def hiding(self, subject: int) -> "SegmentWindow":
+        """The same for the prompt's list of conditioning alone, without the words of a subject."""
+        window = copy.copy(self)
+        window.places = {(0, name): place for (index, name), place in self.places.items() if index == self.prompts}
+        window.prompts, window.hides = 0, subject
+        return window
 
     def get_tensor(
         self,
@@ -232,7 +242,6 @@ class SegmentHandler(ContextHandlerABC):
         needed = self._needed(planned, session, latent, model_options)
         progress: RunProgress | None = options.get(PROGRESS_KEY)
         for number, evaluation in enumerate(planned):
-            throw_exception_if_processing_interrupted()
             index = evaluation.segment.index
             piece = latent.piece(index)
             if evaluation not in needed:
@@ -258,8 +267,10 @@ class SegmentHandler(ContextHandlerABC):
                 session.begin_evaluation(evaluation)
             if progress is not None:
                 progress.begin_segment(evaluation.segment, number / len(planned))
-            window_options = {**model_options, "transformer_options": {**options, "context_window": window}}
-            outputs = calc_cond_batch(model, window_conds, piece, timestep, window_options)
+            evaluate = partial(_evaluate, calc_cond_batch, model, piece, timestep, model_options)
+            outputs = evaluate(window, window_conds)
+            if session is not None and not window.common:
+                self._see_effects(session, window, latent, window_conds, outputs, evaluate)
             for total, output in zip(sums, outputs, strict=True):
                 total.add(index, output, partial(segment_weights, self.timeline, self.order, evaluation.weight))
             if progress is not None:
@@ -267,6 +278,30 @@ class SegmentHandler(ContextHandlerABC):
         if session is not None:
             session.end_pass()
         return [total.result() for total in sums]
+
+    def _see_effects(
+        self,
+        session: Session,
+        window: SegmentWindow,
+        latent: Latent,
+        conds: list[Conditioning | None],
+        outputs: list[torch.Tensor],
+        evaluate: Callable[[SegmentWindow, list[Conditioning | None]], list[torch.Tensor]],
+    ) -> None:
+        """Shows the session what hiding the subjects' words makes of a segment's prediction, if it asks for that.
+
+        conds, outputs: lists of conditioning and what they predict.
+        """
+        segment, prompts = window.segment, window.prompts
+        if not session.wants_effects(segment, prompts) or prompts is None:
+            return
+
+        def video(output: torch.Tensor) -> torch.Tensor:
+            return latent.video_of(segment.index, output)
+
+        shown = session.plan.shown(segment)
+        hidden = {subject: video(evaluate(window.hiding(subject), [conds[prompts]])[0]) for subject in shown}
+        session.see_effects(segment, video(outputs[prompts]), hidden)
 
     def _begin_pass(
         self, session: Session | None, options: dict[str, Any], timestep: torch.Tensor
@@ -294,6 +329,21 @@ class SegmentHandler(ContextHandlerABC):
             looked = self.timeline.frame_of(plan.look.picture)
             wanted |= {segment.index for segment in self.timeline.segments_at(looked)}
         return needed_evaluations(planned, wanted, plan.sources if session.needs_sources else lambda _: ())
+
+
+def _evaluate(
+    calc_cond_batch: Callable[..., list[torch.Tensor]],
+    model: Any,
+    piece: torch.Tensor,
+    timestep: torch.Tensor,
+    model_options: dict[str, Any],
+    window: SegmentWindow,
+    conds: list[Conditioning | None],
+) -> list[torch.Tensor]:
+    """The host's predictions of one segment, one for each list of conditioning."""
+    throw_exception_if_processing_interrupted()
+    options = {**model_options["transformer_options"], "context_window": window}
+    return calc_cond_batch(model, conds, piece, timestep, {**model_options, "transformer_options": options})
 
 
 def segment_weights(timeline: Timeline, order: Order, weight: float, fade: Fade) -> torch.Tensor:
