@@ -91,7 +91,11 @@ def own_tokens(
 def key_masks(forward: Forward, call: AttentionCall, site: CallSite) -> list[KeyMask] | None:
     """For every batch row what the call's own mask hides; read once per forward and layout. None for a mask that
     `read_key_mask` cannot tell in these words."""
-    video = slice(site.video_start, site.video_start + forward.video_tokens) if site.kind != "cross" else slice(0, 0)
+    video = (
+        slice(site.video_start, site.video_start + forward.video_tokens)
+        if site.kind in ("self", "joint")
+        else slice(0, 0)
+    )
     layout = video.start, video.stop, call.key_tokens
     known = forward.key_masks.get(layout)
     if known is None or known[0] is not call.mask:

@@ -73,7 +73,7 @@ class ReadMaps:
         self.scores: dict[int, torch.Tensor] = {}
 
     def at(self, seen: SeenCall) -> torch.Tensor | None:
-        if seen.site.kind == "self":
+        if seen.site.kind in ("self", "aside"):
             return None
         if self.tokens[-1] >= seen.forward.text_tokens:
             raise ValueError(
@@ -109,7 +109,7 @@ class KeepSubject:
         self.bank = bank
 
     def at(self, seen: SeenCall) -> torch.Tensor | None:
-        if seen.site.kind != "cross":
+        if seen.site.kind in ("self", "joint"):
             split = self.split.on(seen.call.key.device)
             stored = StoredTokens(*seen.own.take_video(split.subject_index), split.subject)
             self.bank.put(bank_key(seen.site.block), BankEntry(stored), 1)
@@ -125,7 +125,7 @@ class ChangeBlock:
         self.met = False
 
     def at(self, seen: SeenCall) -> torch.Tensor | None:
-        if seen.site.kind == "cross" or seen.site.block != self.block:
+        if seen.site.kind in ("cross", "aside") or seen.site.block != self.block:
             return None
         self.met = True
         return self.change(seen)

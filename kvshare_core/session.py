@@ -208,6 +208,8 @@ class Session:
         self._device = call.query.device
         if forward.hides is not None:
             return self._without_words(forward, forward.hides, call, site, backend)
+        if site.kind == "aside":
+            return None
         if (rows := forward.conditional_rows) is not None:
             self._points.watch(forward, call, site, rows)
         ordinary = self._watch(forward, call, site)

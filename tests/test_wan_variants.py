@@ -32,7 +32,7 @@ CYCLES = {
     "wan fun control": ["soc"] * 3,
     "wan ti2v 5b": ["sc"] * 3,
     # Two of four blocks have a VACE block behind them, which runs for each of two controls.
-    "wan vace": ["scoooo", "sc", "scoooo", "sc"],
+    "wan vace": ["scoaoa", "sc", "scoaoa", "sc"],
     "wan camera": ["soc"] * 3,
     "wan humo": ["sco"] * 3,
     "wan animate": ["soc"] * 5,
@@ -93,7 +93,7 @@ def calls_of(case: FamilyCase, monkeypatch: pytest.MonkeyPatch) -> list[Seen]:
 def test_every_call_is_known_and_checked_by_its_own_shape(case: FamilyCase, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = calls_of(case, monkeypatch)
     expected = [
-        (block, {"s": "self", "c": "cross", "o": "other"}[letter])
+        (block, {"s": "self", "c": "cross", "a": "aside", "o": "other"}[letter])
         for block, letters in enumerate(CYCLES[case.name])
         for letter in letters
     ]

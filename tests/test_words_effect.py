@@ -1,4 +1,4 @@
-"""Where a subject's words act: what a forward without them computes, where that moves the prediction, and what follows."""
+"""Where a subject's words act: what a forward without them computes, where it moves the prediction, what follows."""
 
 import math
 from dataclasses import replace

@@ -134,7 +134,7 @@ class WanFamily:
             return CallSite(block, "self", video_start=before)
         if place == "text":
             return CallSite(block, "cross", video_start=before)
-        return CallSite(block, "other")
+        return CallSite(block, "aside" if place == "aside text" else "other")
 
     def rope_scheme(self, diffusion_model: nn.Module, rope_options: Mapping[str, float]) -> RopeScheme:
         embedder = diffusion_model.rope_embedder

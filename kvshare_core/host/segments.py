@@ -77,12 +77,19 @@ class SegmentWindow(ContextWindowABC):
         self.center_ratio = (segment.start + segment.stop) / 2 / total_frames
         self.causal_anchor_index = None
 
-    def hiding(self, subject: int) -> "SegmentWindow":
-        """The same for the prompt's list of conditioning alone, without the words of a subject."""
-        window = copy.copy(self)
-        window.places = {(0, name): place for (index, name), place in self.places.items() if index == self.prompts}
+    def hiding(self, subject: int, prompt: Conditioning) -> tuple["SegmentWindow", Conditioning]:
+        """The same without the words of a subject, for the list of conditioning that begins with the prompt, and that
+        list under other names: what other nodes keep of the last evaluation by its name must not be of this one."""
+        window, renamed = copy.copy(self), [{**entry, "uuid": uuid.uuid4()} for entry in prompt]
+        names = [entry["uuid"] for entry in renamed]
+        window.places = {(0, name): place for place, name in enumerate(names)}
+        window.routes = {
+            name: self.routes[entry["uuid"]]
+            for name, entry in zip(names, prompt, strict=True)
+            if entry["uuid"] in self.routes
+        }
         window.prompts, window.hides = 0, subject
-        return window
+        return window, renamed
 
     def get_tensor(
         self,
@@ -295,13 +302,12 @@ class SegmentHandler(ContextHandlerABC):
         segment, prompts = window.segment, window.prompts
         if not session.wants_effects(segment, prompts) or prompts is None:
             return
-
-        def video(output: torch.Tensor) -> torch.Tensor:
-            return latent.video_of(segment.index, output)
-
-        shown = session.plan.shown(segment)
-        hidden = {subject: video(evaluate(window.hiding(subject), [conds[prompts]])[0]) for subject in shown}
-        session.see_effects(segment, video(outputs[prompts]), hidden)
+        hidden: dict[int, torch.Tensor] = {}
+        for subject in session.plan.shown(segment):
+            hiding, prompt = window.hiding(subject, conds[prompts] or [])
+            (output,) = evaluate(hiding, [prompt])
+            hidden[subject] = latent.video_of(segment.index, output)
+        session.see_effects(segment, latent.video_of(segment.index, outputs[prompts]), hidden)
 
     def _begin_pass(
         self, session: Session | None, options: dict[str, Any], timestep: torch.Tensor
