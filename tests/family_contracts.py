@@ -188,12 +188,13 @@ CONTRACTS: dict[str, Callable[[FamilyCase], None]] = {
 
 
 def count_run(case: FamilyCase) -> tuple[int, int]:
-    """Blocks that shared and forwards of the model in a run of two segments and one step."""
+    """Blocks that shared, and forwards of the model with all words, in a run of two segments and one step."""
     forwards: list[int] = []
     blocks: list[int] = []
 
     def look(executor: Any, *args: Any, **kwargs: Any) -> Any:
-        forwards.append(1)
+        if args[5]["context_window"].hides is None:
+            forwards.append(1)
         blocks.append(len(args[5][KEY].blocks))
         return executor(*args, **kwargs)
 

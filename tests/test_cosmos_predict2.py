@@ -130,7 +130,7 @@ def test_a_start_frame_belongs_to_the_first_segment(model: Any) -> None:
         seen.append((channel, noise))
         return executor(*args, **kwargs)
 
-    patched, _ = share(model, timeline, KVShareConfig(share_background=True))
+    patched, _ = share(model, timeline, KVShareConfig(share_background=True), subject="")
     patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "spy", spy)
     positive, negative = CASE.positive(timeline), CASE.negative(timeline)
     output = Sampling().run(patched, positive, negative, CASE.shape(timeline), noise_mask=noise_mask)

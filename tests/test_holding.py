@@ -231,7 +231,7 @@ def test_a_mask_that_another_node_changes_in_every_step_is_left_to_it() -> None:
     case, timeline = CASES["wan t2v"], tiny_timeline(3)
     existing = torch.randn(case.shape(timeline), generator=torch.Generator().manual_seed(7))
     forwards = Counter[int]()
-    model = share(counted(model_of(case.name), forwards), timeline, KVShareConfig(mode="off"))[0]
+    model = share(counted(model_of(case.name), forwards), timeline, KVShareConfig(mode="off"), subject="")[0]
     model.set_model_denoise_mask_function(lambda sigma, mask, extra_options: torch.ones_like(mask))
     output = Sampling(steps=2).run(
         model,

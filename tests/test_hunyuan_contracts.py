@@ -29,7 +29,7 @@ SHARING = {
     "background": KVShareConfig(share_background=True, sources="first and previous"),
     "gap": KVShareConfig(position="gap", position_gap=3),
     "matched": KVShareConfig(position="matched"),
-    "frame": KVShareConfig(position="frame"),
+    "frame": KVShareConfig(position="frame", masks=MaskSettings(start="maps")),
     "dropout": KVShareConfig(token_dropout=0.5),
     "fp8": KVShareConfig(memory=MemorySettings(dtype="fp8")),
     "threshold masks": KVShareConfig(masks=THRESHOLD),

@@ -176,7 +176,7 @@ def test_a_word_is_followed_to_its_own_key(name: str) -> None:
         looks = (query[0, :, video : video + VIDEO].double() @ keys.mT * 128**-0.5).softmax(-1).mean(0)
         score = looks[:, :2].mean(-1) - looks[:, 2]
         total += (score - score.mean()) / score.std(correction=0)
-    plan = make_plan(timeline, KVShareConfig(masks=MaskSettings(clean=False)), "fox", None)
+    plan = make_plan(timeline, KVShareConfig(masks=MaskSettings(start="maps")), "fox", None)
     patched, record = apply(model_of(name), plan)
     case = CASES[name]
     arguments = (case.positive(timeline, TEXT), case.negative(timeline, TEXT), case.shape(timeline), noise)
@@ -200,7 +200,7 @@ def inputs_of_segments(name: str, timeline: Timeline) -> dict[int, list[dict[str
         got.setdefault(args[5]["context_window"].segment.index, []).append({"c_concat": args[2], **kwargs})
         return executor(*args, **kwargs)
 
-    patched, _ = share(model_of(name), timeline)
+    patched, _ = share(model_of(name), timeline, subject="")
     patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "look", look)
     sample(CASES[name], patched, timeline, steps=1, cfg=1.0)
     return got

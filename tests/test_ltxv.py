@@ -160,7 +160,7 @@ def test_a_noise_mask_is_cut_to_the_segments(model: Any) -> None:
         seen.append(kwargs["denoise_mask"][0, 0, :, 0, 0].tolist())
         return executor(*args, **kwargs)
 
-    patched, _ = share(model, timeline, SHARED)
+    patched, _ = share(model, timeline, SHARED, subject="")
     patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "spy", spy)
     output = sample_masked(patched, timeline, noise_mask)
     assert seen[:2] == [[0.0, 1.0, 1.0], [1.0, 1.0, 1.0]]

@@ -104,7 +104,7 @@ def test_prompts_of_other_lengths_share_with_each_other(model: Any) -> None:
 def test_a_word_is_followed_to_its_own_key(model: Any) -> None:
     """The heat is what the host's own keys of the word's tokens give, read behind the video in the sequence."""
     timeline = tiny_timeline(1)
-    plan = make_plan(timeline, KVShareConfig(masks=MaskSettings(clean=False)), "fox", None)
+    plan = make_plan(timeline, KVShareConfig(masks=MaskSettings(start="maps")), "fox", None)
     scores: list[torch.Tensor] = []
 
     def spy(function: Any, query: torch.Tensor, key: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:

@@ -95,6 +95,7 @@ INPUTS = {
         "ref_token_idx",
         "cur_token_idx",
         "rim",
+        "mask_start",
     ],
     "KVShareMemorySettings": ["config", "place", "budget_mib", "dtype"],
     "DiTCtrlConfig": [
@@ -155,7 +156,7 @@ OPTIONAL = {
     "AttentionMaskPreview": ["show", "subject"],
     "LongVideoContinue": ["existing", "images", "vae"],
     "LongVideoSave": ["record"],
-    "KVShareMaskSettings": ["rim"],
+    "KVShareMaskSettings": ["rim", "mask_start"],
     "LongVideoBeatImages": INPUTS["LongVideoBeatImages"][7:],
     "KVShareProbe": ["scheduler", "noise_levels", "config"],
 }
@@ -267,7 +268,7 @@ def test_a_node_is_found_by_other_words(name: str) -> None:
 FIELDS = {
     "KVShareConfig": {"thres": "masks.thres"},
     "KVShareMaskSettings": {name: f"masks.{name}" for name in INPUTS["KVShareMaskSettings"]}
-    | {"mask_kind": "masks.kind"},
+    | {"mask_kind": "masks.kind", "mask_start": "masks.start"},
     "KVShareMemorySettings": {name: f"memory.{name}" for name in INPUTS["KVShareMemorySettings"]},
     "DiTCtrlConfig": {name: f"masks.{name}" for name in ("thres", "ref_token_idx", "cur_token_idx")},
 }
@@ -336,6 +337,7 @@ CHOSEN = {
     "hysteresis": 0.1,
     "freeze_after": 0.7,
     "rim": 3,
+    "mask_start": "maps",
     "attn_map_step_idx": "3, 5-6",
     "attn_map_layer_idx": "3, 5-6",
     "ref_token_idx": "3, 5-6",
