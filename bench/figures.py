@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from .form import Row
 
 SHOWN = ("identity", "colour", "adherence", "motion", "seam", "leak", "mask_iou")
-COLOURS = {"cross-attention": "#3b6ea8", "joint-attention": "#c2703d"}
+COLOURS = {"cross-attention": "#3b6ea8", "joint-attention": "#c2703d", "one-stream-attention": "#5b8c4a"}
 WIDTH, HEIGHT = 2.3, 2.6
 """Size of one panel in inches."""
 
@@ -32,7 +32,9 @@ def draw_study(study: str, rows: Sequence[Row]) -> Figure:
     for place, name in enumerate(SHOWN, start=1):
         draw_panel(figure.add_subplot(1, len(SHOWN), place), name, rows)
     figure.suptitle(study, fontsize=11, x=0.01, ha="left")
-    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="upper right", ncols=2, fontsize=8, frameon=False)
+    figure.legend(
+        *figure.axes[0].get_legend_handles_labels(), loc="upper right", ncols=len(COLOURS), fontsize=8, frameon=False
+    )
     return figure
 
 

@@ -1,6 +1,6 @@
 """What each setting does: the shipped settings with one of them changed at a time, in storyboards of three beats.
 
-python -m bench.studies [--study NAME ...] [--storyboards 16] [--json FILE] [--figures FOLDER]
+python -m bench.studies [--study NAME ...] [--models NAME ...] [--storyboards 16] [--json FILE] [--figures FOLDER]
 
 Its storyboards are none of those whose figures are published: on these, settings were chosen.
 """
@@ -18,7 +18,7 @@ from .confidence import interval, mean
 from .form import Row, Value, make_result, publish
 from .kept import Cell, Kept, Seen, Task
 from .methods import METHODS, Method
-from .pipeline import BOTH_KINDS, STEPS
+from .pipeline import BOTH_KINDS, MODELS, STEPS, Model
 from .quality import mean_speed_of, measure, parts_of
 from .storyboards import JOINS, SCENES
 
@@ -80,6 +80,7 @@ def studies() -> Mapping[str, tuple[Variant, ...]]:
             with_masks("contrast", kind="contrast", thres=0.5),
             with_masks("threshold", kind="threshold", thres=0.3),
         ),
+        "mask start": (with_masks("effect", start="effect"), with_masks("maps", start="maps")),
         "threshold": tuple(with_masks(number(value), thres=value) for value in (0.5, 0.6, 0.7, 0.75, 0.8)),
         "rim": tuple(with_masks(number(value), rim=value) for value in (0, 1, 2)),
         "mask frozen after": tuple(with_masks(number(value), freeze_after=value) for value in (0.25, 0.5, 0.75, 1.0)),
@@ -101,13 +102,13 @@ def studies() -> Mapping[str, tuple[Variant, ...]]:
     }
 
 
-def tasks_of(chosen: Mapping[str, Sequence[Variant]], seeds: Sequence[int]) -> list[Task]:
+def tasks_of(models: Sequence[Model], chosen: Mapping[str, Sequence[Variant]], seeds: Sequence[int]) -> list[Task]:
     """What the studies need, each computation once, and isolated segments to compare motion with."""
     isolated = Variant("isolated", METHODS["isolated"], "cut")
     needed = dict.fromkeys((variant.method, variant.join) for variants in chosen.values() for variant in variants)
     return [
         Task(model, BEATS, join, name_of(method), method, part)
-        for model in BOTH_KINDS
+        for model in models
         for method, join in dict.fromkeys([(isolated.method, isolated.join), *needed])
         for part in parts_of(seeds, BEATS)
     ]
@@ -119,10 +120,11 @@ def name_of(method: Method) -> str:
 
 
 def rows_of(chosen: Mapping[str, Sequence[Variant]], found: Mapping[Cell, Sequence[Seen]]) -> list[Row]:
-    """One row for every variant on either model."""
+    """One row for every variant on every model."""
     rows: list[Row] = []
+    models = dict.fromkeys(model for model, *_ in found)
     for study, variants in chosen.items():
-        for model in BOTH_KINDS:
+        for model in models:
             isolated = mean_speed_of(found[model, BEATS, "cut", name_of(METHODS["isolated"])])
             for variant in variants:
                 seen = found[model, BEATS, variant.join, name_of(variant.method)]
@@ -142,6 +144,7 @@ def main() -> None:
     everything = studies()
     parser = argparse.ArgumentParser(description="one setting changed at a time")
     parser.add_argument("--study", nargs="+", choices=tuple(everything), default=tuple(everything))
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=BOTH_KINDS, help="which embedded models")
     parser.add_argument("--storyboards", type=int, default=STORYBOARDS)
     parser.add_argument("--processes", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--json", type=Path, help="write the results here")
@@ -153,7 +156,7 @@ def main() -> None:
     chosen = {name: everything[name] for name in options.study}
     seeds = range(FIRST_SEED, FIRST_SEED + options.storyboards)
     kept = Kept(options.keep)
-    rows = rows_of(chosen, measure(tasks_of(chosen, seeds), STEPS, options.processes, kept))
+    rows = rows_of(chosen, measure(tasks_of(options.models, chosen, seeds), STEPS, options.processes, kept))
     publish(make_result("studies", FIRST_SEED, rows, find_host()), options.json)
     if options.figures is not None:
         from .figures import draw_studies

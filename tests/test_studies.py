@@ -35,7 +35,7 @@ def test_every_variant_differs_from_the_others_of_its_study_and_the_shipped_sett
 
 
 def test_what_studies_have_in_common_is_made_once() -> None:
-    tasks = tasks_of(studies(), SEEDS)
+    tasks = tasks_of(BOTH_KINDS, studies(), SEEDS)
     assert len({repr(task) for task in tasks}) == len(tasks)
     shipped = [task for task in tasks if task.making == METHODS["kvshare"] and task.join == "scenes"]
     assert sorted(seed for task in shipped for seed in task.seeds) == sorted([*SEEDS] * len(BOTH_KINDS))
@@ -60,7 +60,7 @@ def test_rows_tell_the_variants_apart_and_are_drawn(tmp_path: Path) -> None:
     found = {("isolated", model): shown["good"] for model in BOTH_KINDS}
     cells = {
         task.cell: shown["good" if task.making != chosen["mask"][1].method else "bad"]
-        for task in tasks_of(chosen, SEEDS)
+        for task in tasks_of(BOTH_KINDS, chosen, SEEDS)
     }
     assert len(cells) == len(found) * 3
     rows = rows_of(chosen, cells)
