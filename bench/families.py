@@ -23,8 +23,8 @@ RESULTS = ROOT / "bench" / "results"
 
 
 def measure_families(host: str | None, quick: bool) -> list[Row]:
-    """One row per tiny model: which contracts hold, how many blocks shared, how many forwards a step took, those that look for the
-    subject aside.
+    """One row per tiny model: which contracts hold, how many blocks shared, how many forwards a step took,
+    those that look for the subject aside.
 
     A family that the host lacks has no figures and a reason. Call it in a host that runs.
     """

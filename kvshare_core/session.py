@@ -29,7 +29,7 @@ from .sharing import OwnTokens, TokenSplit, sharing_groups, split_tokens
 from .shown_texts import shown_texts
 from .subject import UNKNOWN_PROMPT, SubjectTracker
 from .timeline import Segment
-from .words_effect import places_of_words, words_effect
+from .words_effect import attend_without, places_of_words, words_effect
 
 ODD_MASK = "attention comes with a mask that hides video or depends on the query"
 
@@ -241,15 +241,10 @@ class Session:
             masks = [replace(mask, hidden=(*mask.hidden, *words)) for mask, words in zip(masks, hidden, strict=True)]
             output = self._routed(forward, call, site, masks, backend)
         else:
-            outputs: list[torch.Tensor] = []
-            for index, (mask, words) in enumerate(zip(masks, hidden, strict=True)):
-                seen = own_tokens(key_rows(call, [index]), forward, site, mask).everything_but(words)
-                if seen is None:
-                    return None
-                query = take_rows(call.query, [index])
-                outputs.append(attention.attend(query, [seen], backend, self._partial, call.scale))
-            output = torch.cat(outputs)
-        self._hidden.add(subject)
+            sequences = [own_tokens(key_rows(call, [row]), forward, site, mask) for row, mask in enumerate(masks)]
+            output = attend_without(call, sequences, hidden, backend, self._partial)
+        if output is not None:
+            self._hidden.add(subject)
         return output
 
     def _route(

@@ -42,10 +42,10 @@ class AttentionCall:
 class CallSite:
     """What an attention call is: the block it belongs to and what its queries look at.
 
-    self: video to video; joint: one sequence of video and text; cross: video to text; aside: something beside the
-    video's own blocks to the text, which is neither read nor shared; other: what has neither video nor text. video_start, text_start: where
-    in the sequence the video's and the prompt's tokens begin; tokens outside both (reference frames) stay the
-    segment's own.
+    self: video to video; joint: one sequence of video and text; cross: video to text; aside: what runs beside the
+    video's own blocks to the text, neither read nor shared; other: anything else. video_start, text_start: where in
+    the sequence the video's and the prompt's tokens begin; tokens outside both (reference frames) stay the segment's
+    own.
     """
 
     block: int
