@@ -2,7 +2,7 @@
 
 import inspect
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -11,7 +11,9 @@ import torch
 
 from devtools.environment import find_host
 from devtools.inprocess import enter_host
+from kvshare_core.config import KVShareConfig
 from kvshare_core.embedded.scenes import FPS, FRAME_SIDE
+from kvshare_core.probe import ProbeSettings
 from kvshare_core.script_forms import parse_script
 from kvshare_core.session import Session
 from kvshare_core.timeline import Timeline
@@ -63,6 +65,18 @@ class Clip:
     def seams(self) -> tuple[int | None, ...]:
         """Where each next segment takes over, None at cuts."""
         return seam_pictures(self.timeline)
+
+
+@dataclass(frozen=True)
+class Pointing:
+    """A clip of one segment: its `frames` [f, 3, h, w] in 0..1, the pictures [first, last) of each of its latents, and
+    by step what pointed at the subject while it was made: by block the score of its words [tokens], and the effect of
+    hiding them [tokens]."""
+
+    frames: torch.Tensor
+    latents: tuple[tuple[int, int], ...]
+    scores: Mapping[int, Mapping[int, torch.Tensor]]
+    effects: Mapping[int, torch.Tensor]
 
 
 class HostLacksPromptsError(Exception):
@@ -176,6 +190,36 @@ class Pipeline:
         seeds = range(seed, seed + len(prompts))
         samples = self._sample(self.model, latent, seeds, positive, encode(self.clip, ""), steps, cfg)
         return self._decode(samples)
+
+    @torch.inference_mode()
+    def pointing(
+        self, prompt: str, subject: str, seed: int, levels: Sequence[int], steps: int = STEPS, cfg: float = GUIDANCE
+    ) -> Pointing:
+        """A clip of `prompt` by the unpatched model, looked at in the steps `levels`, rising."""
+        import comfy.sample
+
+        from kvshare_core.host.conditioning import empty_latent, encode_timeline
+        from kvshare_core.host.patch import model_info
+        from kvshare_core.host.plan import make_plan
+        from kvshare_core.host.probe import Level, ProbeRun
+
+        family, info = model_info(self.model)
+        timeline = plan_timeline(parse_script(prompt), info.native_frames, 0, FPS, info.compression[0])
+        timeline, positive, negative = encode_timeline(self.clip, timeline, "")
+        plan = make_plan(timeline, KVShareConfig(), subject, None)
+        latent = empty_latent(info, timeline, FRAME_SIDE, FRAME_SIDE, 1)
+        run = ProbeRun(self.model, family, info, plan, ProbeSettings(seed, steps, cfg, SCHEDULER))
+        scores: dict[int, Mapping[int, torch.Tensor]] = {}
+        effects: dict[int, torch.Tensor] = {}
+
+        def look(level: Level) -> None:
+            reading = run.read(level, level.latent)
+            scores[level.step], effects[level.step] = reading.scores, reading.effect
+
+        noise = comfy.sample.prepare_noise(latent, seed)
+        samples = run.sample(noise, positive, negative, {"samples": latent}, look, levels, steps)
+        spans = tuple(timeline.picture_range(frame, frame + 1) for frame in range(timeline.latent_frames))
+        return Pointing(self._decode(samples)[0], spans, scores, effects)
 
     def watched(self, look: Callable[[Session, int], None]) -> "Pipeline":
         """The same, and before each forward of a run of `generate`, `look` is shown the run's session and the bytes

@@ -78,6 +78,16 @@ class Level:
 
 
 @dataclass(frozen=True)
+class Reading:
+    """What the subject's words do in a clip at one noise level: the prediction, by block the score of their map
+    [tokens], and where hiding them changes the prediction [tokens]; the last two on the CPU."""
+
+    plain: torch.Tensor
+    scores: dict[int, torch.Tensor]
+    effect: torch.Tensor
+
+
+@dataclass(frozen=True)
 class Maps:
     """The maps of one noise level. agreements, contrasts: of each block's, mean over both clips; plain: predictions of
     the other clip and of the one that is changed; scores: of both, by block."""
@@ -106,7 +116,7 @@ def probe_model(
     family, info = model_info(model)
     plan = make_plan(timeline, KVShareConfig(), subject, None)
     _check(model, plan, positive, latent)
-    run = _Run(model, family, info, plan, settings)
+    run = ProbeRun(model, family, info, plan, settings)
     noises = [comfy.sample.prepare_noise(latent["samples"], settings.seed + number) for number in (0, 1)]
     bank = KeyValueBank(MemorySettings(place="cpu"))
     others: dict[int, torch.Tensor] = {}
@@ -124,7 +134,7 @@ def probe_model(
 
     try:
         for noise, visit in zip(noises, (keep, look), strict=True):
-            run.sample(noise, positive, negative, latent, visit)
+            run.sample(noise, positive, negative, latent, visit, settings.levels, settings.sampled_steps)
     finally:
         bank.clear()
     figures = [
@@ -146,8 +156,11 @@ def probe_model(
     )
 
 
-class _Run:
-    """One probe of one model."""
+class ProbeRun:
+    """One probe of one model.
+
+    plan: of one segment and one subject, named by words beside others.
+    """
 
     def __init__(self, model: Any, family: Family, info: FamilyInfo, plan: SharePlan, settings: ProbeSettings):
         self.model = model
@@ -166,10 +179,12 @@ class _Run:
         negative: list[Any],
         latent: dict[str, Any],
         visit: Callable[[Level], None],
-    ) -> None:
-        """Samples a clip as far as it is looked at; `visit` gets every level that is."""
+        levels: Sequence[int],
+        last_step: int,
+    ) -> torch.Tensor:
+        """Samples a clip until `last_step`; `visit` gets the model calls of the steps `levels`, rising."""
         model = self.model.clone()
-        waiting = list(self.settings.levels)
+        waiting = list(levels)
 
         def calc_cond_batch(
             executor: Any, base_model: Any, conds: Any, x_in: torch.Tensor, timestep: torch.Tensor, model_options: Any
@@ -194,7 +209,7 @@ class _Run:
 
         model.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, KEY, calc_cond_batch)
         model.add_wrapper_with_key(WrappersMP.APPLY_MODEL, KEY, self._apply_model)
-        comfy.sample.sample(
+        return comfy.sample.sample(
             model,
             noise,
             self.settings.steps,
@@ -204,35 +219,33 @@ class _Run:
             positive,
             negative,
             latent["samples"],
-            last_step=self.settings.sampled_steps,
+            last_step=last_step,
             noise_mask=latent.get("noise_mask"),
             disable_pbar=True,
             seed=self.settings.seed,
         )
 
-    def read_maps(self, level: Level, other: torch.Tensor) -> Maps:
-        """Reads the maps of the sampled clip and of the `other` clip's latent."""
+    def read(self, level: Level, latent: torch.Tensor) -> Reading:
+        """What the words of the subject do in a noisy latent. Raises ValueError when a block has no map of them."""
         (subject,) = self.plan.tokens(0, "both")
         assert subject is not None
-        plain: list[torch.Tensor] = []
-        scores: list[dict[int, torch.Tensor]] = []
-        where: list[torch.Tensor] = []
-        for latent in (other, level.latent):
-            reader = ReadMaps(subject, self.plan.beat_tokens[0])
-            plain.append(level.evaluate(latent, reader))
-            scores.append(reader.scores)
-            hidden = level.evaluate(latent, HideWords(subject))
-            where.append(words_effect(hidden, plain[-1], self.grid, self.info.patch)[0].cpu())
+        reader = ReadMaps(subject, self.plan.beat_tokens[0])
+        plain = level.evaluate(latent, reader)
+        hidden = level.evaluate(latent, HideWords(subject))
+        for block in range(self.info.blocks):
+            if block not in reader.scores:
+                raise ValueError(NO_CALL.format(block=block))
+        return Reading(plain, reader.scores, words_effect(hidden, plain, self.grid, self.info.patch)[0].cpu())
+
+    def read_maps(self, level: Level, other: torch.Tensor) -> Maps:
+        """Reads the maps of the sampled clip and of the `other` clip's latent."""
+        both = [self.read(level, latent) for latent in (other, level.latent)]
         blocks = range(self.info.blocks)
-        missing = [block for block in blocks if any(block not in found for found in scores)]
-        if missing:
-            raise ValueError(NO_CALL.format(block=missing[0]))
-        both = list(zip(scores, where, strict=True))
         return Maps(
-            tuple(sum(agreement(found[block], effect) for found, effect in both) / 2 for block in blocks),
-            tuple(sum(contrast(found[block], self.grid) for found in scores) / 2 for block in blocks),
-            (plain[0], plain[1]),
-            (scores[0], scores[1]),
+            tuple(sum(agreement(found.scores[block], found.effect) for found in both) / 2 for block in blocks),
+            tuple(sum(contrast(found.scores[block], self.grid) for found in both) / 2 for block in blocks),
+            (both[0].plain, both[1].plain),
+            (both[0].scores, both[1].scores),
         )
 
     def change_blocks(self, level: Level, other: torch.Tensor, maps: Maps, bank: KeyValueBank) -> list[Effects]:

@@ -1,0 +1,147 @@
+"""How surely a subject is found: by the attention to its words, block by block, and by what hiding them changes.
+
+python -m bench.masks [--clips 24] [--models NAME ...] [--json FILE] [--quick]
+
+Clips are of one prompt, by the unpatched models; what is seen in the finished clip is the truth at every step. Columns:
+
+    rank        probability that a token of the subject scores higher than another token; 0.5 is chance
+    mask_iou    overlap of the mask that the shipped threshold makes of the score with the true one
+
+Both are means over clips, with intervals.
+"""
+
+import argparse
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from devtools.environment import find_host
+from kvshare_core.config import MaskSettings
+from kvshare_core.embedded.detector import detect
+from kvshare_core.embedded.vocabulary import SHAPES
+from kvshare_core.maps import normalise_over_clip, standardised
+
+from .confidence import interval, mean
+from .form import Row, make_result, publish, show_progress
+from .pipeline import MODELS, Model, Pointing, load_pipeline, models_of
+from .side_effects import in_tokens
+from .storyboards import Storyboard, make_storyboard
+
+CLIPS, QUICK_CLIPS = 24, 3
+FIRST_SEED = 600
+LEVELS = (0, 1, 3, 6, 10, 15)
+"""Steps, of pipeline.STEPS, that are looked at."""
+THRESHOLD = MaskSettings().thres
+
+Source = str
+"""What points: `effect`, `all blocks` or one block."""
+Place = tuple[int, Source]
+"""A step and what points in it."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """How well one score finds the subject of one clip."""
+
+    rank: float
+    mask_iou: float
+
+
+def clips(count: int) -> list[Storyboard]:
+    """Storyboards of one prompt, as many of each shape; `count` is a multiple of their number."""
+    chosen: dict[str, list[Storyboard]] = {shape: [] for shape in SHAPES}
+    seed = FIRST_SEED
+    while any(len(found) < count // len(SHAPES) for found in chosen.values()):
+        board = make_storyboard(seed, 1)
+        if len(chosen[board.shape]) < count // len(SHAPES):
+            chosen[board.shape].append(board)
+        seed += 1
+    return [board for found in chosen.values() for board in found]
+
+
+def rank(score: torch.Tensor, true: torch.Tensor) -> float:
+    """Probability that a token where boolean `true` [tokens] holds has a higher `score` [tokens] than one where it does
+    not; ties count half. Needs tokens of both kinds."""
+    inside, outside = score[true], score[~true]
+    higher = (inside[:, None] > outside).double() + 0.5 * (inside[:, None] == outside).double()
+    return float(higher.mean())
+
+
+def overlap(score: torch.Tensor, true: torch.Tensor) -> float:
+    """Intersection over union of what reaches the shipped threshold and what is true."""
+    found = normalise_over_clip(score) >= THRESHOLD
+    return float((found & true).sum() / (found | true).sum())
+
+
+def scores_of(pointing: Pointing) -> Iterator[tuple[Place, torch.Tensor]]:
+    """Everything that points in a clip, [tokens]."""
+    for step, effect in pointing.effects.items():
+        blocks = pointing.scores[step]
+        yield (step, "effect"), effect
+        yield (step, "all blocks"), torch.stack([standardised(score) for score in blocks.values()]).sum(0)
+        for block, score in sorted(blocks.items()):
+            yield (step, f"block {block}"), score
+
+
+def judge(pointing: Pointing) -> dict[Place, Found]:
+    """How well everything that points finds the subject that is seen in the end; nothing where none is seen."""
+    masks = detect(pointing.frames).masks
+    true = torch.cat([in_tokens(masks[first:last]).flatten() for first, last in pointing.latents])
+    if not bool(true.any()):
+        return {}
+    return {place: Found(rank(score, true), overlap(score, true)) for place, score in scores_of(pointing)}
+
+
+def rows_of(model: Model, judged: Sequence[Mapping[Place, Found]]) -> list[Row]:
+    """A row for everything that points, over all clips in which a subject is seen. Raises ValueError when there are
+    none."""
+    seen = [found for found in judged if found]
+    if not seen:
+        raise ValueError(f"{model}: no clip shows its subject")
+    rows: list[Row] = []
+    for step, source in seen[0]:
+        of_clips = [found[step, source] for found in seen]
+        row: dict[str, str | int | float | list[float] | None] = {
+            "model": model,
+            "source": source,
+            "step": step,
+            "clips": len(seen),
+        }
+        for name in ("rank", "mask_iou"):
+            values = [[float(getattr(found, name))] for found in of_clips]
+            row[name] = mean(values)
+            row[f"{name}_ci"] = interval(values, FIRST_SEED)
+        rows.append(row)
+    return rows
+
+
+def measure(model: Model, boards: Sequence[Storyboard]) -> list[Row]:
+    """The rows of one model."""
+    pipeline = load_pipeline(model)
+    judged: list[dict[Place, Found]] = []
+    for board in boards:
+        judged.append(judge(pipeline.pointing(board.prompts[0], board.shape, board.seed, LEVELS)))
+        show_progress(len(judged), len(boards), f"clips, {model}")
+    return rows_of(model, judged)
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="what finds the subject")
+    parser.add_argument("--clips", type=int, default=CLIPS, help="a multiple of the number of shapes")
+    parser.add_argument("--models", nargs="+", choices=MODELS, help="which embedded models; all that the host knows")
+    parser.add_argument("--json", type=Path, help="write the results here")
+    parser.add_argument("--quick", action="store_true", help=f"{QUICK_CLIPS} clips")
+    options = parser.parse_args()
+    count = QUICK_CLIPS if options.quick else options.clips
+    if count < len(SHAPES) or count % len(SHAPES):
+        parser.error(f"--clips must be a multiple of {len(SHAPES)}")
+    models = options.models or models_of(find_host())
+    rows = [row for model in models for row in measure(model, clips(count))]
+    publish(make_result("masks", FIRST_SEED, rows, find_host()), options.json)
+
+
+if __name__ == "__main__":
+    main()
