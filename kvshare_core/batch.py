@@ -7,7 +7,7 @@ import torch
 
 from .attention import TOKEN_DIM
 from .families.base import AttentionCall, CallSite
-from .key_masks import KeyMask, read_key_mask
+from .key_masks import KeyMask, hide, read_key_mask
 from .kv_bank import BankEntry, StoredTokens
 from .plan import Forward
 from .sharing import OwnTokens
@@ -84,20 +84,31 @@ def own_tokens(
     tensors: tuple[torch.Tensor, torch.Tensor], forward: Forward, site: CallSite, mask: KeyMask
 ) -> OwnTokens:
     """The sequence of some rows' keys and values, with where the video stands in it and what `mask` hides."""
-    video = slice(site.video_start, site.video_start + forward.video_tokens)
-    return OwnTokens(*tensors, video, mask.outside, mask.visible, mask.visible_outside, mask.key_bias)
+    return OwnTokens(*tensors, forward.video_at(site), mask.outside, mask.visible, mask.visible_outside, mask.key_bias)
 
 
 def key_masks(forward: Forward, call: AttentionCall, site: CallSite) -> list[KeyMask] | None:
     """For every batch row what the call's own mask hides; read once per forward and layout. None for a mask that
     `read_key_mask` cannot tell in these words."""
-    video = (
-        slice(site.video_start, site.video_start + forward.video_tokens)
-        if site.kind in ("self", "joint")
-        else slice(0, 0)
-    )
+    video = forward.video_at(site) if site.kind in ("self", "joint") else slice(0, 0)
     layout = video.start, video.stop, call.key_tokens
     known = forward.key_masks.get(layout)
     if known is None or known[0] is not call.mask:
         known = forward.key_masks[layout] = (call.mask, read_key_mask(call.mask, call.key, video))
     return known[1]
+
+
+def masks_without(
+    forward: Forward, call: AttentionCall, site: CallSite, masks: list[KeyMask], places: frozenset[int]
+) -> list[KeyMask] | None:
+    """What the masks of all batch rows hide, and in those of the prompt the keys at `places` too; made once per forward
+    and layout. None when a row has no other keys."""
+    rows = forward.conditional_rows or slice(0, 0)
+    video = forward.video_at(site) if site.kind == "joint" else slice(0, 0)
+    layout = video.start, video.stop, call.key_tokens
+    if layout not in forward.hidden_masks:
+        changed = {mask: hide(mask, places, call.key_tokens, video, call.key.device) for mask in {*masks[rows]}}
+        found = [changed[mask] if row in range(*rows.indices(len(masks))) else mask for row, mask in enumerate(masks)]
+        forward.hidden_masks[layout] = [mask for mask in found if mask is not None]
+    hidden = forward.hidden_masks[layout]
+    return hidden if len(hidden) == len(masks) else None

@@ -1,6 +1,7 @@
 """What an attention call's own mask hides, as indices: padding of a prompt never needs a mask tensor."""
 
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -63,6 +64,18 @@ def read_key_mask(mask: torch.Tensor | None, key: torch.Tensor, video: slice) ->
             )
         masks.append(seen[name])
     return masks
+
+
+def hide(mask: KeyMask, places: Collection[int], tokens: int, video: slice, device: torch.device) -> KeyMask | None:
+    """`mask` of a sequence of that many tokens with the keys at `places` hidden too; None when no key is left."""
+    hidden = tuple(sorted({*mask.hidden, *places}))
+    left = torch.ones(tokens, dtype=torch.bool)
+    left[list(hidden)] = False
+    if not bool(left.any()):
+        return None
+    visible = upload(left.nonzero().squeeze(1), device)
+    left[video] = False
+    return replace(mask, hidden=hidden, visible=visible, visible_outside=upload(left.nonzero().squeeze(1), device))
 
 
 def _rows_of(mask: torch.Tensor) -> torch.Tensor | None:

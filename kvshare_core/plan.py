@@ -7,7 +7,7 @@ from functools import cached_property
 import torch
 
 from .config import KVShareConfig, MeasuredModel
-from .families.base import FamilyInfo
+from .families.base import CallSite, FamilyInfo
 from .key_masks import KeyMask
 from .kv_bank import Chunk
 from .look_point import LookPoint
@@ -281,9 +281,9 @@ class Forward:
     reads: whether it shares keys and reads maps; alone: whether no other forward of the segment runs at the same time;
     routes: of chunks with several texts, by their place, the tokens of each; own_text: whether the text is the
     segment's own, not one that all beats have in common; hides: a subject whose words nothing sees, or None.
-    Kept because they are the same in many of its calls: key_masks, by where the video stands and the number of keys;
-    whole, a split that makes everything subject; offsets of source keys, by block (0 where all blocks have the same
-    masks), batch row and source.
+    Kept because they are the same in many of its calls: key_masks and, with the words hidden, hidden_masks, by where
+    the video stands and the number of keys; whole, a split that makes everything subject; offsets of source keys, by
+    block (0 where all blocks have the same masks), batch row and source.
     """
 
     segment: Segment
@@ -305,6 +305,9 @@ class Forward:
     key_masks: dict[tuple[int, int, int], tuple[torch.Tensor | None, list[KeyMask] | None]] = field(
         default_factory=dict[tuple[int, int, int], tuple[torch.Tensor | None, list[KeyMask] | None]]
     )
+    hidden_masks: dict[tuple[int, int, int], list[KeyMask]] = field(
+        default_factory=dict[tuple[int, int, int], list[KeyMask]]
+    )
     whole: TokenSplit | None = None
     offsets: dict[tuple[int, int, int], Offsets | None] = field(
         default_factory=dict[tuple[int, int, int], Offsets | None]
@@ -313,6 +316,10 @@ class Forward:
     @property
     def video_tokens(self) -> int:
         return math.prod(self.grid)
+
+    def video_at(self, site: CallSite) -> slice:
+        """Where the video stands in the sequence of a call."""
+        return slice(site.video_start, site.video_start + self.video_tokens)
 
     @property
     def conditional_rows(self) -> slice | None:

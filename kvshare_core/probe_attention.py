@@ -12,10 +12,11 @@ import torch
 
 from . import maps
 from .attention import TOKEN_DIM, Backend, KeyValuePart, QueryGroup, attend, attend_groups
-from .batch import key_masks, own_tokens
+from .batch import key_masks, masks_without, own_tokens
 from .config import KVShareConfig
 from .devices import upload
 from .families.base import AttentionCall, CallSite, Family, FamilyInfo, UnexpectedCallError
+from .key_masks import KeyMask
 from .kv_bank import BankEntry, BankKey, KeyValueBank, StoredTokens
 from .log_sum_exp import LogSumExpAttention
 from .plan import Forward
@@ -29,12 +30,13 @@ SHARED = KVShareConfig(mode="replace", strength=1.0)
 
 @dataclass(frozen=True)
 class SeenCall:
-    """One attention call of a forward of a single latent, of which `own` is the sequence."""
+    """One attention call of a forward of a single latent, of which `own` is the sequence and `mask` what it hides."""
 
     forward: Forward
     call: AttentionCall
     site: CallSite
     own: OwnTokens
+    mask: KeyMask
     backend: Backend
     partial: LogSumExpAttention
 
@@ -96,9 +98,11 @@ class HideWords:
     def at(self, seen: SeenCall) -> torch.Tensor | None:
         if seen.site.kind == "self":
             return None
-        part = seen.own.everything_but({seen.site.text_start + token for token in self.subject.subject})
-        assert part is not None
-        return attend(seen.call.query, [part], seen.backend, seen.partial, seen.call.scale)
+        places = frozenset(seen.site.text_start + token for token in self.subject.subject)
+        masks = masks_without(seen.forward, seen.call, seen.site, [seen.mask], places)
+        assert masks is not None
+        own = own_tokens((seen.call.key, seen.call.value), seen.forward, seen.site, masks[0])
+        return attend(seen.call.query, [own.everything()], seen.backend, seen.partial, seen.call.scale)
 
 
 class KeepSubject:
@@ -228,7 +232,7 @@ class WatchedForward:
                 "on the query. Take guide frames out of the conditioning."
             )
         own = own_tokens((call.key, call.value), forward, site, masks[0])
-        return self.watcher.at(SeenCall(forward, call, site, own, backend, self.partial))
+        return self.watcher.at(SeenCall(forward, call, site, own, masks[0], backend, self.partial))
 
 
 def _with_rest(seen: SeenCall, video: torch.Tensor) -> torch.Tensor:

@@ -6,14 +6,14 @@ evaluation in order, then `end_pass`, after which no keys are held.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 
 from . import attention, schedule
 from .attention import TOKEN_DIM
-from .batch import SharedRow, alike, grouped, join_entries, key_masks, key_rows, own_tokens, take_rows
+from .batch import SharedRow, alike, grouped, join_entries, key_masks, key_rows, masks_without, own_tokens, take_rows
 from .devices import upload
 from .families.base import AttentionCall, CallSite, Family, FamilyInfo, UnexpectedCallError
 from .key_masks import KeyMask
@@ -29,7 +29,7 @@ from .sharing import OwnTokens, TokenSplit, sharing_groups, split_tokens
 from .shown_texts import shown_texts
 from .subject import UNKNOWN_PROMPT, SubjectTracker
 from .timeline import Segment
-from .words_effect import attend_without, places_of_words, words_effect
+from .words_effect import places_of_words, words_effect
 
 ODD_MASK = "attention comes with a mask that hides video or depends on the query"
 
@@ -39,7 +39,8 @@ class Session:
 
     sigma_window: the highest and the lowest sigma that share (start_percent and end_percent of the configuration);
     bank_budget: bytes that the bank may keep on the device where the configuration leaves that open;
-    rope_options: how the host scales positions in this run.
+    rope_options: how the host scales positions in this run; full_noise: the model's highest sigma, at which runs begin
+    anew; held: segments with frames that the run leaves as they are.
     """
 
     def __init__(
@@ -52,12 +53,15 @@ class Session:
         sigma_window: tuple[float, float] = (math.inf, 0.0),
         bank_budget: int | None = None,
         rope_options: Mapping[str, float] | None = None,
+        full_noise: float = math.inf,
+        held: Collection[int] = (),
     ):
         self.plan = plan
         self.family = family
         self.info = info
         self.diffusion_model = diffusion_model
         self.sigma_window = sigma_window
+        self.full_noise = full_noise
         self.bank = KeyValueBank(plan.config.memory, bank_budget)
         self.blocks = sorted(schedule.shared_blocks(plan.config, info.blocks))
         self.shared_calls = 0
@@ -65,7 +69,7 @@ class Session:
         self._warn = warn
         self._warned: set[str] = set()
         self._trusted = True
-        self._tracker = SubjectTracker(plan, self.warn_once, info.patch[0])
+        self._tracker = SubjectTracker(plan, self.warn_once, info.patch[0], held)
         self._points = PointWatcher(plan, info.patch[0])
         self._partial = LogSumExpAttention()
         scheme = family.rope_scheme(diffusion_model, rope_options or {})
@@ -75,7 +79,7 @@ class Session:
         self._mover = PositionMover(placed, scheme, info.patch[0], plan.gapped_beat)
         self._device: torch.device | None = None
         self._ever_shared = False
-        self._hidden: set[int] = set()
+        self._took_away: set[int] = set()
         self._last_sigma: float | None = None
 
     def close(self) -> None:
@@ -114,8 +118,10 @@ class Session:
         # count beyond it.
         repeats = sigma == self._last_sigma
         reads = self._trusted and (not repeats or self._tracker.per_block) and self._tracker.reads(step, steps)
+        if self._last_sigma is None and sigma >= self.full_noise * (1 - 1e-4):
+            self._tracker.begin_anew()
         self._last_sigma = sigma
-        self._pass = _Pass(step, strengths, shares, reads)
+        self._pass = _Pass(step, step / max(1, steps), strengths, shares, reads)
         self.bank.clear()
         self._tracker.begin_pass(repeats, step)
         return schedule.evaluations(self.plan.timeline, config.order, shares)
@@ -138,27 +144,36 @@ class Session:
 
     def wants_effects(self, segment: Segment, prompts: int | None) -> bool:
         """Whether `segment` is to be evaluated once more in the running pass for each subject it shows, without the
-        subject's words. prompts: as in Forward."""
-        now = self._pass
-        if now is None or not self._trusted or not now.reads or not self._tracker.wants_effects(segment.index):
+        subject's words. Asked when its ordinary evaluation is done, in which the model must have seen its own prompt.
+        prompts: as in Forward."""
+        if not self._looks(segment.index):
             return False
         if prompts is None:
             self.warn_once(UNKNOWN_PROMPT)
-        return prompts is not None
+        return self._pass is not None and segment.index in self._pass.met
+
+    def _looks(self, index: int) -> bool:
+        """Whether the running pass looks for the subjects of segment `index` by the effect of their words."""
+        now = self._pass
+        return now is not None and self._trusted and now.reads and self._tracker.wants_effects(index, now.part)
 
     def see_effects(self, segment: Segment, plain: torch.Tensor, hidden: Mapping[int, torch.Tensor]) -> None:
         """What a segment's prediction [rows, channels, frames, height, width] is, and what it is without the words of
         each subject that it shows, by its number."""
         if not self._trusted:
             return
-        missed = hidden.keys() - self._hidden
-        self._hidden.clear()
-        if missed:
-            self.warn_once("the subject's words could not be hidden from the model; it cannot be followed.")
-            return
+        missed = hidden.keys() - self._took_away
+        self._took_away.clear()
         grid = self.info.grid(*plain.shape[2:])
-        effects = {number: words_effect(without, plain, grid, self.info.patch) for number, without in hidden.items()}
-        self._tracker.see_effects(segment.index, effects, len(plain), grid)
+        effects = [words_effect(without, plain, grid, self.info.patch) for _, without in sorted(hidden.items())]
+        found = torch.stack(effects) if effects else plain.new_zeros(0, len(plain), math.prod(grid))
+        if missed or not bool(found.flatten(1).any(1).all()):
+            self._tracker.give_up(segment.index)
+            self.warn_once(
+                f"hiding the subject's words changed nothing in segment {segment.index + 1}; it is not followed there."
+            )
+            return
+        self._tracker.see_effects(segment.index, found, grid)
 
     def open_forward(
         self,
@@ -180,8 +195,9 @@ class Session:
             evaluation.segment, chunks, prompts, rows, grid, text_tokens, now.step, evaluation.role, strength
         )
         if hides is not None:
-            return replace(forward, role="plain", shares=False, reads=False, hides=hides)
-        forward.shares = now.shares and evaluation.role != "plain"
+            return replace(forward, shares=False, reads=False, hides=hides)
+        # What the words do is what they do without sharing.
+        forward.shares = now.shares and evaluation.role != "plain" and not self._looks(evaluation.segment.index)
         forward.reads = now.reads and (forward.shares or not self._tracker.per_block)
         if not (forward.shares or forward.reads or forward.segment.texts or self._points.wants(forward)):
             return None
@@ -211,6 +227,8 @@ class Session:
         if site.kind == "aside":
             return None
         if (rows := forward.conditional_rows) is not None:
+            if self._pass is not None and forward.own_text:
+                self._pass.met.add(forward.segment.index)
             self._points.watch(forward, call, site, rows)
         ordinary = self._watch(forward, call, site)
         if site.kind == "cross" and forward.routes:
@@ -224,28 +242,25 @@ class Session:
         self, forward: Forward, subject: int, call: AttentionCall, site: CallSite, backend: attention.Backend
     ) -> torch.Tensor | None:
         """The attention of a forward to which the words of a subject do not exist in the rows of its prompt."""
-        rows = forward.conditional_rows
-        if site.kind == "self" or rows is None:
+        if site.kind == "self" or forward.conditional_rows is None:
             return None
         masks = key_masks(forward, call, site)
         if masks is None:
+            self.warn_once(f"{self.info.family}: {ODD_MASK}; its subject is not read.")
             return None
         texts = shown_texts(forward, site, self.info.patch[0])
         try:
-            places = places_of_words((text, self.plan.tokens(text.beat, "both")[subject]) for text in texts)
+            places = places_of_words(texts, lambda beat: self.plan.tokens(beat, forward.role)[subject])
         except ValueError as reason:
             self.warn_once(f"{reason}; its subject cannot be followed.")
             return None
-        hidden = [places if rows.start <= index < rows.stop else frozenset[int]() for index in range(len(masks))]
+        without = masks_without(forward, call, site, masks, places)
+        if without is None:
+            return None
+        self._took_away.add(subject)
         if site.kind == "cross" and forward.routes:
-            masks = [replace(mask, hidden=(*mask.hidden, *words)) for mask, words in zip(masks, hidden, strict=True)]
-            output = self._routed(forward, call, site, masks, backend)
-        else:
-            sequences = [own_tokens(key_rows(call, [row]), forward, site, mask) for row, mask in enumerate(masks)]
-            output = attend_without(call, sequences, hidden, backend, self._partial)
-        if output is not None:
-            self._hidden.add(subject)
-        return output
+            return self._routed(forward, call, site, without, backend)
+        return self._join(call, forward, site, without, {}, backend)
 
     def _route(
         self, forward: Forward, call: AttentionCall, site: CallSite, backend: attention.Backend
@@ -265,7 +280,7 @@ class Session:
         masks: Sequence[KeyMask],
         backend: attention.Backend,
     ) -> torch.Tensor:
-        video = slice(site.video_start, site.video_start + forward.video_tokens)
+        video = forward.video_at(site)
         route = Route(forward.segment, video, forward.grid[0], self.info.patch[0])
         lengths = [forward.routes.get(index // forward.rows) for index in range(call.query.shape[0])]
         return attend_routed(call, route, lengths, masks, backend, self._partial)
@@ -289,7 +304,7 @@ class Session:
         rows = forward.conditional_rows
         if rows is None:
             return None
-        video = slice(site.video_start, site.video_start + forward.video_tokens)
+        video = forward.video_at(site)
         # Where our output would not be used, only the rows and queries that are read are worth computing.
         useless = call.overridden or self._will_share(forward, site)
         chosen, queries = (rows, video) if useless else (slice(None), slice(None))
@@ -496,12 +511,15 @@ class Session:
 
 @dataclass(frozen=True)
 class _Pass:
-    """What holds for one model call on the long latent."""
+    """What holds for one model call on the long latent. part: of the run's steps that are done; met: the segments whose
+    own prompt the model has looked at."""
 
     step: int
+    part: float
     strengths: tuple[float, ...]
     shares: bool
     reads: bool
+    met: set[int] = field(default_factory=set[int])
 
 
 def _stored(own: OwnTokens, places: torch.Tensor, index: torch.Tensor | None = None) -> StoredTokens:

@@ -1,7 +1,7 @@
 """Who sees whose keys: the configuration turned into query groups. (architecture.md 5; DiTCtrl section 3.3.)"""
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -78,12 +78,6 @@ class OwnTokens:
     def everything(self) -> KeyValuePart:
         """All keys that may be seen; several groups of queries share one copy."""
         return self._everything
-
-    def everything_but(self, hidden: Collection[int]) -> KeyValuePart | None:
-        """All keys that may be seen without those at `hidden`; None when none are left."""
-        seen = range(self.key.shape[TOKEN_DIM]) if self.visible is None else self.visible.tolist()
-        left = [place for place in seen if place not in hidden]
-        return self._part(upload(torch.tensor(left), self.key.device), 0.0) if left else None
 
     @cached_property
     def _everything(self) -> KeyValuePart:

@@ -5,8 +5,7 @@ a call see the same ones, and so does a call that guidance compares with it; thr
 belong to one block of one forward, and to one subject. Scores, heat and masks are [subjects, rows, tokens].
 """
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection
 
 import torch
 
@@ -21,6 +20,9 @@ from .schedule import Role
 from .sharing import TokenSplit, split_tokens
 from .shown_texts import ShownText, shown_texts
 
+HELD_PART = 0.25
+"""Part of the steps after which the words act on what is held."""
+
 MOST_STEPS = 8
 """Steps whose masks are recorded at most; of a longer run evenly spaced ones."""
 
@@ -33,14 +35,17 @@ Moment = tuple[int, Role, int]
 class SubjectTracker:
     """Maps, masks and splits of one run.
 
-    frame_patch: latent frames per token frame. warn: is told what cannot be followed.
+    frame_patch: latent frames per token frame. warn: is told what cannot be followed. held: segments with frames that
+    the run leaves as they are, of which a model sees nothing before some of the noise is gone.
     """
 
-    def __init__(self, plan: SharePlan, warn: Callable[[str], None], frame_patch: int = 1):
+    def __init__(self, plan: SharePlan, warn: Callable[[str], None], frame_patch: int = 1, held: Collection[int] = ()):
         self.plan = plan
         self.settings = plan.config.masks
         self.frame_patch = frame_patch
         self._warn = warn
+        self._held = frozenset(held)
+        self._given_up: set[int] = set()
         self._grid: maps.Grid | None = None
         self._heat: dict[int, torch.Tensor] = {}
         self._masks: dict[int, torch.Tensor] = {}
@@ -110,7 +115,8 @@ class SubjectTracker:
         if not found:
             return
         self._masks |= found
-        on_cpu = torch.stack(list(found.values())).cpu()
+        first = next(iter(found.values())).device
+        on_cpu = torch.stack([mask.to(first) for mask in found.values()]).cpu()
         self._keep_course(dict(zip(found, on_cpu, strict=True)))
         for index, masks in zip(found, on_cpu, strict=True):
             self._splits[index] = self._split_rows(masks, device or torch.device("cpu"))
@@ -130,7 +136,7 @@ class SubjectTracker:
         score = self._likeness.get(index, words)
         assert score is not None
         if self.settings.kind == "appearance":
-            pointed = score if words is None else upload(words, score.device)
+            pointed = score if words is None else words.to(score.device)
             self._examples[index] = appearance.choose_examples(maps.standardised(score) + maps.standardised(pointed))
         return score
 
@@ -160,17 +166,25 @@ class SubjectTracker:
             return False
         return self.per_block or not self._masks or step < settings.freeze_after * steps
 
-    def wants_effects(self, index: int) -> bool:
-        """Whether nothing says yet where the subjects of segment `index` are, and the effect of their words should."""
-        return self.settings.by_effect and index not in self._effects
+    def begin_anew(self) -> None:
+        """Forgets where words acted in a run before this one, which begins with noise only, except in held segments."""
+        self._effects = {index: effect for index, effect in self._effects.items() if index in self._held}
 
-    def see_effects(self, index: int, effects: Mapping[int, torch.Tensor], rows: int, grid: maps.Grid) -> None:
-        """Where the words of the subjects that segment `index` shows act, [rows, tokens] of each by its number; its
-        `grid` has that many tokens."""
+    def wants_effects(self, index: int, part: float) -> bool:
+        """Whether the effect of their words should say where the subjects of segment `index` are, after `part` of the
+        run's steps."""
+        if not self.settings.by_effect or index in self._effects or index in self._given_up:
+            return False
+        return index not in self._held or part >= HELD_PART
+
+    def give_up(self, index: int) -> None:
+        """Never asks for the effects of segment `index` again."""
+        self._given_up.add(index)
+
+    def see_effects(self, index: int, effects: torch.Tensor, grid: maps.Grid) -> None:
+        """Where the words of the subjects that segment `index` shows act, [shown subjects, rows, tokens of `grid`]."""
         self._grid = grid
-        none = torch.zeros(0, rows, math.prod(grid))
-        found = torch.stack([effects[number] for number in sorted(effects)]) if effects else none
-        self._effects[index] = self._scores[index] = maps.standardised(found)
+        self._effects[index] = self._scores[index] = maps.standardised(effects)
 
     def reads_block(self, block: int) -> bool:
         """Whether the maps of `block` count."""
@@ -217,8 +231,9 @@ class SubjectTracker:
         """Compares the video tokens of one self- or joint attention with the examples of the subjects, where there are
         any."""
         examples, rows = self._examples.get(forward.segment.index), forward.conditional_rows
-        if examples is None or rows is None or forward.prompts is None:
+        if self.settings.kind != "appearance" or examples is None or rows is None or forward.prompts is None:
             return
+        self._grid = forward.grid
         value = call.value[rows, :, site.video_start : site.video_start + forward.video_tokens]
         score = maps.standardised(appearance.likeness(value, examples.to(value.device)))
         _add(self._likeness, forward.segment.index, score)

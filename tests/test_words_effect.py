@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from kvshare_core import appearance
 from kvshare_core.config import KVShareConfig, MaskSettings
-from kvshare_core.families.base import AttentionCall, CallSite
 from kvshare_core.maps import Grid, normalise_over_clip, standardised
 from kvshare_core.plan import CastMember, SharePlan
+from kvshare_core.record import SegmentMasks
 from kvshare_core.session import Session
 from kvshare_core.timeline import Segment
 from kvshare_core.words import SubjectTokens
@@ -102,10 +102,11 @@ def latent(seed: int, rows: int = 1) -> torch.Tensor:
 def see(session: Session, model: FakeModel, segment: Segment, seed: int, subjects: tuple[int, ...]) -> torch.Tensor:
     """Shows the session predictions without words, as a host does; what it should find, [subjects, rows, tokens]."""
     (evaluation,) = [one for one in session.begin_pass(SIGMAS[0], SIGMAS) if one.segment == segment]
-    assert session.wants_effects(segment, model.prompts)
+    assert not session.wants_effects(segment, model.prompts)
     plain = latent(seed, model.rows)
     hidden = {subject: latent(seed + 1 + subject, model.rows) for subject in subjects}
     model.forward(session, evaluation, model.chunks)
+    assert session.wants_effects(segment, model.prompts)
     for subject in subjects:
         model.forward(session, evaluation, (COND,), subject)
     session.see_effects(segment, plain, hidden)
@@ -160,8 +161,9 @@ def test_a_segment_that_shows_no_subject_has_an_empty_mask() -> None:
     plan = plan_of(subjects=(), cast=(CastMember("fox", (None,), (None,)),))
     model = model_of(plan)
     session = model.session()
-    session.begin_pass(SIGMAS[0], SIGMAS)
+    (evaluation,) = session.begin_pass(SIGMAS[0], SIGMAS)
     segment = plan.timeline.segments[0]
+    model.forward(session, evaluation, model.chunks)
     assert session.wants_effects(segment, 0) and plan.shown(segment) == ()
     session.see_effects(segment, latent(0), {})
     session.end_pass()
@@ -174,7 +176,8 @@ def test_a_segment_that_shows_no_subject_has_an_empty_mask() -> None:
 def test_other_masks_ask_for_no_effect(masks: MaskSettings) -> None:
     model = model_of(plan_of(config=KVShareConfig(masks=masks)))
     session = model.session()
-    session.begin_pass(SIGMAS[0], SIGMAS)
+    (evaluation,) = session.begin_pass(SIGMAS[0], SIGMAS)
+    model.forward(session, evaluation, model.chunks)
     assert not session.wants_effects(model.plan.timeline.segments[0], 0)
 
 
@@ -185,6 +188,7 @@ def test_the_effect_is_asked_for_once_and_only_where_maps_count() -> None:
     segment = model.plan.timeline.segments[0]
     for step, wanted in enumerate([False, True, False]):
         (evaluation,) = session.begin_pass(SIGMAS[step], SIGMAS)
+        model.forward(session, evaluation, model.chunks)
         assert session.wants_effects(segment, 0) == wanted
         if wanted:
             model.forward(session, evaluation, (COND,), 0)
@@ -192,9 +196,10 @@ def test_the_effect_is_asked_for_once_and_only_where_maps_count() -> None:
         session.end_pass()
     # Guidance that evaluates the model again at the same noise level is no second chance.
     session = model.session()
-    session.begin_pass(SIGMAS[1], SIGMAS)
-    session.end_pass()
-    session.begin_pass(SIGMAS[1], SIGMAS)
+    for _ in range(2):
+        session.end_pass()
+        (evaluation,) = session.begin_pass(SIGMAS[1], SIGMAS)
+        model.forward(session, evaluation, model.chunks)
     assert not session.wants_effects(segment, 0)
 
 
@@ -205,9 +210,62 @@ def test_a_run_goes_on_with_the_effects_of_the_one_before() -> None:
     see(session, model, segment, 5, (0,))
     recorded, _ = session.finish()
     assert recorded is not None
-    further = model_of(replace(model.plan, known=recorded.segments)).session()
-    further.begin_pass(SIGMAS[1], SIGMAS)
-    assert not further.wants_effects(segment, 0)
+    plan = replace(model.plan, known=recorded.segments)
+    for full_noise, wanted in [(1.0, False), (SIGMAS[1], True)]:
+        further = model_of(plan)
+        session = further.session(full_noise=full_noise)
+        (evaluation,) = session.begin_pass(SIGMAS[1], SIGMAS)
+        further.forward(session, evaluation, further.chunks)
+        assert session.wants_effects(segment, 0) == wanted
+        session.end_pass()
+        # The record's looks are followed without a pass that shares.
+        assert session.finish()[0] is not None
+
+
+def test_what_is_held_is_looked_for_when_some_noise_is_gone() -> None:
+    model = model_of(plan_of())
+    session = model.session(held=[0])
+    for step, wanted in enumerate([False, True]):
+        (evaluation,) = session.begin_pass(SIGMAS[step], SIGMAS)
+        model.forward(session, evaluation, model.chunks)
+        assert session.wants_effects(evaluation.segment, 0) == wanted
+        session.end_pass()
+
+
+@pytest.mark.parametrize("masks", [MaskSettings("contrast"), MaskSettings("threshold")])
+def test_looks_that_an_earlier_run_followed_are_nothing_to_other_masks(masks: MaskSettings) -> None:
+    model = model_of(plan_of())
+    session = model.session()
+    see(session, model, model.plan.timeline.segments[0], 5, (0,))
+    recorded, _ = session.finish()
+    assert recorded is not None
+    plan = replace(model.plan, config=KVShareConfig(masks=masks))
+    found: list[torch.Tensor] = []
+    for known in (None, recorded.segments):
+        further = model_of(replace(plan, known=known))
+        session = further.session()
+        further.run_pass(session)
+        after, _ = session.finish()
+        found += [] if after is None else [after.heat]
+    assert len(found) in (0, 2) and all(torch.equal(found[0], heat) for heat in found)
+
+
+def test_nothing_is_shared_where_and_while_words_are_looked_for() -> None:
+    """The effect of words would be one of sharing too."""
+    plan = plan_of(2)
+    masks = tuple(torch.arange(12).ge(6)[None, None] for _ in range(2))
+    plan = replace(plan, known=SegmentMasks(plan.names, masks))
+    model = model_of(plan)
+    session = model.session()
+    for step, shares in enumerate([False, True]):
+        for evaluation in session.begin_pass(SIGMAS[step], SIGMAS):
+            session.begin_evaluation(evaluation)
+            model.forward(session, evaluation, model.chunks)
+            if step == 0:
+                model.forward(session, evaluation, (COND,), 0)
+                session.see_effects(evaluation.segment, latent(0), {0: latent(1)})
+        session.end_pass()
+        assert (session.shared_calls > 0) == shares
 
 
 def test_a_subject_whose_words_cannot_be_hidden_is_named_and_left() -> None:
@@ -215,25 +273,32 @@ def test_a_subject_whose_words_cannot_be_hidden_is_named_and_left() -> None:
     unknown.prompts = None
     short = model_of(plan_of(subjects=(SubjectTokens((9,), (1,)),)))
     textless = FakeModel(plan_of(), self_only(2), GRID)
-    for model, named in [(unknown, "LongVideoSegmenter"), (short, "more tokens"), (textless, "could not be hidden")]:
+    only = model_of(plan_of(subjects=(SubjectTokens(tuple(range(5)), ()),)))
+    cases = [(unknown, "LongVideoSegmenter"), (short, "more tokens"), (only, "no tokens but"), (textless, "changed")]
+    for model, named in cases:
         session = model.session()
-        (evaluation,) = session.begin_pass(SIGMAS[0], SIGMAS)
-        if session.wants_effects(evaluation.segment, model.prompts):
-            model.forward(session, evaluation, (COND,), 0)
-            session.see_effects(evaluation.segment, latent(0), {0: latent(1)})
-        session.end_pass()
+        asked = 0
+        for step in range(3):
+            (evaluation,) = session.begin_pass(SIGMAS[step], SIGMAS)
+            model.forward(session, evaluation, model.chunks)
+            if session.wants_effects(evaluation.segment, model.prompts):
+                asked += 1
+                model.forward(session, evaluation, (COND,), 0)
+                session.see_effects(evaluation.segment, latent(0), {0: latent(1)})
+            session.end_pass()
+        assert asked == (model is not unknown)
         assert session.finish()[0] is None
         assert named in model.warnings[0]
 
 
-def test_a_prompt_without_other_tokens_keeps_its_words() -> None:
-    """Attention to nothing would have no output."""
-    model = model_of(plan_of(subjects=(SubjectTokens(tuple(range(5)), ()),)))
+def test_words_that_change_nothing_are_not_followed() -> None:
+    """A cache may have answered for the model."""
+    model = model_of(plan_of())
     session = model.session()
     (evaluation,) = session.begin_pass(SIGMAS[0], SIGMAS)
-    query, key, value = model.tensors(0, "both", 1, COND, 0)
-    forward = session.open_forward(evaluation, (COND,), 0, 1, GRID, 5, 0)
-    assert forward is not None
-    forward.call_index = 1
-    assert session.attend(forward, AttentionCall(query, key, value), model.backend) is None
-    assert model.sites[1] == CallSite(0, "cross")
+    model.forward(session, evaluation, model.chunks)
+    model.forward(session, evaluation, (COND,), 0)
+    session.see_effects(evaluation.segment, latent(0), {0: latent(0)})
+    session.end_pass()
+    assert session.finish()[0] is None
+    assert "changed nothing in segment 1" in model.warnings[0]

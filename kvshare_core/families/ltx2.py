@@ -21,7 +21,7 @@ CYCLE: tuple[tuple[Sequence, Sequence, CallKind], ...] = (
     ("video", "video", "self"),
     ("video", "text", "cross"),
     ("audio", "audio", "other"),
-    ("audio", "text", "other"),
+    ("audio", "text", "aside"),
     ("video", "audio", "other"),
     ("audio", "video", "other"),
 )

@@ -12,6 +12,7 @@ import torch
 from comfy.sampler_helpers import prepare_mask
 from comfy.utils import unpack_latents
 
+from ..timeline import Timeline
 from .packed import Stretch
 from .slicing import FRAME_DIM
 
@@ -38,6 +39,15 @@ class HeldFrames:
                 if any(free[frame % len(free)] for frame in shown):
                     found.add(index)
         return found
+
+    def touched_segments(self, timeline: Timeline) -> set[int]:
+        """Segments that see a frame of the video that is held."""
+        free = self.free[0]
+        return {
+            segment.index
+            for segment in timeline.segments
+            if not all(free[frame % len(free)] for frame in range(segment.start, segment.stop))
+        }
 
     def put_back(self, result: torch.Tensor) -> torch.Tensor:
         """What was sampled, with what is held as it was."""

@@ -119,6 +119,8 @@ def _outer_sample_wrapper(
         budget = memory.bank_budget(plan.config.memory, guider.model_patcher.load_device)
         size, exact = memory.expected_bytes(plan, info, guider, video_shape)
         memory.report(size, exact, shared_blocks(plan.config, info.blocks))
+        original = guider.model_options
+        held = held_frames(args, kwargs, original)
         session = Session(
             plan,
             family,
@@ -128,9 +130,9 @@ def _outer_sample_wrapper(
             (high, low),
             budget,
             guider.model_options["transformer_options"].get("rope_options"),
+            float(base_model.model_sampling.sigma_max),
+            () if held is None else held.touched_segments(plan.timeline),
         )
-        original = guider.model_options
-        held = held_frames(args, kwargs, original)
         guider.model_options = create_model_options_clone(original)
         guider.model_options["transformer_options"][KEY] = session
         guider.model_options["transformer_options"][EAGER_KEY] = EagerRegion()

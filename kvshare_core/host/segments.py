@@ -82,13 +82,13 @@ class SegmentWindow(ContextWindowABC):
         list under other names: what other nodes keep of the last evaluation by its name must not be of this one."""
         window, renamed = copy.copy(self), [{**entry, "uuid": uuid.uuid4()} for entry in prompt]
         names = [entry["uuid"] for entry in renamed]
-        window.places = {(0, name): place for place, name in enumerate(names)}
+        window.places = {(self.prompts or 0, name): place for place, name in enumerate(names)}
         window.routes = {
             name: self.routes[entry["uuid"]]
             for name, entry in zip(names, prompt, strict=True)
             if entry["uuid"] in self.routes
         }
-        window.prompts, window.hides = 0, subject
+        window.hides = subject
         return window, renamed
 
     def get_tensor(
@@ -305,7 +305,7 @@ class SegmentHandler(ContextHandlerABC):
         hidden: dict[int, torch.Tensor] = {}
         for subject in session.plan.shown(segment):
             hiding, prompt = window.hiding(subject, conds[prompts] or [])
-            (output,) = evaluate(hiding, [prompt])
+            output = evaluate(hiding, [*[None] * prompts, prompt])[prompts]
             hidden[subject] = latent.video_of(segment.index, output)
         session.see_effects(segment, latent.video_of(segment.index, outputs[prompts]), hidden)
 
