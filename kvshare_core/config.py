@@ -80,8 +80,8 @@ class MaskSettings:
         call and used from the next on; `threshold` is DiTCtrl's: per-frame minimum to maximum of the attention to the
         subject's words, averaged over the blocks so far of the same forward.
     start: what `appearance` begins with: `effect` is where the prediction changes when the subject's words are hidden,
-        for which a segment is evaluated once more for each subject that it shows, once in a run (words_effect.py);
-        `maps` is `contrast`.
+        for which a segment is evaluated once more for each subject that it shows, once in a run (words_effect.py),
+        except where a run holds frames; `maps` is `contrast`.
     thres: threshold on the normalised map, 0 to 1.
     presence: a frame whose strongest response is less than this part of the clip's has no subject; 0 does not ask.
     rim: tokens around the subject that are shared with it; the mask that is recorded has none.
@@ -90,7 +90,7 @@ class MaskSettings:
     freeze_after: part of the steps after which masks no longer change, 0 to 1 (not with `threshold`); 1 never freezes.
     attn_map_step_idx, attn_map_layer_idx: steps and blocks whose maps of words are read. Empty means all steps, and the
         blocks that are known to be good for it (presets.for_model), all where nothing is known. The start
-        `effect` reads no maps; its steps are those in which the subject is followed. With `threshold`, steps
+        `effect` reads maps only of segments with frames that a run holds. With `threshold`, steps
         without maps have no mask and share nothing, and empty means all blocks.
     ref_token_idx, cur_token_idx: places of the subject among the text tokens of source and target segments, instead of
         words; both or neither.
@@ -122,11 +122,6 @@ class MaskSettings:
             raise ValueError(f"rim is {self.rim}; it must lie between 0 and {MAX_RIM}.")
         if bool(self.ref_token_idx) != bool(self.cur_token_idx):
             raise ValueError("give both ref_token_idx and cur_token_idx, or neither.")
-
-    @property
-    def takes_presets(self) -> bool:
-        """Whether blocks that are known to be good for masks are of use."""
-        return self.kind != "threshold" and not self.by_effect
 
     @property
     def by_effect(self) -> bool:

@@ -75,12 +75,11 @@ def best_preset(presets: Sequence[BlockPreset], purpose: Purpose) -> BlockPreset
 def for_model(config: KVShareConfig, presets: Sequence[BlockPreset]) -> KVShareConfig:
     """`config` with the layer preset `family` replaced by what is known of the model, or by FALLBACK.
 
-    Blocks for masks are those that are known to be good for them, unless the configuration names some or reads none;
-    `threshold`
+    Blocks for masks are those that are known to be good for them, unless the configuration names some; `threshold`
     masks add up the blocks before the one that shares, so they keep theirs.
     """
     shared, maps = best_preset(presets, "share"), best_preset(presets, "masks")
-    if maps is not None and config.masks.takes_presets and not config.masks.attn_map_layer_idx:
+    if maps is not None and config.masks.kind != "threshold" and not config.masks.attn_map_layer_idx:
         config = replace(config, masks=replace(config.masks, attn_map_layer_idx=maps.blocks))
     if config.layer_preset != "family":
         return config

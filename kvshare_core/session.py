@@ -121,7 +121,7 @@ class Session:
         if self._last_sigma is None and sigma >= self.full_noise * (1 - 1e-4):
             self._tracker.begin_anew()
         self._last_sigma = sigma
-        self._pass = _Pass(step, step / max(1, steps), strengths, shares, reads)
+        self._pass = _Pass(step, strengths, shares, reads)
         self.bank.clear()
         self._tracker.begin_pass(repeats, step)
         return schedule.evaluations(self.plan.timeline, config.order, shares)
@@ -155,7 +155,7 @@ class Session:
     def _looks(self, index: int) -> bool:
         """Whether the running pass looks for the subjects of segment `index` by the effect of their words."""
         now = self._pass
-        return now is not None and self._trusted and now.reads and self._tracker.wants_effects(index, now.part)
+        return now is not None and self._trusted and now.reads and self._tracker.wants_effects(index)
 
     def see_effects(self, segment: Segment, plain: torch.Tensor, hidden: Mapping[int, torch.Tensor]) -> None:
         """What a segment's prediction [rows, channels, frames, height, width] is, and what it is without the words of
@@ -289,7 +289,7 @@ class Session:
         """Reads the maps of a call. Where that took the whole attention, its output comes as a gift."""
         if forward.reads and site.kind != "cross":
             self._tracker.compare(forward, call, site)
-        if not forward.reads or not self._tracker.reads_block(site.block):
+        if not forward.reads or not self._tracker.reads_block(forward.segment.index, site.block):
             return None
         if site.kind == "cross":
             self._tracker.watch(forward, call, site)
@@ -511,11 +511,10 @@ class Session:
 
 @dataclass(frozen=True)
 class _Pass:
-    """What holds for one model call on the long latent. part: of the run's steps that are done; met: the segments whose
-    own prompt the model has looked at."""
+    """What holds for one model call on the long latent. met: the segments whose own prompt the model has looked
+    at."""
 
     step: int
-    part: float
     strengths: tuple[float, ...]
     shares: bool
     reads: bool

@@ -20,9 +20,6 @@ from .schedule import Role
 from .sharing import TokenSplit, split_tokens
 from .shown_texts import ShownText, shown_texts
 
-HELD_PART = 0.25
-"""Part of the steps after which the words act on what is held."""
-
 MOST_STEPS = 8
 """Steps whose masks are recorded at most; of a longer run evenly spaced ones."""
 
@@ -36,7 +33,8 @@ class SubjectTracker:
     """Maps, masks and splits of one run.
 
     frame_patch: latent frames per token frame. warn: is told what cannot be followed. held: segments with frames that
-    the run leaves as they are, of which a model sees nothing before some of the noise is gone.
+    the run leaves as they are: some models get them without the noise that they are told, and words act anywhere then,
+    so masks of these begin with maps.
     """
 
     def __init__(self, plan: SharePlan, warn: Callable[[str], None], frame_patch: int = 1, held: Collection[int] = ()):
@@ -167,15 +165,15 @@ class SubjectTracker:
         return self.per_block or not self._masks or step < settings.freeze_after * steps
 
     def begin_anew(self) -> None:
-        """Forgets where words acted in a run before this one, which begins with noise only, except in held segments."""
-        self._effects = {index: effect for index, effect in self._effects.items() if index in self._held}
+        """Forgets where words acted in a run before this one, which begins with nothing but noise."""
+        self._effects.clear()
 
-    def wants_effects(self, index: int, part: float) -> bool:
-        """Whether the effect of their words should say where the subjects of segment `index` are, after `part` of the
-        run's steps."""
-        if not self.settings.by_effect or index in self._effects or index in self._given_up:
-            return False
-        return index not in self._held or part >= HELD_PART
+    def wants_effects(self, index: int) -> bool:
+        """Whether the effect of their words should say where the subjects of segment `index` are, and nothing does."""
+        return self._by_effect(index) and index not in self._effects and index not in self._given_up
+
+    def _by_effect(self, index: int) -> bool:
+        return self.settings.by_effect and index not in self._held
 
     def give_up(self, index: int) -> None:
         """Never asks for the effects of segment `index` again."""
@@ -186,9 +184,9 @@ class SubjectTracker:
         self._grid = grid
         self._effects[index] = self._scores[index] = maps.standardised(effects)
 
-    def reads_block(self, block: int) -> bool:
-        """Whether the maps of `block` count."""
-        if self.settings.by_effect:
+    def reads_block(self, index: int, block: int) -> bool:
+        """Whether the maps of `block` count in segment `index`."""
+        if self._by_effect(index):
             return False
         return not self.settings.attn_map_layer_idx or block in self.settings.attn_map_layer_idx
 

@@ -83,7 +83,7 @@ def test_a_preset_is_a_table_and_a_chart() -> None:
 
 
 def test_a_preset_chooses_the_blocks_and_keeps_the_rest() -> None:
-    config = KVShareConfig(mode="replace", strength=0.5, start_layer=1, masks=MaskSettings(thres=0.7, start="maps"))
+    config = KVShareConfig(mode="replace", strength=0.5, start_layer=1, masks=MaskSettings(thres=0.7))
     masks = replace(config.masks, attn_map_layer_idx=(2,))
     assert preset().put_on(config) == replace(
         config, layer_idx=(0, 1), masks=masks, measured_on=MeasuredModel("wan", 3)

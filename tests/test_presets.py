@@ -34,9 +34,6 @@ OF_MODELS = [
 ]
 
 
-READS_MAPS = MaskSettings(start="maps")
-
-
 @pytest.mark.parametrize(("size", "presets"), OF_MODELS)
 def test_every_preset_names_blocks_that_its_model_has(size: tuple[int, int], presets: tuple[BlockPreset, ...]) -> None:
     for preset in presets:
@@ -82,7 +79,7 @@ PRESETS = (
 
 @pytest.mark.parametrize("name", [name for name in LAYER_PRESETS if name != "family"])
 def test_other_choices_keep_their_blocks_in_every_model(name: Any) -> None:
-    config = KVShareConfig(layer_preset=name, layer_idx=(3,), start_layer=2, masks=READS_MAPS)
+    config = KVShareConfig(layer_preset=name, layer_idx=(3,), start_layer=2)
     assert for_model(config, ()) == config
     found = for_model(config, PRESETS)
     assert found == replace(config, masks=found.masks)
@@ -96,18 +93,16 @@ def test_where_nothing_is_known_the_middle_shares_and_all_maps_are_read() -> Non
 
 
 def test_known_blocks_replace_those_of_the_inputs() -> None:
-    chosen = KVShareConfig(layer_preset="family", start_layer=7, layer_idx=(9,), masks=READS_MAPS)
-    config = for_model(chosen, PRESETS)
+    config = for_model(KVShareConfig(layer_preset="family", start_layer=7, layer_idx=(9,)), PRESETS)
     assert shared_blocks(config, 4) == {1, 2}
     assert config.masks.attn_map_layer_idx == (0, 1)
 
 
 @pytest.mark.parametrize(
-    "masks",
-    [MaskSettings(), MaskSettings(attn_map_layer_idx=(3,)), MaskSettings(kind="threshold", thres=0.5, rim=0)],
+    "masks", [MaskSettings(attn_map_layer_idx=(3,)), MaskSettings(kind="threshold", thres=0.5, rim=0)]
 )
 @pytest.mark.parametrize("name", LAYER_PRESETS)
-def test_blocks_for_masks_are_not_overridden_nor_given_to_masks_that_have_no_use_for_them(
+def test_blocks_for_masks_are_not_overridden_nor_taken_from_the_paper_s_threshold(
     masks: MaskSettings, name: Any
 ) -> None:
     assert for_model(KVShareConfig(layer_preset=name, masks=masks), PRESETS).masks == masks

@@ -299,7 +299,7 @@ def test_chosen_steps_and_blocks_alone_are_read(kind: Any) -> None:
     chosen = MaskSettings(kind=kind, attn_map_step_idx=(1, 3), attn_map_layer_idx=(2,))
     tracker = Watcher(plan_of(chosen)).tracker
     assert [tracker.reads(step, 5) for step in range(5)] == [False, True, False, True, False]
-    assert [tracker.reads_block(block) for block in range(4)] == [False, False, True, False]
+    assert [tracker.reads_block(0, block) for block in range(4)] == [False, False, True, False]
 
 
 def test_a_users_mask_is_used_at_once_and_for_every_latent() -> None:

@@ -120,7 +120,7 @@ def test_each_segment_is_evaluated_once_more_for_each_subject_in_the_first_step_
 
 
 def test_no_prediction_changes_by_looking_without_words() -> None:
-    """With the masks' start `maps` and a threshold that nothing reaches, and so with nothing shared."""
+    """With sharing off, and subjects followed all the same."""
     case, timeline = CASES["wan t2v"], tiny_timeline(3)
     found = [
         Sampling(2).run(
