@@ -10,6 +10,7 @@ from devtools.environment import ROOT
 from kvshare_core.script_forms import parse_script
 
 MEASURES = ("identity", "adherence", "seam", "motion", "leak", "mask_iou")
+SHOWN_STEPS = (0, 3, 10)
 SHOWN_BEATS = 3
 AIMS = (
     ("identity not below", "identity", 2),
@@ -47,6 +48,19 @@ def test_the_table_of_the_third_model_is_its_results_file() -> None:
     for row in found["rows"]:
         if row["beats"] == SHOWN_BEATS and " - " not in row["method"]:
             assert f"| {cells_of(row)} |" in page
+    assert found["command"] in page
+
+
+def test_the_table_of_what_finds_the_subject_is_its_results_file() -> None:
+    page = (ROOT / "docs" / "laboratory.md").read_text(encoding="utf-8")
+    found = results("masks")
+    ranks: dict[str, dict[str, list[str]]] = {}
+    for row in found["rows"]:
+        if row["step"] in SHOWN_STEPS:
+            ranks.setdefault(row["source"], {}).setdefault(row["model"], []).append(f"{row['rank']:.2f}")
+    for source, of_models in ranks.items():
+        cells = " | ".join(" ".join(values) for values in of_models.values())
+        assert f"| {source} | {cells} |" in page
     assert found["command"] in page
 
 
