@@ -32,9 +32,7 @@ def draw_study(study: str, rows: Sequence[Row]) -> Figure:
     for place, name in enumerate(SHOWN, start=1):
         draw_panel(figure.add_subplot(1, len(SHOWN), place), name, rows)
     figure.suptitle(study, fontsize=11, x=0.01, ha="left")
-    figure.legend(
-        *figure.axes[0].get_legend_handles_labels(), loc="upper right", ncols=3, fontsize=8, frameon=False
-    )
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="upper right", ncols=3, fontsize=8, frameon=False)
     return figure
 
 

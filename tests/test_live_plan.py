@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from devtools import client
 from devtools.environment import ROOT
 from devtools.server import Server
-from kvshare_core.config import KVShareConfig
+from kvshare_core.config import KVShareConfig, MaskSettings
 from kvshare_core.embedded.files import WEIGHTS
 from kvshare_core.embedded.model import MODEL_FILES, Attention, load_embedded
 from kvshare_core.graph import Graph
@@ -137,3 +137,16 @@ def test_sharing_costs_more_with_more_of_the_picture_and_nothing_when_off() -> N
     assert 0 < told["sharing"]["extra"] < told["sharing"]["most_extra"]
     off = tell(Film("a fox\na fox"), Surroundings(facts_of("embedded"), KVShareConfig(mode="off"), "fox"))
     assert (off["sharing"]["block_count"], off["sharing"]["bytes"], off["sharing"]["extra"]) == (0, 0, 0.0)
+
+
+@pytest.mark.parametrize(("guided", "steps"), [(True, 10), (False, 4)])
+def test_looking_for_the_subject_costs_one_evaluation_of_each_prompt(guided: bool, steps: int) -> None:
+    film = Film("a fox\na fox\na fox", width=96, height=96)
+
+    def extra(**changes: Any) -> float:
+        values = {"config": KVShareConfig(mode="off"), "subject": "fox", "steps": steps, "guided": guided, **changes}
+        return tell(film, Surroundings(facts_of("embedded"), **values))["sharing"]["extra"]
+
+    assert extra() == pytest.approx(1 / (steps * (2 if guided else 1)))
+    assert extra(masked=True, subject="") == extra(subject="") == 0
+    assert extra(config=KVShareConfig(mode="off", masks=MaskSettings(start="maps"))) == 0

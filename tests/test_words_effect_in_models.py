@@ -174,3 +174,30 @@ def test_a_prompt_of_other_nodes_is_named_and_left(caplog: pytest.LogCaptureFixt
     assert outputs.hidden == []
     assert record.latest() is None
     assert "LongVideoSegmenter" in caplog.text
+
+
+def test_segments_with_held_frames_are_found_by_maps_and_the_others_by_the_effect() -> None:
+    case, timeline = CASES["wan t2v"], tiny_timeline(3, overlap=0)
+    mask = torch.ones(1, 1, *case.shape(timeline)[2:])
+    mask[:, :, :4] = 0
+    looked: list[int] = []
+
+    def look(executor: Any, *args: Any, **kwargs: Any) -> Any:
+        window = args[5]["context_window"]
+        if window.hides is not None:
+            looked.append(window.segment.index)
+        return executor(*args, **kwargs)
+
+    patched, record = share(model_of(case.name), timeline, CONFIG)
+    patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "look", look)
+    Sampling(2).run(
+        patched,
+        case.positive(timeline),
+        case.negative(timeline),
+        case.shape(timeline),
+        latent=torch.randn(case.shape(timeline), generator=torch.Generator().manual_seed(7)),
+        noise_mask=mask,
+    )
+    assert looked == [2]
+    recorded = record.latest()
+    assert recorded is not None and all(mask is not None for mask in recorded.segments.masks)
