@@ -149,7 +149,7 @@ def test_pictures_to_start_from_reach_only_the_segments_they_lie_in(model: Any, 
         seen.append((values, args[2][0, -1, :, 0, 0].tolist()))
         return executor(*args, **kwargs)
 
-    patched, _ = share(model, timeline, KVShareConfig(share_background=True))
+    patched, _ = share(model, timeline, KVShareConfig(share_background=True), subject="")
     patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "spy", spy)
     extra = {"time_dim_replace": start, "concat_mask": noise_mask}
     positive = [[text, {**rest, **extra}] for text, rest in CASE.positive(timeline)]
