@@ -11,6 +11,10 @@ HIDDEN = -1e4
 """Additive masks down to this or below hide a key: hosts write the lowest number of the dtype there."""
 
 
+ODD_MASK = "attention comes with a mask that hides video or depends on the query"
+"""What is said of calls whose mask no KeyMask can tell."""
+
+
 @dataclass(frozen=True)
 class KeyMask:
     """What one batch row may look at in an attention call. Equal masks compare equal; tensors do not take part.

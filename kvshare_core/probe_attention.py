@@ -17,7 +17,7 @@ from .config import KVShareConfig
 from .devices import upload
 from .families.base import AttentionCall, CallSite, Family, FamilyInfo, UnexpectedCallError
 from .key_masks import KeyMask
-from .kv_bank import BankEntry, BankKey, KeyValueBank, StoredTokens
+from .kv_bank import BankEntry, BankKey, KeyValueBank
 from .log_sum_exp import LogSumExpAttention
 from .plan import Forward
 from .rope import RopeScheme, rotate
@@ -115,7 +115,7 @@ class KeepSubject:
     def at(self, seen: SeenCall) -> torch.Tensor | None:
         if seen.site.kind in ("self", "joint"):
             split = self.split.on(seen.call.key.device)
-            stored = StoredTokens(*seen.own.take_video(split.subject_index), split.subject)
+            stored = seen.own.stored(split.subject, split.subject_index)
             self.bank.put(bank_key(seen.site.block), BankEntry(stored), 1)
         return None
 

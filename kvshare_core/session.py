@@ -13,10 +13,9 @@ import torch
 
 from . import attention, schedule
 from .attention import TOKEN_DIM
-from .batch import SharedRow, alike, grouped, join_entries, key_masks, key_rows, masks_without, own_tokens, take_rows
-from .devices import upload
+from .batch import SharedRow, alike, drop_tokens, grouped, join_entries, key_masks, key_rows, own_tokens, take_rows
 from .families.base import AttentionCall, CallSite, Family, FamilyInfo, UnexpectedCallError
-from .key_masks import KeyMask
+from .key_masks import ODD_MASK, KeyMask
 from .kv_bank import BankEntry, BankKey, Chunk, KeyValueBank, StoredTokens
 from .log_sum_exp import LogSumExpAttention, Partial
 from .looking import PointWatcher
@@ -26,12 +25,9 @@ from .record import RecordedMasks, RecordedPoint
 from .routing import Route, attend_routed
 from .schedule import Evaluation
 from .sharing import OwnTokens, TokenSplit, sharing_groups, split_tokens
-from .shown_texts import shown_texts
 from .subject import UNKNOWN_PROMPT, SubjectTracker
 from .timeline import Segment
-from .words_effect import places_of_words, words_effect
-
-ODD_MASK = "attention comes with a mask that hides video or depends on the query"
+from .words_effect import HiddenWords
 
 
 class Session:
@@ -79,7 +75,7 @@ class Session:
         self._mover = PositionMover(placed, scheme, info.patch[0], plan.gapped_beat)
         self._device: torch.device | None = None
         self._ever_shared = False
-        self._took_away: set[int] = set()
+        self._words = HiddenWords(plan, info, self.warn_once)
         self._last_sigma: float | None = None
 
     def close(self) -> None:
@@ -162,18 +158,15 @@ class Session:
         each subject that it shows, by its number."""
         if not self._trusted:
             return
-        missed = hidden.keys() - self._took_away
-        self._took_away.clear()
         grid = self.info.grid(*plain.shape[2:])
-        effects = [words_effect(without, plain, grid, self.info.patch) for _, without in sorted(hidden.items())]
-        found = torch.stack(effects) if effects else plain.new_zeros(0, len(plain), math.prod(grid))
-        if missed or not bool(found.flatten(1).any(1).all()):
-            self._tracker.give_up(segment.index)
-            self.warn_once(
-                f"hiding the subject's words changed nothing in segment {segment.index + 1}; it is not followed there."
-            )
+        effects = self._words.effects(plain, hidden, grid)
+        if effects is not None:
+            self._tracker.see_effects(segment.index, effects, grid)
             return
-        self._tracker.see_effects(segment.index, found, grid)
+        self._tracker.give_up(segment.index)
+        self.warn_once(
+            f"hiding the subject's words changed nothing in segment {segment.index + 1}; it is not followed there."
+        )
 
     def open_forward(
         self,
@@ -223,7 +216,7 @@ class Session:
             return None
         self._device = call.query.device
         if forward.hides is not None:
-            return self._without_words(forward, forward.hides, call, site, backend)
+            return self._without_words(forward, call, site, backend)
         if site.kind == "aside":
             return None
         if (rows := forward.conditional_rows) is not None:
@@ -239,28 +232,15 @@ class Session:
         return ordinary if shared is None else shared
 
     def _without_words(
-        self, forward: Forward, subject: int, call: AttentionCall, site: CallSite, backend: attention.Backend
+        self, forward: Forward, call: AttentionCall, site: CallSite, backend: attention.Backend
     ) -> torch.Tensor | None:
         """The attention of a forward to which the words of a subject do not exist in the rows of its prompt."""
-        if site.kind == "self" or forward.conditional_rows is None:
-            return None
-        masks = key_masks(forward, call, site)
+        masks = self._words.masks(forward, call, site)
         if masks is None:
-            self.warn_once(f"{self.info.family}: {ODD_MASK}; its subject is not read.")
             return None
-        texts = shown_texts(forward, site, self.info.patch[0])
-        try:
-            places = places_of_words(texts, lambda beat: self.plan.tokens(beat, forward.role)[subject])
-        except ValueError as reason:
-            self.warn_once(f"{reason}; its subject cannot be followed.")
-            return None
-        without = masks_without(forward, call, site, masks, places)
-        if without is None:
-            return None
-        self._took_away.add(subject)
         if site.kind == "cross" and forward.routes:
-            return self._routed(forward, call, site, without, backend)
-        return self._join(call, forward, site, without, {}, backend)
+            return self._routed(forward, call, site, masks, backend)
+        return self._join(call, forward, site, masks, {}, backend)
 
     def _route(
         self, forward: Forward, call: AttentionCall, site: CallSite, backend: attention.Backend
@@ -452,18 +432,18 @@ class Session:
         )
         if split is None:
             places = torch.arange(forward.video_tokens)
-            kept = _drop(places, config.token_dropout, forward, row)
+            kept = drop_tokens(places, config.token_dropout, forward, row)
             if kept is places:
                 video = own.video_part(0.0)
                 # Copied, because a backend may use the memory of its inputs.
                 return BankEntry(StoredTokens(video.key.clone(), video.value.clone(), places), None, stored_text)
-            return BankEntry(_stored(own, kept), None, stored_text)
+            return BankEntry(own.stored(kept), None, stored_text)
         read = self.plan.read(forward.segment.index)
         subjects: list[StoredTokens | None] = []
         for number, (places, index) in enumerate(split.subjects):
-            kept = _drop(places, config.token_dropout, forward, row)
-            subjects.append(_stored(own, kept, index if kept is places else None) if number in read.subjects else None)
-        background = _stored(own, split.background, split.background_index) if read.background else None
+            kept = drop_tokens(places, config.token_dropout, forward, row)
+            subjects.append(own.stored(kept, index if kept is places else None) if number in read.subjects else None)
+        background = own.stored(split.background, split.background_index) if read.background else None
         return BankEntry.of_parts([subjects[0], background, stored_text, *subjects[1:]])
 
     def _prefetch(self, forward: Forward, blocks: Sequence[int]) -> None:
@@ -511,25 +491,10 @@ class Session:
 
 @dataclass(frozen=True)
 class _Pass:
-    """What holds for one model call on the long latent. met: the segments whose own prompt the model has looked
-    at."""
+    """What holds for one model call on the long latent. met: the segments whose own prompt the model has seen."""
 
     step: int
     strengths: tuple[float, ...]
     shares: bool
     reads: bool
     met: set[int] = field(default_factory=set[int])
-
-
-def _stored(own: OwnTokens, places: torch.Tensor, index: torch.Tensor | None = None) -> StoredTokens:
-    index = upload(places, own.key.device) if index is None else index
-    return StoredTokens(*own.take_video(index), places)
-
-
-def _drop(places: torch.Tensor, part: float, forward: Forward, row: int) -> torch.Tensor:
-    """`places` without a random `part` of them: the same in all blocks of a forward, another choice in every step."""
-    if part == 0.0:
-        return places
-    generator = torch.Generator().manual_seed((forward.step * 10_007 + forward.segment.index) * 1_009 + row)
-    keep = len(places) - int(part * len(places))
-    return places[torch.randperm(len(places), generator=generator)[:keep].sort().values]

@@ -108,6 +108,10 @@ class OwnTokens:
         index = places + self.video.start
         return self.key.index_select(TOKEN_DIM, index), self.value.index_select(TOKEN_DIM, index)
 
+    def stored(self, places: torch.Tensor, index: torch.Tensor | None = None) -> StoredTokens:
+        """The video tokens `places`, on the CPU, as the bank keeps them; index: the same places on the device."""
+        return StoredTokens(*self.take_video(upload(places, self.key.device) if index is None else index), places)
+
     def _part(self, index: torch.Tensor | None, bias: float) -> KeyValuePart:
         if index is None:
             return KeyValuePart(self.key, self.value, bias, self.key_bias)

@@ -4,14 +4,62 @@ Which of a model's attention maps show a subject differs from model to model, an
 does to the picture needs no choice of blocks (docs/laboratory.md, measured on models of three layouts).
 """
 
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 import torch.nn.functional as F
 
+from .batch import key_masks, masks_without
+from .families.base import AttentionCall, CallSite, FamilyInfo
+from .key_masks import ODD_MASK, KeyMask
 from .maps import Grid
-from .shown_texts import ShownText
+from .plan import Forward, SharePlan
+from .shown_texts import ShownText, shown_texts
 from .words import SubjectTokens
+
+
+class HiddenWords:
+    """Hides the words of subjects from forwards of one run, and tells what that changed. warn: is told what cannot be
+    hidden."""
+
+    def __init__(self, plan: SharePlan, info: FamilyInfo, warn: Callable[[str], None]):
+        self.plan = plan
+        self.info = info
+        self._warn = warn
+        self._hidden: set[int] = set()
+
+    def masks(self, forward: Forward, call: AttentionCall, site: CallSite) -> list[KeyMask] | None:
+        """What every batch row may look at in a call of a forward that hides a subject's words; None where the call is
+        left as it is."""
+        subject = forward.hides
+        if site.kind == "self" or forward.conditional_rows is None or subject is None:
+            return None
+        masks = key_masks(forward, call, site)
+        if masks is None:
+            self._warn(f"{self.info.family}: {ODD_MASK}; its subject is not read.")
+            return None
+        texts = shown_texts(forward, site, self.info.patch[0])
+        try:
+            places = places_of_words(texts, lambda beat: self.plan.tokens(beat, forward.role)[subject])
+        except ValueError as reason:
+            self._warn(f"{reason}; its subject cannot be followed.")
+            return None
+        without = masks_without(forward, call, site, masks, places)
+        if without is not None:
+            self._hidden.add(subject)
+        return without
+
+    def effects(self, plain: torch.Tensor, hidden: Mapping[int, torch.Tensor], grid: Grid) -> torch.Tensor | None:
+        """How far a segment's prediction moves at each token without the words of each of the `hidden` subjects, in
+        their order, [subjects, rows, tokens]; predictions as in words_effect. None where one was not hidden since this
+        was asked last, or hiding it changed nothing."""
+        missed = hidden.keys() - self._hidden
+        self._hidden.clear()
+        found = [words_effect(without, plain, grid, self.info.patch) for _, without in sorted(hidden.items())]
+        if missed or not all(bool(effect.any()) for effect in found):
+            return None
+        return torch.stack(found) if found else plain.new_zeros(0, len(plain), math.prod(grid))
 
 
 def words_effect(hidden: torch.Tensor, plain: torch.Tensor, grid: Grid, patch: Grid) -> torch.Tensor:

@@ -25,7 +25,7 @@ from kvshare_core.host import BEAT_TAG, KEY
 from kvshare_core.host.patch import apply, model_info
 from kvshare_core.host.plan import make_plan
 from kvshare_core.host.segments import SegmentHandler
-from kvshare_core.session import ODD_MASK
+from kvshare_core.key_masks import ODD_MASK
 from kvshare_core.timeline import Timeline
 from tests.tiny_models import Sampling, one_prompt, random_text, tiny_wan
 from tests.windows import (
