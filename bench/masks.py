@@ -11,6 +11,7 @@ Both are means over clips, with intervals.
 """
 
 import argparse
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,13 +96,10 @@ def judge(pointing: Pointing) -> dict[Place, Found]:
 
 
 def rows_of(model: Model, judged: Sequence[Mapping[Place, Found]]) -> list[Row]:
-    """A row for everything that points, over all clips in which a subject is seen. Raises ValueError when there are
-    none."""
+    """A row for everything that points, over all clips in which a subject is seen; none where no clip shows it."""
     seen = [found for found in judged if found]
-    if not seen:
-        raise ValueError(f"{model}: no clip shows its subject")
     rows: list[Row] = []
-    for step, source in seen[0]:
+    for step, source in seen[0] if seen else ():
         of_clips = [found[step, source] for found in seen]
         row: dict[str, str | int | float | list[float] | None] = {
             "model": model,
@@ -124,7 +122,10 @@ def measure(model: Model, boards: Sequence[Storyboard]) -> list[Row]:
     for board in boards:
         judged.append(judge(pipeline.pointing(board.prompts[0], board.shape, board.seed, LEVELS)))
         show_progress(len(judged), len(boards), f"clips, {model}")
-    return rows_of(model, judged)
+    rows = rows_of(model, judged)
+    if not rows:
+        print(f"{model}: no clip shows its subject; it has no rows", file=sys.stderr)
+    return rows
 
 
 def main() -> None:

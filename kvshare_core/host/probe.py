@@ -116,7 +116,9 @@ def probe_model(
     family, info = model_info(model)
     plan = make_plan(timeline, KVShareConfig(), subject, None)
     _check(model, plan, positive, latent)
-    run = ProbeRun(model, family, info, plan, settings)
+    moves = family.rope_scheme(model.get_model_object("diffusion_model"), {}) is not None
+    progress = ProgressBar(settings.model_calls(info.blocks, moves))
+    run = ProbeRun(model, family, info, plan, settings, lambda: progress.update(1))
     noises = [comfy.sample.prepare_noise(latent["samples"], settings.seed + number) for number in (0, 1)]
     bank = KeyValueBank(MemorySettings(place="cpu"))
     others: dict[int, torch.Tensor] = {}
@@ -159,10 +161,19 @@ def probe_model(
 class ProbeRun:
     """One probe of one model.
 
-    plan: of one segment and one subject, named by words beside others.
+    plan: of one segment and one subject, named by words beside others; after_call: is called when the model has
+    answered.
     """
 
-    def __init__(self, model: Any, family: Family, info: FamilyInfo, plan: SharePlan, settings: ProbeSettings):
+    def __init__(
+        self,
+        model: Any,
+        family: Family,
+        info: FamilyInfo,
+        plan: SharePlan,
+        settings: ProbeSettings,
+        after_call: Callable[[], None] = lambda: None,
+    ):
         self.model = model
         self.family = family
         self.info = info
@@ -170,7 +181,7 @@ class ProbeRun:
         self.settings = settings
         self.diffusion_model: torch.nn.Module = model.get_model_object("diffusion_model")
         self.grid = (0, 0, 0)
-        self.progress = ProgressBar(settings.model_calls(info.blocks, self._scheme({}) is not None))
+        self.after_call = after_call
 
     def sample(
         self,
@@ -190,7 +201,7 @@ class ProbeRun:
             executor: Any, base_model: Any, conds: Any, x_in: torch.Tensor, timestep: torch.Tensor, model_options: Any
         ) -> Any:
             outputs = executor(base_model, conds, x_in, timestep, model_options)
-            self.progress.update(1)
+            self.after_call()
             options = model_options["transformer_options"]
             sigma = float(timestep.max())
             if waiting and sigma <= float(options["sample_sigmas"][waiting[0]]) * (1 + 1e-5):
@@ -201,7 +212,7 @@ class ProbeRun:
                     throw_exception_if_processing_interrupted()
                     watched = {**model_options, "transformer_options": {**options, WATCHER_KEY: watcher}}
                     (output,) = executor(base_model, [prompt], x, timestep, watched)
-                    self.progress.update(1)
+                    self.after_call()
                     return unpack_latents(output, shapes)[0] if shapes else output
 
                 visit(Level(waiting.pop(0), x_in, evaluate, options.get("rope_options") or {}))
