@@ -65,6 +65,13 @@ def studies() -> Mapping[str, tuple[Variant, ...]]:
     return {
         "strength": tuple(with_config(number(value), strength=value) for value in (0.25, 0.5, 0.75, 1.0)),
         "sources": tuple(with_config(name, sources=name) for name in ("first", "previous", "first and previous")),
+        "order": (
+            Variant("lockstep 0.5", METHODS["kvshare"]),
+            *(
+                with_config(f"sources_first {number(value)}", order="sources_first", strength=value)
+                for value in (0.5, 0.6, 0.75)
+            ),
+        ),
         "mode": tuple(
             with_config(name, mode=mode, strength=strength)
             for name, mode, strength in (

@@ -11,6 +11,7 @@ from . import schedule
 from .config import KVShareConfig, MemorySettings
 from .families.base import FamilyInfo
 from .plan import ReadParts, SharePlan
+from .stages import Stages
 
 
 @dataclass(frozen=True)
@@ -33,16 +34,22 @@ class BankUse:
 
 
 def bank_uses(plan: SharePlan, counts: Sequence[TokenCounts]) -> list[BankUse]:
-    """What the evaluations of a pass that shares do with the bank; counts: what each segment would keep if all of it
-    were read."""
+    """What the evaluations of a pass that shares, or of one in each stage, do with the bank; counts: what each segment
+    would keep if all of it were read."""
+    stages = Stages(plan)
     uses: list[BankUse] = []
-    for evaluation in schedule.evaluations(plan.timeline, plan.config.order, shared=True):
-        index = evaluation.segment.index
-        sources = frozenset(plan.sources(index)) if evaluation.role in ("both", "target") else frozenset[int]()
-        keeps = evaluation.role in ("both", "source") and plan.readers(index) > 0
-        # Of masks that are yet to be found any token may end up in the part that is read.
-        kept = counts[index] if plan.reads_maps else _read_tokens(plan.read(index), counts[index])
-        uses.append(BankUse(index, sources, kept if keeps else None))
+    for number, segments in enumerate(stages.all):
+        if number > 0:
+            stages.next()
+        for evaluation in schedule.evaluations(plan.timeline, plan.config.order, shared=True):
+            index = evaluation.segment.index
+            if index not in segments:
+                continue
+            sources = frozenset(plan.sources(index)) if evaluation.role in ("both", "target") else frozenset[int]()
+            keeps = evaluation.role in ("both", "source") and stages.readers(index) != 0
+            # Of masks that are yet to be found any token may end up in the part that is read.
+            kept = counts[index] if plan.reads_maps else _read_tokens(plan.read(index), counts[index])
+            uses.append(BankUse(index, sources, kept if keeps else None))
     return uses
 
 

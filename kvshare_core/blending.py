@@ -116,10 +116,14 @@ class OverlapAdd:
             self.total.narrow(self.dim, place, count).add_(scaled.narrow(self.dim, first, count))
             self.weight[place : place + count] += weights[first : first + count]
 
-    def result(self) -> torch.Tensor:
-        """The blended tensor. Raises ValueError when some position was never covered."""
-        if bool((self.weight <= 0).any()):
-            raise ValueError("blending: some latent frames belong to no segment")
+    def result(self, elsewhere: torch.Tensor | None = None) -> torch.Tensor:
+        """The blended tensor; elsewhere: what it is where nothing was added. Raises ValueError when that is missing."""
         shape = [1] * self.total.ndim
         shape[self.dim] = len(self.weight)
-        return self.total / self.weight.to(self.total).reshape(shape)
+        blended = self.total / self.weight.to(self.total).reshape(shape)
+        covered = self.weight > 0
+        if bool(covered.all()):
+            return blended
+        if elsewhere is None:
+            raise ValueError("blending: some latent frames belong to no segment")
+        return torch.where(covered.to(blended.device).reshape(shape), blended, elsewhere)

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 
 Mode = Literal["off", "replace", "extend", "swap"]
 Sources = Literal["first", "previous", "first and previous"]
-Order = Literal["lockstep", "ditctrl"]
+Order = Literal["lockstep", "sources_first", "ditctrl"]
 Position = Literal["same", "gap", "matched", "frame", "centred"]
 MaskKind = Literal["contrast", "threshold", "appearance"]
 MaskStart = Literal["effect", "maps"]
@@ -153,7 +153,8 @@ class KVShareConfig:
         stand in for keep the weight 1 - strength, nothing from 1 on.
     sources: which earlier segments are attended to.
     order: `lockstep` evaluates every segment once, each reading what earlier ones wrote in the same model call;
-        `ditctrl` is the paper's: neighbours in pairs, sources unshared, inner segments counted twice.
+        `sources_first` finishes segments that others look at before those begin, so that they see it as it ends
+        up; `ditctrl` is the paper's: neighbours in pairs, sources unshared, inner segments counted twice.
     start_step, end_step: sampler steps [start, end), counted in each sampler; -1 as end means the last step.
     start_percent, end_percent: part of the noise schedule that shares, as ComfyUI counts it: 0 is pure noise.
     start_layer, end_layer: transformer blocks [start, end); -1 as end means the last block.

@@ -8,6 +8,7 @@ from .bank_size import plan_bytes
 from .config import KVShareConfig
 from .families.base import FamilyInfo
 from .plan import SharePlan
+from .stages import stages_of
 
 SUBJECT_SHARE = 0.3
 """Part of the picture that a subject is taken to fill, where nothing has been found yet."""
@@ -71,10 +72,10 @@ def forecast(plan: SharePlan, model: ModelFacts, sampling: Sampling) -> Forecast
         part * _extra(plan, info, len(blocks), video, subject, rows_part) if blocks else 0.0
         for subject in (SUBJECT_SHARE if plan.guided else 1.0, 1.0)
     )
-    looking = _looking(plan, sampling)
+    further = _looking(plan, sampling) + _early(plan)
     limited = (config.start_percent, config.end_percent) != (0.0, 1.0)
     known = exact and plan.mask is None and not (kept_text and info.joint)
-    return Forecast(blocks, steps, limited, size, known, extra + looking, most + looking)
+    return Forecast(blocks, steps, limited, size, known, extra + further, most + further)
 
 
 def shared_steps(config: KVShareConfig, steps: int) -> tuple[int, ...]:
@@ -103,6 +104,12 @@ def _looking(plan: SharePlan, sampling: Sampling) -> float:
     return sum(len(plan.shown(segment)) for segment in segments) / (len(segments) * sampling.steps * rows)
 
 
+def _early(plan: SharePlan) -> float:
+    """Additional evaluations of segments that are sampled before others, as a part of the run's."""
+    *early, everything = stages_of(plan)
+    return sum(len(segments) for segments in early) / len(everything)
+
+
 def _extra(plan: SharePlan, info: FamilyInfo, blocks: int, video: int, subject: float, rows_part: float) -> float:
     """Additional computation of a step that shares in `blocks` blocks, as a part of that of a plain one; subject: its
     part of the video. A block is counted as attention, four square matrices and a feed-forward four times as wide."""
@@ -110,11 +117,10 @@ def _extra(plan: SharePlan, info: FamilyInfo, blocks: int, video: int, subject: 
     block = 4 * video**2 * width + 24 * video * width**2
     plain = schedule.evaluations(plan.timeline, plan.config.order, shared=False)
     shared = schedule.evaluations(plan.timeline, plan.config.order, shared=True)
-    pairs = sum(
-        _further_pairs(plan, evaluation.segment.index, video, subject)
-        for evaluation in shared
-        if evaluation.role in ("both", "target")
-    )
+    *early, _ = stages_of(plan)
+    looking = [index for stage in early for index in stage]
+    looking += [evaluation.segment.index for evaluation in shared if evaluation.role in ("both", "target")]
+    pairs = sum(_further_pairs(plan, index, video, subject) for index in looking)
     added = (len(shared) - len(plain)) * block * info.blocks + rows_part * pairs * 4 * width * blocks
     return added / (len(plain) * block * info.blocks)
 

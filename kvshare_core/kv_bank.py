@@ -103,7 +103,7 @@ class _Stored:
 
     parts: list[_Part]
     places: int
-    readers: int
+    readers: int | None
     device_bytes: int
     tensors: list[torch.Tensor] | None = None
     lane: HostLane | None = None
@@ -162,12 +162,13 @@ class KeyValueBank:
         """Bytes of the computer's memory taken for entries off the device, also while no entry uses them."""
         return sum(lane.allocated_bytes for lane in self._lanes.values())
 
-    def put(self, key: BankKey, entry: BankEntry, readers: int) -> None:
-        """Stores `entry` for `readers` calls of `get`, in place of an entry of the same key; 0 stores nothing.
+    def put(self, key: BankKey, entry: BankEntry, readers: int | None) -> None:
+        """Stores `entry` for `readers` calls of `get`, in place of an entry of the same key; 0 stores nothing, None is
+        for any number of calls.
 
         Raises ValueError when `readers` is negative and RuntimeError when no memory is left.
         """
-        if readers < 0:
+        if readers is not None and readers < 0:
             raise ValueError(f"key/value bank: {readers} readers; the number cannot be negative.")
         if readers == 0:
             with self._lock:
@@ -199,9 +200,10 @@ class KeyValueBank:
             tensors = stored.tensors
             if tensors is None:
                 tensors = self._bring_back(stored)
-            stored.readers -= 1
-            if stored.readers == 0:
-                self._drop(key)
+            if stored.readers is not None:
+                stored.readers -= 1
+                if stored.readers == 0:
+                    self._drop(key)
         return _unpack(stored.parts, stored.places, tensors)
 
     def prefetch(self, keys: Sequence[BankKey]) -> None:

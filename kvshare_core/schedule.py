@@ -24,13 +24,13 @@ class Evaluation:
 def evaluations(timeline: Timeline, order: Order, shared: bool) -> list[Evaluation]:
     """Evaluations of one model call, in order; `shared` says whether anything is shared in it.
 
-    `lockstep` evaluates each segment once. `ditctrl` gives what the paper's pairs of neighbours give: every pair
-    (k, k + 1) evaluates its source unshared and its target with the source's keys, so inner segments count twice, as
-    target and as source. Where nothing is shared both are the same and one evaluation of weight 2 does (ditctrl.md
-    6.4 A).
+    `lockstep` and `sources_first` evaluate each segment once. `ditctrl` gives what the paper's pairs of neighbours
+    give: every pair (k, k + 1) evaluates its source unshared and its target with the source's keys, so inner segments
+    count twice, as target and as source. Where nothing is shared both are the same and one evaluation of weight 2 does
+    (ditctrl.md 6.4 A).
     """
     segments = timeline.segments
-    if order == "lockstep" or len(segments) == 1:
+    if order != "ditctrl" or len(segments) == 1:
         return [Evaluation(segment, "both" if shared else "plain") for segment in segments]
     inner = range(1, len(segments) - 1)
     if not shared:

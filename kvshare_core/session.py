@@ -2,7 +2,8 @@
 
 The host layer makes a session when sampling starts and closes it when sampling ends, however it ends. A model call on
 the long latent is a *pass*: `begin_pass`, then one forward (or more, when the host splits its batch) for every
-evaluation in order, then `end_pass`, after which no keys are held.
+evaluation in order, then `end_pass`, after which no keys are held but those for later stages. In a plan of several
+stages the latent is sampled once for each, with `next_stage` in between.
 """
 
 import math
@@ -25,6 +26,7 @@ from .record import RecordedMasks, RecordedPoint
 from .routing import Route, attend_routed
 from .schedule import Evaluation
 from .sharing import OwnTokens, TokenSplit, sharing_groups, split_tokens
+from .stages import Stages
 from .subject import UNKNOWN_PROMPT, SubjectTracker
 from .timeline import Segment
 from .words_effect import HiddenWords
@@ -77,6 +79,7 @@ class Session:
         self._ever_shared = False
         self._words = HiddenWords(plan, info, self.warn_once)
         self._last_sigma: float | None = None
+        self.stages = Stages(plan)
 
     def close(self) -> None:
         """Frees everything; safe to call twice."""
@@ -90,8 +93,15 @@ class Session:
             self.warn_once("nothing was shared: no step of this run lies in the steps that the configuration names.")
         return self._tracker.recorded(), self._points.recorded()
 
+    def next_stage(self) -> None:
+        """Ends a stage; the latent is going to be sampled from its beginning again."""
+        self.stages.next()
+        self.bank.keep_segments(self.stages.seen())
+        self._last_sigma = None
+        self._tracker.begin_stage()
+
     def begin_pass(self, sigma: float, sample_sigmas: Sequence[float]) -> list[Evaluation]:
-        """Starts a model call on the long latent; the evaluations of its segments in order.
+        """Starts a model call on the long latent; the evaluations of the stage's segments in order.
 
         sample_sigmas: the sigmas of the run, falling, with the final one.
         """
@@ -114,29 +124,37 @@ class Session:
         # count beyond it.
         repeats = sigma == self._last_sigma
         reads = self._trusted and (not repeats or self._tracker.per_block) and self._tracker.reads(step, steps)
-        if self._last_sigma is None and sigma >= self.full_noise * (1 - 1e-4):
+        if self._last_sigma is None and self.stages.first and sigma >= self.full_noise * (1 - 1e-4):
             self._tracker.begin_anew()
         self._last_sigma = sigma
         self._pass = _Pass(step, strengths, shares, reads)
-        self.bank.clear()
+        self._release()
         self._tracker.begin_pass(repeats, step)
-        return schedule.evaluations(self.plan.timeline, config.order, shares)
+        planned = schedule.evaluations(self.plan.timeline, config.order, shares)
+        now = [evaluation for evaluation in planned if evaluation.segment.index in self.stages.segments]
+        # Whichever steps share, later stages see what an early one ends with.
+        writes = self._trusted and self.stages.early and not shares
+        return [replace(evaluation, role="source") for evaluation in now] if writes else now
 
     @property
     def needs_sources(self) -> bool:
-        """Whether segments look at others in the running pass, or their maps are read for a later one."""
-        return self._pass is not None and (self._pass.shares or self._pass.reads)
+        """Whether segments look at others that the running pass evaluates, or their maps are read for a later one."""
+        return not self.stages.several and self._pass is not None and (self._pass.shares or self._pass.reads)
 
     def end_pass(self) -> None:
         """Ends a model call: turns the maps it gathered into masks and releases its keys."""
-        self.bank.clear()
+        self._release()
         self._tracker.end_pass(self._device)
         self._points.end_pass()
 
     def begin_evaluation(self, evaluation: Evaluation) -> None:
         """Releases the keys that neither this evaluation nor a later one asks for."""
-        remaining = range(evaluation.segment.index, len(self.plan.timeline.segments))
-        self.bank.keep_segments({source for later in remaining for source in self.plan.sources(later)})
+        self.bank.keep_segments(self.stages.seen(evaluation.segment.index))
+
+    def _release(self) -> None:
+        """Releases the keys of a pass, unless they are for later ones."""
+        if not self.stages.several:
+            self.bank.clear()
 
     def wants_effects(self, segment: Segment, prompts: int | None) -> bool:
         """Whether `segment` is to be evaluated once more in the running pass for each subject it shows, without the
@@ -190,7 +208,8 @@ class Session:
         if hides is not None:
             return replace(forward, shares=False, reads=False, hides=hides)
         # What the words do is what they do without sharing.
-        forward.shares = now.shares and evaluation.role != "plain" and not self._looks(evaluation.segment.index)
+        takes_part = evaluation.role != "plain" and (now.shares or self.stages.early)
+        forward.shares = takes_part and not self._looks(evaluation.segment.index)
         forward.reads = now.reads and (forward.shares or not self._tracker.per_block)
         if not (forward.shares or forward.reads or forward.segment.texts or self._points.wants(forward)):
             return None
@@ -342,7 +361,7 @@ class Session:
             return None
         segment = forward.segment.index
         sources = self.plan.sources(segment) if forward.role in ("both", "target") else ()
-        readers = self.plan.readers(segment) if forward.role in ("both", "source") else 0
+        readers = self.stages.readers(segment) if forward.role in ("both", "source") else 0
         work: list[SharedRow] = []
         for row in range(forward.rows):
             for place, chunk in enumerate(forward.chunks):
@@ -356,7 +375,7 @@ class Session:
                     for source, entry in got
                     if entry is not None
                 ]
-                if readers:
+                if readers != 0:
                     own = own_tokens(key_rows(call, [index]), forward, site, masks[index])
                     self.bank.put(key, self._entry(forward, own, splits[row], row), readers)
                 if found:

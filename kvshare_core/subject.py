@@ -67,6 +67,7 @@ class SubjectTracker:
             else {index: known for index, known in enumerate(plan.known.masks) if known is not None}
         )
         self._masks |= self._known
+        self._blind = not self._known
         if plan.known is not None:
             self._examples |= {index: known for index, known in enumerate(plan.known.examples) if known is not None}
             self._effects |= {index: known for index, known in enumerate(plan.known.effects) if known is not None}
@@ -83,6 +84,10 @@ class SubjectTracker:
         for store in (self._examples, self._running, self._moments, self._indices, self._course, self._effects):
             store.clear()
         self._hidden = None
+
+    def begin_stage(self) -> None:
+        """Starts to follow subjects in other segments, of which nothing may be known."""
+        self._blind = not self._known
 
     def begin_pass(self, repeats: bool = False, step: int = 0) -> None:
         """Starts a model call on the long latent in sampler step `step`.
@@ -113,6 +118,7 @@ class SubjectTracker:
         if not found:
             return
         self._masks |= found
+        self._blind = False
         first = next(iter(found.values())).device
         on_cpu = torch.stack([mask.to(first) for mask in found.values()]).cpu()
         self._keep_course(dict(zip(found, on_cpu, strict=True)))
@@ -123,7 +129,7 @@ class SubjectTracker:
         """Keeps the masks of this step, by segment; where they grow too many, every other one goes."""
         if self._step % self._spacing:
             return
-        self._course[self._step] = found
+        self._course[self._step] = {**self._course.get(self._step, {}), **found}
         if len(self._course) > MOST_STEPS:
             self._spacing *= 2
             self._course = {step: masks for step, masks in self._course.items() if step % self._spacing == 0}
@@ -162,7 +168,7 @@ class SubjectTracker:
         settings = self.settings
         if not self.plan.reads_maps or (settings.attn_map_step_idx and step not in settings.attn_map_step_idx):
             return False
-        return self.per_block or not self._masks or step < settings.freeze_after * steps
+        return self.per_block or self._blind or step < settings.freeze_after * steps
 
     def begin_anew(self) -> None:
         """Forgets where words acted in a run before this one, which begins with nothing but noise."""

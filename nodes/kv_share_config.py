@@ -15,6 +15,8 @@ from .inputs import config_output, range_inputs, search_words, threshold_input
 from .sockets import CATEGORY
 
 DEFAULTS = KVShareConfig()
+ORDERS = ("lockstep", "sources_first")
+"""Without that of the paper, which belongs to its other settings (DiTCtrlConfig)."""
 SAME_STRENGTH = -1.0
 MAX_GAP = 1024
 
@@ -149,6 +151,15 @@ class KVShareConfigNode(io.ComfyNode):
                     tooltip="Moves the colours and the contrast of later segments towards those of the first one, "
                     "against a look that drifts in long videos. 1 makes them equal; 0 leaves every scene its own.",
                 ),
+                io.Combo.Input(
+                    "order",
+                    options=list(ORDERS),
+                    default=DEFAULTS.order,
+                    optional=True,
+                    tooltip="lockstep: all segments come about side by side. sources_first: segments that others look "
+                    "at are made once before, so that the others see the finished subject; closer to the prompts and "
+                    "livelier, for the time that those segments take once more.",
+                ),
             ],
             outputs=[config_output()],
         )
@@ -176,6 +187,7 @@ class KVShareConfigNode(io.ComfyNode):
         position_gap: int = DEFAULTS.position_gap,
         token_dropout: float = DEFAULTS.token_dropout,
         drift_control: float = DEFAULTS.drift_control,
+        order: str = DEFAULTS.order,
     ) -> io.NodeOutput:
         with named_errors("KVShareConfig"):
             return io.NodeOutput(
@@ -184,6 +196,7 @@ class KVShareConfigNode(io.ComfyNode):
                     strength=strength,
                     end_strength=None if end_strength < 0 else end_strength,
                     sources=sources,  # pyright: ignore[reportArgumentType]
+                    order=order,  # pyright: ignore[reportArgumentType]
                     start_step=start_step,
                     end_step=end_step,
                     start_percent=start_percent,

@@ -176,3 +176,10 @@ class FakeModel:
             results.append((evaluation, outputs))
         session.end_pass()
         return results
+
+    def run_stages(self, session: Session) -> None:
+        """A model call for every stage of the session's plan."""
+        for number in range(len(session.stages.all)):
+            if number > 0:
+                session.next_stage()
+            self.run_pass(session)

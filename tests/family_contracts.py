@@ -14,6 +14,7 @@ from kvshare_core.config import KVShareConfig
 from kvshare_core.host import KEY
 from kvshare_core.host.patch import apply, model_info
 from kvshare_core.host.plan import make_plan
+from kvshare_core.kv_bank import BankKey
 from kvshare_core.look_point import LookPoint
 from kvshare_core.timeline import Timeline
 from tests.family_cases import FamilyCase, model_of
@@ -72,6 +73,26 @@ def sharing_changes_later_segments_only(case: FamilyCase) -> None:
     assert torch.isfinite(shared).all()
     torch.testing.assert_close(shared[:, :, :3], off[:, :, :3], rtol=1e-4, atol=1e-4)
     assert (shared[:, :, 3:] - off[:, :, 3:]).abs().max() > 1e-4 * off.abs().max()
+
+
+def sources_may_come_first(case: FamilyCase) -> None:
+    timeline = tiny_timeline(2, overlap=0)
+    outputs: list[torch.Tensor] = []
+    seen: list[list[dict[BankKey, list[torch.Tensor]]]] = []
+    for order in ("lockstep", "sources_first"):
+        seen.append([])
+        model = _looked_into(case, timeline, replace(SHARED, order=order), seen[-1])
+        outputs.append(sample(case, model, timeline, steps=3))
+        again = patched(case, timeline, replace(SHARED, order=order))
+        assert torch.equal(sample(case, again, timeline, steps=3), outputs[-1])
+    torch.testing.assert_close(outputs[1][:, :, :3], outputs[0][:, :, :3], rtol=1e-4, atol=1e-4)
+    assert not torch.equal(outputs[1][:, :, 3:], outputs[0][:, :, 3:])
+    # Side by side, the second segment meets the first one's last keys in the last step only.
+    last = max(reversed(seen[0]), key=len)
+    assert last and len(seen[1]) > 1
+    for found in seen[1]:
+        assert found.keys() == last.keys()
+        assert all(torch.equal(one, other) for key in last for one, other in zip(found[key], last[key], strict=True))
 
 
 def a_rerun_is_equal(case: FamilyCase) -> None:
@@ -175,6 +196,7 @@ CONTRACTS: dict[str, Callable[[FamilyCase], None]] = {
         one_segment_is_the_stock_model,
         off_is_off,
         sharing_changes_later_segments_only,
+        sources_may_come_first,
         a_rerun_is_equal,
         nothing_stays_after_a_run,
         other_overrides_stay_in_use,
@@ -203,6 +225,23 @@ def count_run(case: FamilyCase) -> tuple[int, int]:
     model.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "count", look)
     sample(case, model, timeline, steps=1)
     return max(blocks), len(forwards)
+
+
+def _looked_into(
+    case: FamilyCase, timeline: Timeline, config: KVShareConfig, seen: list[dict[BankKey, list[torch.Tensor]]]
+) -> Any:
+    """The patched model; `seen` gets what the bank holds when the second segment is evaluated with all its words."""
+
+    def look(executor: Any, *args: Any, **kwargs: Any) -> Any:
+        window = args[5]["context_window"]
+        if window.segment.index == 1 and window.hides is None:
+            stored = args[5][KEY].bank._entries
+            seen.append({key: [tensor.clone() for tensor in entry.tensors] for key, entry in stored.items()})
+        return executor(*args, **kwargs)
+
+    model = patched(case, timeline, config)
+    model.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "look", look)
+    return model
 
 
 def _raise_stop() -> None:

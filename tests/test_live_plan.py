@@ -150,3 +150,17 @@ def test_looking_for_the_subject_costs_one_evaluation_of_each_prompt(guided: boo
     assert extra() == pytest.approx(1 / (steps * (2 if guided else 1)))
     assert extra(masked=True, subject="") == extra(subject="") == 0
     assert extra(config=KVShareConfig(mode="off", masks=MaskSettings(start="maps"))) == 0
+
+
+@pytest.mark.parametrize(("sources", "again"), [("first", 1), ("previous", 2)])
+def test_sources_that_come_first_cost_one_more_evaluation_of_each(sources: Any, again: int) -> None:
+    film = Film("a fox\na fox\na fox", width=96, height=96)
+
+    def told(order: Any) -> dict[str, Any]:
+        config = KVShareConfig(order=order, sources=sources)
+        return tell(film, Surroundings(facts_of("embedded"), config, "fox", steps=10))["sharing"]
+
+    beside, before = told("lockstep"), told("sources_first")
+    assert before["extra"] - beside["extra"] >= again / 3 - 1e-9
+    assert before["extra"] - beside["extra"] < again / 3 * 1.3
+    assert before["bytes"] == beside["bytes"] * again

@@ -82,6 +82,7 @@ INPUTS = {
         "position_gap",
         "token_dropout",
         "drift_control",
+        "order",
     ],
     "KVShareMaskSettings": [
         "config",
@@ -330,6 +331,7 @@ CHOSEN = {
     "position_gap": 5,
     "token_dropout": 0.4,
     "drift_control": 0.3,
+    "order": "sources_first",
     "thres": 0.6,
     "mask_kind": "threshold",
     "presence": 0.2,
@@ -477,6 +479,7 @@ def test_the_nodes_make_a_video_under_the_stock_sampler(model: Any, clip: Any) -
         {"position": "matched", "token_dropout": 0.3},
         {"position": "frame"},
         {"drift_control": 0.5},
+        {"order": "sources_first"},
     ],
 )
 def test_what_the_config_node_offers_reaches_the_sampler(model: Any, clip: Any, changes: dict[str, Any]) -> None:

@@ -11,10 +11,12 @@ import torch
 from comfy.model_management import InterruptProcessingException
 from comfy_execution.utils import CurrentNodeContext
 
+from kvshare_core.config import KVShareConfig
 from kvshare_core.host import progress as module
 from kvshare_core.host.progress import EVENT, RunProgress
 from tests.family_cases import CASES, model_of
 from tests.family_contracts import patched, sample
+from tests.tiny_models import Sampling
 from tests.windows import tiny_timeline
 
 
@@ -98,3 +100,25 @@ def test_a_segment_is_shown_by_its_middle_frame(monkeypatch: pytest.MonkeyPatch)
     progress.end_segment(denoised, 1.0)
     first, second = (image for _, image, _ in shown)
     assert first.size == (6, 6) and first.tobytes() != second.tobytes()
+
+
+def test_a_run_of_several_stages_moves_the_bar_and_tells_the_sampler_once_through(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bar: list[tuple[float, float]] = []
+    monkeypatch.setattr("comfy.utils.PROGRESS_BAR_HOOK", lambda value, total, preview, **_: bar.append((value, total)))
+    timeline, steps, told = tiny_timeline(3), 4, list[tuple[int, int]]()
+    case = CASES["wan t2v"]
+    model = patched(case, timeline, KVShareConfig(order="sources_first"))
+    case.run(
+        Sampling(steps=steps),
+        model,
+        case.positive(timeline),
+        case.negative(timeline),
+        case.shape(timeline),
+        callback=lambda step, *rest: told.append((step, rest[-1])),
+    )
+    assert bar == sorted(bar) and bar[-1] == (steps, steps)
+    assert told == sorted(told) and {total for _, total in told} == {steps}
+    # One of four evaluations of a step belongs to the first stage.
+    assert [step for step, _ in told] == [0, 0, 0, 0, 0, 1, 2, 3]

@@ -35,6 +35,8 @@ from tests.fake_family import (
 GRID = (3, 2, 2)
 HIDDEN = torch.finfo(torch.float64).min
 SECOND_PROMPT = (0, 1)
+Kept = dict[tuple[int, int, Chunk, int], tuple[torch.Tensor, torch.Tensor]]
+"""Keys and values by segment, call, chunk and latent."""
 
 
 def picture_mask(seed: int = 0) -> torch.Tensor:
@@ -58,11 +60,13 @@ def expected_outputs(
     model: FakeModel,
     results: Sequence[tuple[Evaluation, Outputs]],
     as_seen: Callable[[torch.Tensor], torch.Tensor] = lambda key: key,
+    kept: Kept | None = None,
+    keeps: bool = True,
 ) -> list[Outputs]:
     """What a pass should give, from one dense matrix of biases per latent and call; `as_seen` is what later segments
-    find of a segment's keys."""
+    find of a segment's keys. kept: what was there before, to which the pass adds its own where it `keeps` them."""
     plan, config = model.plan, model.plan.config
-    kept: dict[tuple[int, int, Chunk, int], tuple[torch.Tensor, torch.Tensor]] = {}
+    kept = {} if kept is None else kept
     expected: list[Outputs] = []
     frame_tokens = model.grid[1] * model.grid[2]
     for evaluation, outputs in results:
@@ -91,7 +95,7 @@ def expected_outputs(
                 )
                 keys, values = (torch.cat(tensors, 2) for tensors in zip(*pairs, strict=True))
                 here[chunk, row].append(dense_attention(query, keys, values, bias=bias))
-                if takes_part and evaluation.role in ("both", "source"):
+                if keeps and takes_part and evaluation.role in ("both", "source"):
                     kept[segment, number, chunk, row] = as_seen(key), value
         expected.append(here)
     return expected
@@ -101,8 +105,10 @@ def assert_as_expected(
     model: FakeModel,
     results: Sequence[tuple[Evaluation, Outputs]],
     as_seen: Callable[[torch.Tensor], torch.Tensor] = lambda key: key,
+    kept: Kept | None = None,
+    keeps: bool = True,
 ) -> None:
-    for (_, found), expected in zip(results, expected_outputs(model, results, as_seen), strict=True):
+    for (_, found), expected in zip(results, expected_outputs(model, results, as_seen, kept, keeps), strict=True):
         assert found.keys() == expected.keys()
         for place, calls in found.items():
             for one, other in zip(calls, expected[place], strict=True):
@@ -126,7 +132,7 @@ class WatchedBank(KeyValueBank):
         self.entries: dict[BankKey, BankEntry] = {}
         self.prefetched: list[list[BankKey]] = []
 
-    def put(self, key: BankKey, entry: BankEntry, readers: int) -> None:
+    def put(self, key: BankKey, entry: BankEntry, readers: int | None) -> None:
         self.log.append(("put", key))
         self.entries[key] = entry
         super().put(key, entry, readers)
@@ -193,6 +199,26 @@ def models(draw: st.DrawFn) -> FakeModel:
     )
 
 
+@given(models())
+@settings(max_examples=40)
+def test_later_stages_see_what_a_source_ended_with(model: FakeModel) -> None:
+    model.plan = replace(model.plan, config=replace(model.plan.config, order="sources_first"))
+    session = model.session()
+    kept: Kept = {}
+    for number, segments in enumerate(session.stages.all):
+        if number > 0:
+            session.next_stage()
+        last = not session.stages.early
+        for step in (0, 1):
+            results = model.run_pass(session, step=step)
+            assert {evaluation.segment.index for evaluation, _ in results} == segments
+            assert_as_expected(model, results, kept=kept, keeps=not last)
+    assert session.shared_calls == 0 or session.stages.several
+    assert (len(session.bank) > 0) == session.stages.several
+    session.close()
+    assert (len(session.bank), session.bank.held_bytes) == (0, 0)
+
+
 @given(models(), st.sampled_from(["together", "apart", "apart, reversed"]))
 @settings(max_examples=70)
 def test_a_pass_equals_the_dense_reference_however_the_host_batches_it(model: FakeModel, batching: str) -> None:
@@ -210,7 +236,7 @@ def test_a_pass_equals_the_dense_reference_however_the_host_batches_it(model: Fa
     assert expects_sharing or session.shared_calls == 0
 
 
-@pytest.mark.parametrize("order", ["lockstep", "ditctrl"])
+@pytest.mark.parametrize("order", ["lockstep", "sources_first", "ditctrl"])
 @pytest.mark.parametrize("sources", ["first", "previous", "first and previous"])
 @pytest.mark.parametrize("guided", [False, True])
 @pytest.mark.parametrize("extras", [{}, {"share_background": True}, {"share_text": True, "mode": "replace"}])
@@ -222,7 +248,7 @@ def test_the_bank_peaks_where_predicted(
     plan = SharePlan(timeline_of(4, GRID[0]), config, mask=picture_mask() if guided else None)
     model = FakeModel(plan, joint(3, 0, 12), GRID, rows=2, outside=4, text_tokens=4, heads=(2, 1), dtype=torch.float16)
     session = model.session()
-    model.run_pass(session)
+    model.run_stages(session)
 
     masks = [subject_of(plan, segment, GRID) for segment in range(4)]
     counts = [kept_tokens(config, guided, 12, 12 if mask is None else int(mask.sum()), 4) for mask in masks]

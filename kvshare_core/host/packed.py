@@ -122,7 +122,8 @@ class Blend:
             total.add(stretches[segment].start, piece, weights(stretches[segment].fade))
 
     def result(self) -> torch.Tensor:
-        return _joined([total.result() for total in self.sums])
+        """The whole latent; where no segment was added it is as it was."""
+        return _joined([total.result(part) for total, part in zip(self.sums, self.latent.parts, strict=True)])
 
 
 def part_shapes(conds: Sequence[Conditioning | None]) -> list[torch.Size]:

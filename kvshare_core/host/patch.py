@@ -45,6 +45,9 @@ EAGER_KEY = "kvshare_eager"
 SEED_ARGUMENT = 7
 """Place of the seed among the arguments of the host's `outer_sample`, of which noise is the first."""
 
+CALLBACK_ARGUMENT = 5
+"""Place of the callback among them."""
+
 SEVERAL_DEVICES = "multigpu_thread_device"
 """Transformer option of the host: the device of a forward beside which others run in threads of their own."""
 
@@ -136,13 +139,24 @@ def _outer_sample_wrapper(
         guider.model_options = create_model_options_clone(original)
         guider.model_options["transformer_options"][KEY] = session
         guider.model_options["transformer_options"][EAGER_KEY] = EagerRegion()
-        guider.model_options["transformer_options"][PROGRESS_KEY] = RunProgress(plan.timeline, guider.model_patcher)
+        stages = [len(stage) for stage in session.stages.all]
+        progress = RunProgress(plan.timeline, guider.model_patcher, stages)
+        guider.model_options["transformer_options"][PROGRESS_KEY] = progress
         guider.model_options["transformer_options"][RESERVE_KEY] = memory.bytes_on_device(
             plan.config.memory, size, budget
         )
         if held is not None:
             guider.model_options["transformer_options"][HELD_KEY] = held
         try:
+            if session.stages.several:
+                args, kwargs = _counting(progress, args, kwargs)
+            for _ in stages[1:]:
+                # Copied, since the host prepares the conditioning of a guider in its place.
+                conds = {name: [dict(entry) for entry in entries] for name, entries in guider.conds.items()}
+                executor(*args, **kwargs)
+                guider.conds = conds
+                session.next_stage()
+                progress.next_stage()
             result = executor(*args, **kwargs)
             if held is not None:
                 result = held.put_back(result)
@@ -154,6 +168,18 @@ def _outer_sample_wrapper(
             session.close()
 
     return outer_sample
+
+
+def _counting(
+    progress: RunProgress, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments of the host's `outer_sample` with a callback that is told steps of the whole run."""
+    if len(args) > CALLBACK_ARGUMENT:
+        callback = args[CALLBACK_ARGUMENT]
+        told = None if callback is None else progress.counted(callback)
+        return (*args[:CALLBACK_ARGUMENT], told, *args[CALLBACK_ARGUMENT + 1 :]), kwargs
+    callback = kwargs.get("callback")
+    return args, kwargs if callback is None else {**kwargs, "callback": progress.counted(callback)}
 
 
 def _prepare_sampling_wrapper(
@@ -185,6 +211,9 @@ def _predict_noise_wrapper(plan: SharePlan) -> Callable[..., Any] | None:
 
     def predict_noise(executor: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
         denoised = executor(*args, **kwargs)
+        session: Session | None = executor.class_obj.model_options["transformer_options"].get(KEY)
+        if session is not None and session.stages.early:
+            return denoised
         latent = latent_of(denoised, list(executor.class_obj.conds.values()), timeline)
         return latent.with_video(match_to_anchor(latent.video, parts, strength))
 

@@ -1,5 +1,6 @@
 """Tells the user how far a run is: the host's own progress bar and preview, and an event for the timeline editor."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import comfy.utils
@@ -24,14 +25,29 @@ class RunProgress:
     """Follows one run segment by segment. Silent where nobody listens; it never goes back, though samplers evaluate
     the model several times in a step."""
 
-    def __init__(self, timeline: Timeline, model: Any):
-        """model: the host's model patcher, by which previews are made."""
+    def __init__(self, timeline: Timeline, model: Any, stages: Sequence[int] = (1,)):
+        """model: the host's model patcher, by which previews are made; stages: how many segments each stage of the run
+        evaluates in a model call."""
         self._timeline = timeline
+        self._stages = stages
+        self._stage = 0
         self._bar = comfy.utils.ProgressBar(1)
         self._previewer = _previewer(model) if self._bar.hook is not None else None
         self._server = running_server()
         self._above = _nodes_above(self._server)
         self._step, self._steps, self._reached = 0, 1, 0.0
+
+    def next_stage(self) -> None:
+        """Ends a stage, whose steps are counted from 0 again."""
+        self._stage += 1
+
+    def counted(self, callback: Callable[..., Any]) -> Callable[..., Any]:
+        """The callback of a sampler, told steps of the whole run in place of the stage's, in which they are fewer."""
+
+        def told(step: int, denoised: Any, latent: Any, steps: int) -> Any:
+            return callback(max(0, int(self._reached_in_run((step + 1) / steps) * steps) - 1), denoised, latent, steps)
+
+        return told
 
     def begin_pass(self, step: int, steps: int) -> None:
         """Starts a model call on the long latent, in step `step` of `steps`."""
@@ -71,8 +87,13 @@ class RunProgress:
 
     def _advance(self, part: float, preview: Any = None) -> None:
         """Counts in steps, as the host's own samplers do, so that both can move one bar."""
-        self._reached = max(self._reached, (self._step + part) / self._steps)
+        self._reached = max(self._reached, self._reached_in_run((self._step + part) / self._steps))
         self._bar.update_absolute(self._reached * self._steps, self._steps, preview)
+
+    def _reached_in_run(self, part: float) -> float:
+        """The part of the run that is done when `part` of the stage is."""
+        before, now = sum(self._stages[: self._stage]), self._stages[self._stage]
+        return (before + part * now) / sum(self._stages)
 
 
 def _nodes_above(server: Any) -> list[str]:

@@ -238,7 +238,7 @@ class SegmentHandler(ContextHandlerABC):
         """One model call on the long latent: every segment in order, blended.
 
         The host's outputs are denoised predictions, and guidance is linear in them: blending them here is blending
-        after guidance, as DiTCtrl does. A segment whose output is not used gives back what it got.
+        after guidance, as DiTCtrl does. Frames of segments whose output is not used come back as they were.
         """
         options = model_options["transformer_options"]
         session: Session | None = options.get(KEY)
@@ -248,13 +248,9 @@ class SegmentHandler(ContextHandlerABC):
         planned = self._begin_pass(session, options, timestep)
         needed = self._needed(planned, session, latent, model_options)
         progress: RunProgress | None = options.get(PROGRESS_KEY)
-        for number, evaluation in enumerate(planned):
+        for number, evaluation in enumerate(needed):
             index = evaluation.segment.index
             piece = latent.piece(index)
-            if evaluation not in needed:
-                for total in sums:
-                    total.add(index, piece, partial(segment_weights, self.timeline, self.order, evaluation.weight))
-                continue
             packed = piece.shape[-1] if len(latent.parts) > 1 else None
             window = SegmentWindow(evaluation, latent.video, packed, latent.audio_windows(index))
             window_conds = [
@@ -273,7 +269,7 @@ class SegmentHandler(ContextHandlerABC):
             if session is not None:
                 session.begin_evaluation(evaluation)
             if progress is not None:
-                progress.begin_segment(evaluation.segment, number / len(planned))
+                progress.begin_segment(evaluation.segment, number / len(needed))
             evaluate = partial(_evaluate, calc_cond_batch, model, piece, timestep, model_options)
             outputs = evaluate(window, window_conds)
             if session is not None and not window.common:
@@ -281,7 +277,7 @@ class SegmentHandler(ContextHandlerABC):
             for total, output in zip(sums, outputs, strict=True):
                 total.add(index, output, partial(segment_weights, self.timeline, self.order, evaluation.weight))
             if progress is not None:
-                progress.end_segment(outputs[window.prompts or 0], (number + 1) / len(planned))
+                progress.end_segment(outputs[window.prompts or 0], (number + 1) / len(needed))
         if session is not None:
             session.end_pass()
         return [total.result() for total in sums]
@@ -334,6 +330,9 @@ class SegmentHandler(ContextHandlerABC):
         if plan.look is not None:
             looked = self.timeline.frame_of(plan.look.picture)
             wanted |= {segment.index for segment in self.timeline.segments_at(looked)}
+        if session.stages.early:
+            of_run = needed_evaluations(evaluations(self.timeline, self.order, shared=True), wanted, plan.sources)
+            wanted = {evaluation.segment.index for evaluation in of_run}
         return needed_evaluations(planned, wanted, plan.sources if session.needs_sources else lambda _: ())
 
 
