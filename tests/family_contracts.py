@@ -4,6 +4,7 @@ import gc
 import weakref
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import comfy.model_management
@@ -81,7 +82,7 @@ def sources_may_come_first(case: FamilyCase) -> None:
     seen: list[list[dict[BankKey, list[torch.Tensor]]]] = []
     for order in ("lockstep", "sources_first"):
         seen.append([])
-        model = _looked_into(case, timeline, replace(SHARED, order=order), seen[-1])
+        model = looked_into(case, timeline, replace(SHARED, order=order), seen[-1])
         outputs.append(sample(case, model, timeline, steps=3))
         again = patched(case, timeline, replace(SHARED, order=order))
         assert torch.equal(sample(case, again, timeline, steps=3), outputs[-1])
@@ -105,10 +106,11 @@ def a_rerun_is_equal(case: FamilyCase) -> None:
 
 def nothing_stays_after_a_run(case: FamilyCase) -> None:
     timeline = tiny_timeline(2)
-    for stop in (None, _raise_stop, comfy.model_management.interrupt_current_processing):
+    stops = (None, _raise_stop, comfy.model_management.interrupt_current_processing)
+    for stop, order in product(stops, ("lockstep", "sources_first")):
         sessions: list[weakref.ref[Any]] = []
         held: list[int] = []
-        model = _spied(case, timeline, sessions, held, stop)
+        model = _spied(case, replace(SHARED, order=order), timeline, sessions, held, stop)
         try:
             sample(case, model, timeline)
         except (StoppedError, comfy.model_management.InterruptProcessingException):
@@ -209,6 +211,23 @@ CONTRACTS: dict[str, Callable[[FamilyCase], None]] = {
 }
 
 
+def looked_into(
+    case: FamilyCase, timeline: Timeline, config: KVShareConfig, seen: list[dict[BankKey, list[torch.Tensor]]]
+) -> Any:
+    """The patched model; `seen` gets what the bank holds when the second segment is evaluated with all its words."""
+
+    def look(executor: Any, *args: Any, **kwargs: Any) -> Any:
+        window = args[5]["context_window"]
+        if window.segment.index == 1 and window.hides is None:
+            stored = args[5][KEY].bank._entries
+            seen.append({key: [tensor.clone() for tensor in entry.tensors] for key, entry in stored.items()})
+        return executor(*args, **kwargs)
+
+    model = patched(case, timeline, config)
+    model.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "look", look)
+    return model
+
+
 def count_run(case: FamilyCase) -> tuple[int, int]:
     """Blocks that shared, and forwards of the model with all words, in a run of two segments and one step."""
     forwards: list[int] = []
@@ -227,35 +246,19 @@ def count_run(case: FamilyCase) -> tuple[int, int]:
     return max(blocks), len(forwards)
 
 
-def _looked_into(
-    case: FamilyCase, timeline: Timeline, config: KVShareConfig, seen: list[dict[BankKey, list[torch.Tensor]]]
-) -> Any:
-    """The patched model; `seen` gets what the bank holds when the second segment is evaluated with all its words."""
-
-    def look(executor: Any, *args: Any, **kwargs: Any) -> Any:
-        window = args[5]["context_window"]
-        if window.segment.index == 1 and window.hides is None:
-            stored = args[5][KEY].bank._entries
-            seen.append({key: [tensor.clone() for tensor in entry.tensors] for key, entry in stored.items()})
-        return executor(*args, **kwargs)
-
-    model = patched(case, timeline, config)
-    model.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "look", look)
-    return model
-
-
 def _raise_stop() -> None:
     raise StoppedError
 
 
 def _spied(
     case: FamilyCase,
+    config: KVShareConfig,
     timeline: Timeline,
     sessions: list[weakref.ref[Any]],
     held: list[int],
     stop: Callable[[], None] | None,
 ) -> Any:
-    """The patched model; `stop` is called in the last forward, when the bank is full."""
+    """The patched model; `stop` is called in the first forward that meets keys."""
 
     def spy(executor: Any, *args: Any, **kwargs: Any) -> Any:
         session = args[5][KEY]
@@ -266,6 +269,6 @@ def _spied(
             stop()
         return output
 
-    model = patched(case, timeline)
+    model = patched(case, timeline, config)
     model.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "spy", spy)
     return model

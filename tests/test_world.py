@@ -1,5 +1,6 @@
 """Sharing beside what else people put on their models: compilation, step caches, extra guidance passes."""
 
+from dataclasses import replace
 from typing import Any, get_args
 
 import comfy.samplers
@@ -19,7 +20,7 @@ from comfy_extras.nodes_easycache import EasyCacheNode, LazyCacheNode
 from comfy_extras.nodes_pag import PerturbedAttentionGuidance
 from comfy_extras.nodes_slg import SkipLayerGuidanceDiT
 
-from kvshare_core.config import KVShareConfig, MaskKind, MaskSettings
+from kvshare_core.config import ORDERS, KVShareConfig, MaskKind, MaskSettings
 from tests.family_cases import CASES, FamilyCase, model_of
 from tests.family_contracts import SHARED, sample
 from tests.tiny_models import Sampling
@@ -63,8 +64,8 @@ def test_step_caches_skip_forwards_and_nothing_breaks(case: FamilyCase, node: An
         counted = model.clone()
         counted.model_options["transformer_options"]["optimized_attention_override"] = count
         forwards.clear()
-        for order in ("lockstep", "ditctrl"):
-            config = KVShareConfig(order=order, sources="previous", share_background=True)
+        for order in ORDERS:
+            config = replace(SHARED, order=order, sources="previous")
             assert torch.isfinite(sample(case, share(counted, timeline, config)[0], timeline, steps=6)).all()
         counts.append(len(forwards))
     assert counts[1] < counts[0]

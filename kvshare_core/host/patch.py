@@ -93,6 +93,9 @@ def apply(model: Any, plan: SharePlan, earlier: KVShareRecord | None = None) -> 
         patched.remove_wrappers_with_key(wrapper_type, KEY)
         if wrapper is not None:
             patched.add_wrapper_with_key(wrapper_type, KEY, wrapper)
+    # Outermost, so that every stage of a run is a run of its own to what others put on the model (step caches).
+    around = patched.wrappers[WrappersMP.OUTER_SAMPLE]
+    patched.wrappers[WrappersMP.OUTER_SAMPLE] = {KEY: around.pop(KEY), **around}
     return patched, record
 
 
