@@ -78,6 +78,13 @@ def shares_step(config: KVShareConfig, step: int) -> bool:
     return config.mode != "off" and _selected(step, config.start_step, config.end_step, config.step_idx)
 
 
+def shares_in(config: KVShareConfig, sigmas: Sequence[float], window: tuple[float, float]) -> bool:
+    """Whether any step of a run shares; sigmas: those of the run, falling, with the final one; window: the highest and
+    the lowest sigma that share."""
+    high, low = window
+    return any(low <= sigma <= high and shares_step(config, step) for step, sigma in enumerate(sigmas[:-1]))
+
+
 def strength_at(config: KVShareConfig, step: int, steps: int) -> float:
     """Strength in sampler step `step` of `steps`: linear from the first shared step to the last that the run reaches,
     the percent window aside."""

@@ -96,7 +96,6 @@ class Session:
     def next_stage(self) -> None:
         """Ends a stage; the latent is going to be sampled from its beginning again."""
         self.stages.next()
-        self.bank.keep_segments(self.stages.seen())
         self._last_sigma = None
         self._tracker.begin_stage()
 
@@ -127,9 +126,9 @@ class Session:
         if self._last_sigma is None and self.stages.first and sigma >= self.full_noise * (1 - 1e-4):
             self._tracker.begin_anew()
         self._last_sigma = sigma
-        self._pass = _Pass(step, strengths, shares, reads)
+        self._pass = _Pass(step, strengths, shares, reads, repeats)
         self._release()
-        self._tracker.begin_pass(repeats, step)
+        self._tracker.begin_pass(repeats, step, self._tracker.frozen(step, steps))
         planned = schedule.evaluations(self.plan.timeline, config.order, shares)
         now = [evaluation for evaluation in planned if evaluation.segment.index in self.stages.segments]
         # Whichever steps share, later stages see what an early one ends with.
@@ -138,7 +137,8 @@ class Session:
 
     @property
     def needs_sources(self) -> bool:
-        """Whether segments look at others that the running pass evaluates, or their maps are read for a later one."""
+        """Whether segments look at others that the running pass evaluates, or their maps are read for a later one; in
+        a run of several stages they look at what is there already."""
         return not self.stages.several and self._pass is not None and (self._pass.shares or self._pass.reads)
 
     def end_pass(self) -> None:
@@ -149,7 +149,9 @@ class Session:
 
     def begin_evaluation(self, evaluation: Evaluation) -> None:
         """Releases the keys that neither this evaluation nor a later one asks for."""
-        self.bank.keep_segments(self.stages.seen(evaluation.segment.index))
+        if not self.stages.several:
+            remaining = range(evaluation.segment.index, len(self.plan.timeline.segments))
+            self.bank.keep_segments({source for later in remaining for source in self.plan.sources(later)})
 
     def _release(self) -> None:
         """Releases the keys of a pass, unless they are for later ones."""
@@ -361,7 +363,7 @@ class Session:
             return None
         segment = forward.segment.index
         sources = self.plan.sources(segment) if forward.role in ("both", "target") else ()
-        readers = self.stages.readers(segment) if forward.role in ("both", "source") else 0
+        readers = self.stages.readers(segment) if self._writes(forward) else 0
         work: list[SharedRow] = []
         for row in range(forward.rows):
             for place, chunk in enumerate(forward.chunks):
@@ -402,6 +404,11 @@ class Session:
         if not shared:
             return None
         return self._join(call, forward, site, masks, shared, backend)
+
+    def _writes(self, forward: Forward) -> bool:
+        """Whether the keys of a forward are for others. Later stages do not see a model that guidance perturbs."""
+        perturbed = self.stages.several and self._pass is not None and self._pass.repeats
+        return forward.role in ("both", "source") and not perturbed
 
     def _seen(self, segment: int, source: int, entry: BankEntry) -> BankEntry:
         """What `segment` sees of the `entry` of `source`."""
@@ -510,10 +517,12 @@ class Session:
 
 @dataclass(frozen=True)
 class _Pass:
-    """What holds for one model call on the long latent. met: the segments whose own prompt the model has seen."""
+    """What holds for one model call on the long latent. repeats: whether it is at the noise level of the one before;
+    met: the segments whose own prompt the model has seen."""
 
     step: int
     strengths: tuple[float, ...]
     shares: bool
     reads: bool
+    repeats: bool
     met: set[int] = field(default_factory=set[int])

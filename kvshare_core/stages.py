@@ -26,8 +26,9 @@ def stages_of(plan: SharePlan) -> tuple[frozenset[int], ...]:
 
 
 class Stages:
-    """Goes through the stages of one run. What segments leave in the bank in the last model call of an early stage is
-    what later stages see; the last stage leaves nothing."""
+    """Goes through the stages of one run. What segments leave in the bank at the last noise level of an early stage is
+    what later stages see; the last stage leaves nothing. A source that has sources itself looks at them in the last
+    stage from the first step on, since its masks are known by then, and so comes out a little different."""
 
     def __init__(self, plan: SharePlan):
         self.plan = plan
@@ -63,8 +64,3 @@ class Stages:
         if not self.several:
             return self.plan.readers(index)
         return None if self.early and index in self.segments else 0
-
-    def seen(self, first: int = 0) -> set[int]:
-        """Segments whose keys are seen from now on, by those from `first` on in the running pass or in later stages."""
-        later = self.all[self._number :] if self.several else (range(first, len(self.plan.timeline.segments)),)
-        return {source for segments in later for index in segments for source in self.plan.sources(index)}

@@ -51,6 +51,7 @@ class SubjectTracker:
         self._before: dict[int, list[TokenSplit]] = {}
         self._repeats = False
         self._step = 0
+        self._frozen = False
         self._course: dict[int, dict[int, torch.Tensor]] = {}
         self._spacing = 1
         self._effects: dict[int, torch.Tensor] = {}
@@ -89,14 +90,16 @@ class SubjectTracker:
         """Starts to follow subjects in other segments, of which nothing may be known."""
         self._blind = not self._known
 
-    def begin_pass(self, repeats: bool = False, step: int = 0) -> None:
+    def begin_pass(self, repeats: bool = False, step: int = 0, frozen: bool = False) -> None:
         """Starts a model call on the long latent in sampler step `step`.
 
-        repeats: at the noise level of the one before, whose masks it uses again and whose record it leaves: guidance
-        must not take a change of masks for an effect of its own.
+        frozen: whether masks that are there stay as they are; repeats: at the noise level of the one before, whose
+        masks it uses again and whose record it leaves: guidance must not take a change of masks for an effect of its
+        own.
         """
         self._repeats = repeats
         self._step = step
+        self._frozen = frozen
         if not repeats:
             self._before = dict(self._splits)
         for store in (self._scores, self._likeness, self._running, self._moments):
@@ -108,7 +111,8 @@ class SubjectTracker:
         self._moments.clear()
         self._hidden = None
         found: dict[int, torch.Tensor] = {}
-        for index in sorted({*self._scores, *self._likeness}):
+        kept = self._masks.keys() if self._frozen else frozenset[int]()
+        for index in sorted({*self._scores, *self._likeness} - kept):
             score = self._followed(index, self._scores.get(index, self._effects.get(index)))
             shown = self.plan.shown(self.plan.timeline.segments[index])
             heat, mask = (score, score > 0) if not shown else self._found(score, self._masks.get(index), shown)
@@ -168,7 +172,11 @@ class SubjectTracker:
         settings = self.settings
         if not self.plan.reads_maps or (settings.attn_map_step_idx and step not in settings.attn_map_step_idx):
             return False
-        return self.per_block or self._blind or step < settings.freeze_after * steps
+        return self._blind or not self.frozen(step, steps)
+
+    def frozen(self, step: int, steps: int) -> bool:
+        """Whether masks are not to change any more in `step` of `steps`."""
+        return not self.per_block and step >= self.settings.freeze_after * steps
 
     def begin_anew(self) -> None:
         """Forgets where words acted in a run before this one, which begins with nothing but noise."""
@@ -403,7 +411,7 @@ class SubjectTracker:
                 )
                 >= 0.5,
             )
-            for step, masks in self._course.items()
+            for step, masks in sorted(self._course.items())
         )
         return RecordedMasks(timeline, heat.amax(0), mask.amax(0), tuple(subjects), segments, course)
 

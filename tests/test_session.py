@@ -213,10 +213,24 @@ def test_later_stages_see_what_a_source_ended_with(model: FakeModel) -> None:
             results = model.run_pass(session, step=step)
             assert {evaluation.segment.index for evaluation, _ in results} == segments
             assert_as_expected(model, results, kept=kept, keeps=not last)
-    assert session.shared_calls == 0 or session.stages.several
+    assert (session.shared_calls > 0) == session.stages.several
     assert (len(session.bank) > 0) == session.stages.several
     session.close()
     assert (len(session.bank), session.bank.held_bytes) == (0, 0)
+
+
+def test_later_stages_do_not_see_a_model_that_guidance_perturbs() -> None:
+    plan = SharePlan(timeline_of(2, GRID[0]), KVShareConfig(order="sources_first", layer_idx=(0,)))
+    model = FakeModel(plan, self_only(1), GRID)
+    session, kept = model.session(), Kept()
+    assert_as_expected(model, model.run_pass(session, step=1), kept=kept)
+    perturbed = FakeModel(plan, self_only(1), GRID, step=7)
+    for evaluation in session.begin_pass(SIGMAS[1], SIGMAS):
+        perturbed.forward(session, evaluation, model.chunks)
+    session.end_pass()
+    session.next_stage()
+    assert_as_expected(model, model.run_pass(session, step=1), kept=kept, keeps=False)
+    assert session.shared_calls > 0
 
 
 @given(models(), st.sampled_from(["together", "apart", "apart, reversed"]))

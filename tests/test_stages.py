@@ -53,8 +53,6 @@ def test_nobody_sees_what_is_not_sampled_yet_and_nothing_is_kept_for_nobody(plan
         assert stages.first == (number == 0)
         if stages.several:
             assert all(set(plan.sources(index)) <= done for index in segments)
-        later = set[int]().union(*stages.all[number:])
-        assert stages.seen() == {source for index in later for source in plan.sources(index)}
         if stages.early:
             assert all(plan.readers(index) and index not in done for index in segments)
             assert {index for index in everything if stages.readers(index) is None} == segments

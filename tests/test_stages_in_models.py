@@ -7,6 +7,8 @@ import pytest
 import torch
 from comfy.patcher_extension import WrappersMP
 
+from kvshare_core.config import MaskSettings
+from kvshare_core.holding import redo_mask
 from kvshare_core.kv_bank import BankKey
 from tests.family_cases import CASES, FamilyCase, model_of
 from tests.family_contracts import SAMPLERS, SHARED, looked_into, patched, sample
@@ -31,7 +33,7 @@ def test_sources_come_out_as_they_do_beside_the_others(case: FamilyCase, sampler
     assert (before[:, :, 3:] - beside[:, :, 3:]).abs().max() > 1e-4 * beside.abs().max()
 
 
-@pytest.mark.parametrize("changes", [{"drift_control": 1.0}, {"step_idx": (0,)}, {"end_percent": 0.3}])
+@pytest.mark.parametrize("changes", [{"drift_control": 1.0}, {"step_idx": (1,)}, {"end_percent": 0.9}])
 def test_what_later_stages_see_is_a_matter_of_the_source_alone(case: FamilyCase, changes: dict[str, Any]) -> None:
     timeline = tiny_timeline(2)
     seen: list[list[dict[BankKey, list[torch.Tensor]]]] = []
@@ -83,18 +85,58 @@ def test_every_stage_is_a_run_of_its_own_to_what_others_put_on_the_model(case: F
     timeline = tiny_timeline(3)
     for config, stages in ((FIRST, 2), (replace(FIRST, sources="previous"), 3), (SHARED, 1)):
         runs: list[int] = []
-
-        def count(executor: Any, *args: Any, runs: list[int] = runs, **kwargs: Any) -> Any:
-            runs.append(1)
-            return executor(*args, **kwargs)
-
         for place in ("before", "after"):
             model = model_of(case.name).clone()
             if place == "before":
-                model.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, "other", count)
+                model.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, "other", counting(runs))
             model = share(model, timeline, config)[0]
             if place == "after":
-                model.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, "other", count)
+                model.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, "other", counting(runs))
             runs.clear()
             sample(case, model, timeline)
             assert len(runs) == stages
+
+
+@pytest.mark.parametrize("changes", [{"start_step": 5}, {"step_idx": (7,)}, {"start_percent": 0.999}])
+def test_a_run_in_which_no_step_shares_samples_nothing_before(case: FamilyCase, changes: dict[str, Any]) -> None:
+    timeline = tiny_timeline(2)
+    outputs = []
+    for order in ("sources_first", "lockstep"):
+        model = patched(case, timeline, replace(SHARED, order=order, masks=MaskSettings(start="maps"), **changes))
+        runs: list[int] = []
+        model.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "count", counting(runs))
+        outputs.append((sample(case, model, timeline, steps=3), len(runs)))
+    assert torch.equal(outputs[0][0], outputs[1][0]) and outputs[0][1] == outputs[1][1]
+
+
+def test_held_frames_are_matched_as_if_everything_was_evaluated(case: FamilyCase) -> None:
+    timeline = tiny_timeline(4)
+    existing = torch.randn(case.shape(timeline), generator=torch.Generator().manual_seed(7))
+    for config in (replace(FIRST, drift_control=1.0), replace(SHARED, drift_control=1.0, step_idx=(1,))):
+        outputs = []
+        for guided in (False, True):
+            model = patched(case, timeline, config)
+            if guided:
+                model.model_options["sampler_pre_cfg_function"] = [lambda args: args["conds_out"]]
+            outputs.append(
+                case.run(
+                    Sampling(steps=3),
+                    model,
+                    case.positive(timeline),
+                    case.negative(timeline),
+                    case.shape(timeline),
+                    latent=existing,
+                    noise_mask=redo_mask(timeline, existing, 3),
+                )
+            )
+        assert torch.equal(*outputs)
+
+
+def counting(runs: list[int]) -> Any:
+    """A wrapper that counts."""
+
+    def count(executor: Any, *args: Any, **kwargs: Any) -> Any:
+        runs.append(1)
+        return executor(*args, **kwargs)
+
+    return count

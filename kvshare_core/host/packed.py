@@ -121,9 +121,10 @@ class Blend:
         for total, piece, stretches in zip(self.sums, pieces, self.latent.stretches, strict=True):
             total.add(stretches[segment].start, piece, weights(stretches[segment].fade))
 
-    def result(self) -> torch.Tensor:
-        """The whole latent; where no segment was added it is as it was."""
-        return _joined([total.result(part) for total, part in zip(self.sums, self.latent.parts, strict=True)])
+    def result(self, complete: bool = True) -> torch.Tensor:
+        """The whole latent; unless all segments were added to make it `complete`, the rest is as it was."""
+        parts = self.latent.parts
+        return _joined([total.result(None if complete else part) for total, part in zip(self.sums, parts, strict=True)])
 
 
 def part_shapes(conds: Sequence[Conditioning | None]) -> list[torch.Size]:

@@ -22,8 +22,9 @@ from ..plan import Forward, SharePlan, check_fits
 from ..positions import PositionMover
 from ..presets import for_model
 from ..record import KVShareRecord
-from ..schedule import shared_blocks
+from ..schedule import shared_blocks, shares_in
 from ..session import Session
+from ..stages import stages_of
 from . import KEY, memory
 from .attention_override import attention_override, input_shapes
 from .eager import EagerRegion
@@ -45,8 +46,8 @@ EAGER_KEY = "kvshare_eager"
 SEED_ARGUMENT = 7
 """Place of the seed among the arguments of the host's `outer_sample`, of which noise is the first."""
 
-CALLBACK_ARGUMENT = 5
-"""Place of the callback among them."""
+SIGMAS_ARGUMENT, CALLBACK_ARGUMENT = 3, 5
+"""Places of the sigmas and of the callback among them."""
 
 SEVERAL_DEVICES = "multigpu_thread_device"
 """Transformer option of the host: the device of a forward beside which others run in threads of their own."""
@@ -93,9 +94,10 @@ def apply(model: Any, plan: SharePlan, earlier: KVShareRecord | None = None) -> 
         patched.remove_wrappers_with_key(wrapper_type, KEY)
         if wrapper is not None:
             patched.add_wrapper_with_key(wrapper_type, KEY, wrapper)
-    # Outermost, so that every stage of a run is a run of its own to what others put on the model (step caches).
-    around = patched.wrappers[WrappersMP.OUTER_SAMPLE]
-    patched.wrappers[WrappersMP.OUTER_SAMPLE] = {KEY: around.pop(KEY), **around}
+    if len(stages_of(plan)) > 1:
+        # Outermost, so that every stage is a run of its own to what others put on the model (step caches).
+        around = patched.wrappers[WrappersMP.OUTER_SAMPLE]
+        patched.wrappers[WrappersMP.OUTER_SAMPLE] = {KEY: around.pop(KEY), **around}
     return patched, record
 
 
@@ -117,6 +119,10 @@ def _outer_sample_wrapper(
             float(base_model.model_sampling.percent_to_sigma(percent))
             for percent in (plan.config.start_percent, plan.config.end_percent)
         )
+        if plan.config.order == "sources_first" and not shares_in(
+            plan.config, args[SIGMAS_ARGUMENT].tolist(), (high, low)
+        ):
+            plan = replace(plan, config=replace(plan.config, order="lockstep"))
         # Hosts pack what is several tensors, the video first.
         shapes: list[Any] = kwargs.get("latent_shapes") or [args[0].shape]
         video_shape = shapes[0]
@@ -145,9 +151,8 @@ def _outer_sample_wrapper(
         stages = [len(stage) for stage in session.stages.all]
         progress = RunProgress(plan.timeline, guider.model_patcher, stages)
         guider.model_options["transformer_options"][PROGRESS_KEY] = progress
-        guider.model_options["transformer_options"][RESERVE_KEY] = memory.bytes_on_device(
-            plan.config.memory, size, budget
-        )
+        reserve = memory.bytes_on_device(plan.config.memory, size, budget)
+        guider.model_options["transformer_options"][RESERVE_KEY] = reserve
         if held is not None:
             guider.model_options["transformer_options"][HELD_KEY] = held
         try:
@@ -160,6 +165,8 @@ def _outer_sample_wrapper(
                 guider.conds = conds
                 session.next_stage()
                 progress.next_stage()
+                # What the bank holds on the device need not be kept free any more.
+                guider.model_options["transformer_options"][RESERVE_KEY] = max(0, reserve - session.bank.device_bytes)
             result = executor(*args, **kwargs)
             if held is not None:
                 result = held.put_back(result)

@@ -27,9 +27,9 @@ class RunProgress:
 
     def __init__(self, timeline: Timeline, model: Any, stages: Sequence[int] = (1,)):
         """model: the host's model patcher, by which previews are made; stages: how many segments each stage of the run
-        evaluates in a model call."""
+        evaluates in a model call, which are counted in place of steps where there are several."""
         self._timeline = timeline
-        self._stages = stages
+        self._stages = stages if len(stages) > 1 else (1,)
         self._stage = 0
         self._bar = comfy.utils.ProgressBar(1)
         self._previewer = _previewer(model) if self._bar.hook is not None else None
@@ -42,10 +42,13 @@ class RunProgress:
         self._stage += 1
 
     def counted(self, callback: Callable[..., Any]) -> Callable[..., Any]:
-        """The callback of a sampler, told steps of the whole run in place of the stage's, in which they are fewer."""
+        """The callback of a sampler, told how many segments of the whole run are done in place of steps of the
+        stage."""
 
         def told(step: int, denoised: Any, latent: Any, steps: int) -> Any:
-            return callback(max(0, int(self._reached_in_run((step + 1) / steps) * steps) - 1), denoised, latent, steps)
+            before, now = sum(self._stages[: self._stage]), self._stages[self._stage]
+            done = before * steps + now * min(step + 1, steps)
+            return callback(done - 1, denoised, latent, steps * sum(self._stages))
 
         return told
 
@@ -86,14 +89,11 @@ class RunProgress:
         self._advance(part, self._previewer.decode_latent_to_preview_image("JPEG", middle))
 
     def _advance(self, part: float, preview: Any = None) -> None:
-        """Counts in steps, as the host's own samplers do, so that both can move one bar."""
-        self._reached = max(self._reached, self._reached_in_run((self._step + part) / self._steps))
-        self._bar.update_absolute(self._reached * self._steps, self._steps, preview)
-
-    def _reached_in_run(self, part: float) -> float:
-        """The part of the run that is done when `part` of the stage is."""
-        before, now = sum(self._stages[: self._stage]), self._stages[self._stage]
-        return (before + part * now) / sum(self._stages)
+        """Counts as the host's own samplers do, so that both can move one bar."""
+        before, now, all_stages = sum(self._stages[: self._stage]), self._stages[self._stage], sum(self._stages)
+        reached = (before + now * (self._step + part) / self._steps) / all_stages
+        self._reached = max(self._reached, reached)
+        self._bar.update_absolute(self._reached * self._steps * all_stages, self._steps * all_stages, preview)
 
 
 def _nodes_above(server: Any) -> list[str]:

@@ -280,7 +280,8 @@ class SegmentHandler(ContextHandlerABC):
                 progress.end_segment(outputs[window.prompts or 0], (number + 1) / len(needed))
         if session is not None:
             session.end_pass()
-        return [total.result() for total in sums]
+        complete = len({evaluation.segment.index for evaluation in needed}) == len(self.timeline.segments)
+        return [total.result(complete) for total in sums]
 
     def _see_effects(
         self,
@@ -319,9 +320,11 @@ class SegmentHandler(ContextHandlerABC):
     def _needed(
         self, planned: Sequence[Evaluation], session: Session | None, latent: Latent, model_options: dict[str, Any]
     ) -> Sequence[Evaluation]:
-        """Those of the planned evaluations whose output or keys are used; all when nothing is held."""
+        """Those of the planned evaluations whose output or keys are used; all when nothing is held, or when something
+        compares whole videos."""
         held: HeldFrames | None = model_options["transformer_options"].get(HELD_KEY)
-        if held is None or GUIDANCE_FUNCTIONS & model_options.keys():
+        compared = session is not None and session.plan.config.drift_control > 0
+        if held is None or compared or GUIDANCE_FUNCTIONS & model_options.keys():
             return planned
         wanted = held.free_segments(latent.stretches)
         if session is None:
