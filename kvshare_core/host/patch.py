@@ -151,23 +151,13 @@ def _outer_sample_wrapper(
         stages = [len(stage) for stage in session.stages.all]
         progress = RunProgress(plan.timeline, guider.model_patcher, stages)
         guider.model_options["transformer_options"][PROGRESS_KEY] = progress
-        reserve = memory.bytes_on_device(plan.config.memory, size, budget)
-        guider.model_options["transformer_options"][RESERVE_KEY] = reserve
+        guider.model_options["transformer_options"][RESERVE_KEY] = memory.bytes_on_device(
+            plan.config.memory, size, budget
+        )
         if held is not None:
             guider.model_options["transformer_options"][HELD_KEY] = held
         try:
-            if session.stages.several:
-                args, kwargs = _counting(progress, args, kwargs)
-            for _ in stages[1:]:
-                # Copied, since the host prepares the conditioning of a guider in its place.
-                conds = {name: [dict(entry) for entry in entries] for name, entries in guider.conds.items()}
-                executor(*args, **kwargs)
-                guider.conds = conds
-                session.next_stage()
-                progress.next_stage()
-                # What the bank holds on the device need not be kept free any more.
-                guider.model_options["transformer_options"][RESERVE_KEY] = max(0, reserve - session.bank.device_bytes)
-            result = executor(*args, **kwargs)
+            result = _sample_stages(executor, session, progress, args, kwargs)
             if held is not None:
                 result = held.put_back(result)
             record.put(*session.finish())
@@ -180,10 +170,32 @@ def _outer_sample_wrapper(
     return outer_sample
 
 
+def _sample_stages(
+    executor: Any, session: Session, progress: RunProgress, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """What the host's `outer_sample` gives in the last of the session's stages, each of which is a run of it."""
+    if not session.stages.several:
+        return executor(*args, **kwargs)
+    args, kwargs = _counting(progress, args, kwargs)
+    guider = executor.class_obj
+    options = guider.model_options["transformer_options"]
+    reserve = options[RESERVE_KEY]
+    while session.stages.early:
+        # Copied, since the host prepares the conditioning of a guider in its place.
+        conds = {name: [dict(entry) for entry in entries] for name, entries in guider.conds.items()}
+        executor(*args, **kwargs)
+        guider.conds = conds
+        session.next_stage()
+        progress.next_stage()
+        # What the bank holds on the device need not be kept free any more.
+        options[RESERVE_KEY] = max(0, reserve - session.bank.device_bytes)
+    return executor(*args, **kwargs)
+
+
 def _counting(
     progress: RunProgress, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The arguments of the host's `outer_sample` with a callback that is told steps of the whole run."""
+    """The arguments of the host's `outer_sample` with a callback that counts through the whole run."""
     if len(args) > CALLBACK_ARGUMENT:
         callback = args[CALLBACK_ARGUMENT]
         told = None if callback is None else progress.counted(callback)
