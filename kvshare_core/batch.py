@@ -80,15 +80,6 @@ def key_rows(call: AttentionCall, indices: Sequence[int]) -> tuple[torch.Tensor,
     return take_rows(call.key, indices), take_rows(call.value, indices)
 
 
-def drop_tokens(places: torch.Tensor, part: float, forward: Forward, row: int) -> torch.Tensor:
-    """`places` without a random `part` of them: the same in all blocks of a forward, another choice in every step."""
-    if part == 0.0:
-        return places
-    generator = torch.Generator().manual_seed((forward.step * 10_007 + forward.segment.index) * 1_009 + row)
-    keep = len(places) - int(part * len(places))
-    return places[torch.randperm(len(places), generator=generator)[:keep].sort().values]
-
-
 def own_tokens(
     tensors: tuple[torch.Tensor, torch.Tensor], forward: Forward, site: CallSite, mask: KeyMask
 ) -> OwnTokens:

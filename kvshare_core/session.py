@@ -13,11 +13,11 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from . import attention, schedule
-from .attention import TOKEN_DIM
-from .batch import SharedRow, alike, drop_tokens, grouped, join_entries, key_masks, key_rows, own_tokens, take_rows
+from .batch import SharedRow, alike, grouped, join_entries, key_masks, key_rows, own_tokens, take_rows
+from .entries import entry_of, seen_of
 from .families.base import AttentionCall, CallSite, Family, FamilyInfo, UnexpectedCallError
 from .key_masks import ODD_MASK, KeyMask
-from .kv_bank import BankEntry, BankKey, Chunk, KeyValueBank, StoredTokens
+from .kv_bank import BankEntry, BankKey, Chunk, KeyValueBank
 from .log_sum_exp import LogSumExpAttention, Partial
 from .looking import PointWatcher
 from .plan import Forward, SharePlan
@@ -25,7 +25,7 @@ from .positions import PositionMover
 from .record import RecordedMasks, RecordedPoint
 from .routing import Route, attend_routed
 from .schedule import Evaluation
-from .sharing import OwnTokens, TokenSplit, sharing_groups, split_tokens
+from .sharing import TokenSplit, sharing_groups, split_tokens
 from .stages import Stages
 from .subject import UNKNOWN_PROMPT, SubjectTracker
 from .timeline import Segment
@@ -373,13 +373,13 @@ class Session:
                 key = BankKey(segment, site.block, chunk, row)
                 got = [(source, self.bank.get(replace(key, segment=source))) for source in sources]
                 found = [
-                    (source, self._seen(segment, source, entry.on(call.key.device)))
+                    (source, seen_of(self.plan, segment, source, entry.on(call.key.device)))
                     for source, entry in got
                     if entry is not None
                 ]
                 if readers != 0:
                     own = own_tokens(key_rows(call, [index]), forward, site, masks[index])
-                    self.bank.put(key, self._entry(forward, own, splits[row], row), readers)
+                    self.bank.put(key, entry_of(self.plan, forward, own, splits[row], row), readers)
                 if found:
                     places, entries = zip(*found, strict=True)
                     work.append(SharedRow(index, row, places, entries, masks[index]))
@@ -409,15 +409,6 @@ class Session:
         """Whether the keys of a forward are for others. Later stages do not see a model that guidance perturbs."""
         perturbed = self.stages.several and self._pass is not None and self._pass.repeats
         return forward.role in ("both", "source") and not perturbed
-
-    def _seen(self, segment: int, source: int, entry: BankEntry) -> BankEntry:
-        """What `segment` sees of the `entry` of `source`."""
-        sight = self.plan.sight(segment)
-        subject, *further = (
-            part if source in sources else None for part, sources in zip(entry.subjects, sight.subjects, strict=True)
-        )
-        background = entry.background if source in sight.background else None
-        return BankEntry(subject, background, entry.text, tuple(further))
 
     def _moved(
         self, forward: Forward, call: AttentionCall, site: CallSite, item: "SharedRow", split: TokenSplit | None
@@ -449,28 +440,6 @@ class Session:
         if forward.whole is None:
             forward.whole = split_tokens(torch.ones(forward.video_tokens, dtype=torch.bool), device)
         return [forward.whole] * forward.rows
-
-    def _entry(self, forward: Forward, own: OwnTokens, split: TokenSplit | None, row: int) -> BankEntry:
-        config = self.plan.config
-        text = own.outside_part() if config.share_text else None
-        stored_text = (
-            None if text is None else StoredTokens(text.key, text.value, torch.arange(text.key.shape[TOKEN_DIM]))
-        )
-        if split is None:
-            places = torch.arange(forward.video_tokens)
-            kept = drop_tokens(places, config.token_dropout, forward, row)
-            if kept is places:
-                video = own.video_part(0.0)
-                # Copied, because a backend may use the memory of its inputs.
-                return BankEntry(StoredTokens(video.key.clone(), video.value.clone(), places), None, stored_text)
-            return BankEntry(own.stored(kept), None, stored_text)
-        read = self.plan.read(forward.segment.index)
-        subjects: list[StoredTokens | None] = []
-        for number, (places, index) in enumerate(split.subjects):
-            kept = drop_tokens(places, config.token_dropout, forward, row)
-            subjects.append(own.stored(kept, index if kept is places else None) if number in read.subjects else None)
-        background = own.stored(split.background, split.background_index) if read.background else None
-        return BankEntry.of_parts([subjects[0], background, stored_text, *subjects[1:]])
 
     def _prefetch(self, forward: Forward, blocks: Sequence[int]) -> None:
         """Starts bringing what `blocks` of the forward read."""
