@@ -16,11 +16,11 @@ from typing import get_args
 import torch
 from torch.nn.functional import scaled_dot_product_attention as attention
 
-from kvshare_core.bank_size import TokenCounts, entry_bytes
+from kvshare_core.bank.bank import BankEntry, BankKey, KeyValueBank, StoredTokens
 from kvshare_core.config import KVShareConfig, MemorySettings, Sources, StoreDtype
 from kvshare_core.embedded.scenes import FRAME_SIDE
-from kvshare_core.kv_bank import BankEntry, BankKey, KeyValueBank, StoredTokens
-from kvshare_core.session import Session
+from kvshare_core.plan.bank_size import TokenCounts, entry_bytes
+from kvshare_core.session.session import Session
 
 from .form import Row, make_result, publish, show_progress
 from .methods import SHARING, Method

@@ -1,9 +1,9 @@
 import torch
 from comfy_api.latest import io
 
-from ..kvshare_core.host.viewer import view_of
-from ..kvshare_core.preview import heat_of_pictures, overlay_heat, pictures_of
-from ..kvshare_core.record import KVShareRecord
+from ..kvshare_core.host.files.viewer import view_of
+from ..kvshare_core.record.preview import heat_of_pictures, overlay_heat, pictures_of
+from ..kvshare_core.record.record import KVShareRecord
 from .errors import named_errors
 from .inputs import search_words
 from .sockets import CATEGORY, RecordSocket

@@ -3,7 +3,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..kvshare_core.config import KVShareConfig
-from ..kvshare_core.host.preset_files import file_names, fingerprint, load
+from ..kvshare_core.host.files.preset_files import file_names, fingerprint, load
 from .errors import named_errors
 from .inputs import config_output, incoming_config, search_words
 from .sockets import CATEGORY

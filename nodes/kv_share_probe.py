@@ -3,11 +3,11 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..kvshare_core.config import KVShareConfig
-from ..kvshare_core.host.preset_chart import draw_chart
-from ..kvshare_core.host.preset_files import save
-from ..kvshare_core.host.probe import SCHEDULERS, probe_model
-from ..kvshare_core.probe import ProbeSettings
-from ..kvshare_core.timeline import Timeline
+from ..kvshare_core.host.files.preset_chart import draw_chart
+from ..kvshare_core.host.files.preset_files import save
+from ..kvshare_core.host.sampling.probe_run import SCHEDULERS, probe_model
+from ..kvshare_core.probe.figures import ProbeSettings
+from ..kvshare_core.timeline.timeline import Timeline
 from .errors import named_errors
 from .inputs import config_output, search_words
 from .sockets import CATEGORY, ConfigSocket, TimelineSocket

@@ -1,6 +1,6 @@
 from comfy_api.latest import io
 
-from ..kvshare_core.host.loading import (
+from ..kvshare_core.host.loading.loading import (
     WEIGHT_DTYPES,
     load_video_model,
     model_report,
@@ -8,8 +8,8 @@ from ..kvshare_core.host.loading import (
     text_encoder_names,
     vae_names,
 )
-from ..kvshare_core.host.model_files import EMBEDDED, diffusion_model_names
-from ..kvshare_core.host.text_encoders import NO_FILE
+from ..kvshare_core.host.loading.model_files import EMBEDDED, diffusion_model_names
+from ..kvshare_core.host.loading.text_encoders import NO_FILE
 from .errors import named_errors
 from .inputs import search_words
 from .sockets import CATEGORY

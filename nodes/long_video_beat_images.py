@@ -3,8 +3,8 @@ from typing import Any
 import torch
 from comfy_api.latest import io
 
-from ..kvshare_core.host.beat_images import add_beat_images, both_seen
-from ..kvshare_core.timeline import Timeline
+from ..kvshare_core.host.conditioning.beat_images import add_beat_images, both_seen
+from ..kvshare_core.timeline.timeline import Timeline
 from .errors import named_errors
 from .inputs import search_words, video_samples
 from .sockets import CATEGORY, TimelineSocket

@@ -3,9 +3,9 @@ from typing import Any
 import torch
 from comfy_api.latest import io
 
-from ..kvshare_core.holding import PLACES, Place, first_frame, hold_frames, latent_frames_of
-from ..kvshare_core.host.pictures import encode_stretch
-from ..kvshare_core.timeline import Timeline
+from ..kvshare_core.host.conditioning.pictures import encode_stretch
+from ..kvshare_core.timeline.holding import PLACES, Place, first_frame, hold_frames, latent_frames_of
+from ..kvshare_core.timeline.timeline import Timeline
 from .errors import named_errors
 from .inputs import search_words, video_samples
 from .sockets import CATEGORY, TimelineSocket

@@ -2,7 +2,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..kvshare_core.host.pictures import Tiles, decode_loop
+from ..kvshare_core.host.conditioning.pictures import Tiles, decode_loop
 from .errors import named_errors
 from .inputs import search_words, video_samples
 from .sockets import CATEGORY

@@ -1,6 +1,6 @@
 from comfy_api.latest import io
 
-from ..kvshare_core.host.run_files import file_names, fingerprint, load
+from ..kvshare_core.host.files.run_files import file_names, fingerprint, load
 from .errors import named_errors
 from .inputs import search_words
 from .sockets import CATEGORY, RecordSocket, TimelineSocket

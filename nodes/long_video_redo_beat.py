@@ -2,8 +2,8 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..kvshare_core.holding import redo_mask
-from ..kvshare_core.timeline import Timeline
+from ..kvshare_core.timeline.holding import redo_mask
+from ..kvshare_core.timeline.timeline import Timeline
 from .errors import named_errors
 from .inputs import search_words, video_samples
 from .sockets import CATEGORY, TimelineSocket

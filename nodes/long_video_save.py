@@ -2,10 +2,10 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..kvshare_core.host.run_files import file_of, save
-from ..kvshare_core.host.user_files import OUTPUT
-from ..kvshare_core.record import KVShareRecord
-from ..kvshare_core.timeline import Timeline
+from ..kvshare_core.host.files.run_files import file_of, save
+from ..kvshare_core.host.files.user_files import OUTPUT
+from ..kvshare_core.record.record import KVShareRecord
+from ..kvshare_core.timeline.timeline import Timeline
 from .errors import named_errors
 from .inputs import search_words
 from .sockets import CATEGORY, RecordSocket, TimelineSocket

@@ -3,11 +3,11 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..kvshare_core.host.conditioning import empty_latent, encode_timeline
-from ..kvshare_core.host.patch import model_info
-from ..kvshare_core.script_forms import parse_script
-from ..kvshare_core.timeline import BLEND_WEIGHTS, NOISES, BlendWeights, Noise
-from ..kvshare_core.timeline_planning import overridden_inputs, plan_timeline
+from ..kvshare_core.host.conditioning.encoding import empty_latent, encode_timeline
+from ..kvshare_core.host.loading.model_info import model_info
+from ..kvshare_core.script.parsing import parse_script
+from ..kvshare_core.timeline.planning import overridden_inputs, plan_timeline
+from ..kvshare_core.timeline.timeline import BLEND_WEIGHTS, NOISES, BlendWeights, Noise
 from .errors import named_errors
 from .inputs import search_words
 from .sockets import CATEGORY, TimelineSocket

@@ -4,10 +4,10 @@ import torch
 from comfy_api.latest import io
 
 from ..kvshare_core.config import KVShareConfig
-from ..kvshare_core.host.patch import apply
-from ..kvshare_core.host.plan import make_plan
-from ..kvshare_core.record import KVShareRecord
-from ..kvshare_core.timeline import Timeline
+from ..kvshare_core.host.sampling.patch import apply
+from ..kvshare_core.plan.making import make_plan
+from ..kvshare_core.record.record import KVShareRecord
+from ..kvshare_core.timeline.timeline import Timeline
 from .errors import named_errors
 from .inputs import search_words
 from .sockets import CATEGORY, ConfigSocket, RecordSocket, TimelineSocket

@@ -7,15 +7,15 @@ from typing import Any
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
+from kvshare_core.attention.rope import RopeScheme
+from kvshare_core.bank.bank import Chunk
 from kvshare_core.families.base import AttentionCall, CallSite, FamilyInfo, UnexpectedCallError
-from kvshare_core.kv_bank import Chunk
-from kvshare_core.plan import SharePlan
-from kvshare_core.rope import RopeScheme
-from kvshare_core.schedule import Evaluation
-from kvshare_core.script import Duration, Script, ScriptBeat
-from kvshare_core.session import Session
-from kvshare_core.timeline import Timeline
-from kvshare_core.timeline_planning import plan_timeline
+from kvshare_core.plan.schedule import Evaluation
+from kvshare_core.plan.share_plan import SharePlan
+from kvshare_core.script.film import Duration, Script, ScriptBeat
+from kvshare_core.session.session import Session
+from kvshare_core.timeline.planning import plan_timeline
+from kvshare_core.timeline.timeline import Timeline
 
 COND, UNCOND = (0, 0), (1, 0)
 SIGMAS = (1.0, 0.75, 0.5, 0.25, 0.0)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from kvshare_core.host import BEAT_TAG
-from kvshare_core.timeline import Timeline
+from kvshare_core.timeline.timeline import Timeline
 from tests import tiny_cogvideox, tiny_hunyuan, tiny_ltx2, tiny_mochi
 from tests.tiny_cross import (
     COSMOS_TEXT_WIDTH,

@@ -11,13 +11,14 @@ import comfy.model_management
 import torch
 from comfy.patcher_extension import WrappersMP
 
+from kvshare_core.bank.bank import BankKey
 from kvshare_core.config import KVShareConfig
 from kvshare_core.host import KEY
-from kvshare_core.host.patch import apply, model_info
-from kvshare_core.host.plan import make_plan
-from kvshare_core.kv_bank import BankKey
-from kvshare_core.look_point import LookPoint
-from kvshare_core.timeline import Timeline
+from kvshare_core.host.loading.model_info import model_info
+from kvshare_core.host.sampling.patch import apply
+from kvshare_core.plan.making import make_plan
+from kvshare_core.record.look_point import LookPoint
+from kvshare_core.timeline.timeline import Timeline
 from tests.family_cases import FamilyCase, model_of
 from tests.tiny_models import Sampling
 from tests.windows import PlainWindows, share, tiny_timeline

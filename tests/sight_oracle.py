@@ -9,11 +9,12 @@ from typing import Any
 
 import torch
 
+from kvshare_core.attention.groups import TokenSplit
+from kvshare_core.attention.rope import RopeScheme, grid_positions
 from kvshare_core.families.base import AttentionCall, CallSite
-from kvshare_core.plan import Forward, SharePlan
-from kvshare_core.rope import RopeScheme, grid_positions
-from kvshare_core.session import Session
-from kvshare_core.sharing import TokenSplit
+from kvshare_core.forward.forward import Forward
+from kvshare_core.plan.share_plan import SharePlan
+from kvshare_core.session.session import Session
 from tests.dense_reference import Tokens, dense_attention, heads_together, joint_sharing_bias
 from tests.test_rope import reference
 

@@ -5,8 +5,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kvshare_core import appearance, maps
-from kvshare_core.appearance import EXAMPLE_PART, REST_PART, Examples, choose_examples, likeness
+from kvshare_core.record.record import Examples
+from kvshare_core.subject import appearance, maps
+from kvshare_core.subject.appearance import EXAMPLE_PART, REST_PART, choose_examples, likeness
 
 
 def random_tensor(seed: int, *shape: int) -> torch.Tensor:

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from kvshare_core import log_sum_exp
-from kvshare_core.attention import KeyValuePart, QueryGroup, attend, attend_groups
-from kvshare_core.log_sum_exp import KERNELS, LogSumExpAttention, chunked, flash_cpu
+from kvshare_core.attention import log_sum_exp
+from kvshare_core.attention.log_sum_exp import KERNELS, LogSumExpAttention, chunked, flash_cpu
+from kvshare_core.attention.parts import KeyValuePart, QueryGroup, attend, attend_groups
 from tests.dense_reference import dense_attention, heads_together
 
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 2e-2}

@@ -10,10 +10,10 @@ from comfy.patcher_extension import WrappersMP
 
 from kvshare_core.config import KVShareConfig
 from kvshare_core.host import BEAT_TAG
-from kvshare_core.host.beat_images import add_beat_images, both_seen
-from kvshare_core.script import Duration, Script, ScriptBeat
-from kvshare_core.timeline import Timeline
-from kvshare_core.timeline_planning import plan_timeline
+from kvshare_core.host.conditioning.beat_images import add_beat_images, both_seen
+from kvshare_core.script.film import Duration, Script, ScriptBeat
+from kvshare_core.timeline.planning import plan_timeline
+from kvshare_core.timeline.timeline import Timeline
 from tests.family_cases import CASES, FamilyCase, model_of
 from tests.tiny_models import Sampling
 from tests.windows import share

@@ -29,9 +29,9 @@ from bench.attention import (
     relative_error,
     volume,
 )
-from kvshare_core import maps
-from kvshare_core.log_sum_exp import LogSumExpAttention
-from kvshare_core.rope import embed_nd_scheme
+from kvshare_core.attention.log_sum_exp import LogSumExpAttention
+from kvshare_core.attention.rope import embed_nd_scheme
+from kvshare_core.subject import maps
 from tests.dense_reference import dense_attention, sharing_bias
 
 CPU = torch.device("cpu")

@@ -34,9 +34,9 @@ from bench.bank import (
 from bench.form import Row, make_result
 from bench.methods import Method
 from bench.pipeline import Pipeline
+from kvshare_core.bank.bank import BankEntry, BankKey, KeyValueBank, StoredTokens
+from kvshare_core.bank.fp8 import quantisation_error, quantise, restore
 from kvshare_core.config import SOURCES, MemorySettings
-from kvshare_core.fp8 import quantisation_error, quantise, restore
-from kvshare_core.kv_bank import BankEntry, BankKey, KeyValueBank, StoredTokens
 
 SMALL = ForwardShape(heads=2, head_dim=8, tokens=20, subject=0.3, blocks=3, rows=2, dtype=torch.float32)
 DEVICES = [
@@ -48,7 +48,7 @@ DEVICES = [
 @pytest.fixture(scope="module")
 def pipeline(host: Path) -> Pipeline:
     """The embedded model on the host under test."""
-    from kvshare_core.host.loading import EMBEDDED, load_video_model
+    from kvshare_core.host.loading.loading import EMBEDDED, load_video_model
 
     return Pipeline(host, *load_video_model(EMBEDDED, EMBEDDED, EMBEDDED, "default"))
 

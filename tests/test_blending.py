@@ -10,7 +10,8 @@ from comfy.context_windows import create_weights_pyramid
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kvshare_core.blending import (
+from kvshare_core.config import KVShareConfig, Order
+from kvshare_core.timeline.fades import (
     WEIGHTS,
     Fade,
     OverlapAdd,
@@ -21,8 +22,7 @@ from kvshare_core.blending import (
     weights_over_time,
     window_weights,
 )
-from kvshare_core.config import KVShareConfig, Order
-from kvshare_core.timeline import BlendWeights, Timeline
+from kvshare_core.timeline.timeline import BlendWeights, Timeline
 from tests.family_cases import CASES, model_of
 from tests.family_contracts import sample
 from tests.test_timeline import plans

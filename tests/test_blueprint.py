@@ -9,7 +9,7 @@ from devtools import client
 from devtools.environment import ROOT
 from devtools.server import PACK_FOLDER, Server
 from devtools.workflows import WIDGET_TYPES, widget_slots
-from kvshare_core.script_forms import parse_script
+from kvshare_core.script.parsing import parse_script
 from tests.test_example_workflows import FRAMES, planned_frames
 
 (FILE,) = (ROOT / "subgraphs").glob("*.json")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from devtools.server import Server
-from kvshare_core.host.model_files import EMBEDDED_JOINT
+from kvshare_core.host.loading.model_files import EMBEDDED_JOINT
 from tests.comfy_page import MODES, ComfyPage
 from tests.test_browser_viewer import FILM, NODE, Viewer, film_page
 

@@ -11,10 +11,10 @@ import pytest
 from devtools.environment import ROOT
 from devtools.server import Server
 from kvshare_core.embedded.latents import BLOCK_FRAMES, NATIVE_LATENT_FRAMES
-from kvshare_core.script import ScriptBeat
-from kvshare_core.script_forms import parse_script
-from kvshare_core.script_json import script_json
-from kvshare_core.timeline_planning import plan_timeline
+from kvshare_core.script.film import ScriptBeat
+from kvshare_core.script.json_form import script_json
+from kvshare_core.script.parsing import parse_script
+from kvshare_core.timeline.planning import plan_timeline
 from tests.comfy_page import MODES, ComfyPage, Mode, comfy_page
 
 if TYPE_CHECKING:

@@ -6,14 +6,15 @@ from typing import Any
 import pytest
 import torch
 
+from kvshare_core.attention.rope import rotate
 from kvshare_core.config import KVShareConfig
 from kvshare_core.families.base import AttentionCall, CallSite, UnexpectedCallError
-from kvshare_core.host.patch import apply, model_info
-from kvshare_core.host.plan import make_plan
-from kvshare_core.look_point import LookPoint
-from kvshare_core.preview import heat_of_pictures, pictures_of
-from kvshare_core.rope import rotate
-from kvshare_core.timeline import Timeline
+from kvshare_core.host.loading.model_info import model_info
+from kvshare_core.host.sampling.patch import apply
+from kvshare_core.plan.making import make_plan
+from kvshare_core.record.look_point import LookPoint
+from kvshare_core.record.preview import heat_of_pictures, pictures_of
+from kvshare_core.timeline.timeline import Timeline
 from tests.family_cases import CASES, model_of
 from tests.family_contracts import sample
 from tests.present import present
@@ -134,7 +135,7 @@ def test_a_gap_counts_latent_frames(name: str, gap: int, tokens: float) -> None:
         return real(key, scheme, offset)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("kvshare_core.positions.rotate", spy)
+        patch.setattr("kvshare_core.attention.positions.rotate", spy)
         sample(CASES[name], patched, timeline)
     assert moves and all(move == [-tokens, 0, 0] for move in moves)
 

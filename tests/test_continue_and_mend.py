@@ -10,12 +10,12 @@ import torch
 from kvshare_core.config import KVShareConfig
 from kvshare_core.embedded.detector import detect
 from kvshare_core.embedded.scenes import FPS, FRAME_SIDE, render, sample_scenes
-from kvshare_core.host.conditioning import empty_latent, encode_timeline
-from kvshare_core.host.loading import EMBEDDED, load_video_model
-from kvshare_core.host.patch import model_info
-from kvshare_core.script import Duration, Script, ScriptBeat
-from kvshare_core.timeline import Timeline
-from kvshare_core.timeline_planning import plan_timeline
+from kvshare_core.host.conditioning.encoding import empty_latent, encode_timeline
+from kvshare_core.host.loading.loading import EMBEDDED, load_video_model
+from kvshare_core.host.loading.model_info import model_info
+from kvshare_core.script.film import Duration, Script, ScriptBeat
+from kvshare_core.timeline.planning import plan_timeline
+from kvshare_core.timeline.timeline import Timeline
 from tests.test_holding import counted
 from tests.test_nodes import run
 from tests.tiny_models import Sampling

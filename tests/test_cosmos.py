@@ -8,7 +8,7 @@ import torch
 from kvshare_core.config import KVShareConfig
 from kvshare_core.families.base import AttentionCall, CallSite, UnexpectedCallError
 from kvshare_core.families.cosmos import CosmosFamily
-from kvshare_core.host.patch import model_info
+from kvshare_core.host.loading.model_info import model_info
 from tests.tiny_cross import COSMOS_CHANNELS, tiny_cosmos
 from tests.windows import share, tiny_timeline
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 from comfy.patcher_extension import WrappersMP
 
+from kvshare_core.attention.rope import grid_positions, rotate
 from kvshare_core.config import KVShareConfig
 from kvshare_core.families.base import AttentionCall, CallSite, UnexpectedCallError
 from kvshare_core.families.cosmos_predict2 import CosmosPredict2Family
-from kvshare_core.host.patch import model_info
-from kvshare_core.rope import grid_positions, rotate
+from kvshare_core.host.loading.model_info import model_info
 from tests.family_cases import CASES
 from tests.tiny_cross import COSMOS_CHANNELS, PREDICT2_TEXT_WIDTH, tiny_predict2
 from tests.tiny_models import Sampling

@@ -10,11 +10,11 @@ from comfy.patcher_extension import WrappersMP
 
 from kvshare_core.config import DITCTRL, KVShareConfig, MaskSettings
 from kvshare_core.host import BEAT_TAG
-from kvshare_core.host.patch import apply
-from kvshare_core.host.plan import make_plan
-from kvshare_core.script_forms import parse_script
-from kvshare_core.timeline import Timeline
-from kvshare_core.timeline_planning import plan_timeline
+from kvshare_core.host.sampling.patch import apply
+from kvshare_core.plan.making import make_plan
+from kvshare_core.script.parsing import parse_script
+from kvshare_core.timeline.planning import plan_timeline
+from kvshare_core.timeline.timeline import Timeline
 from tests.ditctrl_transcription import Text, TranscribedDiTCtrl, segment_texts
 from tests.tiny_models import Sampling, joint_text, tiny_hunyuan
 

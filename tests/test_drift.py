@@ -11,16 +11,16 @@ from comfy_extras.nodes_slg import SkipLayerGuidanceDiT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kvshare_core.blending import fade_of, weights_over_time, window_weights
 from kvshare_core.config import KVShareConfig
-from kvshare_core.drift import match_to_anchor
 from kvshare_core.host import KEY
-from kvshare_core.host.conditioning import empty_latent, encode_timeline
-from kvshare_core.host.loading import load_video_model
-from kvshare_core.host.patch import model_info
-from kvshare_core.script_forms import parse_script
-from kvshare_core.timeline import Timeline
-from kvshare_core.timeline_planning import plan_timeline
+from kvshare_core.host.conditioning.encoding import empty_latent, encode_timeline
+from kvshare_core.host.loading.loading import load_video_model
+from kvshare_core.host.loading.model_info import model_info
+from kvshare_core.script.parsing import parse_script
+from kvshare_core.session.drift import match_to_anchor
+from kvshare_core.timeline.fades import fade_of, weights_over_time, window_weights
+from kvshare_core.timeline.planning import plan_timeline
+from kvshare_core.timeline.timeline import Timeline
 from tests.family_cases import CASES, FamilyCase, model_of
 from tests.family_contracts import sample
 from tests.present import present

@@ -31,11 +31,11 @@ from kvshare_core.embedded.scenes import render_pairs, sample_pairs
 from kvshare_core.embedded.text import TEXT_WIDTH, WordEmbedding, token_ids
 from kvshare_core.embedded.vae import COGVIDEOX_SCALE, HUNYUAN_SCALE
 from kvshare_core.embedded.vocabulary import PAIR_CHUNK_TOKENS, PAIR_WORDS
-from kvshare_core.host.conditioning import encode_timeline
-from kvshare_core.host.model_files import EMBEDDED, EMBEDDED_JOINT, EMBEDDED_ONE_STREAM, diffusion_model_names
-from kvshare_core.host.patch import model_info
-from kvshare_core.script_forms import parse_script
-from kvshare_core.timeline_planning import plan_timeline
+from kvshare_core.host.conditioning.encoding import encode_timeline
+from kvshare_core.host.loading.model_files import EMBEDDED, EMBEDDED_JOINT, EMBEDDED_ONE_STREAM, diffusion_model_names
+from kvshare_core.host.loading.model_info import model_info
+from kvshare_core.script.parsing import parse_script
+from kvshare_core.timeline.planning import plan_timeline
 from tests.present import known
 from tests.tiny_models import Sampling, lively_state_dict
 from tests.windows import latent_shape, share

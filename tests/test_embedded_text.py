@@ -17,7 +17,7 @@ from kvshare_core.embedded.files import TEXT_ENCODER_FILE
 from kvshare_core.embedded.text import TEXT_WIDTH, WORD_WIDTH, WordEmbedding, position_code, token_ids
 from kvshare_core.embedded.vocabulary import CHUNK_TOKENS, PAD, UNKNOWN, WORD_IDS, WORDS
 from kvshare_core.embedded.weight_syntax import prompt_words, weighted_words
-from kvshare_core.words import split_words
+from kvshare_core.prompt_words import split_words
 
 PROMPT = "a large red circle moving right over grass"
 

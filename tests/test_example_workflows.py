@@ -13,8 +13,8 @@ from devtools import client
 from devtools.environment import ROOT
 from devtools.server import Server
 from kvshare_core.embedded.latents import BLOCK_FRAMES, NATIVE_LATENT_FRAMES
-from kvshare_core.script_forms import parse_script
-from kvshare_core.timeline_planning import plan_timeline
+from kvshare_core.script.parsing import parse_script
+from kvshare_core.timeline.planning import plan_timeline
 
 WORKFLOWS = sorted((ROOT / "example_workflows").glob("*.json"))
 FIRST_LIGHT = ROOT / "example_workflows" / "kv_share_first_light.json"

@@ -10,7 +10,7 @@ import pytest
 from devtools.environment import ROOT
 from devtools.server import PACK_FOLDER, Server
 from devtools.words import node_schemas
-from kvshare_core.script_forms import parse_script
+from kvshare_core.script.parsing import parse_script
 
 DOCS = ROOT / "web" / "docs"
 SCHEMAS = node_schemas()

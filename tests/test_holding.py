@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvshare_core.config import ORDERS, SOURCES, KVShareConfig
-from kvshare_core.holding import first_frame, hold_frames, latent_frames_of, redo_mask
-from kvshare_core.schedule import evaluations, needed_evaluations
-from kvshare_core.script import Duration, Script, ScriptBeat
-from kvshare_core.timeline import Timeline
-from kvshare_core.timeline_planning import plan_timeline
+from kvshare_core.plan.schedule import evaluations, needed_evaluations
+from kvshare_core.script.film import Duration, Script, ScriptBeat
+from kvshare_core.timeline.holding import first_frame, hold_frames, latent_frames_of, redo_mask
+from kvshare_core.timeline.planning import plan_timeline
+from kvshare_core.timeline.timeline import Timeline
 from tests.family_cases import CASES, model_of
 from tests.tiny_models import Sampling
 from tests.windows import share, tiny_timeline

@@ -13,7 +13,7 @@ from comfy.patcher_extension import WrappersMP
 
 from kvshare_core.config import DITCTRL, KVShareConfig, MaskSettings, MemorySettings
 from kvshare_core.host import BEAT_TAG, KEY
-from kvshare_core.timeline import Timeline
+from kvshare_core.timeline.timeline import Timeline
 from tests.tiny_models import Sampling, joint_text, tiny_hunyuan
 from tests.windows import PlainWindows, latent_shape, share, tiny_timeline
 

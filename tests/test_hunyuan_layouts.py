@@ -10,9 +10,10 @@ from comfy.patcher_extension import WrappersMP
 from kvshare_core.config import KVShareConfig, MaskSettings
 from kvshare_core.families import UnsupportedModelError, find_family
 from kvshare_core.families.base import AttentionCall, CallSite, UnexpectedCallError
-from kvshare_core.host.patch import apply, model_info
-from kvshare_core.host.plan import make_plan
-from kvshare_core.timeline import Timeline
+from kvshare_core.host.loading.model_info import model_info
+from kvshare_core.host.sampling.patch import apply
+from kvshare_core.plan.making import make_plan
+from kvshare_core.timeline.timeline import Timeline
 from tests import tiny_hunyuan
 from tests.family_cases import CASES, model_of
 from tests.family_contracts import sample

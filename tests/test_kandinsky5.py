@@ -7,11 +7,11 @@ import pytest
 import torch
 from comfy.patcher_extension import WrappersMP
 
+from kvshare_core.attention.rope import rotate
 from kvshare_core.config import KVShareConfig
 from kvshare_core.families.base import AttentionCall, CallSite, UnexpectedCallError
 from kvshare_core.families.kandinsky5 import Kandinsky5Family
-from kvshare_core.host.patch import model_info
-from kvshare_core.rope import rotate
+from kvshare_core.host.loading.model_info import model_info
 from tests.family_cases import CASES, model_of
 from tests.present import present
 from tests.tiny_cross import KANDINSKY5_TEXT_WIDTH

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvshare_core.key_masks import KeyMask, read_key_mask
+from kvshare_core.attention.key_masks import KeyMask, read_key_mask
 
 LENGTH = 10
 TEXT_FIRST, TEXT_LAST, ALL_VIDEO = slice(4, 10), slice(0, 6), slice(0, 10)

@@ -10,11 +10,11 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from kvshare_core.bank_size import BankUse, TokenCounts, count_readers, predict_bytes
+from kvshare_core.bank.bank import BankEntry, BankKey, KeyValueBank, StoredTokens
+from kvshare_core.bank.fp8 import quantisation_error, quantise, restore
+from kvshare_core.bank.pinned_memory import PAGE_BYTES, SLAB_PAGES, HostLane
 from kvshare_core.config import MemorySettings
-from kvshare_core.fp8 import quantisation_error, quantise, restore
-from kvshare_core.kv_bank import BankEntry, BankKey, KeyValueBank, StoredTokens
-from kvshare_core.pinned_memory import PAGE_BYTES, SLAB_PAGES, HostLane
+from kvshare_core.plan.bank_size import BankUse, TokenCounts, count_readers, predict_bytes
 
 CPU = torch.device("cpu")
 FP8 = MemorySettings(dtype="fp8")
@@ -361,7 +361,7 @@ def test_a_number_that_is_not_finite_shows_in_its_whole_head_and_in_no_other(fau
 def test_heads_quantised_a_few_at_a_time_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     key = torch.randn(1, 5, 6, 4)
     whole, scale = quantise(key)
-    monkeypatch.setattr("kvshare_core.fp8.CHUNK_ELEMENTS", 2 * 6 * 4)
+    monkeypatch.setattr("kvshare_core.bank.fp8.CHUNK_ELEMENTS", 2 * 6 * 4)
     pieces, same_scale = quantise(key)
     assert torch.equal(pieces.float(), whole.float())
     assert torch.equal(same_scale, scale)

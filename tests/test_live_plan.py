@@ -17,14 +17,14 @@ from devtools.server import Server
 from kvshare_core.config import KVShareConfig, MaskSettings
 from kvshare_core.embedded.files import WEIGHTS
 from kvshare_core.embedded.model import MODEL_FILES, Attention, load_embedded
-from kvshare_core.graph import Graph
-from kvshare_core.host.live_plan import Film, Surroundings, tell
-from kvshare_core.host.model_headers import facts_of, model_facts
-from kvshare_core.host.patch import model_info
-from kvshare_core.script import Unit
-from kvshare_core.script_text import script_text
-from kvshare_core.timeline import TimelineError
-from kvshare_core.timeline_planning import plan_timeline
+from kvshare_core.host.editor.live_plan import Film, Surroundings, tell
+from kvshare_core.host.graph import Graph
+from kvshare_core.host.loading.model_headers import facts_of, model_facts
+from kvshare_core.host.loading.model_info import model_info
+from kvshare_core.script.film import Unit
+from kvshare_core.script.text_form import script_text
+from kvshare_core.timeline.planning import plan_timeline
+from kvshare_core.timeline.timeline import TimelineError
 from tests.present import known
 from tests.random_scripts import random_script
 

@@ -26,11 +26,11 @@ from kvshare_core.embedded.files import VAE_FILE, WEIGHTS
 from kvshare_core.embedded.model import is_available
 from kvshare_core.families import FAMILIES
 from kvshare_core.families.base import FamilyInfo
-from kvshare_core.host.loading import load_video_model, model_report
-from kvshare_core.host.model_files import EMBEDDED_MODELS, diffusion_model_names
-from kvshare_core.host.patch import model_info
-from kvshare_core.host.text_encoders import FAMILY_TEXT_ENCODERS, check_text_encoders, load_text_encoders
-from kvshare_core.presets import preset_lines
+from kvshare_core.families.block_presets import preset_lines
+from kvshare_core.host.loading.loading import load_video_model, model_report
+from kvshare_core.host.loading.model_files import EMBEDDED_MODELS, diffusion_model_names
+from kvshare_core.host.loading.model_info import model_info
+from kvshare_core.host.loading.text_encoders import FAMILY_TEXT_ENCODERS, check_text_encoders, load_text_encoders
 from tests.family_cases import CASES
 from tests.tiny_ltx2 import ltx2_weights
 from tests.tiny_models import Sampling, seeded_state_dict, tiny_hunyuan

@@ -14,15 +14,15 @@ from kvshare_core import devices
 from kvshare_core.config import KVShareConfig
 from kvshare_core.families.base import CallSite
 from kvshare_core.host import COMMON_TAG
-from kvshare_core.host.patch import apply
-from kvshare_core.host.plan import make_plan
-from kvshare_core.look_point import LookPoint
-from kvshare_core.plan import SharePlan
-from kvshare_core.record import RecordedPoint, RecordedText
-from kvshare_core.script import Duration, Script, ScriptBeat, Transition
-from kvshare_core.timeline import Timeline
-from kvshare_core.timeline_planning import plan_timeline
-from kvshare_core.words import PromptWords
+from kvshare_core.host.sampling.patch import apply
+from kvshare_core.plan.making import make_plan
+from kvshare_core.plan.share_plan import SharePlan
+from kvshare_core.prompt_words import PromptWords
+from kvshare_core.record.look_point import LookPoint
+from kvshare_core.record.record import RecordedPoint, RecordedText
+from kvshare_core.script.film import Duration, Script, ScriptBeat, Transition
+from kvshare_core.timeline.planning import plan_timeline
+from kvshare_core.timeline.timeline import Timeline
 from tests.fake_family import COND, UNCOND, FakeModel, joint, self_and_cross
 from tests.test_hunyuan_contracts import positive
 from tests.test_subject import DeviceTraffic, FreshTensors

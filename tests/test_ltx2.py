@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from kvshare_core.config import KVShareConfig
 from kvshare_core.families.base import AttentionCall, CallSite, UnexpectedCallError
 from kvshare_core.families.ltx2 import LTX2Family
-from kvshare_core.host import memory
-from kvshare_core.host.packed import audio_stretches
-from kvshare_core.host.patch import model_info
-from kvshare_core.script_forms import parse_script
-from kvshare_core.timeline import Timeline
-from kvshare_core.timeline_planning import plan_timeline
+from kvshare_core.host.loading.model_info import model_info
+from kvshare_core.host.sampling import memory
+from kvshare_core.host.sampling.packed_latent import audio_stretches
+from kvshare_core.script.parsing import parse_script
+from kvshare_core.timeline.planning import plan_timeline
+from kvshare_core.timeline.timeline import Timeline
 from tests.family_cases import CASES, model_of
 from tests.present import present
 from tests.tiny_ltx2 import AUDIO_BANDS, AUDIO_CHANNELS, HEADS, sample_both

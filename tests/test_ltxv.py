@@ -13,7 +13,7 @@ from comfy.patcher_extension import WrappersMP
 from kvshare_core.config import KVShareConfig, MaskSettings
 from kvshare_core.families.base import AttentionCall, CallSite, UnexpectedCallError
 from kvshare_core.families.ltxv import LTXVideoFamily
-from kvshare_core.host.patch import model_info
+from kvshare_core.host.loading.model_info import model_info
 from tests.family_cases import CASES
 from tests.tiny_cross import LTXV_CHANNELS, LTXV_TEXT_WIDTH, tiny_ltxv
 from tests.tiny_models import Sampling

@@ -8,7 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kvshare_core.maps import (
+from kvshare_core.prompt_words import SubjectTokens
+from kvshare_core.subject.maps import (
     attention_scores,
     clean_mask,
     drop_absent_frames,
@@ -22,7 +23,6 @@ from kvshare_core.maps import (
     threshold_mask,
     with_rim,
 )
-from kvshare_core.words import SubjectTokens
 
 
 class Call:

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from devtools.environment import ROOT
 from kvshare_core import VERSION
 from kvshare_core.config import DITCTRL, KVShareConfig, MaskSettings, MeasuredModel
-from kvshare_core.host.preset_chart import draw_chart
-from kvshare_core.host.preset_files import SUFFIX, file_names, fingerprint, load, save
-from kvshare_core.measured import CONTENT, MeasuredPreset, preset_of, read_preset
-from kvshare_core.probe import BlockFigures, ProbeSettings
+from kvshare_core.host.files.preset_chart import draw_chart
+from kvshare_core.host.files.preset_files import SUFFIX, file_names, fingerprint, load, save
+from kvshare_core.probe.figures import BlockFigures, ProbeSettings
+from kvshare_core.probe.measured_preset import CONTENT, MeasuredPreset, preset_of, read_preset
 from tests.tiny_models import tiny_wan
 from tests.windows import share, tiny_timeline
 

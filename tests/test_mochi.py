@@ -10,8 +10,9 @@ import torch
 from kvshare_core.config import KVShareConfig, MaskSettings
 from kvshare_core.families.base import AttentionCall, CallSite, UnexpectedCallError
 from kvshare_core.host import BEAT_TAG
-from kvshare_core.host.patch import apply, model_info
-from kvshare_core.host.plan import make_plan
+from kvshare_core.host.loading.model_info import model_info
+from kvshare_core.host.sampling.patch import apply
+from kvshare_core.plan.making import make_plan
 from tests.family_cases import CASES
 from tests.family_contracts import SHARED, sample
 from tests.tiny_mochi import TEXT_LENGTH, padded_text, tiny_mochi

@@ -37,9 +37,9 @@ from kvshare_core.embedded.clip import load_text_encoder
 from kvshare_core.embedded.latents import NATIVE_LATENT_FRAMES
 from kvshare_core.embedded.text import WORD_WIDTH
 from kvshare_core.embedded.vocabulary import WORDS
-from kvshare_core.host.model_files import EMBEDDED_MODELS
-from kvshare_core.measured import read_preset
-from kvshare_core.record import KVShareRecord, RecordedMasks, RecordedSubject
+from kvshare_core.host.loading.model_files import EMBEDDED_MODELS
+from kvshare_core.probe.measured_preset import read_preset
+from kvshare_core.record.record import KVShareRecord, RecordedMasks, RecordedSubject
 from tests.present import known
 from tests.tiny_models import Sampling, tiny_text_encoder, tiny_wan
 

@@ -12,8 +12,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from kvshare_core.config import KVShareConfig
-from kvshare_core.noise import SEEDS, shared_order, timeline_noise, wants_noise
-from kvshare_core.timeline import Timeline
+from kvshare_core.timeline.noise import SEEDS, shared_order, timeline_noise, wants_noise
+from kvshare_core.timeline.timeline import Timeline
 from tests.family_cases import CASES, model_of
 from tests.present import present
 from tests.test_timeline import plans

@@ -9,8 +9,8 @@ import torch
 
 from kv_share.nodes.attention_mask_preview import AttentionMaskPreview
 from kvshare_core.embedded.model import CROSS_ATTENTION, MODEL_FILES, load_embedded
-from kvshare_core.host.viewer import PREFIX
-from kvshare_core.timeline import Timeline
+from kvshare_core.host.files.viewer import PREFIX
+from kvshare_core.timeline.timeline import Timeline
 from tests.present import known
 from tests.test_nodes import run, segmenter
 from tests.tiny_models import Sampling

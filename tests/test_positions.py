@@ -8,11 +8,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kvshare_core.attention.groups import OwnTokens, split_tokens
+from kvshare_core.attention.positions import LEAST_LIKENESS, PositionMover
+from kvshare_core.attention.rope import embed_nd_scheme, rotate
+from kvshare_core.bank.bank import BankEntry, StoredTokens
 from kvshare_core.config import KVShareConfig
-from kvshare_core.kv_bank import BankEntry, StoredTokens
-from kvshare_core.positions import LEAST_LIKENESS, PositionMover
-from kvshare_core.rope import embed_nd_scheme, rotate
-from kvshare_core.sharing import OwnTokens, split_tokens
 
 SCHEME = embed_nd_scheme((4, 2, 2), 10000.0)
 GRID = (3, 2, 3)

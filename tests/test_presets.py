@@ -14,8 +14,8 @@ from bench.plans import RELEASED, released_info
 from kvshare_core import families
 from kvshare_core.config import DITCTRL, LAYER_PRESETS, KVShareConfig, MaskSettings
 from kvshare_core.families import wan
-from kvshare_core.presets import FALLBACK, GENERAL, BlockPreset, best_preset, for_model, preset_lines
-from kvshare_core.schedule import shared_blocks
+from kvshare_core.families.block_presets import FALLBACK, GENERAL, BlockPreset, best_preset, for_model, preset_lines
+from kvshare_core.plan.schedule import shared_blocks
 from tests.family_cases import CASES, model_of
 from tests.tiny_models import Sampling
 from tests.windows import share, tiny_timeline

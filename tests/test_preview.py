@@ -5,11 +5,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvshare_core.preview import HEAT_COLOURS, heat_colours, overlay_heat, pictures_of
-from kvshare_core.record import RecordedMasks
-from kvshare_core.script_forms import parse_script
-from kvshare_core.timeline import Timeline
-from kvshare_core.timeline_planning import plan_timeline
+from kvshare_core.record.preview import HEAT_COLOURS, heat_colours, overlay_heat, pictures_of
+from kvshare_core.record.record import RecordedMasks
+from kvshare_core.script.parsing import parse_script
+from kvshare_core.timeline.planning import plan_timeline
+from kvshare_core.timeline.timeline import Timeline
 
 
 def recorded(timeline: Timeline, batch: int) -> RecordedMasks:

@@ -7,7 +7,7 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from kvshare_core.probe import (
+from kvshare_core.probe.figures import (
     ENOUGH_PULL,
     BlockFigures,
     Effects,

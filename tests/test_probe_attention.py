@@ -8,10 +8,12 @@ import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
+from kvshare_core.attention.groups import split_tokens
+from kvshare_core.attention.rope import embed_nd_scheme, rotate
+from kvshare_core.bank.bank import KeyValueBank
 from kvshare_core.families.base import AttentionCall, CallSite
-from kvshare_core.kv_bank import KeyValueBank
-from kvshare_core.plan import Forward
-from kvshare_core.probe_attention import (
+from kvshare_core.forward.forward import Forward
+from kvshare_core.probe.watchers import (
     Change,
     ChangeBlock,
     HideWords,
@@ -24,9 +26,7 @@ from kvshare_core.probe_attention import (
     see_another,
     see_only_oneself,
 )
-from kvshare_core.rope import embed_nd_scheme, rotate
-from kvshare_core.sharing import split_tokens
-from kvshare_core.words import SubjectTokens
+from kvshare_core.prompt_words import SubjectTokens
 from tests.dense_reference import dense_attention, heads_together
 from tests.fake_family import FakeFamily, joint, self_and_cross, self_only, timeline_of
 

@@ -13,13 +13,13 @@ import pytest
 import torch
 from comfy.nested_tensor import NestedTensor
 
+from kvshare_core.bank.bank import KeyValueBank
 from kvshare_core.config import KVShareConfig
-from kvshare_core.host.patch import model_info
-from kvshare_core.host.probe import probe_model
-from kvshare_core.kv_bank import KeyValueBank
-from kvshare_core.measured import MeasuredPreset
-from kvshare_core.probe import BlockFigures, ProbeSettings
-from kvshare_core.timeline import Timeline
+from kvshare_core.host.loading.model_info import model_info
+from kvshare_core.host.sampling.probe_run import probe_model
+from kvshare_core.probe.figures import BlockFigures, ProbeSettings
+from kvshare_core.probe.measured_preset import MeasuredPreset
+from kvshare_core.timeline.timeline import Timeline
 from tests.dense_reference import dense_attention
 from tests.family_cases import CASES, FamilyCase, model_of
 from tests.tiny_ltx2 import AUDIO_BANDS, AUDIO_CHANNELS

@@ -13,8 +13,8 @@ from comfy_execution.utils import CurrentNodeContext
 from latent_preview import prepare_callback
 
 from kvshare_core.config import KVShareConfig
-from kvshare_core.host import progress as module
-from kvshare_core.host.progress import EVENT, RunProgress
+from kvshare_core.host.sampling import progress as module
+from kvshare_core.host.sampling.progress import EVENT, RunProgress
 from tests.family_cases import CASES, model_of
 from tests.family_contracts import patched, sample
 from tests.tiny_models import Sampling

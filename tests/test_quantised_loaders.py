@@ -11,7 +11,7 @@ import comfy.sd
 import pytest
 import torch
 
-from kvshare_core.host.loading import model_report
+from kvshare_core.host.loading.loading import model_report
 from tests.family_cases import CASES, FamilyCase
 from tests.family_contracts import CONTRACTS, SHARED, sample
 from tests.tiny_models import random_text, tiny_wan

@@ -7,7 +7,7 @@ from typing import Any
 from bench.families import support_table
 from bench.pipeline import BOTH_KINDS
 from devtools.environment import ROOT
-from kvshare_core.script_forms import parse_script
+from kvshare_core.script.parsing import parse_script
 
 MEASURES = ("identity", "adherence", "seam", "motion", "leak", "mask_iou")
 SHOWN_STEPS = (0, 3, 10)

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from kvshare_core.config import KVShareConfig
-from kvshare_core.host.patch import apply
-from kvshare_core.host.plan import make_plan
-from kvshare_core.record import KVShareRecord
+from kvshare_core.host.sampling.patch import apply
+from kvshare_core.plan.making import make_plan
+from kvshare_core.record.record import KVShareRecord
 from tests.tiny_models import Sampling, one_prompt, tiny_wan
 from tests.windows import beat_prompts, latent_shape, tiny_timeline
 

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from kvshare_core import rope
-from kvshare_core.rope import (
+from kvshare_core.attention import rope
+from kvshare_core.attention.rope import (
     RopeScheme,
     embed_nd_scheme,
     grid_positions,

@@ -9,16 +9,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kvshare_core.attention.key_masks import read_key_mask
+from kvshare_core.attention.log_sum_exp import LogSumExpAttention
 from kvshare_core.config import KVShareConfig
 from kvshare_core.families.base import AttentionCall
+from kvshare_core.forward.routing import Route, attend_routed
 from kvshare_core.host import BEAT_TAG
-from kvshare_core.key_masks import read_key_mask
-from kvshare_core.log_sum_exp import LogSumExpAttention
-from kvshare_core.routing import Route, attend_routed
-from kvshare_core.script import Duration, Script, ScriptBeat, Transition
-from kvshare_core.timeline import RoutedText, Segment, Timeline
-from kvshare_core.timeline_planning import plan_timeline
-from kvshare_core.words import PromptWords
+from kvshare_core.prompt_words import PromptWords
+from kvshare_core.script.film import Duration, Script, ScriptBeat, Transition
+from kvshare_core.timeline.planning import plan_timeline
+from kvshare_core.timeline.timeline import RoutedText, Segment, Timeline
 from tests.dense_reference import dense_attention, heads_apart
 from tests.family_cases import CASES, model_of
 from tests.present import present

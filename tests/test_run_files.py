@@ -14,14 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvshare_core.config import KVShareConfig, MaskSettings
-from kvshare_core.frozen import from_plain, to_plain
-from kvshare_core.host.patch import apply
-from kvshare_core.host.plan import make_plan
-from kvshare_core.host.run_files import CONTENT, SUFFIX, file_names, file_of, load, save
-from kvshare_core.record import KVShareRecord, RecordedMasks
-from kvshare_core.script import Duration, Lora, Script, ScriptBeat, Subject, Transition
-from kvshare_core.timeline import Timeline
-from kvshare_core.timeline_planning import plan_timeline
+from kvshare_core.host.files.run_files import CONTENT, SUFFIX, file_names, file_of, load, save
+from kvshare_core.host.sampling.patch import apply
+from kvshare_core.plain_values import from_plain, to_plain
+from kvshare_core.plan.making import make_plan
+from kvshare_core.record.record import KVShareRecord, RecordedMasks
+from kvshare_core.script.film import Duration, Lora, Script, ScriptBeat, Subject, Transition
+from kvshare_core.timeline.planning import plan_timeline
+from kvshare_core.timeline.timeline import Timeline
 from tests.family_cases import CASES, model_of
 from tests.tiny_models import Sampling
 from tests.windows import tiny_timeline

@@ -38,7 +38,7 @@ from kvshare_core.embedded.vocabulary import (
     SIZES,
     unknown_words,
 )
-from kvshare_core.words import split_words
+from kvshare_core.prompt_words import split_words
 
 
 def scenes_of_all_shapes(radius: float = 0.2, travel: float = 0.4) -> Scenes:

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvshare_core.config import LAYER_PRESETS, KVShareConfig
-from kvshare_core.presets import GENERAL
-from kvshare_core.schedule import evaluations, shared_blocks, shares_step, step_of, strength_at
+from kvshare_core.families.block_presets import GENERAL
+from kvshare_core.plan.schedule import evaluations, shared_blocks, shares_step, step_of, strength_at
 from tests.fake_family import timeline_of
 from tests.tiny_models import tiny_wan
 

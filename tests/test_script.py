@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from kvshare_core.config import MAX_STRENGTH
-from kvshare_core.script import (
+from kvshare_core.script.film import (
     LONGEST,
     MAX_LORA_STRENGTH,
     MAX_SEED_OFFSET,

@@ -18,10 +18,10 @@ from kvshare_core.embedded.clip import load_text_encoder
 from kvshare_core.embedded.text import WORD_WIDTH
 from kvshare_core.embedded.vocabulary import WORDS
 from kvshare_core.host import BEAT_TAG, COMMON_TAG, KEY, NEGATIVE_TAG, is_prompt
-from kvshare_core.host.conditioning import encode, encode_timeline
-from kvshare_core.script import Script, ScriptBeat
-from kvshare_core.timeline import Timeline
-from kvshare_core.timeline_planning import plan_timeline
+from kvshare_core.host.conditioning.encoding import encode, encode_timeline
+from kvshare_core.script.film import Script, ScriptBeat
+from kvshare_core.timeline.planning import plan_timeline
+from kvshare_core.timeline.timeline import Timeline
 from tests.family_cases import CASES, FamilyCase, model_of
 from tests.family_contracts import SHARED, sample
 from tests.tiny_models import Sampling

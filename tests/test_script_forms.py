@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kvshare_core.script import Duration, Lora, Script, ScriptBeat, ScriptError, Subject, Transition, Unit
-from kvshare_core.script_forms import parse_script
-from kvshare_core.script_json import script_json
-from kvshare_core.script_text import script_text
-from kvshare_core.timeline import Timeline, TimelineError
-from kvshare_core.timeline_planning import plan_timeline
+from kvshare_core.script.film import Duration, Lora, Script, ScriptBeat, ScriptError, Subject, Transition, Unit
+from kvshare_core.script.json_form import script_json
+from kvshare_core.script.parsing import parse_script
+from kvshare_core.script.text_form import script_text
+from kvshare_core.timeline.planning import plan_timeline
+from kvshare_core.timeline.timeline import Timeline, TimelineError
 from tests.random_scripts import like_grammar, random_script
 
 PATH = r"""[\w.\[\]]*(?:\[".*"\])?[\w.\[\]]*(?: \(beat \d+\))?"""

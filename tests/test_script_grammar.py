@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from devtools.environment import ROOT
-from kvshare_core.script import TRANSITION_KINDS, ScriptError
-from kvshare_core.script_forms import parse_script
-from kvshare_core.script_json import script_json
-from kvshare_core.script_text import FIELDS, SETTINGS, UNITS, script_text
+from kvshare_core.script.film import TRANSITION_KINDS, ScriptError
+from kvshare_core.script.json_form import script_json
+from kvshare_core.script.parsing import parse_script
+from kvshare_core.script.text_form import FIELDS, SETTINGS, UNITS, script_text
 
 DOCS = (ROOT / "docs" / "timeline.md").read_text(encoding="utf-8")
 LINK_WORDS = ("gap", "until", "from", "and", "beat", "first", "previous", "none", "yes", "no")

@@ -9,16 +9,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kvshare_core import session as session_module
-from kvshare_core import subject as subject_module
-from kvshare_core.bank_size import bank_uses, kept_tokens, predict_bytes
+from kvshare_core.attention.rope import embed_nd_scheme, rotate
+from kvshare_core.bank.bank import BankEntry, BankKey, Chunk, KeyValueBank
 from kvshare_core.config import KVShareConfig, MaskSettings
 from kvshare_core.families.base import AttentionCall, CallSite
-from kvshare_core.kv_bank import BankEntry, BankKey, Chunk, KeyValueBank
-from kvshare_core.plan import SharePlan
-from kvshare_core.rope import embed_nd_scheme, rotate
-from kvshare_core.schedule import Evaluation
-from kvshare_core.words import SubjectTokens
+from kvshare_core.plan.bank_size import bank_uses, kept_tokens, predict_bytes
+from kvshare_core.plan.schedule import Evaluation
+from kvshare_core.plan.share_plan import SharePlan
+from kvshare_core.prompt_words import SubjectTokens
+from kvshare_core.session import session as session_module
+from kvshare_core.subject import tracker as subject_module
 from tests.dense_reference import Tokens, dense_attention, heads_together, joint_sharing_bias
 from tests.fake_family import (
     COND,

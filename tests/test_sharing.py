@@ -9,11 +9,11 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from kvshare_core.attention import attend_groups
+from kvshare_core.attention.groups import OwnTokens, sharing_groups, split_tokens
+from kvshare_core.attention.log_sum_exp import LogSumExpAttention
+from kvshare_core.attention.parts import attend_groups
+from kvshare_core.bank.bank import BankEntry, StoredTokens
 from kvshare_core.config import KVShareConfig
-from kvshare_core.kv_bank import BankEntry, StoredTokens
-from kvshare_core.log_sum_exp import LogSumExpAttention
-from kvshare_core.sharing import OwnTokens, sharing_groups, split_tokens
 from tests.dense_reference import Tokens, dense_attention, heads_together, joint_sharing_bias
 
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5, torch.bfloat16: 2e-2}

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from kvshare_core.config import KVShareConfig
 from kvshare_core.embedded.model import load_vae
 from kvshare_core.host import BEAT_TAG
-from kvshare_core.host.slicing import AUDIO, PER_FRAME, WHOLE, PerFrame, slice_conditioning
-from kvshare_core.timeline import Segment
+from kvshare_core.host.conditioning.slicing import AUDIO, PER_FRAME, WHOLE, PerFrame, slice_conditioning
+from kvshare_core.timeline.timeline import Segment
 from tests.tiny_models import Sampling, one_prompt, random_text, tiny_wan
 from tests.windows import beat_prompts, latent_shape, share, tiny_timeline
 
@@ -258,7 +258,7 @@ def test_what_the_host_cuts_itself_is_cut_as_here() -> None:
 
 
 def window_of(segment: Segment, x_in: torch.Tensor) -> Any:
-    from kvshare_core.host.segments import SegmentWindow
-    from kvshare_core.schedule import Evaluation
+    from kvshare_core.host.sampling.segment_handler import SegmentWindow
+    from kvshare_core.plan.schedule import Evaluation
 
     return SegmentWindow(Evaluation(segment, "plain"), x_in)

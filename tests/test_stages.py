@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 
 from kvshare_core.config import KVShareConfig
-from kvshare_core.plan import SharePlan
-from kvshare_core.script import ScriptBeat
-from kvshare_core.stages import Stages, stages_of
+from kvshare_core.plan.share_plan import SharePlan
+from kvshare_core.plan.stages import Stages, stages_of
+from kvshare_core.script.film import ScriptBeat
 from tests.test_who_sees_whom import beats_of, plans, timeline_of
 
 FIRST = KVShareConfig(order="sources_first")

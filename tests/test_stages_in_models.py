@@ -7,9 +7,9 @@ import pytest
 import torch
 from comfy.patcher_extension import WrappersMP
 
+from kvshare_core.bank.bank import BankKey
 from kvshare_core.config import MaskSettings
-from kvshare_core.holding import redo_mask
-from kvshare_core.kv_bank import BankKey
+from kvshare_core.timeline.holding import redo_mask
 from tests.family_cases import CASES, FamilyCase, model_of
 from tests.family_contracts import SAMPLERS, SHARED, looked_into, patched, sample
 from tests.tiny_models import Sampling

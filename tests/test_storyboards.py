@@ -9,9 +9,9 @@ from bench.pipeline import Clip
 from bench.storyboards import BEATS, JOINS, SCENES, Storyboard, make_storyboard, measure_clip
 from kvshare_core.embedded.scenes import Scenes, render
 from kvshare_core.embedded.vocabulary import BACKGROUNDS, COLOURS, DIRECTIONS, SHAPES, unknown_words
-from kvshare_core.script_forms import parse_script
-from kvshare_core.timeline_planning import plan_timeline
-from kvshare_core.words import split_words
+from kvshare_core.prompt_words import split_words
+from kvshare_core.script.parsing import parse_script
+from kvshare_core.timeline.planning import plan_timeline
 
 STORYBOARDS = [make_storyboard(seed) for seed in range(200)]
 

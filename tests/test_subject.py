@@ -11,19 +11,21 @@ from hypothesis import strategies as st
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from kvshare_core import appearance, devices, maps
+from kvshare_core import devices
+from kvshare_core.attention.groups import TokenSplit
+from kvshare_core.attention.rope import embed_nd_scheme
+from kvshare_core.bank.bank import BankEntry, BankKey, Chunk, KeyValueBank
 from kvshare_core.config import KVShareConfig, MaskSettings
 from kvshare_core.families.base import AttentionCall, CallSite
-from kvshare_core.kv_bank import BankEntry, BankKey, Chunk, KeyValueBank
-from kvshare_core.plan import Forward, SharePlan
-from kvshare_core.rope import embed_nd_scheme
-from kvshare_core.schedule import Role
-from kvshare_core.script_forms import parse_script
-from kvshare_core.sharing import TokenSplit
-from kvshare_core.subject import SubjectTracker
-from kvshare_core.timeline import Segment
-from kvshare_core.timeline_planning import plan_timeline
-from kvshare_core.words import SubjectTokens
+from kvshare_core.forward.forward import Forward
+from kvshare_core.plan.schedule import Role
+from kvshare_core.plan.share_plan import SharePlan
+from kvshare_core.prompt_words import SubjectTokens
+from kvshare_core.script.parsing import parse_script
+from kvshare_core.subject import appearance, maps
+from kvshare_core.subject.tracker import SubjectTracker
+from kvshare_core.timeline.planning import plan_timeline
+from kvshare_core.timeline.timeline import Segment
 from tests.dense_reference import dense_attention, heads_together
 from tests.fake_family import COND, UNCOND, FakeModel, joint, self_and_cross, timeline_of
 

@@ -11,14 +11,15 @@ from comfy.k_diffusion.sampling import sample_euler
 from comfy.samplers import KSAMPLER
 
 from kvshare_core.config import DITCTRL, KVShareConfig, MaskSettings
-from kvshare_core.host.patch import apply, model_info
-from kvshare_core.host.plan import make_plan
-from kvshare_core.plan import SharePlan
-from kvshare_core.script import Duration, Script, ScriptBeat, Subject, Transition
-from kvshare_core.session import Session
-from kvshare_core.timeline import Timeline
-from kvshare_core.timeline_planning import plan_timeline
-from kvshare_core.words import PromptWords, SubjectTokens
+from kvshare_core.host.loading.model_info import model_info
+from kvshare_core.host.sampling.patch import apply
+from kvshare_core.plan.making import make_plan
+from kvshare_core.plan.share_plan import SharePlan
+from kvshare_core.prompt_words import PromptWords, SubjectTokens
+from kvshare_core.script.film import Duration, Script, ScriptBeat, Subject, Transition
+from kvshare_core.session.session import Session
+from kvshare_core.timeline.planning import plan_timeline
+from kvshare_core.timeline.timeline import Timeline
 from tests.family_cases import CASES, FamilyCase, model_of
 from tests.sight_oracle import Oracle
 from tests.tiny_models import Sampling

@@ -10,11 +10,11 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from kvshare_core.blending import fade_of, triangle_weights, window_weights
-from kvshare_core.script import Duration, Script, ScriptBeat, Transition
-from kvshare_core.script_forms import parse_script
-from kvshare_core.timeline import Segment, Timeline, TimelineError
-from kvshare_core.timeline_planning import overridden_inputs, plan_timeline
+from kvshare_core.script.film import Duration, Script, ScriptBeat, Transition
+from kvshare_core.script.parsing import parse_script
+from kvshare_core.timeline.fades import fade_of, triangle_weights, window_weights
+from kvshare_core.timeline.planning import overridden_inputs, plan_timeline
+from kvshare_core.timeline.timeline import Segment, Timeline, TimelineError
 
 SECONDS = st.floats(0.01, 30).map(Duration)
 PICTURES = st.integers(1, 400).map(lambda value: Duration(value, "frames"))

@@ -15,12 +15,12 @@ import pytest
 
 from devtools.browser import REQUIRED_VARIABLE, BrowserError, find_node
 from devtools.environment import ROOT
-from kvshare_core.script import Duration, Script, ScriptBeat, Source, Subject, Transition, Unit
-from kvshare_core.script_forms import parse_script
-from kvshare_core.script_places import read_film
-from kvshare_core.script_text import duration_text, script_text, transition_text
-from kvshare_core.timeline import Timeline
-from kvshare_core.timeline_planning import plan_timeline
+from kvshare_core.script.editor_places import read_film
+from kvshare_core.script.film import Duration, Script, ScriptBeat, Source, Subject, Transition, Unit
+from kvshare_core.script.parsing import parse_script
+from kvshare_core.script.text_form import duration_text, script_text, transition_text
+from kvshare_core.timeline.planning import plan_timeline
+from kvshare_core.timeline.timeline import Timeline
 from tests.random_scripts import random_script
 
 RUNNER = ROOT / "tests" / "timeline_edits.mjs"

@@ -17,8 +17,8 @@ from comfy.text_encoders.spiece_tokenizer import SPieceTokenizer
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from kvshare_core.host.tokens import align_pieces, byte_level_text, locate_words, sentencepiece_text
-from kvshare_core.words import PromptWords, WordError, find_subject, split_words
+from kvshare_core.host.conditioning.tokens import align_pieces, byte_level_text, locate_words, sentencepiece_text
+from kvshare_core.prompt_words import PromptWords, WordError, find_subject, split_words
 from tests.tiny_encoders import KINDS, LANGUAGE_SIZES, tiny_encoder, tiny_sentencepiece
 
 READS_CHINESE = {"wan", "hunyuan_video", "hunyuan_video_15", "kandinsky5", "ltxav"}

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from kvshare_core.config import KVShareConfig
 from kvshare_core.host import BEAT_TAG
-from kvshare_core.host.interpolation import interpolate_conditioning
-from kvshare_core.script_forms import parse_script
-from kvshare_core.timeline import Timeline
-from kvshare_core.timeline_planning import plan_timeline
-from kvshare_core.words import PromptWords
+from kvshare_core.host.conditioning.mixing import interpolate_conditioning
+from kvshare_core.prompt_words import PromptWords
+from kvshare_core.script.parsing import parse_script
+from kvshare_core.timeline.planning import plan_timeline
+from kvshare_core.timeline.timeline import Timeline
 from tests.tiny_models import Sampling, one_prompt, random_text, tiny_wan
 from tests.windows import PlainWindows, image_conditioning, latent_shape, share
 

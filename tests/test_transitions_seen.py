@@ -10,13 +10,14 @@ from kvshare_core.config import KVShareConfig
 from kvshare_core.embedded.detector import background_colours, detect
 from kvshare_core.embedded.scenes import BACKGROUND_VALUES, FPS, FRAME_SIDE
 from kvshare_core.embedded.vocabulary import BACKGROUNDS
-from kvshare_core.host.conditioning import empty_latent, encode_timeline
-from kvshare_core.host.loading import EMBEDDED, load_video_model
-from kvshare_core.host.patch import apply, model_info
-from kvshare_core.host.plan import make_plan
-from kvshare_core.script_forms import parse_script
-from kvshare_core.timeline import Timeline
-from kvshare_core.timeline_planning import plan_timeline
+from kvshare_core.host.conditioning.encoding import empty_latent, encode_timeline
+from kvshare_core.host.loading.loading import EMBEDDED, load_video_model
+from kvshare_core.host.loading.model_info import model_info
+from kvshare_core.host.sampling.patch import apply
+from kvshare_core.plan.making import make_plan
+from kvshare_core.script.parsing import parse_script
+from kvshare_core.timeline.planning import plan_timeline
+from kvshare_core.timeline.timeline import Timeline
 from tests.tiny_models import Sampling
 
 SAND, NIGHT = (BACKGROUND_VALUES[BACKGROUNDS.index(word)] for word in ("sand", "night"))

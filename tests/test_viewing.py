@@ -12,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from kvshare_core import viewing
-from kvshare_core.host.viewer import PREFIX, view_of
-from kvshare_core.look_point import LookPoint
-from kvshare_core.record import (
+from kvshare_core.host.files.viewer import PREFIX, view_of
+from kvshare_core.prompt_words import PromptWords, SubjectTokens
+from kvshare_core.record import viewing
+from kvshare_core.record.look_point import LookPoint
+from kvshare_core.record.record import (
     KVShareRecord,
     RecordedMasks,
     RecordedPoint,
@@ -23,10 +24,7 @@ from kvshare_core.record import (
     RecordedSubject,
     RecordedText,
 )
-from kvshare_core.script_forms import parse_script
-from kvshare_core.timeline import Timeline
-from kvshare_core.timeline_planning import plan_timeline
-from kvshare_core.viewing import (
+from kvshare_core.record.viewing import (
     LONGEST_SIDE,
     MOST_FRAMES,
     STEP_BITS,
@@ -38,7 +36,9 @@ from kvshare_core.viewing import (
     shown_maps,
     small_frames,
 )
-from kvshare_core.words import PromptWords, SubjectTokens
+from kvshare_core.script.parsing import parse_script
+from kvshare_core.timeline.planning import plan_timeline
+from kvshare_core.timeline.timeline import Timeline
 
 
 def film(beats: int = 2, script: str = "") -> Timeline:

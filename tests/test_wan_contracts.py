@@ -19,14 +19,15 @@ from comfy.ldm.modules.attention import optimized_attention
 from comfy.patcher_extension import WrappersMP
 from comfy_extras.nodes_custom_sampler import Guider_DualCFG
 
+from kvshare_core.attention.key_masks import ODD_MASK
 from kvshare_core.config import KVShareConfig, MaskSettings, MemorySettings
 from kvshare_core.families.base import AttentionCall, CallSite, UnexpectedCallError
 from kvshare_core.host import BEAT_TAG, KEY
-from kvshare_core.host.patch import apply, model_info
-from kvshare_core.host.plan import make_plan
-from kvshare_core.host.segments import SegmentHandler
-from kvshare_core.key_masks import ODD_MASK
-from kvshare_core.timeline import Timeline
+from kvshare_core.host.loading.model_info import model_info
+from kvshare_core.host.sampling.patch import apply
+from kvshare_core.host.sampling.segment_handler import SegmentHandler
+from kvshare_core.plan.making import make_plan
+from kvshare_core.timeline.timeline import Timeline
 from tests.tiny_models import Sampling, one_prompt, random_text, tiny_wan
 from tests.windows import (
     DenseSharing,

@@ -10,14 +10,14 @@ import pytest
 import torch
 from comfy.patcher_extension import WrappersMP
 
+from kvshare_core.attention.rope import rotate
+from kvshare_core.bank.bank import BankEntry, BankKey, KeyValueBank
 from kvshare_core.config import KVShareConfig
 from kvshare_core.families import UnsupportedModelError, find_family
 from kvshare_core.families.base import AttentionCall, CallSite, UnexpectedCallError
 from kvshare_core.families.wan import REFUSED, WanFamily
 from kvshare_core.host import KEY
-from kvshare_core.host.patch import model_info
-from kvshare_core.kv_bank import BankEntry, BankKey, KeyValueBank
-from kvshare_core.rope import rotate
+from kvshare_core.host.loading.model_info import model_info
 from tests.family_cases import FamilyCase, model_of
 from tests.present import present
 from tests.tiny_models import Sampling, one_prompt, random_text, tiny_wan

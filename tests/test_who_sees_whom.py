@@ -9,18 +9,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kvshare_core.bank_size import bank_uses, kept_tokens, predict_bytes
+from kvshare_core.attention.positions import PositionMover
+from kvshare_core.attention.rope import embed_nd_scheme
 from kvshare_core.config import DITCTRL, KVShareConfig, MaskKind, MaskSettings
-from kvshare_core.plan import CastMember, SharePlan
-from kvshare_core.positions import PositionMover
-from kvshare_core.record import SegmentMasks
-from kvshare_core.rope import embed_nd_scheme
-from kvshare_core.schedule import strength_at
-from kvshare_core.script import Duration, Script, ScriptBeat, Source, Transition
-from kvshare_core.session import Session
-from kvshare_core.timeline import Timeline
-from kvshare_core.timeline_planning import plan_timeline
-from kvshare_core.words import SubjectTokens
+from kvshare_core.plan.bank_size import bank_uses, kept_tokens, predict_bytes
+from kvshare_core.plan.schedule import strength_at
+from kvshare_core.plan.share_plan import CastMember, SharePlan
+from kvshare_core.prompt_words import SubjectTokens
+from kvshare_core.record.record import SegmentMasks
+from kvshare_core.script.film import Duration, Script, ScriptBeat, Source, Transition
+from kvshare_core.session.session import Session
+from kvshare_core.timeline.planning import plan_timeline
+from kvshare_core.timeline.timeline import Timeline
 from tests.fake_family import SIGMAS, FakeModel, joint, self_and_cross, self_only
 from tests.sight_oracle import Oracle, seen_by
 

@@ -7,8 +7,16 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from kvshare_core.host.tokens import align_pieces, locate_words, sentencepiece_text
-from kvshare_core.words import STOP_WORDS, PromptWords, SubjectTokens, WordError, find_subject, find_words, split_words
+from kvshare_core.host.conditioning.tokens import align_pieces, locate_words, sentencepiece_text
+from kvshare_core.prompt_words import (
+    STOP_WORDS,
+    PromptWords,
+    SubjectTokens,
+    WordError,
+    find_subject,
+    find_words,
+    split_words,
+)
 from tests.tiny_models import tiny_text_encoder
 
 PIECES = st.lists(

@@ -8,15 +8,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kvshare_core import appearance
 from kvshare_core.config import KVShareConfig, MaskSettings
-from kvshare_core.maps import Grid, normalise_over_clip, standardised
-from kvshare_core.plan import CastMember, SharePlan
-from kvshare_core.record import SegmentMasks
-from kvshare_core.session import Session
-from kvshare_core.timeline import Segment
-from kvshare_core.words import SubjectTokens
-from kvshare_core.words_effect import words_effect
+from kvshare_core.plan.share_plan import CastMember, SharePlan
+from kvshare_core.prompt_words import SubjectTokens
+from kvshare_core.record.record import SegmentMasks
+from kvshare_core.session.session import Session
+from kvshare_core.subject import appearance
+from kvshare_core.subject.hidden_words import words_effect
+from kvshare_core.subject.maps import Grid, normalise_over_clip, standardised
+from kvshare_core.timeline.timeline import Segment
 from tests.dense_reference import dense_attention, heads_together
 from tests.fake_family import COND, SIGMAS, UNCOND, FakeModel, joint, self_and_cross, self_only, timeline_of
 

@@ -9,15 +9,16 @@ from comfy.patcher_extension import WrappersMP
 from comfy_extras.nodes_easycache import EasyCacheNode
 
 from kvshare_core.config import KVShareConfig, MaskSettings
-from kvshare_core.host.patch import apply, model_info
-from kvshare_core.host.plan import make_plan
-from kvshare_core.plan import SharePlan
-from kvshare_core.record import KVShareRecord
-from kvshare_core.script import Script, ScriptBeat, Subject
-from kvshare_core.script_forms import parse_script
-from kvshare_core.timeline import Timeline
-from kvshare_core.timeline_planning import plan_timeline
-from kvshare_core.words import PromptWords
+from kvshare_core.host.loading.model_info import model_info
+from kvshare_core.host.sampling.patch import apply
+from kvshare_core.plan.making import make_plan
+from kvshare_core.plan.share_plan import SharePlan
+from kvshare_core.prompt_words import PromptWords
+from kvshare_core.record.record import KVShareRecord
+from kvshare_core.script.film import Script, ScriptBeat, Subject
+from kvshare_core.script.parsing import parse_script
+from kvshare_core.timeline.planning import plan_timeline
+from kvshare_core.timeline.timeline import Timeline
 from tests.family_cases import CASES, FamilyCase, model_of
 from tests.present import present
 from tests.tiny_models import Sampling, random_text

@@ -21,12 +21,12 @@ from comfy.patcher_extension import WrappersMP
 
 from kvshare_core.config import KVShareConfig, MaskKind, MaskSettings
 from kvshare_core.host import KEY
-from kvshare_core.host.conditioning import encode_timeline
-from kvshare_core.host.eager import EagerRegion
-from kvshare_core.script import Lora, Script, ScriptBeat
-from kvshare_core.timeline import Timeline
-from kvshare_core.timeline_planning import plan_timeline
-from kvshare_core.words import PromptWords
+from kvshare_core.host.conditioning.encoding import encode_timeline
+from kvshare_core.host.sampling.eager import EagerRegion
+from kvshare_core.prompt_words import PromptWords
+from kvshare_core.script.film import Lora, Script, ScriptBeat
+from kvshare_core.timeline.planning import plan_timeline
+from kvshare_core.timeline.timeline import Timeline
 from tests.family_cases import CASES, FamilyCase, model_of
 from tests.family_contracts import SHARED, sample
 from tests.tiny_models import Sampling

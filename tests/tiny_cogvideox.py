@@ -7,7 +7,7 @@ import comfy.ops
 import comfy.sd
 import torch
 
-from kvshare_core.timeline import Timeline
+from kvshare_core.timeline.timeline import Timeline
 
 CHANNELS = 16
 TEXT_WIDTH = 48

@@ -9,7 +9,7 @@ import comfy.sd
 import torch
 from comfy.ldm.hunyuan_video.model import HunyuanVideo, HunyuanVideoParams
 
-from kvshare_core.timeline import Timeline
+from kvshare_core.timeline.timeline import Timeline
 from tests.tiny_models import JOINT_TEXT_WIDTH, POOLED_WIDTH, joint_text, lively_state_dict
 
 CHANNELS = 16

@@ -10,7 +10,7 @@ import comfy.sd
 import torch
 from comfy.ldm.wan.model_animate import AnimateWanModel
 
-from kvshare_core.timeline import Timeline
+from kvshare_core.timeline.timeline import Timeline
 from tests.tiny_models import CHANNELS, seeded_state_dict
 
 SIDE = 6

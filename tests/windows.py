@@ -16,16 +16,16 @@ from comfy.conds import CONDConstant
 from comfy.context_windows import ContextHandlerABC
 from comfy.utils import pack_latents, unpack_latents
 
+from kvshare_core.attention.rope import RopeScheme, grid_positions
 from kvshare_core.config import KVShareConfig
 from kvshare_core.host import BEAT_TAG
-from kvshare_core.host.patch import apply
-from kvshare_core.host.plan import make_plan
-from kvshare_core.record import KVShareRecord
-from kvshare_core.rope import RopeScheme, grid_positions
-from kvshare_core.script_forms import parse_script
-from kvshare_core.timeline import Timeline
-from kvshare_core.timeline_planning import plan_timeline
-from kvshare_core.words import PromptWords, SubjectTokens
+from kvshare_core.host.sampling.patch import apply
+from kvshare_core.plan.making import make_plan
+from kvshare_core.prompt_words import PromptWords, SubjectTokens
+from kvshare_core.record.record import KVShareRecord
+from kvshare_core.script.parsing import parse_script
+from kvshare_core.timeline.planning import plan_timeline
+from kvshare_core.timeline.timeline import Timeline
 from tests.dense_reference import dense_attention, heads_apart, heads_together, sharing_bias
 from tests.sight_oracle import ways_between_centres
 from tests.test_rope import reference

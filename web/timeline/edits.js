@@ -1,7 +1,7 @@
 /**
  * Changes to the text of a film, as pure functions from text to text. Nothing but what is asked for changes: comments,
  * empty lines, order and spelling of everything else stay as the user typed them. Where the parts of a beat stand comes
- * from Python (kvshare_core/script_places.py); nothing is parsed here.
+ * from Python (kvshare_core/script/editor_places.py); nothing is parsed here.
  */
 
 import { isRemark, promptText, protectedStart, strippedEnd, withoutBrace, withoutOrigin } from "./script_words.js";

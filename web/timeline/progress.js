@@ -1,6 +1,6 @@
 /**
  * How far a run of the film is: the step, the window and its prompt, as Python tells them while it samples
- * (kvshare_core/host/progress.py).
+ * (kvshare_core/host/sampling/progress.py).
  */
 
 import { element } from "../shared/dom.js";

@@ -1,5 +1,5 @@
 /**
- * Latent frames, pictures and seconds, as kvshare_core/timeline.py and timeline_planning.py count them.
+ * Latent frames, pictures and seconds, as kvshare_core/timeline/timeline.py and timeline_planning.py count them.
  */
 
 /**

@@ -1,6 +1,6 @@
 /**
  * The mask viewer in AttentionMaskPreview: the frames of the last run with the heat or the masks over them. It shows
- * what Python tells when the node has run (kvshare_core/host/viewer.py). Without it the node loses nothing.
+ * what Python tells when the node has run (kvshare_core/host/files/viewer.py). Without it the node loses nothing.
  */
 
 import { addStyles, element } from "../shared/dom.js";
