@@ -163,7 +163,7 @@ def test_nothing_stays_after_a_run(model: Any) -> None:
     sessions: list[weakref.ref[Any]] = []
 
     def spy(executor: Any, *args: Any, **kwargs: Any) -> Any:
-        sessions.append(weakref.ref(args[5][KEY]))
+        sessions.append(weakref.ref(args[5][KEY].run))
         return executor(*args, **kwargs)
 
     timeline = tiny_timeline(2)

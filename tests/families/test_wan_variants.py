@@ -298,7 +298,7 @@ def sharing_sigmas(expert: Any, timeline: Any, config: KVShareConfig) -> list[li
         shared.append(mine)
 
         def look(executor: Any, *args: Any, **kwargs: Any) -> Any:
-            session = args[5][KEY]
+            session = args[5][KEY].run
             before = session.shared_calls
             output = executor(*args, **kwargs)
             if session.shared_calls > before:

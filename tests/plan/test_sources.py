@@ -18,7 +18,7 @@ from kvshare_core.plan.share_plan import CastMember, SharePlan
 from kvshare_core.prompt_words import SubjectTokens
 from kvshare_core.record.record import SegmentMasks
 from kvshare_core.script.film import Duration, Script, ScriptBeat, Source, Transition
-from kvshare_core.session.session import Session
+from kvshare_core.session.sampling_run import SamplingRun
 from kvshare_core.timeline.planning import plan_timeline
 from kvshare_core.timeline.timeline import Timeline
 from tests.oracles.sources_oracle import Oracle, seen_by
@@ -105,14 +105,14 @@ def model_of(plan: SharePlan, text: bool) -> FakeModel:
     return FakeModel(plan, sites, GRID, rows=2, outside=outside, text_tokens=4, head_dim=8, scheme=SCHEME)
 
 
-def plain_pass(plan: SharePlan) -> Session:
+def plain_pass(plan: SharePlan) -> SamplingRun:
     model = model_of(plan, text=False)
     session = model.session()
     model.run_pass(session)
     return session
 
 
-def checked_pass(plan: SharePlan, text: bool = False) -> tuple[Oracle, Session]:
+def checked_pass(plan: SharePlan, text: bool = False) -> tuple[Oracle, SamplingRun]:
     """A pass of which every call was held against the dense reference."""
     model, oracle = model_of(plan, text), Oracle(plan, SCHEME, 1e-9)
     session = model.session()
@@ -147,7 +147,7 @@ def test_what_the_bank_holds_is_predicted_exactly_by_a_mask_and_at_most_by_words
     member = tuple(replace(member, tokens=()) for member in plan.cast[:1])
     masked = replace(plan, cast=member, beat_tokens=(), known=None, mask=(torch.rand(200, 2, 2) < 0.5).float())
     session = plain_pass(masked)
-    found = [session._tracker._masks.get(segment.index) for segment in masked.timeline.segments]
+    found = [session.tracker._masks.get(segment.index) for segment in masked.timeline.segments]
     counts = [kept_tokens(config, True, TOKENS, 0 if mask is None else int(mask[0, 0].sum()), 0) for mask in found]
     assert session.bank.peak_bytes == predict_bytes(bank_uses(masked, counts), 2, 4, 2, 8, 8, config.memory)
 
@@ -316,7 +316,7 @@ def test_a_token_goes_to_the_subject_whose_map_is_strongest(seed: int, threshold
         session.begin_evaluation(evaluation)
         model.forward(session, evaluation, model.chunks)
     session.end_pass()
-    recorded = session._tracker.recorded()
+    recorded = session.tracker.recorded()
     assert recorded is not None and recorded.segments is not None
     assert recorded.segments.names == ("fox", "dog") == tuple(subject.name for subject in recorded.subjects)
     for segment, subjects in enumerate([(fox,), (fox, dog)]):
@@ -351,7 +351,7 @@ def test_a_run_that_starts_with_known_masks_goes_on_bit_for_bit(subjects: int, k
     config = KVShareConfig(masks=MaskSettings(kind, hysteresis=0.2, start="maps"), share_background=True)
     plan = SharePlan(timeline_of(*beats_of(3)), config, beat_tokens=((0, 1, 2, 3),) * 3, cast=cast[:subjects])
 
-    def outputs(plan: SharePlan, steps: range) -> tuple[list[torch.Tensor], Session]:
+    def outputs(plan: SharePlan, steps: range) -> tuple[list[torch.Tensor], SamplingRun]:
         model = FakeModel(plan, self_and_cross(2), GRID, text_tokens=5)
         session = model.session()
         results = [model.run_pass(session, step=step) for step in steps]

@@ -11,16 +11,20 @@ import pytest
 import torch
 
 from kvshare_core import devices
+from kvshare_core.bank.bank import Chunk
 from kvshare_core.config import KVShareConfig
 from kvshare_core.families.base import CallSite
+from kvshare_core.forward.forward import Forward
 from kvshare_core.host import COMMON_TAG
 from kvshare_core.host.sampling.patch import apply
 from kvshare_core.plan.making import make_plan
+from kvshare_core.plan.schedule import Evaluation
 from kvshare_core.plan.share_plan import SharePlan
 from kvshare_core.prompt_words import PromptWords
 from kvshare_core.record.look_point import LookPoint
 from kvshare_core.record.record import RecordedPoint, RecordedText
 from kvshare_core.script.film import Duration, Script, ScriptBeat, Transition
+from kvshare_core.session.sampling_run import SamplingRun
 from kvshare_core.timeline.planning import plan_timeline
 from kvshare_core.timeline.timeline import Timeline
 from tests.families.test_hunyuan_contracts import positive
@@ -296,18 +300,17 @@ def test_a_transition_tells_both_texts_at_the_places_that_they_share() -> None:
 class Routed(FakeModel):
     """Its conditioning has the texts of all beats one behind the other, of five and four tokens."""
 
-    def session(self, **options: Any) -> Any:
-        session = super().session(**options)
-        open_forward = session.open_forward
-
-        def with_routes(*args: Any) -> Any:
-            forward = open_forward(*args)
-            if forward is not None and forward.segment.texts:
-                forward.routes = {place: (5, 4) for place, chunk in enumerate(args[1]) if chunk == COND}
-            return forward
-
-        session.open_forward = with_routes
-        return session
+    def open_forward(
+        self,
+        session: SamplingRun,
+        evaluation: Evaluation,
+        chunks: tuple[Chunk, ...] | None = None,
+        hides: int | None = None,
+        **text: Any,
+    ) -> Forward | None:
+        routed = [place for place, chunk in enumerate(chunks or self.chunks) if chunk == COND]
+        routes = dict.fromkeys(routed, (5, 4)) if evaluation.segment.texts else {}
+        return super().open_forward(session, evaluation, chunks, hides, routes=routes, **text)
 
 
 @pytest.mark.parametrize("place", [0, 1, 2])

@@ -17,7 +17,7 @@ from kvshare_core.plan.making import make_plan
 from kvshare_core.plan.share_plan import SharePlan
 from kvshare_core.prompt_words import PromptWords, SubjectTokens
 from kvshare_core.script.film import Duration, Script, ScriptBeat, Subject, Transition
-from kvshare_core.session.session import Session
+from kvshare_core.session.sampling_run import SamplingRun
 from kvshare_core.timeline.planning import plan_timeline
 from kvshare_core.timeline.timeline import Timeline
 from tests.oracles.sources_oracle import Oracle
@@ -68,7 +68,7 @@ def test_every_call_of_a_film_equals_the_dense_reference_of_its_script(
     family, _ = model_info(model_of(case.name))
     scheme = family.rope_scheme(model_of(case.name).get_model_object("diffusion_model"), {})
     oracle = Oracle(plan, scheme)
-    monkeypatch.setattr(Session, "attend", oracle.attend(Session.attend))
+    monkeypatch.setattr(SamplingRun, "attend", oracle.attend(SamplingRun.attend))
     assert torch.isfinite(sample(case, plan)).all()
     assert set(oracle.checked) == {segment.index for segment in plan.timeline.segments if plan.sources(segment.index)}
 

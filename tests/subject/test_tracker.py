@@ -8,16 +8,19 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn.functional import scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from kvshare_core import devices
 from kvshare_core.attention.groups import TokenSplit
+from kvshare_core.attention.log_sum_exp import LogSumExpAttention
 from kvshare_core.attention.rope import embed_nd_scheme
 from kvshare_core.bank.bank import BankEntry, BankKey, Chunk, KeyValueBank
 from kvshare_core.config import KVShareConfig, MaskSettings
 from kvshare_core.families.base import AttentionCall, CallSite
-from kvshare_core.forward.forward import Forward
+from kvshare_core.forward.call import AttentionContext
+from kvshare_core.forward.forward import Batch, Forward, PromptText
 from kvshare_core.plan.schedule import Role
 from kvshare_core.plan.share_plan import SharePlan
 from kvshare_core.prompt_words import SubjectTokens
@@ -44,6 +47,10 @@ def plan_of(settings: MaskSettings, **values: Any) -> SharePlan:
     return SharePlan(timeline_of(3, GRID[0]), KVShareConfig(masks=settings), **values)
 
 
+def dense_backend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    return scaled_dot_product_attention(query, key, value, enable_gqa=True)
+
+
 class Watcher:
     """A tracker and the forwards that feed it. Calls are cross-attention with seeded tensors."""
 
@@ -56,8 +63,8 @@ class Watcher:
 
     def forward(self, segment: int | Segment = 0, role: Role = "both", **values: Any) -> Forward:
         chosen = self.plan.timeline.segments[segment] if isinstance(segment, int) else segment
-        given = {"chunks": (COND, UNCOND), "prompts": 0, "step": 0, "text_tokens": TEXT, **values}
-        return Forward(chosen, rows=self.rows, grid=GRID, role=role, **given)
+        batch = Batch(values.pop("chunks", (COND, UNCOND)), values.pop("prompts", 0), self.rows)
+        return Forward(chosen, batch, PromptText(values.pop("text_tokens", TEXT)), GRID, role=role, **values)
 
     def call(self, seed: int, chunks: int = 2) -> AttentionCall:
         generator = torch.Generator().manual_seed(seed)
@@ -67,9 +74,12 @@ class Watcher:
         return AttentionCall(query, key, key)
 
     def watch(self, forward: Forward, seed: int, block: int = 0) -> AttentionCall:
-        call = self.call(seed, len(forward.chunks))
-        self.tracker.watch(forward, call, CallSite(block, "cross"))
+        call = self.call(seed, len(forward.batch.chunks))
+        self.tracker.watch(self.context(forward, call, CallSite(block, "cross")))
         return call
+
+    def context(self, forward: Forward, call: AttentionCall, site: CallSite) -> AttentionContext:
+        return AttentionContext(forward, call, site, dense_backend, LogSumExpAttention())
 
     def probabilities(self, call: AttentionCall, row: int, tokens: Sequence[int]) -> torch.Tensor:
         """What every video token of latent `row` looks at, [video, len(tokens)], mean over heads; softmax over them."""
@@ -151,7 +161,7 @@ def test_appearance_masks_begin_with_words_and_go_on_with_looks(rows: int, block
         for block in range(blocks):
             own = watcher.call(seed + 50 + 10 * number + block)
             own = AttentionCall(own.query, own.query, own.query)
-            watcher.tracker.compare(forward, own, CallSite(block, "self"))
+            watcher.tracker.compare(watcher.context(forward, own, CallSite(block, "self")))
             if examples is not None:
                 looks += counted_rows(appearance.likeness(own.value[:rows], examples))
         call = watcher.watch(forward, seed + number)
@@ -209,7 +219,7 @@ def test_only_rows_of_the_segments_own_prompt_are_read() -> None:
     watcher.tracker.end_pass(CPU)
     expected = [above(watcher.contrast(call, row, FOX, REAL), 0.5) for row in (4, 5)]
     assert subjects_of(watcher.tracker.splits(forward, 0, CPU)) == expected
-    assert watcher.forward(chunks=(UNCOND, (0, 1))).conditional_rows is None
+    assert watcher.forward(chunks=(UNCOND, (0, 1))).batch.conditional_rows is None
 
 
 @pytest.mark.parametrize("kind", ["contrast", "threshold"])
@@ -414,7 +424,8 @@ def test_threshold_masks_of_a_joint_model_are_those_of_the_whole_softmax(
     hidden[text_start + 3] = torch.finfo(torch.float64).min
     model.masks = {COND: hidden, UNCOND: hidden}
     session = model.session()
-    session.bank = bank = Entries()
+    bank = Entries()
+    session.use_bank(bank)
     results = model.run_pass(session)
     total = torch.zeros(12, dtype=torch.float64)
     for block in range(3):

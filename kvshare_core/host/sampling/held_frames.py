@@ -16,9 +16,6 @@ from ...timeline.timeline import Timeline
 from ..conditioning.slicing import FRAME_DIM
 from .packed_latent import Stretch
 
-HELD_KEY = "kvshare_held"
-"""Transformer option of a run with a noise mask: its HeldFrames."""
-
 
 @dataclass(frozen=True)
 class HeldFrames:
