@@ -1,6 +1,6 @@
 /**
- * The timeline editor in LongVideoSegmenter. The film is the text of the node's own `prompts`: every edit changes that
- * text, and everything shown comes from what Python reads of it. Without this module the node loses nothing.
+ * The timeline editor in LongVideoSegmenter. The film is the text of the node's `prompts` widget: every edit changes that
+ * text, and everything shown comes from Python's plan of it. The node works the same without this module.
  */
 
 import { addStyles, element } from "../shared/dom.js";
@@ -24,9 +24,9 @@ const NEW_BEAT = "a new scene";
 const TYPING_MILLISECONDS = 120;
 
 /**
- * Puts the editor into a node.
+ * Adds the editor to a node.
  * @param {any} node
- * @param {any} app The frontend's own, as `api`.
+ * @param {any} app The frontend's app object.
  * @param {any} api
  */
 export function addTimeline(node, app, api) {
@@ -54,7 +54,7 @@ class TimelineEditor {
 
     /**
      * @param {any} node
-     * @param {any} text The widget of the prompts.
+     * @param {any} text The `prompts` widget.
      * @param {any} app
      * @param {any} api
      */
@@ -87,7 +87,7 @@ class TimelineEditor {
         clearTimeout(this.#timer);
     }
 
-    /** Asks for the plan soon. */
+    /** Requests the plan after a short delay. */
     refresh = () => {
         clearTimeout(this.#timer);
         this.#timer = window.setTimeout(() => this.client.ask(), TYPING_MILLISECONDS);
@@ -103,10 +103,10 @@ class TimelineEditor {
             button("Duplicate", "Duplicate the beat (D)", () => this.#duplicate()),
             button("Delete", "Delete the beat (Delete)", () => this.#delete()),
         ];
-        this.addButton = button("+ Beat", "Add a beat behind the chosen one (A)", () => this.#add());
+        this.addButton = button("+ Beat", "Add a beat after the selected one (A)", () => this.#add());
         this.message = element("button", { type: "button", class: "kvs-message", click: () => this.#goToError() });
         this.said = element("span", { class: "kvs-said", role: "status", "aria-live": "polite" });
-        this.turn = button("Turn into text", "Write this JSON film as text, which can be edited here", () => this.#turn());
+        this.turn = button("Convert to text", "Convert this JSON film to the text form, which can be edited here", () => this.#turn());
         const bar = element(
             "div",
             { class: "kvs-bar", role: "toolbar", "aria-label": "Timeline" },
@@ -164,7 +164,7 @@ class TimelineEditor {
         return this.#answer?.beats ?? [];
     }
 
-    /** Whether what is shown is what is written, in the form that can be edited here. */
+    /** Whether the shown plan matches the current text, and the text is in the editable form. */
     get #editable() {
         return this.#answer?.form === "text" && this.#answerText === this.#now;
     }
@@ -179,7 +179,7 @@ class TimelineEditor {
 
     /**
      * @param {any} answer
-     * @param {string} text The text that it is about.
+     * @param {string} text The text it is for.
      */
     #hear(answer, text) {
         const readable = Boolean(answer.beats?.length && answer.latent_frames);
@@ -216,7 +216,7 @@ class TimelineEditor {
      */
     #say(error) {
         const empty = this.#now.trim() === "";
-        this.message.textContent = empty ? "No beats yet. Write one prompt a line above, or add a beat." : (error?.message ?? "");
+        this.message.textContent = empty ? "No beats yet. Write one prompt per line above, or add a beat." : (error?.message ?? "");
         this.message.hidden = !empty && !error;
         this.message.classList.toggle("kvs-hint", empty);
         this.message.dataset.at = empty || error?.at === null || error?.at === undefined ? "" : String(error.at);
@@ -243,10 +243,10 @@ class TimelineEditor {
     }
 
     /**
-     * Changes the text once what is shown is what is written; edits wait for each other.
+     * Changes the text once the shown plan is up to date; edits run one after another.
      * @param {(text: string, beats: any[]) => string | null | Promise<string | null>} change
-     * @param {number} [select] The beat to choose afterwards.
-     * @param {string} [said] What was done.
+     * @param {number} [select] The beat to select afterwards.
+     * @param {string} [said] Message for the status line.
      */
     #edit(change, select, said) {
         this.#edits = this.#edits.then(async () => {
@@ -307,7 +307,7 @@ class TimelineEditor {
     }
 
     /**
-     * @param {number} frames Latent frames more or less.
+     * @param {number} frames Latent frames to add or remove.
      */
     #lengthen(frames) {
         const index = this.#selected;
@@ -355,7 +355,7 @@ class TimelineEditor {
         const change = async (/** @type {string} */ now, /** @type {any[]} */ beats) => {
             const longer = await this.client.read(edits.appended(now, lines));
             if (longer.form !== "text" || longer.beats.length <= beats.length) {
-                this.said.textContent = this.said.title = longer.error?.message ?? "There is no beat in what was to be added.";
+                this.said.textContent = this.said.title = longer.error?.message ?? "The pasted text contains no beat.";
                 return null;
             }
             return edits.insertBeats(now, longer.beats, index, lines);
@@ -404,7 +404,7 @@ class TimelineEditor {
     }
 
     /**
-     * What a key means.
+     * The action of a key.
      * @param {KeyboardEvent} event
      * @returns {(() => void) | null}
      */

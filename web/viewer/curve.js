@@ -1,5 +1,5 @@
 /**
- * How much a point looks at every latent frame: bars over the scrubber, a click on which goes there.
+ * Attention of a point to each latent frame: bars above the scrubber; a click goes to the frame.
  */
 
 import { element } from "../shared/dom.js";
@@ -20,13 +20,13 @@ export class Curve {
             class: "kvs-curve",
             role: "slider",
             tabindex: 0,
-            "aria-label": "How much the point looks at every part of the video",
+            "aria-label": "Attention of the point to each part of the video",
             keydown: (/** @type {KeyboardEvent} */ event) => this.#key(event),
         });
     }
 
     /**
-     * @param {any} point What Python tells of the point; null hides the curve.
+     * @param {any} point The point's data from Python; null hides the curve.
      */
     show(point) {
         this.#point = point;
@@ -73,7 +73,7 @@ export class Curve {
     #said(index) {
         const [start, stop] = this.#point.spans[index];
         const frames = stop - start === 1 ? `Frame ${stop}` : `Frames ${start + 1} to ${stop}`;
-        return `${frames}: ${percent(this.#point.frames[index])} of its look at the video`;
+        return `${frames}: ${percent(this.#point.frames[index])} of its attention to the video`;
     }
 
     /**
@@ -93,7 +93,7 @@ export class Curve {
 }
 
 /**
- * The latent frame that a frame of the video belongs to.
+ * The latent frame that contains a video frame.
  * @param {any} point
  * @param {number} frame
  * @returns {number}

@@ -1,6 +1,6 @@
 /**
- * The mask viewer in AttentionMaskPreview: the frames of the last run with the heat or the masks over them. It shows
- * what Python tells when the node has run (kvshare_core/host/viewer.py). Without it the node loses nothing.
+ * The mask viewer in AttentionMaskPreview: the frames of the last run, overlaid with heatmaps or masks. Its data comes
+ * from Python when the node has run (kvshare_core/host/viewer.py). The node works the same without this module.
  */
 
 import { addStyles, element } from "../shared/dom.js";
@@ -19,16 +19,16 @@ const WIDTH = 420;
 const SHARER = "MaskGuidedKVShare";
 const POINT = "look_at";
 const RECORD = "record";
-/** Colours and widths of a ring that can be seen on everything. */
+/** Colours and widths of a ring that is visible on any background. */
 const RING = /** @type {[string, number][]} */ ([
     ["#000", 4],
     ["#fff", 2],
 ]);
 
 /**
- * Puts the viewer into a node.
+ * Adds the viewer to a node.
  * @param {any} node
- * @param {any} app The frontend's own, as `api`.
+ * @param {any} app The frontend's app object.
  * @param {any} api
  */
 export function addViewer(node, app, api) {
@@ -55,7 +55,7 @@ export function addViewer(node, app, api) {
 }
 
 /**
- * The widget that names the point whose attention is recorded; undefined where the record has no such node.
+ * The widget of the point whose attention is recorded; undefined if the record does not come from MaskGuidedKVShare.
  * @param {any} node
  */
 function pointWidget(node) {
@@ -77,7 +77,7 @@ class Viewer {
 
     /**
      * @param {any} api
-     * @param {(point: string) => boolean} write Sets the point for the next run, and says whether there is where to.
+     * @param {(point: string) => boolean} write Sets the point for the next run; returns false if there is no widget for it.
      */
     constructor(api, write) {
         this.#api = api;
@@ -111,14 +111,14 @@ class Viewer {
         this.canvas = element("canvas", { class: "kvs-screen", tabindex: 0, role: "img" });
         this.canvas.addEventListener("click", (/** @type {MouseEvent} */ event) => this.#click(event));
         this.pointButton = element("button", { type: "button", click: () => this.#aim(!this.#aiming) }, "Point");
-        this.pointButton.title = "Choose a point, to see after the next run what the model looks at from there";
+        this.pointButton.title = "Choose a point: its attention map is shown after the next run";
         this.pointButton.setAttribute("aria-label", this.pointButton.title);
         this.said = element("span", { class: "kvs-aim", role: "status", "aria-live": "polite" });
         this.words = element("ul", { class: "kvs-lines kvs-words", "aria-label": "Words that named the subject" });
         this.looks = element("div", { class: "kvs-looks", tabindex: 0, role: "region" });
-        this.looks.setAttribute("aria-label", "Words that the point looks at");
+        this.looks.setAttribute("aria-label", "Attention of the point to words");
         this.message = element("div", { class: "kvs-message kvs-hint", role: "status" });
-        this.message.textContent = "Run the workflow to see here where the attention found the subject.";
+        this.message.textContent = "Run the workflow to see where the subject was found.";
         this.root = element(
             "div",
             { class: "kvs-viewer", keydown: (/** @type {KeyboardEvent} */ event) => this.#key(event) },
@@ -162,7 +162,7 @@ class Viewer {
     #aim(aiming, said = "") {
         this.pointButton.setAttribute("aria-pressed", String(aiming));
         this.canvas.classList.toggle("kvs-aiming", aiming);
-        this.said.textContent = aiming ? "Click on a place in the frame." : said;
+        this.said.textContent = aiming ? "Click a place in the frame." : said;
         this.said.hidden = this.said.textContent === "";
     }
 
@@ -172,7 +172,7 @@ class Viewer {
     #click(event) {
         this.canvas.focus();
         const box = this.canvas.getBoundingClientRect();
-        // The frame is as large as fits into its element, in the middle of it.
+        // The frame is scaled to fit its element, centred.
         const scale = Math.min(box.width / this.canvas.width, box.height / this.canvas.height);
         const [x, y] = [
             (event.clientX - box.left - box.width / 2) / (this.canvas.width * scale) + 0.5,
@@ -183,12 +183,12 @@ class Viewer {
         }
         const point = `${rounded(x, 3)}, ${rounded(y, 3)}, ${this.#told.frames[this.#place]}`;
         const done = this.#write(point);
-        const why = "The record comes from no node with look_at.";
-        this.#aim(false, done ? `look_at is ${point}: run again to see it.` : why);
+        const why = "Connect record directly to MaskGuidedKVShare to set its look_at.";
+        this.#aim(false, done ? `look_at is set to ${point}. Run again to see its attention.` : why);
     }
 
     /**
-     * Shows the answer of a run.
+     * Shows the result of a run.
      * @param {any} told
      */
     async show(told) {
@@ -209,7 +209,7 @@ class Viewer {
             this.#fill();
         } catch {
             this.#frames = null;
-            this.message.textContent = "The pictures of the last run are gone. Run the workflow again.";
+            this.message.textContent = "The images of the last run are gone. Run the workflow again.";
         }
         this.#enable(this.#frames !== null);
         this.root.setAttribute("aria-busy", "false");
@@ -222,7 +222,7 @@ class Viewer {
         this.#drawButton();
     }
 
-    /** The number of the tile that is shown. */
+    /** Number of the shown tile. */
     get #place() {
         return Number(this.scrub.value);
     }
@@ -262,7 +262,7 @@ class Viewer {
 
     #choose() {
         const map = this.#told.maps[Number(this.subject.value)];
-        // What a point looks at has no mask.
+        // The attention map of a point has no mask.
         this.layer.disabled = map.kind === "point";
         this.stepField.hidden = map.steps.length === 0;
         const names = ["last", ...map.steps.map((/** @type {number} */ step) => `after ${step + 1}`)];
@@ -273,7 +273,7 @@ class Viewer {
     }
 
     /**
-     * @param {any} point What is told of the chosen point; null where something else is shown.
+     * @param {any} point Data of the chosen point; null if something else is shown.
      */
     #showPoint(point) {
         this.curve.show(point);
@@ -282,7 +282,7 @@ class Viewer {
         this.looks.replaceChildren(...(point === null ? [] : lookSections(this.#told)));
     }
 
-    /** In other frames there would be nothing to see. */
+    /** Goes to the point's frame, because other frames would show nothing. */
     #chooseOwnFrame() {
         if (this.ownFrame.checked) {
             this.#goToFrame(this.#told.point.frame);
@@ -290,7 +290,7 @@ class Viewer {
         this.#draw();
     }
 
-    /** Only masks are kept of the steps on the way. */
+    /** Earlier steps only have masks. */
     #chooseStep() {
         if (this.step.value !== "0") {
             this.layer.value = "mask";
@@ -326,7 +326,7 @@ class Viewer {
     }
 
     /**
-     * Goes to the first shown frame from a frame of the video on.
+     * Goes to the first shown frame at or after a frame of the video.
      * @param {number} begin
      */
     #goToFrame(begin) {
@@ -400,7 +400,7 @@ class Viewer {
     }
 
     /**
-     * A ring around the chosen point, in the frames that belong to it.
+     * Draws a ring around the chosen point, in the video frames of its latent frame.
      * @param {any} screen
      * @param {number} frame
      */
@@ -442,7 +442,7 @@ class Viewer {
 }
 
 /**
- * Whether a frame lies in a span, which in a loop may run over the end.
+ * Whether a frame lies in a span, which in a loop may wrap around the end.
  * @param {[number, number]} span
  * @param {number} frame
  * @param {number} frames
@@ -455,7 +455,7 @@ function contains([start, stop], frame, frames) {
  * @param {any} map
  */
 function nameOf(map) {
-    return map.kind === "point" ? "what the point looks at" : map.name || "all subjects";
+    return map.kind === "point" ? "attention of the point" : map.name || "all subjects";
 }
 
 /**
