@@ -25,16 +25,16 @@ export class Inspector {
      */
     constructor(listener) {
         this.listener = listener;
-        this.prompt = element("textarea", { rows: 2, spellcheck: false, change: () => this.#tellPrompt() });
-        this.duration = element("input", { placeholder: "one segment", size: 8, change: () => this.#tellDuration() });
+        this.prompt = element("textarea", { rows: 2, spellcheck: false, change: () => this.#applyPrompt() });
+        this.duration = element("input", { placeholder: "one segment", size: 8, change: () => this.#applyDuration() });
         this.kind = element(
             "select",
-            { change: () => this.#tellKind() },
+            { change: () => this.#applyKind() },
             element("option", { value: "" }, "default"),
             ...KINDS.map((kind) => element("option", { value: kind }, kind)),
         );
-        this.length = element("input", { size: 7, change: () => this.#tellTransition() });
-        this.subjects = element("input", { change: () => this.#tellSubjects() });
+        this.length = element("input", { size: 7, change: () => this.#applyTransition() });
+        this.subjects = element("input", { change: () => this.#applySubjects() });
         this.title = element("span", { class: "kvs-title" });
         this.root = element(
             "div",
@@ -93,7 +93,7 @@ export class Inspector {
         }
     }
 
-    #tellPrompt() {
+    #applyPrompt() {
         const prompt = this.prompt.value.trim();
         if (prompt === "") {
             this.prompt.value = this.#shown.prompt;
@@ -102,26 +102,26 @@ export class Inspector {
         }
     }
 
-    #tellDuration() {
+    #applyDuration() {
         const duration = this.duration.value.replace(/[[\]]/g, "").trim();
         if (duration !== this.#shown.duration) {
             this.listener.duration(/^[\d.]+$/.test(duration) ? `${duration}s` : duration || null);
         }
     }
 
-    #tellKind() {
+    #applyKind() {
         this.length.value = this.kind.value === "segments" ? USUAL_SEGMENTS : "";
-        this.#tellTransition();
+        this.#applyTransition();
     }
 
-    #tellTransition() {
+    #applyTransition() {
         const kind = this.kind.value;
         const length = this.length.value.trim();
         const words = kind === "cut" && length ? `gap ${length}` : length;
         this.listener.transition(kind === "" ? null : `${kind} ${words}`.trim());
     }
 
-    #tellSubjects() {
+    #applySubjects() {
         const written = this.subjects.value.trim();
         if (written !== this.#shown.subjects) {
             this.listener.subjects(written.match(/(?:\\[|#[{:\\n]|[^|])+/g)?.map((/** @type {string} */ one) => one.trim()) ?? []);

@@ -26,16 +26,16 @@ export class ProgressView {
         this.bar = element("progress", { max: 1, value: 0 });
         this.text = element("span");
         this.root = element("div", { class: "kvs-run", hidden: true }, this.bar, this.text);
-        api.addEventListener(EVENT, this.#hear);
+        api.addEventListener(EVENT, this.#onProgress);
         ENDS.forEach((kind) => api.addEventListener(kind, this.#end));
     }
 
     close() {
-        this.#api.removeEventListener(EVENT, this.#hear);
+        this.#api.removeEventListener(EVENT, this.#onProgress);
         ENDS.forEach((kind) => this.#api.removeEventListener(kind, this.#end));
     }
 
-    #hear = (/** @type {CustomEvent} */ { detail }) => {
+    #onProgress = (/** @type {CustomEvent} */ { detail }) => {
         if (!idsOf(this.#node).some((id) => detail.above.includes(id))) {
             return;
         }

@@ -49,7 +49,7 @@ export class Curve {
         this.#chosen = barOf(this.#point, frame);
         this.#bars[this.#chosen].classList.add("kvs-now");
         this.root.setAttribute("aria-valuenow", String(this.#chosen + 1));
-        this.root.setAttribute("aria-valuetext", this.#said(this.#chosen));
+        this.root.setAttribute("aria-valuetext", this.#label(this.#chosen));
     }
 
     /**
@@ -62,7 +62,7 @@ export class Curve {
         return element("span", {
             class: barOf(this.#point, frame) === index ? "kvs-frame kvs-origin" : "kvs-frame",
             style: `flex-grow: ${stop - start}; --kvs-part: ${height.toFixed(4)}`,
-            title: this.#said(index),
+            title: this.#label(index),
             click: () => this.#goTo(start),
         });
     }
@@ -70,7 +70,7 @@ export class Curve {
     /**
      * @param {number} index
      */
-    #said(index) {
+    #label(index) {
         const [start, stop] = this.#point.spans[index];
         const frames = stop - start === 1 ? `Frame ${stop}` : `Frames ${start + 1} to ${stop}`;
         return `${frames}: ${percent(this.#point.frames[index])} of its attention to the video`;

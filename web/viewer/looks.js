@@ -6,11 +6,11 @@ import { element } from "../shared/dom.js";
 import { percent } from "../shared/text.js";
 
 /**
- * @param {any} told
+ * @param {any} data
  * @returns {HTMLElement[]}
  */
-export function lookSections(told) {
-    const { texts, segments } = told.point;
+export function lookSections(data) {
+    const { texts, segments } = data.point;
     const silent = segments.filter(
         (/** @type {number} */ segment) => !texts.some((/** @type {any} */ text) => text.segment === segment),
     );

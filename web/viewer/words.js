@@ -9,21 +9,21 @@
 
 /**
  * One line per beat; several where all subjects are shown together.
- * @param {any} told
+ * @param {any} data
  * @param {any} map One of its maps.
  * @returns {string[]}
  */
-export function wordLines(told, map) {
+export function wordLines(data, map) {
     if (map.kind === "point") {
         return ["Bright areas get the most attention from the ringed point."];
     }
-    const own = map.words.length > 0 ? [map] : told.maps;
+    const own = map.words.length > 0 ? [map] : data.maps;
     const maps = own.filter((/** @type {any} */ one) => one.words.length > 0);
     if (maps.length === 0) {
         return ["No words for this subject: it comes from a connected mask or a loaded run."];
     }
     return maps.flatMap((/** @type {any} */ { name, words }) =>
-        words.map((/** @type {any} */ said, /** @type {number} */ beat) => `Beat ${beat + 1}, ${name}: ${path(said)}`),
+        words.map((/** @type {any} */ named, /** @type {number} */ beat) => `Beat ${beat + 1}, ${name}: ${path(named)}`),
     );
 }
 
