@@ -104,9 +104,9 @@ class WitnessBank(KeyValueBank):
         self.keys, self.values = RoundTrip(), RoundTrip()
         self._originals: dict[BankKey, BankEntry] = {}
 
-    def put(self, key: BankKey, entry: BankEntry, readers: int) -> None:
+    def put(self, key: BankKey, entry: BankEntry, consumers: int) -> None:
         """As KeyValueBank does it; the entry is remembered until the next one of its key."""
-        super().put(key, entry, readers)
+        super().put(key, entry, consumers)
         self._originals[key] = entry
 
     def get(self, key: BankKey) -> BankEntry | None:
@@ -146,7 +146,7 @@ class Witness:
         if self.bank is None:
             session.bank = self.bank = WitnessBank(session.plan.config.memory)
             self.said_bytes = reserved_bytes
-            self.exact = not session.plan.reads_maps
+            self.exact = not session.plan.finds_subjects
 
 
 def run_case(pipeline: Pipeline, case: Case, dtype: StoreDtype, steps: int, seed: int) -> Run:

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 from comfy_api.latest import io
 
-from ..kvshare_core.config import PLACES, STORE_DTYPES, KVShareConfig, MemorySettings
+from ..kvshare_core.config import STORE_DTYPES, STORE_PLACES, KVShareConfig, MemorySettings
 from .errors import named_errors
 from .inputs import config_output, incoming_config, search_words
 from .sockets import CATEGORY
@@ -26,7 +26,7 @@ class KVShareMemorySettings(io.ComfyNode):
                 incoming_config("Its settings of the memory are those of this node; all others are kept."),
                 io.Combo.Input(
                     "place",
-                    options=list(PLACES),
+                    options=list(STORE_PLACES),
                     default=defaults.place,
                     tooltip="device: in the GPU's memory, the fastest. cpu: in the computer's own memory. auto: in the "
                     "GPU's memory up to budget_mib, the rest in the computer's.",

@@ -35,7 +35,7 @@ def attend_routed(
     lengths: Sequence[Sequence[int] | None],
     masks: Sequence[KeyMask],
     backend: Backend,
-    partial: LogSumExpAttention,
+    lse_attention: LogSumExpAttention,
 ) -> torch.Tensor:
     """The output [rows, heads, tokens, head_dim] of a cross-attention some of whose rows have several texts.
 
@@ -50,7 +50,7 @@ def attend_routed(
             groups = [QueryGroup(None, (_part(row, range(call.key_tokens), mask),))]
         else:
             groups = routed_groups(row, route, texts, mask)
-        outputs.append(attend_groups(query, groups, backend, partial, call.scale))
+        outputs.append(attend_groups(query, groups, backend, lse_attention, call.scale))
     return torch.cat(outputs)
 
 

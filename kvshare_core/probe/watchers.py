@@ -38,7 +38,7 @@ class SeenCall:
     own: OwnTokens
     mask: KeyMask
     backend: Backend
-    partial: LogSumExpAttention
+    lse_attention: LogSumExpAttention
 
     @property
     def video_query(self) -> torch.Tensor:
@@ -48,7 +48,7 @@ class SeenCall:
 
     def grouped(self, groups: list[QueryGroup]) -> torch.Tensor:
         """The output of all queries, each in one of the groups."""
-        return attend_groups(self.call.query, groups, self.backend, self.partial, self.call.scale)
+        return attend_groups(self.call.query, groups, self.backend, self.lse_attention, self.call.scale)
 
 
 Change = Callable[[SeenCall], torch.Tensor]
@@ -102,7 +102,7 @@ class HideWords:
         masks = masks_without(seen.forward, seen.call, seen.site, [seen.mask], places)
         assert masks is not None
         own = own_tokens((seen.call.key, seen.call.value), seen.forward, seen.site, masks[0])
-        return attend(seen.call.query, [own.everything()], seen.backend, seen.partial, seen.call.scale)
+        return attend(seen.call.query, [own.everything()], seen.backend, seen.lse_attention, seen.call.scale)
 
 
 class KeepSubject:
@@ -150,7 +150,7 @@ def see_only_oneself(seen: SeenCall) -> torch.Tensor:
     if beside is None or beside.key.shape[TOKEN_DIM] == 0:
         return _with_rest(seen, value)
     factor = query.shape[-1] ** -0.5 if seen.call.scale is None else seen.call.scale
-    output, total = seen.partial(query, beside.key, beside.value, seen.call.scale, beside.key_bias)
+    output, total = seen.lse_attention(query, beside.key, beside.value, seen.call.scale, beside.key_bias)
     score = (query.to(total.dtype) * key.to(total.dtype)).sum(-1) * factor
     if own.key_bias is not None:
         score = score + own.key_bias[:, None, own.video]
@@ -210,7 +210,7 @@ class WatchedForward:
         self.diffusion_model = diffusion_model
         self.forward = forward
         self.watcher = watcher
-        self.partial = LogSumExpAttention()
+        self.lse_attention = LogSumExpAttention()
 
     def attend(self, call: AttentionCall, backend: Backend) -> torch.Tensor | None:
         """The output of a call, None for the ordinary one; the backend attends as the host would have done."""
@@ -232,7 +232,7 @@ class WatchedForward:
                 "on the query. Take guide frames out of the conditioning."
             )
         own = own_tokens((call.key, call.value), forward, site, masks[0])
-        return self.watcher.at(SeenCall(forward, call, site, own, masks[0], backend, self.partial))
+        return self.watcher.at(SeenCall(forward, call, site, own, masks[0], backend, self.lse_attention))
 
 
 def _with_rest(seen: SeenCall, video: torch.Tensor) -> torch.Tensor:
@@ -244,7 +244,7 @@ def _with_rest(seen: SeenCall, video: torch.Tensor) -> torch.Tensor:
         seen.call.query.index_select(TOKEN_DIM, rest),
         [seen.own.everything()],
         seen.backend,
-        seen.partial,
+        seen.lse_attention,
         seen.call.scale,
     )
     output = torch.empty_like(seen.call.query, memory_format=torch.contiguous_format)

@@ -15,11 +15,11 @@ import torch
 from ..attention import parts as attention
 from ..attention.groups import TokenSplit, sharing_groups, split_tokens
 from ..attention.key_masks import ODD_MASK, KeyMask
-from ..attention.log_sum_exp import LogSumExpAttention, Partial
+from ..attention.log_sum_exp import LogSumExpAttention, OutputWithLogSumExp
 from ..attention.positions import PositionMover
 from ..bank.bank import BankEntry, BankKey, Chunk, KeyValueBank
 from ..families.base import AttentionCall, CallSite, Family, FamilyInfo, UnexpectedCallError
-from ..forward.entries import entry_of, seen_of
+from ..forward.entries import exported_entry, imported_entry
 from ..forward.forward import Forward
 from ..forward.routing import Route, attend_routed
 from ..forward.rows import SharedRow, alike, grouped, join_entries, key_masks, key_rows, own_tokens, take_rows
@@ -71,7 +71,7 @@ class Session:
         self._trusted = True
         self._tracker = SubjectTracker(plan, self.warn_once, info.patch[0], held)
         self._points = PointWatcher(plan, info.patch[0])
-        self._partial = LogSumExpAttention()
+        self._lse_attention = LogSumExpAttention()
         scheme = family.rope_scheme(diffusion_model, rope_options or {})
         # Whole videos have one centre: without subjects keys would be turned by nothing.
         centres_nothing = plan.config.position == "centred" and not plan.guided
@@ -141,7 +141,7 @@ class Session:
     def needs_sources(self) -> bool:
         """Whether segments look at others that the running pass evaluates, or their maps are read for a later one; in
         a run of several stages they look at what is there already."""
-        return not self.stages.several and self._pass is not None and (self._pass.shares or self._pass.reads)
+        return not self.stages.has_early_stages and self._pass is not None and (self._pass.shares or self._pass.reads)
 
     def end_pass(self) -> None:
         """Ends a model call: turns the maps it gathered into masks and releases its keys."""
@@ -151,13 +151,13 @@ class Session:
 
     def begin_evaluation(self, evaluation: Evaluation) -> None:
         """Releases the keys that neither this evaluation nor a later one asks for."""
-        if not self.stages.several:
+        if not self.stages.has_early_stages:
             remaining = range(evaluation.segment.index, len(self.plan.timeline.segments))
             self.bank.keep_segments({source for later in remaining for source in self.plan.sources(later)})
 
     def _release(self) -> None:
         """Releases the keys of a pass, unless they are for later ones."""
-        if not self.stages.several:
+        if not self.stages.has_early_stages:
             self.bank.clear()
 
     def wants_effects(self, segment: Segment, prompts: int | None) -> bool:
@@ -286,7 +286,7 @@ class Session:
         video = forward.video_at(site)
         route = Route(forward.segment, video, forward.grid[0], self.info.patch[0])
         lengths = [forward.routes.get(index // forward.rows) for index in range(call.query.shape[0])]
-        return attend_routed(call, route, lengths, masks, backend, self._partial)
+        return attend_routed(call, route, lengths, masks, backend, self._lse_attention)
 
     def _watch(self, forward: Forward, call: AttentionCall, site: CallSite) -> torch.Tensor | None:
         """Reads the maps of a call. Where that took the whole attention, its output comes as a gift."""
@@ -311,11 +311,11 @@ class Session:
         # Where our output would not be used, only the rows and queries that are read are worth computing.
         useless = call.overridden or self._will_share(forward, site)
         chosen, queries = (rows, video) if useless else (slice(None), slice(None))
-        partial = self._ordinary(forward, call, site, chosen, queries)
-        if partial is None:
+        found = self._ordinary(forward, call, site, chosen, queries)
+        if found is None:
             self.warn_once(f"{self.info.family}: {ODD_MASK}; its subject is not read.")
             return None
-        output, total = partial
+        output, total = found
         if useless:
             self._tracker.watch(forward, call, site, total)
             return None
@@ -333,16 +333,16 @@ class Session:
 
     def _ordinary(
         self, forward: Forward, call: AttentionCall, site: CallSite, rows: slice, queries: slice
-    ) -> Partial | None:
+    ) -> OutputWithLogSumExp | None:
         """The attention of `queries` over all own keys of the batch `rows`, with its log-sum-exp."""
         masks = key_masks(forward, call, site)
         if masks is None:
             return None
-        outputs: list[Partial] = []
+        outputs: list[OutputWithLogSumExp] = []
         for indices, mask in alike(range(call.query.shape[0])[rows], masks.__getitem__):
             own = own_tokens(key_rows(call, indices), forward, site, mask).everything()
             query = take_rows(call.query, indices)[:, :, queries]
-            outputs.append(self._partial(query, own.key, own.value, call.scale, own.key_bias))
+            outputs.append(self._lse_attention(query, own.key, own.value, call.scale, own.key_bias))
         if len(outputs) == 1:
             return outputs[0]
         # Rows with masks of their own come in order, because rows that are alike stand together or alone.
@@ -365,7 +365,7 @@ class Session:
             return None
         segment = forward.segment.index
         sources = self.plan.sources(segment) if forward.role in ("both", "target") else ()
-        readers = self.stages.readers(segment) if self._writes(forward) else 0
+        consumers = self.stages.consumers(segment) if self._writes(forward) else 0
         work: list[SharedRow] = []
         for row in range(forward.rows):
             for place, chunk in enumerate(forward.chunks):
@@ -375,13 +375,13 @@ class Session:
                 key = BankKey(segment, site.block, chunk, row)
                 got = [(source, self.bank.get(replace(key, segment=source))) for source in sources]
                 found = [
-                    (source, seen_of(self.plan, segment, source, entry.on(call.key.device)))
+                    (source, imported_entry(self.plan, segment, source, entry.on(call.key.device)))
                     for source, entry in got
                     if entry is not None
                 ]
-                if readers != 0:
+                if consumers != 0:
                     own = own_tokens(key_rows(call, [index]), forward, site, masks[index])
-                    self.bank.put(key, entry_of(self.plan, forward, own, splits[row], row), readers)
+                    self.bank.put(key, exported_entry(self.plan, forward, own, splits[row], row), consumers)
                 if found:
                     places, entries = zip(*found, strict=True)
                     work.append(SharedRow(index, row, places, entries, masks[index]))
@@ -399,7 +399,9 @@ class Session:
             if groups is None:
                 continue
             self.shared_calls += len(same)
-            output = attention.attend_groups(take_rows(call.query, indices), groups, backend, self._partial, call.scale)
+            output = attention.attend_groups(
+                take_rows(call.query, indices), groups, backend, self._lse_attention, call.scale
+            )
             shared |= {index: output[place : place + 1] for place, index in enumerate(indices)}
             if len(indices) == call.query.shape[0]:
                 return output
@@ -409,7 +411,7 @@ class Session:
 
     def _writes(self, forward: Forward) -> bool:
         """Whether the keys of a forward are for others. Later stages do not see a model that guidance perturbs."""
-        perturbed = self.stages.several and self._pass is not None and self._pass.repeats
+        perturbed = self.stages.has_early_stages and self._pass is not None and self._pass.repeats
         return forward.role in ("both", "source") and not perturbed
 
     def _moved(
@@ -470,7 +472,7 @@ class Session:
         for indices, mask in alike(rest, masks.__getitem__):
             own = own_tokens(key_rows(call, indices), forward, site, mask)
             query = take_rows(call.query, indices)
-            output = attention.attend(query, [own.everything()], backend, self._partial, call.scale)
+            output = attention.attend(query, [own.everything()], backend, self._lse_attention, call.scale)
             shared |= {index: output[place : place + 1] for place, index in enumerate(indices)}
         return torch.cat([shared[index] for index in range(call.query.shape[0])])
 

@@ -26,6 +26,7 @@ from ...plan.stages import stages_of
 from ...record.record import KVShareRecord
 from ...session.drift import match_to_anchor
 from ...session.session import Session
+from ...timeline.timeline import FRAME_DIM
 from .. import KEY
 from ..conditioning.mixing import TEXT_TOKENS
 from ..loading.model_info import model_info
@@ -36,7 +37,7 @@ from .held_frames import HELD_KEY, held_frames
 from .packed_latent import latent_of
 from .progress import PROGRESS_KEY, RunProgress
 from .run_noise import arrange_noise
-from .segment_handler import FRAME_DIM, SegmentHandler, SegmentWindow, parts_over_time
+from .segment_handler import SegmentHandler, SegmentWindow, parts_over_time
 
 log = logging.getLogger("kvshare")
 
@@ -166,7 +167,7 @@ def _sample_stages(
     executor: Any, session: Session, progress: RunProgress, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
     """What the host's `outer_sample` gives in the last of the session's stages, each of which is a run of it."""
-    if not session.stages.several:
+    if not session.stages.has_early_stages:
         return executor(*args, **kwargs)
     args, kwargs = _counting(progress, args, kwargs)
     guider = executor.class_obj
