@@ -147,7 +147,7 @@ class Witness:
             self.bank = WitnessBank(session.settings.plan.config.memory)
             session.use_bank(self.bank)
             self.said_bytes = reserved_bytes
-            self.exact = not session.settings.plan.reads_maps
+            self.exact = not session.settings.plan.finds_subjects
 
 
 def run_case(pipeline: Pipeline, case: Case, dtype: StoreDtype, steps: int, seed: int) -> Run:

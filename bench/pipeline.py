@@ -17,7 +17,7 @@ from kvshare_core.probe.figures import ProbeSettings
 from kvshare_core.script.parsing import parse_script
 from kvshare_core.session.sampling_run import SamplingRun
 from kvshare_core.timeline.planning import plan_timeline
-from kvshare_core.timeline.timeline import Timeline
+from kvshare_core.timeline.timeline import FRAME_DIM, Timeline
 
 from .methods import Method
 from .spans import own_pictures, seam_pictures
@@ -31,8 +31,6 @@ BOTH_KINDS: tuple[Model, ...] = ("cross-attention", "joint-attention")
 SAMPLER, SCHEDULER = "euler", "simple"
 STEPS = 20
 GUIDANCE = 4.0
-FRAME_DIM = 2
-"""Where a latent's frames are counted."""
 
 
 def models_of(host: Path) -> tuple[Model, ...]:

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 from comfy_api.latest import io
 
-from ..kvshare_core.config import PLACES, STORE_DTYPES, KVShareConfig, MemorySettings
+from ..kvshare_core.config import STORE_DTYPES, STORE_PLACES, KVShareConfig, MemorySettings
 from .errors import named_errors
 from .inputs import config_output, incoming_config, search_words
 from .sockets import CATEGORY
@@ -26,7 +26,7 @@ class KVShareMemorySettings(io.ComfyNode):
                 incoming_config("This node sets its memory settings. All others are kept."),
                 io.Combo.Input(
                     "place",
-                    options=list(PLACES),
+                    options=list(STORE_PLACES),
                     default=defaults.place,
                     tooltip="device: in VRAM, the fastest. cpu: in system RAM. auto: in VRAM up to budget_mib, the "
                     "rest in RAM.",

@@ -4,7 +4,7 @@ import torch
 from comfy_api.latest import io
 
 from ..kvshare_core.host.conditioning.pictures import encode_stretch
-from ..kvshare_core.timeline.holding import PLACES, Place, first_frame, hold_frames, latent_frames_of
+from ..kvshare_core.timeline.holding import HOLD_PLACES, HoldPlace, first_frame, hold_frames, latent_frames_of
 from ..kvshare_core.timeline.timeline import Timeline
 from .errors import named_errors
 from .inputs import search_words, video_samples
@@ -32,7 +32,7 @@ class LongVideoContinue(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "hold",
-                    options=list(PLACES),
+                    options=list(HOLD_PLACES),
                     default="start",
                     tooltip="Where to place the existing video. start: continue from it. end: lead into it. beat: at "
                     "the start of that prompt.",
@@ -69,7 +69,7 @@ class LongVideoContinue(io.ComfyNode):
         cls,
         timeline: Timeline,
         latent: dict[str, Any],
-        hold: Place,
+        hold: HoldPlace,
         beat: int,
         soft_frames: int,
         existing: dict[str, Any] | None = None,
@@ -84,7 +84,7 @@ class LongVideoContinue(io.ComfyNode):
         cls,
         timeline: Timeline,
         latent: dict[str, Any],
-        place: Place,
+        place: HoldPlace,
         beat: int,
         soft: int,
         existing: dict[str, Any] | None,

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 
 from ..attention.key_masks import ODD_MASK
-from ..attention.log_sum_exp import Partial
+from ..attention.log_sum_exp import OutputWithLogSumExp
 from ..forward.call import AttentionContext
 from ..forward.rows import alike
 from ..subject.tracker import SubjectTracker
@@ -64,12 +64,12 @@ class CallMaps:
         forward = context.forward
         return forward.shares and context.site.block in self._settings.blocks and bool(forward.sources)
 
-    def _with_log_sum_exp(self, context: AttentionContext, rows: slice, queries: slice) -> Partial | None:
+    def _with_log_sum_exp(self, context: AttentionContext, rows: slice, queries: slice) -> OutputWithLogSumExp | None:
         """The attention of `queries` over all own keys of some batch rows, with its log-sum-exp."""
         masks = context.key_masks
         if masks is None:
             return None
-        found: list[Partial] = []
+        found: list[OutputWithLogSumExp] = []
         for indices, mask in alike(context.rows[rows], masks.__getitem__):
             own = context.own_tokens(indices, mask).everything()
             query = context.query(indices)[:, :, queries]

@@ -9,7 +9,7 @@ from ..attention.groups import TokenSplit, sharing_groups, split_tokens
 from ..attention.key_masks import ODD_MASK, KeyMask
 from ..bank.bank import BankEntry, BankKey, KeyValueBank
 from ..forward.call import AttentionContext, OutputPiece
-from ..forward.entries import entry_of, seen_of
+from ..forward.entries import exported_entry, imported_entry
 from ..forward.forward import Forward
 from ..forward.rows import SharedRow, grouped, join_entries
 from ..subject.tracker import SubjectTracker
@@ -100,13 +100,13 @@ class CallSharer:
                 key = BankKey(segment, context.site.block, chunk, latent)
                 fetched = [(source, self.bank.get(replace(key, segment=source))) for source in forward.sources]
                 found = [
-                    (source, seen_of(self._plan, segment, source, entry.on(device)))
+                    (source, imported_entry(self._plan, segment, source, entry.on(device)))
                     for source, entry in fetched
                     if entry is not None
                 ]
                 if forward.consumers != 0:
                     own = context.own_tokens([index], masks[index])
-                    entry = entry_of(self._plan, forward, own, splits[latent], latent)
+                    entry = exported_entry(self._plan, forward, own, splits[latent], latent)
                     self.bank.put(key, entry, forward.consumers)
                 if found:
                     sources, entries = zip(*found, strict=True)

@@ -116,7 +116,7 @@ class SamplingRun:
         """Whether segments attend to others that the current pass evaluates, or a later one uses their maps; in a run
         of several stages the source keys exist already."""
         now = self._current
-        return not self.stages.several and now is not None and (now.shares or now.finds_subjects)
+        return not self.stages.has_early_stages and now is not None and (now.shares or now.finds_subjects)
 
     def end_pass(self) -> None:
         """Ends a model call: turns the maps it gathered into masks and releases its keys."""
@@ -126,7 +126,7 @@ class SamplingRun:
 
     def begin_evaluation(self, evaluation: Evaluation) -> None:
         """Releases the keys that neither this evaluation nor a later one attends to."""
-        if not self.stages.several:
+        if not self.stages.has_early_stages:
             plan = self.settings.plan
             remaining = range(evaluation.segment.index, len(plan.timeline.segments))
             self.bank.keep_segments({source for later in remaining for source in plan.sources(later)})
@@ -173,7 +173,7 @@ class SamplingRun:
         finds_subjects = text.hidden_subject is None and text.own and self._gathers_maps(evaluation)
         is_target, is_source = evaluation.role in ("both", "target"), evaluation.role in ("both", "source")
         # Later stages must not attend to a model that guidance perturbs.
-        perturbed = self.stages.several and now.repeats
+        perturbed = self.stages.has_early_stages and now.repeats
         forward = Forward(
             segment,
             batch,
@@ -185,7 +185,7 @@ class SamplingRun:
             shares,
             finds_subjects,
             self.settings.plan.sources(segment.index) if is_target else (),
-            self.stages.readers(segment.index) if is_source and not perturbed else 0,
+            self.stages.consumers(segment.index) if is_source and not perturbed else 0,
         )
         self._sharer.prefetch(forward, 0)
         return forward
@@ -241,5 +241,5 @@ class SamplingRun:
 
     def _release(self) -> None:
         """Releases the keys of a pass, unless later stages need them."""
-        if not self.stages.several:
+        if not self.stages.has_early_stages:
             self.bank.clear()

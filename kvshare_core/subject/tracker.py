@@ -78,7 +78,7 @@ class SubjectTracker:
     @property
     def per_block(self) -> bool:
         """Whether every block has masks of its own."""
-        return self.plan.reads_maps and self.settings.kind == "threshold"
+        return self.plan.finds_subjects and self.settings.kind == "threshold"
 
     def clear(self) -> None:
         """Frees everything."""
@@ -172,7 +172,7 @@ class SubjectTracker:
     def reads(self, step: int, steps: int) -> bool:
         """Whether maps of `step` of `steps` count; frozen masks need no more."""
         settings = self.settings
-        if not self.plan.reads_maps or (settings.attn_map_step_idx and step not in settings.attn_map_step_idx):
+        if not self.plan.finds_subjects or (settings.attn_map_step_idx and step not in settings.attn_map_step_idx):
             return False
         return self._blind or not self.frozen(step, steps)
 

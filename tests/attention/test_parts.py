@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from kvshare_core.attention import log_sum_exp
+from kvshare_core import devices
 from kvshare_core.attention.log_sum_exp import KERNELS, LogSumExpAttention, chunked, flash_cpu
 from kvshare_core.attention.parts import KeyValuePart, QueryGroup, attend, attend_groups
 from tests.oracles.dense_reference import dense_attention, heads_together
@@ -176,7 +176,7 @@ class LargestTensor(TorchDispatchMode):
 
 
 def test_the_chunked_kernel_never_holds_all_scores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log_sum_exp, "CHUNK_ELEMENTS", 3000)
+    monkeypatch.setattr(devices, "CHUNK_ELEMENTS", 3000)
     random = Random(Layout(1, 2, 1, 4, torch.float64, 0))
     query, key, value = random.query(100), random.key(150), random.key(150)
     with LargestTensor() as largest:

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from kvshare_core.attention import rope
+from kvshare_core import devices
 from kvshare_core.attention.rope import (
     RopeScheme,
     embed_nd_scheme,
@@ -447,7 +447,7 @@ def test_keys_are_rotated_in_chunks(monkeypatch: pytest.MonkeyPatch, layout: Any
     key = random_keys(5, torch.bfloat16, (2, 8, 100, 10))
     offset = torch.randint(-9, 9, (100, 3), generator=torch.Generator().manual_seed(0))
     whole = rotate(key, scheme, offset)
-    monkeypatch.setattr(rope, "CHUNK_ELEMENTS", 1000)
+    monkeypatch.setattr(devices, "CHUNK_ELEMENTS", 1000)
     with LargestTensor(torch.float32) as largest:
         chunked = rotate(key, scheme, offset)
     assert 0 < largest.elements <= 1000
@@ -464,7 +464,7 @@ def test_similarities_are_taken_in_chunks(
     dense = torch.nn.functional.cosine_similarity(source.double()[:, None], target.double()[None], dim=-1)
     expected = torch.where(dense.max(-1).values >= 0.6, dense.argmax(-1), -1)
     assert torch.equal(match_tokens(source, target, 0.6), expected)
-    monkeypatch.setattr(rope, "CHUNK_ELEMENTS", 400)
+    monkeypatch.setattr(devices, "CHUNK_ELEMENTS", 400)
     with LargestTensor(torch.float32) as largest:
         chunked = match_tokens(source, target, 0.6)
     assert 0 < largest.elements <= 400

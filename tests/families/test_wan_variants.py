@@ -143,9 +143,9 @@ def test_reference_tokens_are_never_shared(monkeypatch: pytest.MonkeyPatch) -> N
     kept: list[BankEntry] = []
     put = KeyValueBank.put
 
-    def look(bank: KeyValueBank, key: BankKey, entry: BankEntry, readers: int) -> None:
+    def look(bank: KeyValueBank, key: BankKey, entry: BankEntry, consumers: int) -> None:
         kept.append(entry)
-        put(bank, key, entry, readers)
+        put(bank, key, entry, consumers)
 
     monkeypatch.setattr(KeyValueBank, "put", look)
     run(case, share(model_of(case.name), timeline, EVERYTHING, subject="")[0], timeline)

@@ -25,10 +25,10 @@ from kvshare_core.config import (
     DITCTRL,
     MASK_KINDS,
     ORDERS,
-    PLACES,
     POSITIONS,
     SOURCES,
     STORE_DTYPES,
+    STORE_PLACES,
     KVShareConfig,
     MaskSettings,
     MemorySettings,
@@ -399,7 +399,7 @@ CONFIGS = st.builds(
         clean=st.booleans(),
         attn_map_layer_idx=st.tuples(st.integers(0, 50)),
     ),
-    memory=st.builds(MemorySettings, st.sampled_from(PLACES), st.integers(0, 9), st.sampled_from(STORE_DTYPES)),
+    memory=st.builds(MemorySettings, st.sampled_from(STORE_PLACES), st.integers(0, 9), st.sampled_from(STORE_DTYPES)),
 )
 
 

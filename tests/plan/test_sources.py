@@ -158,8 +158,8 @@ def test_segments_are_kept_for_whoever_sees_them_and_for_nobody_else(plan: Share
     segments = plan.timeline.segments
     for segment in segments:
         said = plan.timeline.beats[segment.beat].script.strength
-        sight = plan.sight(segment.index)
-        for number, found in enumerate(sight.subjects):
+        part_sources = plan.part_sources(segment.index)
+        for number, found in enumerate(part_sources.subjects):
             wanted = [
                 source
                 for source in sorted(seen_by(plan, segment.index, number))
@@ -167,12 +167,12 @@ def test_segments_are_kept_for_whoever_sees_them_and_for_nobody_else(plan: Share
             ]
             assert list(found) == wanted
         wanted = sorted(seen_by(plan, segment.index, -1)) if plan.config.share_background and said != 0 else []
-        assert list(sight.background) == wanted
-        union = {*sight.background, *(source for sources in sight.subjects for source in sources)}
+        assert list(part_sources.background) == wanted
+        union = {*part_sources.background, *(source for sources in part_sources.subjects for source in sources)}
         assert plan.sources(segment.index) == tuple(sorted(union))
-        assert plan.readers(segment.index) == sum(segment.index in plan.sources(other.index) for other in segments)
-        read = plan.read(segment.index)
-        assert read.background == any(segment.index in plan.sight(other.index).background for other in segments)
+        assert plan.consumers(segment.index) == sum(segment.index in plan.sources(other.index) for other in segments)
+        read = plan.exported_parts(segment.index)
+        assert read.background == any(segment.index in plan.part_sources(other.index).background for other in segments)
 
 
 # Sources, strength and gaps in plain words.

@@ -51,13 +51,13 @@ def test_nobody_sees_what_is_not_sampled_yet_and_nothing_is_kept_for_nobody(plan
             stages.next()
         assert segments == stages.segments and segments
         assert stages.first == (number == 0)
-        if stages.several:
+        if stages.has_early_stages:
             assert all(set(plan.sources(index)) <= done for index in segments)
         if stages.early:
-            assert all(plan.readers(index) and index not in done for index in segments)
-            assert {index for index in everything if stages.readers(index) is None} == segments
+            assert all(plan.consumers(index) and index not in done for index in segments)
+            assert {index for index in everything if stages.consumers(index) is None} == segments
             done |= segments
     assert segments == everything
     assert not stages.early
-    if stages.several:
-        assert not any(stages.readers(index) for index in everything)
+    if stages.has_early_stages:
+        assert not any(stages.consumers(index) for index in everything)

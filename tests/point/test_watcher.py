@@ -357,7 +357,7 @@ def test_words_of_several_tokens_are_one_and_words_may_share_a_token() -> None:
 
 @pytest.mark.parametrize("shape", ["cross", "joint"])
 def test_watching_a_point_never_waits_inside_a_forward(shape: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(devices, "COPIED_ASIDE", ("meta",))
+    monkeypatch.setattr(devices, "STAGED_COPIES", ("meta",))
     plan = SharePlan(worded(None, beats=1), OFF, look=LookPoint(0, 0, 0))
     sites, outside = (self_and_cross(2), 0) if shape == "cross" else (joint(2, 5, 0), 5)
     model = FakeModel(plan, sites, GRID, outside=outside, text_tokens=5, device="meta")

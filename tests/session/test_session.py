@@ -133,10 +133,10 @@ class WatchedBank(KeyValueBank):
         self.entries: dict[BankKey, BankEntry] = {}
         self.prefetched: list[list[BankKey]] = []
 
-    def put(self, key: BankKey, entry: BankEntry, readers: int | None) -> None:
+    def put(self, key: BankKey, entry: BankEntry, consumers: int | None) -> None:
         self.log.append(("put", key))
         self.entries[key] = entry
-        super().put(key, entry, readers)
+        super().put(key, entry, consumers)
 
     def get(self, key: BankKey) -> BankEntry | None:
         self.log.append(("get", key))
@@ -221,8 +221,8 @@ def test_later_stages_see_what_a_source_ended_with(model: FakeModel) -> None:
             results = model.run_pass(session, step=step)
             assert {evaluation.segment.index for evaluation, _ in results} == segments
             assert_as_expected(model, results, kept=kept, keeps=not last)
-    assert (session.shared_calls > 0) == session.stages.several
-    assert (len(session.bank) > 0) == session.stages.several
+    assert (session.shared_calls > 0) == session.stages.has_early_stages
+    assert (len(session.bank) > 0) == session.stages.has_early_stages
     session.close()
     assert (len(session.bank), session.bank.held_bytes) == (0, 0)
 

@@ -175,7 +175,7 @@ def test_words_beside_other_subjects_of_the_script_are_refused() -> None:
 def test_a_mask_and_token_places_are_one_subject() -> None:
     timeline = film(beat(), beat(), subjects=(FOX, DOG))
     masked = make_plan(timeline, SHARED, "", torch.ones(1, 8, 8))
-    assert (masked.names, masked.reads_maps, masked.sources(1)) == (("subject",), False, (0,))
+    assert (masked.names, masked.finds_subjects, masked.sources(1)) == (("subject",), False, (0,))
     places = KVShareConfig(masks=MaskSettings(ref_token_idx=(1,), cur_token_idx=(1,)))
     with pytest.raises(ValueError, match=r"^config: ref_token_idx gives the places of one subject, but .* fox, dog"):
         make_plan(timeline, places, "", None)
@@ -183,4 +183,4 @@ def test_a_mask_and_token_places_are_one_subject() -> None:
         make_plan(timeline, DITCTRL, "", None)
     alone = film(beat(), beat(), beat(), subjects=(DOG,))
     for plan in (make_plan(alone, places, "", None), make_plan(alone, SHARED, "", torch.ones(1, 8, 8))):
-        assert (plan.names, plan.sight(2).subjects) == (("dog",), ((1,),))
+        assert (plan.names, plan.part_sources(2).subjects) == (("dog",), ((1,),))

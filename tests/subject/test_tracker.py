@@ -398,9 +398,9 @@ class Entries(KeyValueBank):
         super().__init__()
         self.entries: dict[BankKey, BankEntry] = {}
 
-    def put(self, key: BankKey, entry: BankEntry, readers: int) -> None:
+    def put(self, key: BankKey, entry: BankEntry, consumers: int) -> None:
         self.entries[key] = entry
-        super().put(key, entry, readers)
+        super().put(key, entry, consumers)
 
 
 @pytest.mark.parametrize("chunks", [(COND, UNCOND), (UNCOND, COND)])
@@ -482,7 +482,7 @@ class FreshTensors(TorchFunctionMode):
 def test_following_a_contrasted_subject_never_waits_inside_a_forward(
     shape: str, position: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(devices, "COPIED_ASIDE", ("meta",))
+    monkeypatch.setattr(devices, "STAGED_COPIES", ("meta",))
     grid = (3, 2, 2)
     config = KVShareConfig(
         masks=replace(CONTRAST, presence=0.2, clean=True, hysteresis=0.1),

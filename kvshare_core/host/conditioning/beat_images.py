@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from comfy.utils import common_upscale
 
-from ...timeline.timeline import Segment, Timeline
+from ...timeline.timeline import FRAME_DIM, Segment, Timeline
 from .. import BEAT_TAG, NEGATIVE_TAG
 from ..loading.model_info import model_info
 
@@ -24,8 +24,6 @@ WAN_EXTRA_CHANNELS = 20
 
 PICTURE_MASKS = 4
 """Wan's mask has a channel for each picture of a latent frame."""
-
-FRAME_DIM = 2
 
 
 def add_beat_images(

@@ -13,9 +13,8 @@ from typing import Any, Literal
 import torch
 
 from ...timeline.fades import take_frames
-from ...timeline.timeline import Segment
+from ...timeline.timeline import FRAME_DIM, Segment
 
-FRAME_DIM = 2
 """Where video latents [batch, channels, frames, height, width] have their frames."""
 
 Resize = Callable[..., Any]

@@ -118,7 +118,7 @@ def _make_state(
 def _sample_stages(executor: Any, state: RunState, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """What the host's `outer_sample` returns in the last of the run's stages, each of which is a run of it."""
     run, guider = state.run, executor.class_obj
-    if not run.stages.several:
+    if not run.stages.has_early_stages:
         return executor(*args, **kwargs)
     args, kwargs = _counting(state.progress, args, kwargs)
     reserve = state.reserve

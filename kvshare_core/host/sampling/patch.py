@@ -23,8 +23,8 @@ from ...plan.stages import stages_of
 from ...record.record import KVShareRecord
 from ...session.drift import match_to_anchor
 from ...session.sampling_run import SamplingRun
+from ...timeline.timeline import FRAME_DIM
 from .. import KEY
-from ..conditioning.slicing import FRAME_DIM
 from ..loading.model_info import model_info
 from . import memory
 from .attention_override import Attend, ModelInputs, apply_model_wrapper

@@ -19,11 +19,11 @@ from ...config import Order
 from ...plan.schedule import Evaluation, evaluations, needed_evaluations, step_of
 from ...session.sampling_run import SamplingRun
 from ...timeline.fades import WEIGHTS, Fade, fade_of, take_frames, weights_over_time
-from ...timeline.timeline import Timeline
+from ...timeline.timeline import FRAME_DIM, Timeline
 from .. import BEAT_TAG, COMMON_TAG, is_prompt
 from ..conditioning.joining import join_texts
 from ..conditioning.mixing import interpolate_conditioning
-from ..conditioning.slicing import FRAME_DIM, slice_conditioning
+from ..conditioning.slicing import slice_conditioning
 from .packed_latent import AudioWindow, Blend, Latent, check_audio, latent_of, part_shapes
 from .run_state import RunState, run_state
 
