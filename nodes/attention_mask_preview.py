@@ -77,7 +77,7 @@ class AttentionMaskPreview(io.ComfyNode):
         if masks is None:
             raise ValueError(
                 "AttentionMaskPreview: no run of this model has found a subject yet. Name a subject or connect a mask "
-                "in MaskGuidedKVShare, and take the images from the sampler behind it."
+                "in MaskGuidedKVShare, and connect the decoded frames of the sampler that uses its model."
             )
         if subject.strip():
             with named_errors("AttentionMaskPreview"):
@@ -90,8 +90,8 @@ class AttentionMaskPreview(io.ComfyNode):
         point = record.latest_point()
         if point is None:
             raise ValueError(
-                "AttentionMaskPreview: no run of this model has recorded a point yet. Give MaskGuidedKVShare one as "
-                "look_at, and take the images from the sampler behind it."
+                "AttentionMaskPreview: no run of this model has recorded a point yet. Set look_at in "
+                "MaskGuidedKVShare, and connect the decoded frames of the sampler that uses its model."
             )
         heat = heat_of_pictures(point.heat, point.timeline, images.shape[0], images.shape[1], images.shape[2])
         return overlay_heat(images, heat, opacity), heat

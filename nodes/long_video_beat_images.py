@@ -70,8 +70,10 @@ class LongVideoBeatImages(io.ComfyNode):
         clip_vision_end_image: Any = None,
     ) -> io.NodeOutput:
         with named_errors("LongVideoBeatImages"):
-            seen = both_seen(clip_vision_start_image, clip_vision_end_image)
+            vision = both_seen(clip_vision_start_image, clip_vision_end_image)
             samples = video_samples("latent", latent)
             return io.NodeOutput(
-                *add_beat_images(model, vae, timeline, samples, positive, negative, beat, start_image, end_image, seen)
+                *add_beat_images(
+                    model, vae, timeline, samples, positive, negative, beat, start_image, end_image, vision
+                )
             )

@@ -836,7 +836,7 @@ def test_a_point_to_look_from_is_shown(model: Any, clip: Any) -> None:
     images = torch.rand(33, 48, 48, 3)
     patched, record = run("MaskGuidedKVShare", model=model, timeline=timeline, subject="", look_at="0.5, 0.5, 20")
     show = {"record": record, "images": images, "opacity": 0.5, "show": "look_at"}
-    with pytest.raises(ValueError, match=r"^AttentionMaskPreview: no run .*Give MaskGuidedKVShare one as look_at"):
+    with pytest.raises(ValueError, match=r"^AttentionMaskPreview: no run .*Set look_at in MaskGuidedKVShare"):
         run("AttentionMaskPreview", **show)
     Sampling(1).run(patched, positive, negative, tuple(latent["samples"].shape))
     overlay, heat = run("AttentionMaskPreview", **show)
