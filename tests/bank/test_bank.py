@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -273,6 +274,38 @@ def test_threads_share_a_bank(memory: MemorySettings) -> None:
         list(threads.map(work, range(4)))
     assert (len(bank), bank.held_bytes, bank.device_bytes) == (0, 0, 0)
     assert bank.peak_bytes <= 4 * size_of(entry)
+
+
+class PausingKey(BankKey):
+    """A key that calls `pause` whenever its segment is asked for, as a thread may be stopped there."""
+
+    pause: ClassVar[Callable[[], None] | None] = None
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == "segment" and PausingKey.pause is not None:
+            PausingKey.pause()
+        return super().__getattribute__(name)
+
+
+def test_segments_are_released_while_another_thread_puts_entries(monkeypatch: pytest.MonkeyPatch) -> None:
+    bank, entry = KeyValueBank(), full_entry(3)
+    for row in range(3):
+        bank.put(PausingKey(0, 0, (0, 0), row), entry, readers=1)
+    with ThreadPoolExecutor(1) as other_thread:
+        added: list[Future[None]] = []
+
+        def put_in_the_middle() -> None:
+            if not added:
+                added.append(other_thread.submit(bank.put, BankKey(1, 0, (0, 0), 0), entry, 1))
+                # Without a lock it is done at once; with one it can only begin to wait.
+                wait(added, timeout=0.2)
+
+        monkeypatch.setattr(PausingKey, "pause", staticmethod(put_in_the_middle))
+        bank.keep_segments({1})
+        monkeypatch.undo()
+        added[0].result()
+    assert len(bank) == 1
+    assert bank.held_bytes == size_of(entry)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -15,8 +15,8 @@ from kvshare_core.families.base import AttentionCall, CallSite
 from kvshare_core.forward.forward import Forward
 from kvshare_core.plan.share_plan import SharePlan
 from kvshare_core.session.sampling_run import SamplingRun
-from tests.attention.test_rope import reference
 from tests.oracles.dense_reference import Tokens, dense_attention, heads_together, joint_sharing_bias
+from tests.oracles.rope_reference import rotated_reference
 
 
 def resolved(plan: SharePlan, rule: Any, target: int) -> set[int]:
@@ -177,8 +177,8 @@ class Oracle:
             return key
         assert self.scheme is not None
         key = key.double().clone()
-        raw = reference(key[:, :, video.start : video.stop], self.scheme, -places)
-        key[:, :, video.start : video.stop] = reference(raw, self.scheme, there)
+        raw = rotated_reference(key[:, :, video.start : video.stop], self.scheme, -places)
+        key[:, :, video.start : video.stop] = rotated_reference(raw, self.scheme, there)
         return key
 
 

@@ -27,10 +27,9 @@ from kvshare_core.script.film import Duration, Script, ScriptBeat, Transition
 from kvshare_core.session.sampling_run import SamplingRun
 from kvshare_core.timeline.planning import plan_timeline
 from kvshare_core.timeline.timeline import Timeline
-from tests.families.test_hunyuan_contracts import positive
-from tests.subject.test_tracker import DeviceTraffic, FreshTensors
+from tests.support.device_traffic import DeviceTraffic, FreshTensors
 from tests.support.fake_family import COND, UNCOND, FakeModel, joint, self_and_cross
-from tests.support.windows import beat_prompts, latent_shape, tiny_timeline
+from tests.support.windows import beat_prompts, joint_beat_prompts, latent_shape, tiny_timeline
 from tests.tiny.models import Sampling, joint_text, one_prompt, tiny_hunyuan, tiny_wan
 
 OFF = KVShareConfig(mode="off")
@@ -63,7 +62,7 @@ def look(
     plan = replace(make_plan(timeline, OFF, "", None), look=point)
     patched, record = apply(model, plan)
     tensor, extra = joint_text(99, 7)
-    told = conditioning or (positive(timeline) if name == "hunyuan" else beat_prompts(timeline))
+    told = conditioning or (joint_beat_prompts(timeline) if name == "hunyuan" else beat_prompts(timeline))
     negative = [[tensor, dict(extra)]] if name == "hunyuan" else one_prompt()
     Sampling(steps=1).run(patched, told, negative, latent_shape(timeline, batch))
     return record.latest_point()
@@ -195,7 +194,7 @@ def test_unknown_words_leave_the_rest(family: tuple[str, Any], words: PromptWord
 
 def test_a_common_prompt_is_not_told_as_the_beat_s(family: tuple[str, Any]) -> None:
     timeline = tiny_timeline(2, overlap=0)
-    told = positive(timeline) if family[0] == "hunyuan" else beat_prompts(timeline)
+    told = joint_beat_prompts(timeline) if family[0] == "hunyuan" else beat_prompts(timeline)
     common = [[tensor, {**extra, COMMON_TAG: True, "end_percent": 1.0}] for tensor, extra in told]
     own = [[tensor, {**extra, "start_percent": 1.0}] for tensor, extra in told]
     found = look(family, LookPoint(0.5, 0.5, 0), timeline=timeline, conditioning=common + own)

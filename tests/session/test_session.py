@@ -213,6 +213,7 @@ def test_later_stages_see_what_a_source_ended_with(model: FakeModel) -> None:
     model.plan = replace(model.plan, config=replace(model.plan.config, order="sources_first"))
     session = model.session()
     kept: Kept = {}
+    held = (0, 0)
     for number, segments in enumerate(session.stages.all):
         if number > 0:
             session.next_stage()
@@ -221,6 +222,10 @@ def test_later_stages_see_what_a_source_ended_with(model: FakeModel) -> None:
             results = model.run_pass(session, step=step)
             assert {evaluation.segment.index for evaluation, _ in results} == segments
             assert_as_expected(model, results, kept=kept, keeps=not last)
+        if not last:
+            held = (len(session.bank), session.bank.held_bytes)
+    # The last stage adds nothing: nobody comes after it.
+    assert (len(session.bank), session.bank.held_bytes) == held
     assert (session.shared_calls > 0) == session.stages.has_early_stages
     assert (len(session.bank) > 0) == session.stages.has_early_stages
     session.close()

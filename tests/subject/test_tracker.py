@@ -9,8 +9,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import scaled_dot_product_attention
-from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from kvshare_core import devices
 from kvshare_core.attention.groups import TokenSplit
@@ -30,6 +28,7 @@ from kvshare_core.subject.tracker import SubjectTracker
 from kvshare_core.timeline.planning import plan_timeline
 from kvshare_core.timeline.timeline import Segment
 from tests.oracles.dense_reference import dense_attention, heads_together
+from tests.support.device_traffic import DeviceTraffic, FreshTensors
 from tests.support.fake_family import COND, UNCOND, FakeModel, joint, self_and_cross, timeline_of
 
 GRID = (3, 2, 3)
@@ -442,39 +441,6 @@ def test_threshold_masks_of_a_joint_model_are_those_of_the_whole_softmax(
         ordinary = dense_attention(query, key, value, bias=hidden)
         torch.testing.assert_close(heads_together(results[0][1][COND, 0][block]), ordinary, rtol=0, atol=1e-10)
     assert session.shared_calls == 4
-
-
-class DeviceTraffic(TorchDispatchMode):
-    """Takes `meta` for a device whose results take time. Counts what makes the CPU wait for it; anything that depends
-    on data fails by itself there. What comes to the CPU is random."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.to_cpu = 0
-        self.blocking_uploads = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        name = func.name()
-        if name == "aten::_to_copy":
-            source, device = args[0].device.type, torch.device(kwargs.get("device") or args[0].device).type
-            if (source, device) == ("meta", "cpu"):
-                self.to_cpu += 1
-                return torch.rand(args[0].shape).round().to(kwargs.get("dtype") or args[0].dtype)
-            self.blocking_uploads += (source, device) == ("cpu", "meta") and not kwargs.get("non_blocking")
-        return func(*args, **kwargs)
-
-
-class FreshTensors(TorchFunctionMode):
-    """Counts `torch.tensor(..., device=...)`, which uploads and waits where no operation can be seen."""
-
-    uploads = 0
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if func in (torch.tensor, torch.as_tensor):
-            self.uploads += torch.device(kwargs.get("device") or "cpu").type == "meta"
-        return func(*args, **kwargs)
 
 
 @pytest.mark.parametrize("position", ["same", "gap", "frame", "matched", "centred"])

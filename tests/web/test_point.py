@@ -9,7 +9,7 @@ import pytest
 from devtools.server import Server
 from kvshare_core.host.loading.model_files import EMBEDDED_JOINT
 from tests.support.comfy_page import MODES, ComfyPage
-from tests.web.test_viewer import FILM, NODE, Viewer, film_page
+from tests.support.viewer_page import FILM, NODE, Viewer, film_page
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
