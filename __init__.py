@@ -1,7 +1,7 @@
-"""KV Share: long videos from several prompts, with one subject that stays itself."""
+"""KV Share: long videos from several prompts, with a consistent subject."""
 
 from .nodes import KVShareExtension
-from .nodes.live_plan import add_route
+from .nodes.plan_route import add_route
 
 WEB_DIRECTORY = "./web"
 

@@ -49,14 +49,14 @@ import torch
 import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from kvshare_core.attention import attend_groups
+from kvshare_core.attention.groups import OwnTokens, TokenSplit, sharing_groups, split_tokens
+from kvshare_core.attention.log_sum_exp import LogSumExpAttention
+from kvshare_core.attention.parts import attend_groups
+from kvshare_core.attention.positions import PositionMover
+from kvshare_core.attention.rope import RopeScheme, centred_offsets, embed_nd_scheme, rotate
+from kvshare_core.bank.bank import BankEntry, StoredTokens
 from kvshare_core.config import DITCTRL, KVShareConfig
-from kvshare_core.kv_bank import BankEntry, StoredTokens
-from kvshare_core.log_sum_exp import LogSumExpAttention
-from kvshare_core.maps import text_probabilities
-from kvshare_core.positions import PositionMover
-from kvshare_core.rope import RopeScheme, centred_offsets, embed_nd_scheme, rotate
-from kvshare_core.sharing import OwnTokens, TokenSplit, sharing_groups, split_tokens
+from kvshare_core.subject.maps import text_probabilities
 
 from .form import Row, make_result, publish, show_progress
 

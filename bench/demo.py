@@ -25,10 +25,10 @@ from devtools.server import Server, running_server
 from kvshare_core.embedded.detector import detect
 from kvshare_core.embedded.latents import BLOCK_FRAMES, NATIVE_LATENT_FRAMES
 from kvshare_core.embedded.vocabulary import BACKGROUNDS, DIRECTIONS, SHAPES
-from kvshare_core.script_forms import parse_script
-from kvshare_core.timeline import Timeline
-from kvshare_core.timeline_planning import plan_timeline
-from kvshare_core.words import split_words
+from kvshare_core.prompt_words import split_words
+from kvshare_core.script.parsing import parse_script
+from kvshare_core.timeline.planning import plan_timeline
+from kvshare_core.timeline.timeline import Timeline
 
 from .form import show_progress, text_table
 from .measures import Measured, summary

@@ -28,8 +28,8 @@ def measure_families(host: str | None, quick: bool) -> list[Row]:
 
     A family that the host lacks has no figures and a reason. Call it in a host that runs.
     """
-    from tests.family_cases import CASES, HostLacksFamilyError, model_of
-    from tests.family_contracts import CONTRACTS, count_run
+    from tests.support.family_cases import CASES, HostLacksFamilyError, model_of
+    from tests.support.family_contracts import CONTRACTS, count_run
 
     cases = list(CASES.values())[: 1 if quick else None]
     contracts = dict(list(CONTRACTS.items())[: 2 if quick else None])

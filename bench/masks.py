@@ -22,7 +22,7 @@ from devtools.environment import find_host
 from kvshare_core.config import MaskSettings
 from kvshare_core.embedded.detector import detect
 from kvshare_core.embedded.vocabulary import SHAPES
-from kvshare_core.maps import normalise_over_clip, standardised
+from kvshare_core.subject.maps import normalise_over_clip, standardised
 
 from .confidence import interval, mean
 from .form import Row, make_result, publish, show_progress

@@ -13,11 +13,11 @@ from devtools.environment import find_host
 from devtools.inprocess import enter_host
 from kvshare_core.config import KVShareConfig
 from kvshare_core.embedded.scenes import FPS, FRAME_SIDE
-from kvshare_core.probe import ProbeSettings
-from kvshare_core.script_forms import parse_script
-from kvshare_core.session import Session
-from kvshare_core.timeline import Timeline
-from kvshare_core.timeline_planning import plan_timeline
+from kvshare_core.probe.figures import ProbeSettings
+from kvshare_core.script.parsing import parse_script
+from kvshare_core.session.sampling_run import SamplingRun
+from kvshare_core.timeline.planning import plan_timeline
+from kvshare_core.timeline.timeline import Timeline
 
 from .methods import Method
 from .spans import own_pictures, seam_pictures
@@ -129,9 +129,10 @@ class Pipeline:
         overlap: latent frames that neighbouring segments share where the method lets them. Raises ValueError when the
         films do not fit together.
         """
-        from kvshare_core.host.conditioning import empty_latent, encode_timeline
-        from kvshare_core.host.patch import apply, model_info
-        from kvshare_core.host.plan import make_plan
+        from kvshare_core.host.conditioning.encoding import empty_latent, encode_timeline
+        from kvshare_core.host.loading.model_info import model_info
+        from kvshare_core.host.sampling.patch import apply
+        from kvshare_core.plan.making import make_plan
 
         if method.host_windows and len(films) > 1:
             # The host's windows fail on batches whose rows have texts of their own.
@@ -179,8 +180,8 @@ class Pipeline:
     ) -> torch.Tensor:
         """Videos [n, f, 3, h, w] of one segment each, sampled together by the unpatched model; the noise of place i is
         that of `seed` + i."""
-        from kvshare_core.host.conditioning import empty_latent, encode
-        from kvshare_core.host.patch import model_info
+        from kvshare_core.host.conditioning.encoding import empty_latent, encode
+        from kvshare_core.host.loading.model_info import model_info
 
         _, info = model_info(self.model)
         timeline = plan_timeline(parse_script(prompts[0]), info.native_frames, 0, FPS, info.compression[0])
@@ -198,10 +199,10 @@ class Pipeline:
         """A clip of `prompt` by the unpatched model, looked at in the steps `levels`, rising."""
         import comfy.sample
 
-        from kvshare_core.host.conditioning import empty_latent, encode_timeline
-        from kvshare_core.host.patch import model_info
-        from kvshare_core.host.plan import make_plan
-        from kvshare_core.host.probe import Level, ProbeRun
+        from kvshare_core.host.conditioning.encoding import empty_latent, encode_timeline
+        from kvshare_core.host.loading.model_info import model_info
+        from kvshare_core.host.sampling.probe_run import Level, ProbeRun
+        from kvshare_core.plan.making import make_plan
 
         family, info = model_info(self.model)
         timeline = plan_timeline(parse_script(prompt), info.native_frames, 0, FPS, info.compression[0])
@@ -221,17 +222,16 @@ class Pipeline:
         spans = tuple(timeline.picture_range(frame, frame + 1) for frame in range(timeline.latent_frames))
         return Pointing(self._decode(samples)[0], spans, scores, effects)
 
-    def watched(self, look: Callable[[Session, int], None]) -> "Pipeline":
+    def watched(self, look: Callable[[SamplingRun, int], None]) -> "Pipeline":
         """The same, and before each forward of a run of `generate`, `look` is shown the run's session and the bytes
         that the host was asked to keep free for its bank."""
         from comfy.patcher_extension import WrappersMP
 
         from kvshare_core.host import KEY
-        from kvshare_core.host.patch import RESERVE_KEY
 
         def show(executor: Any, *args: Any, **kwargs: Any) -> Any:
-            options = args[5]
-            look(options[KEY], options[RESERVE_KEY])
+            state = args[5][KEY]
+            look(state.run, state.reserve)
             return executor(*args, **kwargs)
 
         model = self.model.clone()
@@ -274,8 +274,8 @@ def load_pipeline(model: Model = "cross-attention") -> Pipeline:
     """Starts the host in this process and loads an embedded model. Call it before anything imports `comfy`."""
     host = find_host()
     enter_host(host)
-    from kvshare_core.host.loading import load_video_model
-    from kvshare_core.host.model_files import EMBEDDED, EMBEDDED_MODELS
+    from kvshare_core.host.loading.loading import load_video_model
+    from kvshare_core.host.loading.model_files import EMBEDDED, EMBEDDED_MODELS
 
     name = next(name for name, attention in EMBEDDED_MODELS.items() if attention == model)
     return Pipeline(host, *load_video_model(name, EMBEDDED, EMBEDDED, "default"))
@@ -327,7 +327,7 @@ def _joined_extras(extras: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def _masks(record: Any, videos: torch.Tensor) -> torch.Tensor | None:
     """The subject [n, f, h, w] that the attention found in videos [n, f, 3, h, w]; None where it followed none."""
-    from kvshare_core.preview import pictures_of
+    from kvshare_core.record.preview import pictures_of
 
     recorded = record.latest()
     if recorded is None:

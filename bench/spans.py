@@ -1,7 +1,7 @@
 """Which pictures of a long video belong to which segment."""
 
-from kvshare_core.blending import fade_of, window_weights
-from kvshare_core.timeline import Timeline
+from kvshare_core.timeline.fades import fade_of, window_weights
+from kvshare_core.timeline.timeline import Timeline
 
 HALF = 0.5 - 1e-9
 """Half of the weight, with room for rounding."""

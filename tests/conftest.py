@@ -31,8 +31,8 @@ hypothesis.settings.load_profile("busy")
 import folder_paths  # noqa: E402
 import torch  # noqa: E402
 
-from tests.family_cases import CASES, FamilyCase  # noqa: E402
-from tests.present import present  # noqa: E402
+from tests.support.family_cases import CASES, FamilyCase  # noqa: E402
+from tests.support.present import present  # noqa: E402
 
 torch.set_num_threads(2)
 

@@ -20,7 +20,7 @@ import comfy.supported_models_base
 import comfy.utils
 import torch
 
-from ..words import PromptWords, split_words
+from ..prompt_words import PromptWords, split_words
 from .joint_transformer import POOLED_DIM
 from .text import POSITION_WIDTH, TEXT_WIDTH, WORD_WIDTH, position_code
 from .transformer import TEXT_DIM

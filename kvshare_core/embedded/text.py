@@ -8,7 +8,7 @@ weights; the other layouts take the rows as they are.
 import torch
 from torch import nn
 
-from ..words import split_words
+from ..prompt_words import split_words
 from .vocabulary import CHUNK_TOKENS, PAD, WORD_IDS, WORDS, padded_length, word_id
 
 WORD_WIDTH = 128

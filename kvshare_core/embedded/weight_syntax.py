@@ -6,7 +6,7 @@ Token `i` of the embedded text encoder is the `i`-th word of the prompt.
 import math
 from itertools import groupby
 
-from ..words import split_words
+from ..prompt_words import split_words
 
 GROUP_WEIGHT = 1.1
 """What a pair of parentheses without a number multiplies the weight by."""

@@ -6,8 +6,8 @@ from typing import Literal, Protocol
 
 import torch
 
-from ..presets import BlockPreset
-from ..rope import RopeScheme
+from ..attention.rope import RopeScheme
+from .block_presets import BlockPreset
 
 CallKind = Literal["self", "joint", "cross", "aside", "other"]
 

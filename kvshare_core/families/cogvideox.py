@@ -8,9 +8,9 @@ from collections.abc import Mapping
 
 from torch import nn
 
-from ..presets import BlockPreset
-from ..rope import RopeScheme, embed_nd_scheme
+from ..attention.rope import RopeScheme, embed_nd_scheme
 from .base import AttentionCall, CallSite, FamilyInfo
+from .block_presets import BlockPreset
 from .joint import joint_call
 
 NATIVE_FRAMES = 13

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from torch import nn
 
-from ..rope import RopeScheme
+from ..attention.rope import RopeScheme
 from .base import AttentionCall, CallSite, FamilyInfo
 from .cosmos import info_of
 from .self_cross import self_then_cross

@@ -13,9 +13,9 @@ from typing import Any
 
 from torch import nn
 
-from ..presets import BlockPreset
-from ..rope import RopeScheme, embed_nd_scheme
+from ..attention.rope import RopeScheme, embed_nd_scheme
 from .base import AttentionCall, CallSite, FamilyInfo
+from .block_presets import BlockPreset
 from .joint import check_tokens, joint_call
 
 NATIVE_FRAMES = 33

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from torch import nn
 
-from ..rope import RopeScheme, embed_nd_scheme
+from ..attention.rope import RopeScheme, embed_nd_scheme
 from .base import AttentionCall, CallSite, FamilyInfo, UnexpectedCallError
 from .self_cross import self_then_cross
 

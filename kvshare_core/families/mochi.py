@@ -8,9 +8,9 @@ from collections.abc import Mapping
 
 from torch import nn
 
-from ..presets import BlockPreset
-from ..rope import RopeScheme
+from ..attention.rope import RopeScheme
 from .base import AttentionCall, CallSite, FamilyInfo
+from .block_presets import BlockPreset
 from .joint import joint_call
 
 NATIVE_FRAMES = 28

@@ -15,9 +15,9 @@ from typing import Any, Literal
 
 from torch import nn
 
-from ..presets import BlockPreset
-from ..rope import RopeScheme, embed_nd_scheme
+from ..attention.rope import RopeScheme, embed_nd_scheme
 from .base import AttentionCall, CallSite, FamilyInfo, UnexpectedCallError, UnsupportedModelError
+from .block_presets import BlockPreset
 
 NATIVE_FRAMES = {"HumoWanModel": 25, "WanModel_S2V": 20}
 """Latent frames of the clips that a class was trained on, where it is not 21."""

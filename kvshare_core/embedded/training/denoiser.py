@@ -12,33 +12,15 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from ...words import split_words
+from ...prompt_words import split_words
 from ..joint_transformer import JointShape, JointTransformer
 from ..latents import BLOCK_SIDE, CHANNELS, NATIVE_LATENT_FRAMES, LatentBasis, fit_basis
 from ..one_stream_transformer import SIGMA_SHIFT as ONE_STREAM_SHIFT
 from ..one_stream_transformer import OneStreamShape, OneStreamTransformer
-from ..scenes import (
-    ATTRIBUTES,
-    FRAME_SIDE,
-    caption,
-    pair_caption,
-    render,
-    render_pairs,
-    sample_pairs,
-    sample_scenes,
-)
+from ..scenes import ATTRIBUTES, FRAME_SIDE, caption, pair_caption, render, render_pairs, sample_pairs, sample_scenes
 from ..text import WordEmbedding
 from ..transformer import TransformerShape, WanTransformer
-from ..vocabulary import (
-    CHUNK_TOKENS,
-    PAD,
-    PAIR_CHUNK_TOKENS,
-    PAIR_WORDS,
-    UNKNOWN,
-    WORD_IDS,
-    WORDS,
-    word_id,
-)
+from ..vocabulary import CHUNK_TOKENS, PAD, PAIR_CHUNK_TOKENS, PAIR_WORDS, UNKNOWN, WORD_IDS, WORDS, word_id
 from .loop import Report, Schedule, TrainingRun
 
 SAID_PROBABILITY = {"size": 0.5, "colour": 0.6, "shape": 0.9, "direction": 0.85, "background": 0.85}

@@ -1,0 +1,285 @@
+"""Who sees whose keys: the configuration turned into query groups. (architecture.md 5; DiTCtrl section 3.3.)"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+
+from ..bank.bank import BankEntry, StoredTokens
+from ..config import KVShareConfig
+from ..devices import upload
+from .parts import TOKEN_DIM, KeyValuePart, QueryGroup
+
+
+@dataclass(frozen=True)
+class TokenSplit:
+    """Places of one latent's subject and background tokens in its video grid: int64, ascending, on the CPU and, as
+    `subject_index` and `background_index`, on the device of the model. further: both for every other subject."""
+
+    subject: torch.Tensor
+    background: torch.Tensor
+    subject_index: torch.Tensor
+    background_index: torch.Tensor
+    further: tuple[tuple[torch.Tensor, torch.Tensor], ...] = ()
+
+    @property
+    def subjects(self) -> tuple[tuple[torch.Tensor, torch.Tensor], ...]:
+        """The places of all subjects in their order, on the CPU and on the device."""
+        return ((self.subject, self.subject_index), *self.further)
+
+    def on(self, device: torch.device) -> "TokenSplit":
+        """The same with its indices on `device`: a host may spread one model call over several."""
+        if self.subject_index.device == device:
+            return self
+        return TokenSplit(
+            self.subject,
+            self.background,
+            upload(self.subject_index, device),
+            upload(self.background_index, device),
+            tuple((places, upload(index, device)) for places, index in self.further),
+        )
+
+
+def split_tokens(masks: torch.Tensor, device: torch.device | str = "cpu") -> TokenSplit:
+    """Splits tokens by a boolean mask [tokens] that lies on the CPU, or by one for each subject, [subjects, tokens],
+    that have no token in common."""
+    device = torch.device(device)
+    masks = masks.reshape(-1, masks.shape[-1])
+    subject, *further = (mask.nonzero().squeeze(1) for mask in masks)
+    background = (~masks.any(0)).nonzero().squeeze(1)
+    return TokenSplit(
+        subject,
+        background,
+        upload(subject, device),
+        upload(background, device),
+        tuple((places, upload(places, device)) for places in further),
+    )
+
+
+@dataclass(frozen=True)
+class OwnTokens:
+    """The sequence of one attention call, [rows, heads, tokens, head_dim].
+
+    video: where the video's tokens stand; outside: indices of all other tokens, None when there are none.
+    visible, visible_outside: indices of the keys that the call's own mask does not hide, of all and of those outside
+    the video; None when it hides none. key_bias: what the mask adds to the scores beyond hiding, [rows, tokens].
+    """
+
+    key: torch.Tensor
+    value: torch.Tensor
+    video: slice
+    outside: torch.Tensor | None = None
+    visible: torch.Tensor | None = None
+    visible_outside: torch.Tensor | None = None
+    key_bias: torch.Tensor | None = None
+
+    def everything(self) -> KeyValuePart:
+        """All keys that may be seen; several groups of queries share one copy."""
+        return self._everything
+
+    @cached_property
+    def _everything(self) -> KeyValuePart:
+        return self._part(self.visible, 0.0)
+
+    def video_part(self, bias: float) -> KeyValuePart:
+        """The video's keys, weighed by exp(bias)."""
+        key_bias = None if self.key_bias is None else self.key_bias[:, self.video]
+        return KeyValuePart(self.key[:, :, self.video], self.value[:, :, self.video], bias, key_bias)
+
+    def outside_part(self, bias: float = 0.0) -> KeyValuePart | None:
+        """The keys outside the video that may be seen, weighed by exp(bias): text, reference frames."""
+        if self.outside is None:
+            return None
+        return self._part(self.seen_outside, bias)
+
+    def part_at(self, index: torch.Tensor, bias: float = 0.0) -> KeyValuePart:
+        """The keys at `index` of the sequence, weighed by exp(bias)."""
+        return self._part(index, bias)
+
+    @property
+    def seen_outside(self) -> torch.Tensor | None:
+        """Indices of the keys outside the video that may be seen."""
+        return self.outside if self.visible_outside is None else self.visible_outside
+
+    def take_video(self, places: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keys and values of the video tokens `places`, copied."""
+        index = places + self.video.start
+        return self.key.index_select(TOKEN_DIM, index), self.value.index_select(TOKEN_DIM, index)
+
+    def stored(self, places: torch.Tensor, index: torch.Tensor | None = None) -> StoredTokens:
+        """The video tokens `places`, on the CPU, as the bank keeps them; index: the same places on the device."""
+        return StoredTokens(*self.take_video(upload(places, self.key.device) if index is None else index), places)
+
+    def _part(self, index: torch.Tensor | None, bias: float) -> KeyValuePart:
+        if index is None:
+            return KeyValuePart(self.key, self.value, bias, self.key_bias)
+        key_bias = None if self.key_bias is None else self.key_bias.index_select(1, index)
+        return KeyValuePart(
+            self.key.index_select(TOKEN_DIM, index), self.value.index_select(TOKEN_DIM, index), bias, key_bias
+        )
+
+
+def own_bias(config: KVShareConfig, strength: float) -> float:
+    """Log-weight of the segment's own keys that source keys stand in for, where source keys are seen."""
+    if config.mode == "extend":
+        return 0.0
+    return -math.inf if strength >= 1.0 else math.log(1.0 - strength)
+
+
+def sharing_groups(
+    own: OwnTokens,
+    split: TokenSplit | None,
+    sources: Sequence[BankEntry],
+    config: KVShareConfig,
+    strength: float,
+    frame_tokens: int = 0,
+) -> list[QueryGroup] | None:
+    """Query groups of one latent's attention, or None when nothing foreign is to be seen.
+
+    Without a split all video queries see all source keys. With one, queries of a subject see what the sources leave of
+    that subject; background queries keep to their own keys, or see the sources' background too where `share_background`
+    asks for it. Queries outside the video keep to their own keys, except with `share_text`, where they see all of the
+    sources; then queries of the video see the text of their sources too, also of one that has no video token for them.
+    Sources without a single token leave a group as it was. frame_tokens: tokens of one latent frame, for position
+    `frame`.
+    """
+    view = _View(own, config, strength)
+    subjects = [
+        _seen(sources, [entry.subjects[number] for entry in sources], config)
+        for number in range(1 if split is None else len(split.subjects))
+    ]
+    if split is None:
+        return _unguided(own, subjects[0], view)
+    background = _seen(sources, [entry.background for entry in sources], config)
+    sights = [
+        (split.background, split.background_index, background if config.share_background else _Seen()),
+        *((*places, seen) for places, seen in zip(split.subjects, subjects, strict=True)),
+    ]
+    if not any(view.foreign(seen) for _, _, seen in sights):
+        return None
+    groups: list[QueryGroup] = []
+    tokens = [index + own.video.start for _, index, _ in sights]
+    for number, (places, _, seen) in enumerate(sights):
+        kin = Kin(tokens[number], tuple(other for place, other in enumerate(tokens) if place != number))
+        if seen.video and config.position == "frame":
+            groups += _frames(places, kin, seen, view, frame_tokens)
+        else:
+            groups.append(view.group(tokens[number], seen, kin))
+    if own.outside is not None:
+        texts = _seen(sources, [entry.text for entry in sources], config).texts
+        video = [tokens for seen in (*subjects, background) for tokens in seen.video]
+        groups.append(view.group(own.outside, _Seen(texts, video) if texts else _Seen()))
+    return groups
+
+
+@dataclass(frozen=True)
+class Kin:
+    """The segment's own video tokens of the same kind as what is seen of a source, and those of other kinds: indices
+    in the sequence."""
+
+    tokens: torch.Tensor
+    others: tuple[torch.Tensor, ...]
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What some queries see of their sources: text, and tokens of the video."""
+
+    texts: Sequence[StoredTokens] = ()
+    video: Sequence[StoredTokens] = ()
+
+
+def _seen(sources: Sequence[BankEntry], parts: Sequence[StoredTokens | None], config: KVShareConfig) -> _Seen:
+    """What is seen of the `sources` by queries that see `parts` of them, one or None for each."""
+    texts = [
+        entry.text
+        for entry, part in zip(sources, parts, strict=True)
+        if config.share_text and part is not None and entry.text is not None
+    ]
+    return _Seen(texts, [part for part in parts if part is not None])
+
+
+@dataclass(frozen=True)
+class _View:
+    """What a query sees of itself and of source tokens."""
+
+    own: OwnTokens
+    config: KVShareConfig
+    strength: float
+
+    def group(self, queries: torch.Tensor, seen: _Seen, kin: Kin | None = None) -> QueryGroup:
+        """The group of `queries` that see `seen`, or their own keys alone when there is nothing to see."""
+        return QueryGroup(queries, self.of(seen, kin) or (self.own.everything(),))
+
+    def foreign(self, seen: _Seen, weight: float = 1.0) -> list[KeyValuePart]:
+        """The parts of `seen`, without empty ones; weight: what they count for at full strength."""
+        bias = math.log(self.strength * weight)
+        return [
+            KeyValuePart(tokens.key, tokens.value, bias)
+            for tokens in (*seen.texts, *seen.video)
+            if tokens.key.shape[TOKEN_DIM] > 0
+        ]
+
+    def of(self, seen: _Seen, kin: Kin | None = None) -> tuple[KeyValuePart, ...] | None:
+        """All parts for queries that see `seen`; None when nothing foreign is among them, or no query is there in mode
+        `swap`. Without `kin` the whole video is of one kind."""
+        foreign = self.foreign(seen)
+        if not foreign:
+            return None
+        if self.config.mode == "extend":
+            return (self.own.everything(), *foreign)
+        if self.config.mode == "swap":
+            if kin is not None and kin.tokens.numel() == 0:
+                return None
+            return self._swapped(seen, sum(part.key.shape[TOKEN_DIM] for part in foreign), kin)
+        replaced = own_bias(self.config, self.strength)
+        outside = self.own.outside_part(replaced if seen.texts else 0.0)
+        return (*([] if outside is None else [outside]), self.own.video_part(replaced), *foreign)
+
+    def _swapped(self, seen: _Seen, count: int, kin: Kin | None) -> tuple[KeyValuePart, ...]:
+        """All parts where `count` source tokens take over a part of what the own tokens of their kind count for."""
+        bias = own_bias(self.config, self.strength)
+        if kin is None:
+            outside = self.own.outside_part()
+            kept, same = ([] if outside is None else [outside]), self.own.video_part(bias)
+        else:
+            outside = self.own.seen_outside
+            rest = torch.cat([*([] if outside is None else [outside]), *kin.others])
+            kept, same = [self.own.part_at(rest)], self.own.part_at(kin.tokens, bias)
+        return (*kept, same, *self.foreign(seen, same.key.shape[TOKEN_DIM] / count))
+
+
+def _unguided(own: OwnTokens, seen: _Seen, view: _View) -> list[QueryGroup] | None:
+    parts = view.of(seen)
+    if parts is None:
+        return None
+    if own.outside is None or seen.texts:
+        return [QueryGroup(None, parts)]
+    video = torch.arange(own.video.start, own.video.stop, device=own.key.device)
+    return [QueryGroup(video, parts), QueryGroup(own.outside, (own.everything(),))]
+
+
+def _frames(places: torch.Tensor, kin: Kin, seen: _Seen, view: _View, frame_tokens: int) -> list[QueryGroup]:
+    """One group per latent frame of the video tokens `places`, which `kin` has as indices: it sees the text and what is
+    stored of the same frame only."""
+    groups: list[QueryGroup] = []
+    video = view.own.video
+    for frame in range((video.stop - video.start) // frame_tokens):
+        queries = _within(places, frame, frame_tokens)
+        if queries.start == queries.stop:
+            continue
+        here = [_narrow(tokens, _within(tokens.tokens, frame, frame_tokens)) for tokens in seen.video]
+        groups.append(view.group(kin.tokens[queries], _Seen(seen.texts, here), kin))
+    return groups
+
+
+def _within(places: torch.Tensor, frame: int, frame_tokens: int) -> slice:
+    """The part of ascending `places` that lies in latent frame `frame`."""
+    bounds = torch.searchsorted(places, torch.tensor([frame * frame_tokens, (frame + 1) * frame_tokens]))
+    return slice(int(bounds[0]), int(bounds[1]))
+
+
+def _narrow(stored: StoredTokens, part: slice) -> StoredTokens:
+    return StoredTokens(stored.key[:, :, part], stored.value[:, :, part], stored.tokens[part])

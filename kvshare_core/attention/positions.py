@@ -1,0 +1,119 @@
+"""Where source keys seem to stand: the position modes of the configuration. (architecture.md 5, research.md 2.3.)"""
+
+from dataclasses import dataclass, replace
+
+import torch
+
+from ..bank.bank import BankEntry, StoredTokens
+from ..config import KVShareConfig
+from ..devices import upload
+from .groups import OwnTokens, TokenSplit
+from .rope import FLOAT64_DEVICES, RopeScheme, centred_offsets, match_tokens, matched_offsets, rotate
+
+FOLLOWING = ("matched", "centred")
+"""Position modes in which keys go where the target's subject is."""
+
+LEAST_LIKENESS = 0.5
+"""Cosine below which a source token counts as not found in the target; it keeps its place."""
+
+
+@dataclass(frozen=True)
+class Offsets:
+    """How far the keys of an entry move, in token steps along (frame, height, width): [3] for all of a part, or
+    [tokens, 3]; None for not at all."""
+
+    subjects: tuple[torch.Tensor | None, ...]
+    background: torch.Tensor | None
+
+
+class PositionMover:
+    """Moves the keys of bank entries as `config` says, and across cuts with a gap, through the model's rotary scheme;
+    frame_patch: latent frames per token frame."""
+
+    def __init__(
+        self, config: KVShareConfig, scheme: RopeScheme | None, frame_patch: int = 1, gapped_beat: int | None = None
+    ):
+        """gapped_beat: a beat whose cut moves keys, or None. In a model whose keys carry no positions `centred` leaves
+        them where they are; raises ValueError when they are to be moved in another way."""
+        self.config = config
+        self.scheme = scheme
+        self.frame_patch = frame_patch
+        if scheme is None and self._moves:
+            raise ValueError(
+                f"config: position is '{config.position}', but this model's keys carry no positions that could be "
+                "moved; choose centred, same or frame."
+            )
+        if scheme is None and gapped_beat is not None:
+            raise ValueError(
+                f"prompt {gapped_beat + 1}: its cut has a gap, but this model's keys carry no positions that could be "
+                "moved; take the gap out."
+            )
+
+    @property
+    def _moves(self) -> bool:
+        position = self.config.position
+        if position == "centred":
+            return self.scheme is not None
+        return position == "matched" or (position == "gap" and self.config.position_gap != 0)
+
+    def move(self, entry: BankEntry, offsets: Offsets | None) -> BankEntry:
+        """The entry with its video keys moved."""
+        if offsets is None:
+            return entry
+        subject, *further = (
+            self._moved(stored, offset) for stored, offset in zip(entry.subjects, offsets.subjects, strict=True)
+        )
+        background = self._moved(entry.background, offsets.background)
+        return replace(entry, subject=subject, background=background, further=tuple(further))
+
+    def offsets(
+        self, entry: BankEntry, own: OwnTokens, split: TokenSplit | None, grid: tuple[int, int, int], gap: int = 0
+    ) -> Offsets | None:
+        """How far the keys of `entry` have to move to stand where `own` should find them; None for not at all.
+
+        gap: latent frames that they move back in time beside what the configuration says. Of each subject's
+        tokens on both sides `matched` compares value vectors, which carry no position, and `centred` the centres in
+        every frame.
+        """
+        if not self._moves and gap == 0:
+            return None
+        earlier = gap + (self.config.position_gap if self.config.position == "gap" else 0)
+        back = torch.tensor([-earlier / self.frame_patch, 0, 0]) if earlier else None
+        if self.config.position not in FOLLOWING:
+            return Offsets((back,) * len(entry.subjects), back)
+        everything = torch.arange(own.video.stop - own.video.start)
+        targets = [everything] if split is None else [places for places, _ in split.subjects]
+        found: list[torch.Tensor | None] = []
+        for stored, target in zip(entry.subjects, targets, strict=True):
+            followed = None if stored is None else self._followed(stored, own, target, grid)
+            if followed is None or back is None:
+                found.append(back if followed is None else followed)
+            else:
+                found.append(followed + upload(back, followed.device))
+        return Offsets(tuple(found), back)
+
+    def _followed(
+        self, stored: StoredTokens, own: OwnTokens, target: torch.Tensor, grid: tuple[int, int, int]
+    ) -> torch.Tensor | None:
+        """Offsets [tokens, 3] to where the own tokens `target` are; None where there is nothing to compare."""
+        if len(target) == 0 or len(stored.tokens) == 0:
+            return None
+        device = own.key.device
+        if self.config.position == "centred":
+            offsets = centred_offsets(stored.tokens, target, grid)
+            return upload(offsets, device) if device.type in FLOAT64_DEVICES else offsets
+        target, source = (upload(places, device) for places in (target, stored.tokens))
+        _, values = own.take_video(target)
+        matches = match_tokens(_features(stored.value), _features(values), LEAST_LIKENESS)
+        return matched_offsets(source, target, matches, grid)
+
+    def _moved(self, stored: StoredTokens | None, offset: torch.Tensor | None) -> StoredTokens | None:
+        if stored is None or offset is None:
+            return stored
+        assert self.scheme is not None
+        return replace(stored, key=rotate(stored.key, self.scheme, offset))
+
+
+def _features(value: torch.Tensor) -> torch.Tensor:
+    """Value vectors of one row [1, heads, tokens, head_dim] as [tokens, width]."""
+    return value[0].transpose(0, 1).flatten(1)

@@ -1,0 +1,204 @@
+"""Re-positioning of cached keys: rotary position embeddings turned further, and where the tokens should stand.
+
+Cached keys are already rotated at the positions of their own segment, in which frames count from 0. Rotations compose,
+so turning such a key by the angles of (new position - old position) gives the key that the model would have computed at
+the new position, exact up to rounding (research.md 2.3). Of the position modes, "same index" and "frame-locked" turn
+nothing, "gap" moves all keys alike, "centred" uses `centred_offsets`, and "matched token" uses `match_tokens` and
+`matched_offsets`.
+
+Keys have the layout [rows, heads, tokens, head_dim]. Positions and offsets are (frame, height, width) in token steps.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+
+from ..devices import upload
+from .log_sum_exp import working_dtype
+
+CHUNK_ELEMENTS = 1 << 24
+"""Largest number of channels turned, or of similarities held, at once."""
+
+FLOAT64_DEVICES = ("cpu", "cuda", "meta")
+"""Device types on which float64 is always there; elsewhere angles are computed on the CPU, as the host does."""
+
+
+@dataclass(frozen=True)
+class RopeScheme:
+    """How a model rotates its keys.
+
+    frequencies: for each of the axes (frame, height, width) the angular frequency of each of its channel pairs, in
+        radians per token step; the axes' pairs follow one another in channel order.
+    layout: pairs are the channels (2i, 2i + 1) for `interleaved`, (i, i + rotated channels / 2) for `halves`.
+    """
+
+    frequencies: tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]
+    layout: Literal["interleaved", "halves"]
+
+    @property
+    def pairs(self) -> int:
+        """Channel pairs that rotate; the first 2 * pairs channels of a head."""
+        return sum(len(axis) for axis in self.frequencies)
+
+
+def embed_nd_scheme(
+    axes_dim: Sequence[int], theta: float, scale: tuple[float, float, float] = (1.0, 1.0, 1.0)
+) -> RopeScheme:
+    """The scheme of the host's `EmbedND`, which Wan and HunyuanVideo use.
+
+    axes_dim: channels of the axes (frame, height, width), even numbers. theta: the embedder's base; pair i of an axis
+    with n channels turns by theta ** (-2i / n) per position. scale: positions per token step, where the model spreads
+    its positions (Wan under the host's `rope_options`). Raises ValueError on other axes or a base that is not positive.
+    """
+    if len(axes_dim) != 3 or any(dim < 0 or dim % 2 for dim in axes_dim):
+        raise ValueError(f"RoPE: axes_dim is {list(axes_dim)}; it must be three even numbers (frame, height, width).")
+    if theta <= 0:
+        raise ValueError(f"RoPE: theta is {theta}; it must be positive.")
+    frame, height, width = (
+        tuple(factor * theta ** (-channel / dim) for channel in range(0, dim, 2))
+        for dim, factor in zip(axes_dim, scale, strict=True)
+    )
+    return RopeScheme((frame, height, width), "interleaved")
+
+
+def rotate(key: torch.Tensor, scheme: RopeScheme, offset: torch.Tensor) -> torch.Tensor:
+    """The keys as they would be had their tokens stood `offset` further; a new tensor in the dtype of `key`.
+
+    key: [rows, heads, tokens, head_dim], already rotated at its own position. offset: [3] for all tokens or
+    [tokens, 3], token steps along (frame, height, width), whole or not; 0 leaves a key as it is. Angles are float64 as
+    in the host, products float32 or better. Channels beyond the rotated ones stay. Raises ValueError when the shapes do
+    not fit each other or the scheme is wider than head_dim.
+    """
+    if key.ndim != 4:
+        raise ValueError(f"RoPE: key has shape {tuple(key.shape)}; it must be [rows, heads, tokens, head_dim].")
+    rows, heads, tokens, head_dim = key.shape
+    rotated = 2 * scheme.pairs
+    if rotated > head_dim:
+        raise ValueError(f"RoPE: the scheme rotates {rotated} channels, but the keys have head_dim {head_dim}.")
+    if offset.shape not in ((3,), (tokens, 3)):
+        raise ValueError(f"RoPE: offset has shape {tuple(offset.shape)}; it must be [3] or [{tokens}, 3].")
+    angles = _angles(scheme, offset)
+    working = working_dtype(key)
+    cosine, sine = (
+        upload(table.to(working), key.device).expand(tokens, scheme.pairs) for table in (angles.cos(), angles.sin())
+    )
+    result = torch.empty_like(key)
+    result[..., rotated:] = key[..., rotated:]
+    chunk = max(1, CHUNK_ELEMENTS // max(1, rows * heads * rotated))
+    for start in range(0, tokens, chunk):
+        here = slice(start, start + chunk)
+        first, second = _channel_pairs(key[:, :, here, :rotated].to(working), scheme)
+        new_first, new_second = _channel_pairs(result[:, :, here, :rotated], scheme)
+        new_first.copy_(first * cosine[here] - second * sine[here])
+        new_second.copy_(first * sine[here] + second * cosine[here])
+    return result
+
+
+def _angles(scheme: RopeScheme, offset: torch.Tensor) -> torch.Tensor:
+    """Radians that each pair turns by, float64 [tokens or 1, pairs]."""
+    device = offset.device if offset.device.type in FLOAT64_DEVICES else torch.device("cpu")
+    steps = offset.to(device, torch.float64).reshape(-1, 3)
+    return torch.cat(
+        [
+            steps[:, axis, None] * upload(torch.tensor(frequencies, dtype=torch.float64), device)
+            for axis, frequencies in enumerate(scheme.frequencies)
+        ],
+        dim=-1,
+    )
+
+
+def _channel_pairs(tensor: torch.Tensor, scheme: RopeScheme) -> tuple[torch.Tensor, torch.Tensor]:
+    """Views of the first and of the second channel of every pair."""
+    if scheme.layout == "interleaved":
+        return tensor[..., 0::2], tensor[..., 1::2]
+    return tensor[..., : scheme.pairs], tensor[..., scheme.pairs :]
+
+
+def grid_positions(tokens: torch.Tensor, grid: tuple[int, int, int]) -> torch.Tensor:
+    """Positions (frame, height, width), int64 [tokens, 3], of flat places in a token grid (frames, height, width).
+
+    Places are not checked: that would make the CPU wait for the GPU.
+    """
+    _, height, width = grid
+    places = tokens.long()
+    return torch.stack([places // (height * width), places // width % height, places % width], dim=-1)
+
+
+def match_tokens(source: torch.Tensor, target: torch.Tensor, threshold: float) -> torch.Tensor:
+    """For every source token the place of its most similar target token, int64 [source tokens]; -1 below `threshold`.
+
+    source, target: features [tokens, width], such as the value vectors of all heads; similarity is their cosine, -1 to
+    1, in float32 or better (CharaConsist and BachVid match this way and keep what is above 0.5). Both sides are taken
+    in chunks, so neither all similarities nor float32 copies of all features are ever held, and the CPU never waits
+    for the GPU. Raises ValueError when the shapes do not fit.
+    """
+    if source.ndim != 2 or target.ndim != 2 or source.shape[1] != target.shape[1]:
+        raise ValueError(
+            f"RoPE: features have shapes {tuple(source.shape)} and {tuple(target.shape)}; "
+            "both must be [tokens, width] with the same width."
+        )
+    working = working_dtype(source)
+    best = torch.full(source.shape[:1], -math.inf, dtype=working, device=source.device)
+    places = torch.full(source.shape[:1], -1, dtype=torch.int64, device=source.device)
+    chunk = max(1, math.isqrt(CHUNK_ELEMENTS))
+    for start in range(0, source.shape[0], chunk):
+        here = slice(start, start + chunk)
+        seekers = F.normalize(source[here].to(working), dim=-1)
+        for first in range(0, target.shape[0], chunk):
+            candidates = F.normalize(target[first : first + chunk].to(working), dim=-1)
+            similarity, place = (seekers @ candidates.T).max(dim=-1)
+            better = similarity > best[here]
+            best[here] = torch.where(better, similarity, best[here])
+            places[here] = torch.where(better, place + first, places[here])
+    return torch.where(best >= threshold, places, -1)
+
+
+def matched_offsets(
+    source_tokens: torch.Tensor, target_tokens: torch.Tensor, matches: torch.Tensor, grid: tuple[int, int, int]
+) -> torch.Tensor:
+    """Offsets, int64 [source tokens, 3], that put every source token where its match stands; 0 without a match.
+
+    source_tokens, target_tokens: flat places [tokens] in grids of the same height and width. matches: for every source
+    token an index into `target_tokens`, or a negative number, as `match_tokens` gives. Raises ValueError when there is
+    not one match for each source token.
+    """
+    if source_tokens.ndim != 1 or matches.shape != source_tokens.shape:
+        raise ValueError(
+            f"RoPE: matches have shape {tuple(matches.shape)} for source tokens of shape "
+            f"{tuple(source_tokens.shape)}; there must be one for each."
+        )
+    here = grid_positions(source_tokens, grid)
+    if target_tokens.shape[0] == 0:
+        return torch.zeros_like(here)
+    there = grid_positions(target_tokens.index_select(0, matches.clamp(min=0)), grid)
+    return torch.where(matches[:, None] >= 0, there - here, 0)
+
+
+def centred_offsets(
+    source_tokens: torch.Tensor, target_tokens: torch.Tensor, grid: tuple[int, int, int]
+) -> torch.Tensor:
+    """Offsets, float64 [source tokens, 3], that carry the source tokens of a frame together, so that their centre comes
+    to stand where the target's centre is in that frame. They keep their frame and their places among each other.
+
+    source_tokens, target_tokens: ascending flat places [tokens] in grids of the same height and width, on the CPU. In a
+    frame without target tokens they go the way between the centres of all frames; without any target token they stay.
+    """
+    here, there = grid_positions(source_tokens, grid), grid_positions(target_tokens, grid)
+    if len(here) == 0 or len(there) == 0:
+        return torch.zeros(here.shape, dtype=torch.float64, device=here.device)
+    frames = 1 + int(torch.maximum(here[-1, 0], there[-1, 0]))
+    (source, _), (target, present) = _centres(here, frames), _centres(there, frames)
+    whole = there[:, 1:].double().mean(0) - here[:, 1:].double().mean(0)
+    return F.pad(torch.where(present[:, None], target - source, whole)[here[:, 0]], (1, 0))
+
+
+def _centres(positions: torch.Tensor, frames: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean (height, width) of the positions of each frame, float64 [frames, 2], and which frames have any."""
+    counts = torch.bincount(positions[:, 0], minlength=frames)
+    sums = torch.zeros(frames, 2, dtype=torch.float64, device=positions.device)
+    sums.index_add_(0, positions[:, 0], positions[:, 1:].double())
+    return sums / counts.clamp(min=1)[:, None], counts > 0

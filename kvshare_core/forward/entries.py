@@ -1,0 +1,51 @@
+"""What a segment leaves in the key/value bank, and what another sees of it."""
+
+import torch
+
+from ..attention.groups import OwnTokens, TokenSplit
+from ..attention.parts import TOKEN_DIM
+from ..bank.bank import BankEntry, StoredTokens
+from ..plan.share_plan import SharePlan
+from .forward import Forward
+
+
+def entry_of(plan: SharePlan, forward: Forward, own: OwnTokens, split: TokenSplit | None, row: int) -> BankEntry:
+    """What latent `row` of a segment leaves for later ones, by the `split` of its video; None leaves all of it as one
+    subject."""
+    config = plan.config
+    text = own.outside_part() if config.share_text else None
+    stored_text = None if text is None else StoredTokens(text.key, text.value, torch.arange(text.key.shape[TOKEN_DIM]))
+    if split is None:
+        places = torch.arange(forward.video_tokens)
+        kept = _drop_tokens(places, config.token_dropout, forward, row)
+        if kept is places:
+            video = own.video_part(0.0)
+            # Copied, because a backend may use the memory of its inputs.
+            return BankEntry(StoredTokens(video.key.clone(), video.value.clone(), places), None, stored_text)
+        return BankEntry(own.stored(kept), None, stored_text)
+    read = plan.read(forward.segment.index)
+    subjects: list[StoredTokens | None] = []
+    for number, (places, index) in enumerate(split.subjects):
+        kept = _drop_tokens(places, config.token_dropout, forward, row)
+        subjects.append(own.stored(kept, index if kept is places else None) if number in read.subjects else None)
+    background = own.stored(split.background, split.background_index) if read.background else None
+    return BankEntry.of_parts([subjects[0], background, stored_text, *subjects[1:]])
+
+
+def seen_of(plan: SharePlan, segment: int, source: int, entry: BankEntry) -> BankEntry:
+    """What `segment` sees of the `entry` of `source`."""
+    sight = plan.sight(segment)
+    subject, *further = (
+        part if source in sources else None for part, sources in zip(entry.subjects, sight.subjects, strict=True)
+    )
+    background = entry.background if source in sight.background else None
+    return BankEntry(subject, background, entry.text, tuple(further))
+
+
+def _drop_tokens(places: torch.Tensor, part: float, forward: Forward, row: int) -> torch.Tensor:
+    """`places` without a random `part` of them: the same in all blocks of a forward, another choice in every step."""
+    if part == 0.0:
+        return places
+    generator = torch.Generator().manual_seed((forward.step * 10_007 + forward.segment.index) * 1_009 + row)
+    keep = len(places) - int(part * len(places))
+    return places[torch.randperm(len(places), generator=generator)[:keep].sort().values]

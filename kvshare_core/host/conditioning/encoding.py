@@ -1,0 +1,83 @@
+"""Encodes a timeline's prompts with the user's text encoder and tags them by beat."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache, partial
+from typing import Any
+
+import torch
+from comfy.hooks import set_hooks_for_conditioning
+from comfy.model_management import intermediate_device
+
+from ...families.base import FamilyInfo
+from ...script.film import Script
+from ...timeline.timeline import Beat, Timeline
+from .. import BEAT_TAG, COMMON_TAG, NEGATIVE_TAG
+from .loras import lora_hooks
+from .tokens import locate_words
+
+
+def encode_timeline(clip: Any, timeline: Timeline, negative_prompt: str) -> tuple[Timeline, list[Any], list[Any]]:
+    """Positive conditioning of every beat, tagged, and negative: one for all beats, or where they differ, one of each,
+    tagged; and the timeline with its words located.
+
+    A common prompt holds for the first part of the noise schedule, and the beats' own from there on (TunerDiT: early
+    steps share a prompt, which settles the layout). LoRAs of a beat act on all conditioning of that beat.
+    negative_prompt: of beats for which the script has none. A text that occurs several times is encoded once.
+
+    Raises ValueError for a LoRA that cannot be loaded.
+    """
+    script, beats, encoded = timeline.script, timeline.beats, cache(partial(encode, clip))
+    hooks = lora_hooks(beats)
+
+    def of_every_beat(texts: Sequence[str], values: dict[str, Any]) -> list[Any]:
+        entries: list[Any] = []
+        for number, (text, hook) in enumerate(zip(texts, hooks, strict=True)):
+            entries += set_hooks_for_conditioning(_with(encoded(text), {**values, BEAT_TAG: number}), hook)
+        return entries
+
+    def of_all_beats(texts: Sequence[str], values: dict[str, Any]) -> list[Any]:
+        """One entry without a tag where the beats do not differ."""
+        if len({*zip(texts, hooks, strict=True)}) > 1:
+            return of_every_beat(texts, values)
+        return set_hooks_for_conditioning(_with(encoded(texts[0]), values), hooks[0])
+
+    prompts = [beat.prompt for beat in beats]
+    if script.common_prompt and script.common_until > 0:
+        common = [script.common_prompt] * len(beats)
+        positive = of_all_beats(common, {COMMON_TAG: True, "end_percent": script.common_until})
+        positive += of_every_beat(prompts, {"start_percent": script.common_until})
+    else:
+        positive = of_every_beat(prompts, {})
+    negative = of_all_beats([negative_of(script, beat, negative_prompt) for beat in beats], {NEGATIVE_TAG: True})
+    located = tuple(replace(beat, words=locate_words(clip, beat.prompt)) for beat in beats)
+    return replace(timeline, beats=located), positive, negative
+
+
+def negative_of(script: Script, beat: Beat, negative_prompt: str) -> str:
+    """The negative prompt of a beat: its own, even an empty one, the script's, or that of the node."""
+    own = beat.script.negative
+    return script.negative or negative_prompt if own is None else own
+
+
+def _with(entries: list[Any], values: dict[str, Any]) -> list[Any]:
+    return [[tensor, {**extra, **values}] for tensor, extra in entries]
+
+
+def encode(clip: Any, text: str) -> list[Any]:
+    """What the stock CLIPTextEncode gives for `text`."""
+    return clip.encode_from_tokens_scheduled(clip.tokenize(text))
+
+
+def empty_latent(info: FamilyInfo, timeline: Timeline, width: int, height: int, batch: int) -> torch.Tensor:
+    """Zeros [batch, channels, frames, height, width] for the whole timeline. Raises ValueError on sizes that misfit."""
+    _, down_height, down_width = info.compression
+    for name, size, factor in (("width", width, down_width), ("height", height, down_height)):
+        step = factor * info.patch[1 if name == "height" else 2]
+        if size % step:
+            raise ValueError(
+                f"{name} is {size}, but this model needs a multiple of {step}; "
+                f"take {max(step, round(size / step) * step)}."
+            )
+    shape = (batch, info.latent_channels, timeline.latent_frames, height // down_height, width // down_width)
+    return torch.zeros(shape, device=intermediate_device())

@@ -1,0 +1,52 @@
+"""LoRAs that act on single beats, through the host's hooks."""
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import comfy.utils
+import folder_paths
+from comfy.hooks import HookGroup, create_hook_lora
+
+from ...script.film import Lora
+from ...timeline.timeline import Beat
+from ..host_errors import host_errors
+
+FOLDER = "loras"
+MOST_NAMES = 20
+"""How many names of files an error lists."""
+
+
+def lora_hooks(beats: Sequence[Beat]) -> list[Any]:
+    """Of every beat the host's hooks for its LoRAs on the video model, None without any.
+
+    A transition between two beats has those of the beat before it. Beats with the same LoRAs have the same hooks, so
+    that the host prepares their weights once. Raises ValueError, naming the beat and the files there are, for a file
+    that is not there or cannot be read.
+    """
+
+    @cache
+    def weights(path: str) -> Any:
+        return comfy.utils.load_torch_file(path, safe_load=True)
+
+    made: dict[tuple[Lora, ...], Any] = {}
+    for number, beat in enumerate(beats, start=1):
+        loras = beat.script.loras
+        if loras not in made:
+            paths = [_find(number, lora) for lora in loras]
+            hooks: list[Any] = []
+            for lora, path in zip(loras, paths, strict=True):
+                with host_errors(f"prompt {number}: the LoRA '{lora.file}' cannot be read"):
+                    hooks.append(create_hook_lora(weights(path), lora.strength, 0.0))
+            made[loras] = HookGroup.combine_all_hooks(hooks)
+    return [made[beat.script.loras] for beat in beats]
+
+
+def _find(number: int, lora: Lora) -> str:
+    path = folder_paths.get_full_path(FOLDER, lora.file)
+    if path is not None:
+        return path
+    names = folder_paths.get_filename_list(FOLDER)
+    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    present = f"There are {', '.join(names[:MOST_NAMES])}{more}" if names else "There are none"
+    raise ValueError(f"prompt {number}: the LoRA '{lora.file}' is not in models/{FOLDER}. {present}.")

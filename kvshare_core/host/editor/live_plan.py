@@ -1,0 +1,200 @@
+"""What is told of a film while it is written, before any run: where its parts stand in the text, when they are seen,
+and what a run is going to take. Values for JSON; times in latent frames and pictures."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from comfy.model_management import get_torch_device
+
+from ...config import KVShareConfig, format_indices
+from ...families.block_presets import for_model
+from ...plan.forecast import Forecast, ModelFacts, Sampling, forecast, windows_extra
+from ...plan.making import make_plan
+from ...plan.model_fit import check_fits
+from ...plan.share_plan import SharePlan
+from ...prompt_words import find_words
+from ...script.editor_places import read_film, unit_offset
+from ...script.film import Script, ScriptError, Transition
+from ...timeline.planning import overridden_inputs, plan_timeline
+from ...timeline.timeline import Timeline, TimelineError
+from ..sampling.memory import bank_budget, bytes_on_device
+
+Json = dict[str, Any]
+
+ASSUMED_FRAMES, ASSUMED_COMPRESSION = 21, 4
+"""Latent frames of a clip, and pictures that a latent frame stands for, while the model is unknown: those of Wan."""
+
+
+@dataclass(frozen=True)
+class Film:
+    """The inputs of LongVideoSegmenter that the plan depends on, by their names and with their defaults."""
+
+    prompts: str
+    negative_prompt: str = ""
+    width: int = 832
+    height: int = 480
+    fps: float = 16.0
+    sampling_num_frames: int = 0
+    overlap_size: int = 2
+    batch_size: int = 1
+    num_transition_blocks: int = 0
+    longer_mid_segment: int = 0
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What is around LongVideoSegmenter. model: None while it is unknown; config: None where nothing shares; subject,
+    masked: those of MaskGuidedKVShare; steps: of the sampler, None when unknown; guided: whether its CFG is not 1.
+    problems, notes: what is wrong with other nodes, and what had to be assumed of them."""
+
+    model: ModelFacts | None = None
+    config: KVShareConfig | None = None
+    subject: str = ""
+    masked: bool = False
+    steps: int | None = None
+    guided: bool = True
+    problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def tell(film: Film, around: Surroundings) -> Json:
+    """The answer for an editor.
+
+    error: what keeps the film from being read or planned, `at` its place in the text if it has one; without `beats`
+    where it cannot be read. problems: what would keep a run from starting; notes: what is worth knowing.
+    """
+    try:
+        script, told = read_film(film.prompts)
+    except ScriptError as reason:
+        at = None if reason.place is None else unit_offset(film.prompts, *reason.place)
+        return {"error": {"message": str(reason), "at": at}, "problems": list(around.problems), "notes": []}
+    try:
+        timeline, error = _planned(script, film, around.model), None
+    except TimelineError as reason:
+        error = {"message": str(reason), "at": None}
+        timeline = _roughly_planned(script, film, around.model)
+    told |= {
+        "error": error,
+        "notes": list(around.notes),
+        "problems": list(around.problems),
+        "model_known": around.model is not None,
+    }
+    if timeline is None:
+        return told
+    told |= _times(timeline)
+    for beat, planned in zip(told["beats"], timeline.beats, strict=True):
+        beat |= {"start": planned.start, "stop": planned.stop}
+    if error is None:
+        _add_plan(told, timeline, film, around)
+    return told
+
+
+def _planned(script: Script, film: Film, model: ModelFacts | None) -> Timeline:
+    return plan_timeline(
+        script,
+        film.sampling_num_frames or (ASSUMED_FRAMES if model is None else model.info.native_frames),
+        film.overlap_size,
+        film.fps,
+        ASSUMED_COMPRESSION if model is None else model.info.compression[0],
+        film.num_transition_blocks,
+        film.longer_mid_segment,
+    )
+
+
+def _roughly_planned(script: Script, film: Film, model: ModelFacts | None) -> Timeline | None:
+    """The film with cuts for all transitions, to have something to look at while it cannot be planned; None where not
+    even that can be."""
+    cut = Transition("cut")
+    beats = [beat if number == 0 else replace(beat, transition=cut) for number, beat in enumerate(script.beats)]
+    plain = replace(film, overlap_size=0, num_transition_blocks=0)
+    try:
+        return _planned(replace(script, beats=tuple(beats)), plain, model)
+    except TimelineError:
+        return None
+
+
+def _times(timeline: Timeline) -> Json:
+    return {
+        "fps": timeline.fps,
+        "scale": timeline.temporal_compression,
+        "loop": timeline.script.loop,
+        "latent_frames": timeline.latent_frames,
+        "frames": timeline.frames,
+        "window": timeline.window,
+    }
+
+
+def _add_plan(told: Json, timeline: Timeline, film: Film, around: Surroundings) -> None:
+    script = timeline.script
+    told["notes"] += [*timeline.rounded_transitions(), *timeline.short_windows()]
+    told["notes"] += overridden_inputs(
+        script, film.negative_prompt, film.num_transition_blocks, film.longer_mid_segment
+    )
+    plan = _share_plan(told, timeline, around)
+    told["segments"] = [
+        {
+            "beat": segment.beat,
+            "next_beat": segment.next_beat,
+            "start": segment.start,
+            "stop": segment.stop,
+            "shown": [segment.shown_start, segment.shown_stop],
+            "rise": segment.rise,
+            "fall": segment.fall,
+            "sources": list(plan.sources(segment.index)) if plan is not None and plan.config.mode != "off" else [],
+        }
+        for segment in timeline.segments
+    ]
+    told["windows_extra"] = windows_extra(plan or SharePlan(timeline, KVShareConfig()))
+    told["sharing"] = None
+    if plan is None or around.model is None:
+        return
+    sampling = Sampling(film.width, film.height, film.batch_size, around.steps, around.guided)
+    told["sharing"] = _sharing(forecast(plan, around.model, sampling), plan.config, around)
+
+
+def _share_plan(told: Json, timeline: Timeline, around: Surroundings) -> SharePlan | None:
+    """The plan of MaskGuidedKVShare; every word stands for one token, since no text encoder is loaded. What it would
+    refuse becomes a problem, and nothing is shared."""
+    if around.config is None:
+        return None
+    beats = tuple(replace(beat, words=find_words(_characters(beat.prompt))) for beat in timeline.beats)
+    mask = torch.ones(1, 1, 1) if around.masked else None
+    try:
+        plan = make_plan(replace(timeline, beats=beats), around.config, around.subject, mask)
+        if around.model is not None:
+            plan = replace(plan, config=for_model(plan.config, around.model.info.presets))
+            check_fits(plan, around.model.info)
+        return plan
+    except ValueError as reason:
+        told["problems"].append(f"MaskGuidedKVShare: {reason}")
+        return None
+
+
+def _characters(prompt: str) -> list[tuple[str, tuple[int, ...]]]:
+    """Characters of a prompt, each with the number of its word as its token."""
+    words = 0
+    characters: list[tuple[str, tuple[int, ...]]] = []
+    for before, character in zip(" " + prompt, prompt, strict=False):
+        words += before.isspace() and not character.isspace()
+        characters.append((character, (words,)))
+    return characters
+
+
+def _sharing(found: Forecast, config: KVShareConfig, around: Surroundings) -> Json:
+    device = get_torch_device()
+    budget = bank_budget(config.memory, device)
+    return {
+        "blocks": format_indices(found.blocks),
+        "block_count": len(found.blocks),
+        "steps": None if found.steps is None else format_indices(found.steps),
+        "step_count": None if found.steps is None else len(found.steps),
+        "all_steps": around.steps,
+        "limited": found.limited,
+        "bytes": found.bytes,
+        "exact": found.exact,
+        "device": device.type,
+        "device_bytes": bytes_on_device(config.memory, found.bytes, budget),
+        "extra": found.extra,
+        "most_extra": found.most_extra,
+    }

@@ -1,0 +1,34 @@
+"""Files of measured presets: JSON, in the host's folders."""
+
+from ...probe.measured_preset import MeasuredPreset, read_preset
+from .user_files import change_of, names_of, new_file, path_of
+
+SUFFIX = ".kvshare.json"
+WRITER = "KVShareProbe"
+
+
+def save(preset: MeasuredPreset, prefix: str) -> str:
+    """Writes a new file into the host's output folder; its name as `load` takes it."""
+    new = new_file(prefix, SUFFIX)
+    new.path.write_text(preset.to_json(), encoding="utf-8")
+    return new.name
+
+
+def load(name: str) -> MeasuredPreset:
+    """What a file of `file_names` holds. Raises ValueError for a name outside the host's folders and for a file that
+    holds no preset."""
+    path = path_of(name, SUFFIX, WRITER)
+    try:
+        return read_preset(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"file: {name} was not written by {WRITER} ({error}). Choose another.") from error
+
+
+def file_names() -> list[str]:
+    """Names of presets in the host's input and output folders, as `load` takes them."""
+    return names_of(SUFFIX)
+
+
+def fingerprint(name: str) -> str:
+    """Changes when the file does."""
+    return change_of(path_of(name, SUFFIX, WRITER))

@@ -1,0 +1,120 @@
+"""Files of long videos that are to be gone on with: the latent, its noise mask, the timeline and the subject masks.
+
+A file is in safetensors format; everything that is no tensor is JSON in its metadata.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from comfy.nested_tensor import NestedTensor
+
+from ...plain_values import from_plain, to_plain
+from ...record.record import KVShareRecord, RecordedMasks
+from ...timeline.timeline import Timeline
+from .user_files import change_of, names_of, new_file, path_of
+
+SUFFIX = ".kvshare.safetensors"
+CONTENT = "kvshare_long_video"
+"""Key of the JSON in a file's metadata."""
+
+
+@dataclass(frozen=True)
+class LongVideoFile:
+    """What a file holds. samples, noise_mask: of video alone, or of video and audio; batch_index: which noise of the
+    seed each latent has, empty where it is its own."""
+
+    timeline: Timeline
+    samples: tuple[torch.Tensor, ...]
+    noise_mask: tuple[torch.Tensor, ...] = ()
+    batch_index: tuple[int, ...] = ()
+    masks: RecordedMasks | None = None
+
+    @property
+    def latent(self) -> dict[str, Any]:
+        """As the host's LATENT."""
+        latent: dict[str, Any] = {"samples": _joined(self.samples)}
+        if self.noise_mask:
+            latent["noise_mask"] = _joined(self.noise_mask)
+        if self.batch_index:
+            latent["batch_index"] = list(self.batch_index)
+        return latent
+
+    @property
+    def record(self) -> KVShareRecord:
+        """The subject masks as a run that found them leaves them; empty when there are none."""
+        record = KVShareRecord()
+        record.put(self.masks, None)
+        return record
+
+
+def file_of(timeline: Timeline, latent: dict[str, Any], record: KVShareRecord | None) -> LongVideoFile:
+    """What is to be saved of a timeline's latent. Raises ValueError for the latent of another timeline."""
+    samples = _parts(latent["samples"])
+    if samples[0].ndim != 5 or samples[0].shape[2] != timeline.latent_frames:
+        raise ValueError(
+            f"latent: it has the shape {list(samples[0].shape)}, but the timeline has {timeline.latent_frames} latent "
+            "frames. Connect the latent of the same timeline."
+        )
+    mask = latent.get("noise_mask")
+    return LongVideoFile(
+        timeline,
+        samples,
+        () if mask is None else _parts(mask),
+        tuple(latent.get("batch_index") or ()),
+        None if record is None else record.latest(),
+    )
+
+
+def save(content: LongVideoFile, prefix: str) -> tuple[str, str]:
+    """Writes a new file into the host's output folder: its subfolder and its name.
+
+    prefix: may name a subfolder and the host's variables; the host refuses what leads out of its folder.
+    """
+    tensors: dict[str, torch.Tensor] = {}
+    plain = to_plain(content, tensors)
+    new = new_file(prefix, SUFFIX)
+    on_cpu = {key: tensor.cpu().clone() for key, tensor in tensors.items()}
+    safetensors.torch.save_file(on_cpu, str(new.path), {CONTENT: json.dumps(plain)})
+    return new.subfolder, new.path.name
+
+
+def load(name: str) -> LongVideoFile:
+    """What a file of `file_names` holds. Raises ValueError for a name outside the host's folders and for a file that
+    `save` has not written."""
+    path = _path(name)
+    tensors: dict[str, torch.Tensor] = {}
+    try:
+        with safetensors.safe_open(str(path), framework="pt") as opened:
+            metadata = opened.metadata() or {}
+            tensors = {key: opened.get_tensor(key) for key in opened.keys()}
+        return from_plain(LongVideoFile, json.loads(metadata[CONTENT]), tensors)
+    except (KeyError, ValueError, OSError, safetensors.SafetensorError) as error:
+        raise ValueError(f"file: {name} was not written by LongVideoSave ({error}). Choose another.") from error
+
+
+def file_names() -> list[str]:
+    """Names of saved files in the host's input and output folders, as `load` takes them."""
+    return names_of(SUFFIX)
+
+
+def fingerprint(name: str) -> str:
+    """Changes when the file does."""
+    return change_of(_path(name))
+
+
+def _path(name: str) -> Path:
+    return path_of(name, SUFFIX, "LongVideoSave")
+
+
+def _parts(samples: Any) -> tuple[torch.Tensor, ...]:
+    return (samples,) if isinstance(samples, torch.Tensor) else tuple(samples.unbind())
+
+
+def _joined(parts: Sequence[torch.Tensor]) -> Any:
+    return parts[0] if len(parts) == 1 else NestedTensor(list(parts))

@@ -1,0 +1,52 @@
+"""Answers of nodes to the mask viewer in the frontend, their pictures in the host's folder of temporary files."""
+
+from typing import Any
+
+import torch
+from comfy_api.latest import io, ui
+
+from ...record.record import KVShareRecord
+from ...record.viewing import described_film, described_point, sheet_of, shown_frames, shown_maps, small_frames
+
+PREFIX = "kvshare_view"
+FRAME_QUALITY = 85
+FASTEST = 0
+"""How hard to try to make a WebP file small."""
+
+
+def view_of(record: KVShareRecord, images: torch.Tensor, **chosen: Any) -> dict[str, list[Any]]:
+    """The answer that shows a record over the decoded frames [pictures, h, w, 3] of its run; empty when it is empty.
+
+    chosen: what the node's own inputs say, with which the viewer begins.
+    """
+    masks, point = record.latest(), record.latest_point()
+    timeline = masks.timeline if masks is not None else None if point is None else point.timeline
+    if timeline is None:
+        return {}
+    frames = shown_frames(timeline.frames)
+    small = small_frames(images, frames)
+    told = described_film(timeline, frames, images.shape[0] // timeline.frames)
+    told |= {"picture": _save_frames(sheet_of(small)), "size": [small.shape[2], small.shape[1]]}
+    told["point"] = None if point is None else described_point(point)
+    told["maps"] = [
+        {
+            "kind": shown.kind,
+            "name": shown.name,
+            "picture": _save_exactly(shown.sheet),
+            "size": [shown.grid[1], shown.grid[0]],
+            "words": shown.words,
+            "steps": shown.steps,
+        }
+        for shown in shown_maps(masks, point, frames)
+    ]
+    return {PREFIX: [{**told, **chosen}]}
+
+
+def _save_frames(sheet: torch.Tensor) -> dict[str, Any]:
+    return ui.ImageSaveHelper.save_animated_webp(
+        [sheet], PREFIX, io.FolderType.temp, None, 1.0, lossless=False, quality=FRAME_QUALITY, method=FASTEST
+    )
+
+
+def _save_exactly(sheet: torch.Tensor) -> dict[str, Any]:
+    return ui.ImageSaveHelper.save_images([sheet], PREFIX, io.FolderType.temp, None)[0]

@@ -1,0 +1,114 @@
+"""What a model file is, from its header alone: no weight is read, and the model is built without memory."""
+
+import json
+import os
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+import comfy.model_detection
+import comfy.model_management
+import comfy.ops
+import comfy.utils
+import torch
+
+from ...embedded.files import WEIGHTS, weight_file
+from ...embedded.latents import NATIVE_LATENT_FRAMES
+from ...embedded.model import MODEL_FILES
+from ...families import UnsupportedModelError, find_family
+from ...plan.forecast import ModelFacts
+from .model_files import EMBEDDED_MODELS, diffusion_model_names, find_model
+
+MAX_HEADER_BYTES = 100_000_000
+"""Longest header that the file format allows."""
+
+DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+"""The dtypes of the safetensors format."""
+
+
+def facts_of(name: str) -> ModelFacts | None:
+    """What is known of a model by its name in the list of LoadVideoDiT; None for names that are not listed.
+
+    Raises families.UnsupportedModelError for a model that keys cannot be shared in.
+    """
+    if name in EMBEDDED_MODELS:
+        file = weight_file(WEIGHTS, MODEL_FILES[EMBEDDED_MODELS[name]][0])
+        found = model_facts((str(file),))
+        return found and replace(found, info=replace(found.info, native_frames=NATIVE_LATENT_FRAMES))
+    if name not in diffusion_model_names():
+        return None
+    try:
+        return model_facts(find_model(name).paths)
+    except ValueError:
+        # A file that is gone; the loader says so when it runs.
+        return None
+
+
+def model_facts(paths: tuple[str, ...]) -> ModelFacts | None:
+    """What is known of the model in these safetensors files, all its shards; None for files of another kind, and for
+    models that the host does not know.
+
+    Raises families.UnsupportedModelError for a model that keys cannot be shared in.
+    """
+    try:
+        return _read_facts(paths, tuple(os.stat(path).st_mtime_ns for path in paths))
+    except UnsupportedModelError:
+        raise
+    # Whatever the host's detection stumbles over in a header is no error of the user's: it is asked before any run.
+    except Exception:
+        return None
+
+
+@lru_cache(maxsize=4)
+def _read_facts(paths: tuple[str, ...], changed: tuple[int, ...]) -> ModelFacts | None:
+    tensors: dict[str, torch.Tensor] = {}
+    metadata: dict[str, str] = {}
+    for path in paths:
+        entries = _header(path)
+        metadata |= entries.pop("__metadata__", {})
+        for name, entry in entries.items():
+            tensors[name] = torch.empty(entry["shape"], dtype=DTYPES[entry["dtype"]], device="meta")
+    prefix: str = comfy.model_detection.unet_prefix_from_state_dict(tensors)
+    weights: Any = comfy.utils.state_dict_prefix_replace(tensors, {prefix: ""}, filter_keys=True) or tensors
+    config: Any = comfy.model_detection.model_config_from_unet(weights, "", metadata=metadata)
+    if config is None:
+        return None
+    element_size = _compute_dtype(config, weights).itemsize
+    config.custom_operations = comfy.ops.disable_weight_init
+    model = config.get_model(weights, "", device=torch.device("meta"))
+    info = find_family(model.diffusion_model, config.latent_format.latent_channels)[1]
+    return ModelFacts(info, element_size)
+
+
+def _header(path: str) -> dict[str, Any]:
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length > MAX_HEADER_BYTES:
+            raise ValueError(f"{path} is no safetensors file.")
+        return json.loads(file.read(length))
+
+
+def _compute_dtype(config: Any, weights: dict[str, torch.Tensor]) -> torch.dtype:
+    """The dtype that the host's loader is going to compute in."""
+    management = comfy.model_management
+    supported = list(config.supported_inference_dtypes)
+    weight_dtype: Any = management.unet_dtype(
+        model_params=comfy.utils.calculate_parameters(weights),
+        supported_dtypes=supported,
+        weight_dtype=comfy.utils.weight_dtype(weights),
+    )
+    cast: Any = management.unet_manual_cast(weight_dtype, management.get_torch_device(), supported)
+    return cast or weight_dtype

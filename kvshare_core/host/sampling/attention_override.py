@@ -1,0 +1,126 @@
+"""Puts the pack in front of the host's attention for one call of the model."""
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+
+from ...attention.parts import Backend
+from ...families.base import AttentionCall
+from ..conditioning.mixing import TEXT_TOKENS
+
+Shapes = dict[str, tuple[tuple[int, ...], ...]]
+"""Of a model's inputs, by their names."""
+
+Attend = Callable[[AttentionCall, Backend], torch.Tensor | None]
+"""The output [rows, heads, tokens, head_dim] of a call, or None where the ordinary call will do; the backend attends as
+the host would have done."""
+
+
+@dataclass(frozen=True)
+class ModelInputs:
+    """What the host calls its model with."""
+
+    latent: torch.Tensor
+    text: torch.Tensor | None
+    options: dict[str, Any]
+    """Transformer options."""
+    others: Mapping[str, Any]
+    """Every other input, by name."""
+
+    @property
+    def text_tokens(self) -> int:
+        """Text tokens that the model attends to; 0 without text."""
+        if self.text is None:
+            return 0
+        return min(self.text.shape[1], self.others.get(TEXT_TOKENS, self.text.shape[1]))
+
+
+def apply_model_wrapper(
+    opened: Callable[[ModelInputs], tuple[Attend, AbstractContextManager[Any]] | None],
+) -> Callable[..., Any]:
+    """A wrapper of the host's `apply_model`. `opened` gets the inputs of every call of the model and returns what
+    computes its attention, and a context to run the model in; None leaves the call as it is."""
+
+    def apply_model(
+        executor: Any,
+        x: torch.Tensor,
+        t: torch.Tensor,
+        c_concat: Any = None,
+        c_crossattn: Any = None,
+        control: Any = None,
+        transformer_options: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        options = transformer_options or {}
+        forward = opened(ModelInputs(x, c_crossattn, options, kwargs))
+        if forward is None:
+            return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
+        attend, region = forward
+        override = attention_override(attend, options, input_shapes(kwargs))
+        options = {**options, "optimized_attention_override": override}
+        with region:
+            return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
+
+    return apply_model
+
+
+def input_shapes(inputs: Mapping[str, Any]) -> Shapes:
+    """Shapes of the tensors among a model's inputs, and of those in lists; of shapes, the shapes themselves."""
+    tensors = {
+        name: value if isinstance(value, list) else [value]  # pyright: ignore[reportUnknownVariableType]
+        for name, value in inputs.items()
+    }
+    return {
+        name: tuple(tuple(item.shape) if isinstance(item, torch.Tensor) else tuple(item) for item in items)
+        for name, items in tensors.items()
+        if items and all(isinstance(item, (torch.Tensor, torch.Size)) for item in items)
+    }
+
+
+def attention_override(attend: Attend, options: dict[str, Any], inputs: Shapes) -> Callable[..., torch.Tensor]:
+    """`attend` for one forward, in front of whatever override was there."""
+    previous = options.get("optimized_attention_override")
+
+    def override(function: Callable[..., torch.Tensor], *args: Any, **kwargs: Any) -> torch.Tensor:
+        behind = function if previous is None else partial(previous, function)
+        site = _HostCall(behind, args, kwargs)
+        output = attend(site.call(previous is not None, inputs), site.attend)
+        return behind(*args, **kwargs) if output is None else site.laid_out(output)
+
+    return override
+
+
+class _HostCall:
+    """One attention call in the host's own words: (query, key, value, heads[, mask]) and options, in flat
+    [rows, tokens, heads * head_dim] or split [rows, heads, tokens, head_dim] layout."""
+
+    def __init__(self, function: Callable[..., torch.Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]):
+        self.function = function
+        self.tensors = args[:3]
+        self.kwargs = dict(kwargs)
+        self.heads: int = args[3] if len(args) > 3 else kwargs["heads"]
+        self.mask: torch.Tensor | None = args[4] if len(args) > 4 else self.kwargs.pop("mask", None)
+        self.rest = (*args[3:4], *([None] if len(args) > 4 else []), *args[5:])
+        self.split_input = bool(self.kwargs.pop("skip_reshape", False))
+        self.split_output = bool(self.kwargs.pop("skip_output_reshape", False))
+
+    def call(self, overridden: bool, inputs: Shapes) -> AttentionCall:
+        """The call with split tensors."""
+        query, key, value = self.tensors
+        if not self.split_input:
+            width = query.shape[-1] // self.heads
+            query, key, value = (tensor.unflatten(-1, (-1, width)).transpose(1, 2) for tensor in self.tensors)
+        return AttentionCall(query, key, value, self.mask, self.kwargs.get("scale"), overridden, inputs)
+
+    def attend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        """What the host would have done, without its mask, on other split tensors; split output."""
+        output = self.function(query, key, value, *self.rest, **self.kwargs, skip_reshape=True)
+        return output.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+    def laid_out(self, output: torch.Tensor) -> torch.Tensor:
+        """A split output in the layout that the call asked for."""
+        return output if self.split_output else output.transpose(1, 2).flatten(2)

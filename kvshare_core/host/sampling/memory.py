@@ -1,0 +1,100 @@
+"""What the key/value bank asks of the host's memory."""
+
+import logging
+import math
+from collections.abc import Mapping, Sequence, Set
+from typing import Any
+
+import torch
+from comfy.model_management import get_total_memory
+
+from ...config import MemorySettings, format_indices
+from ...families.base import FamilyInfo
+from ...plan.bank_size import plan_bytes
+from ...plan.share_plan import SharePlan
+from ...subject.maps import mask_to_tokens
+from .. import BEAT_TAG, COMMON_TAG, is_prompt
+
+log = logging.getLogger("kvshare")
+
+DEVICE_SHARE = 4
+"""Without a budget of the user's, place `auto` takes at most one part in this many of the device's memory."""
+
+
+def bank_budget(memory: MemorySettings, device: torch.device) -> int | None:
+    """Bytes that place `auto` may keep on `device`; None for no limit, where the device is the CPU itself."""
+    if device.type == "cpu":
+        return None
+    return memory.budget_mib * 2**20 if memory.budget_mib else int(get_total_memory(device)) // DEVICE_SHARE  # pyright: ignore[reportArgumentType]
+
+
+def expected_bytes(plan: SharePlan, info: FamilyInfo, guider: Any, noise_shape: Sequence[int]) -> tuple[int, bool]:
+    """Bytes that the bank will hold at most in a run of `guider`, and whether that is what it will hold: masks that are
+    yet to be found count as whole segments.
+
+    noise_shape: [batch, channels, frames, height, width] of the whole latent.
+    """
+    if len(noise_shape) != 5:
+        return 0, True
+    grid = info.grid(plan.timeline.window, *noise_shape[3:])
+    subject = [_subject_tokens(plan, info, grid, index) for index in range(len(plan.timeline.segments))]
+    base_model = guider.model_patcher.model
+    element_size = (base_model.manual_cast_dtype or base_model.get_dtype()).itemsize
+    rows = noise_shape[0] * _chunks(plan, guider)
+    return plan_bytes(plan, info, subject, math.prod(grid), _text_tokens(guider.conds), rows, element_size)
+
+
+def report(size: int, exact: bool, blocks: Set[int]) -> None:
+    """Says in the log what a run will hold, and of which blocks."""
+    if size:
+        log.info(
+            "MaskGuidedKVShare: shares blocks %s, holds %s%.1f MiB of keys and values.",
+            format_indices(sorted(blocks)),
+            "" if exact else "at most ",
+            size / 2**20,
+        )
+
+
+def report_held(size: int) -> None:
+    """Says in the log what a run has held at its fullest."""
+    if size:
+        log.info("MaskGuidedKVShare: held up to %.1f MiB.", size / 2**20)
+
+
+def frames_to_reserve(model: Any, noise_shape: Sequence[int], size: int) -> int:
+    """Latent frames that the host must think are there for it to keep `size` bytes free; `model` is a MODEL."""
+    one_frame = [*noise_shape[:2], 1, *noise_shape[3:]]
+    return math.ceil(size / model.model.memory_required(one_frame))
+
+
+def bytes_on_device(memory: MemorySettings, size: int, budget: int | None) -> int:
+    """The part of `size` bytes that stays on the compute device."""
+    if memory.place == "cpu":
+        return 0
+    return size if memory.place == "device" or budget is None else min(size, budget)
+
+
+def _subject_tokens(plan: SharePlan, info: FamilyInfo, grid: tuple[int, int, int], index: int) -> int:
+    if plan.mask is None:
+        return math.prod(grid)
+    pictures = plan.timeline.pictures_of(plan.timeline.segments[index])
+    values = mask_to_tokens(plan.mask, pictures, grid, info.patch[0])
+    return int((values >= 0.5).sum())
+
+
+def _text_tokens(conds: Mapping[str, Sequence[Mapping[str, Any]]]) -> int:
+    return max((cond["cross_attn"].shape[1] for entries in conds.values() for cond in entries), default=0)
+
+
+def _chunks(plan: SharePlan, guider: Any) -> int:
+    """Batch chunks of one segment that share. At CFG 1 the host leaves the negative conditioning out."""
+    chunks = 0
+    unguided = getattr(guider, "cfg", None) == 1.0 and not guider.model_options.get("disable_cfg1_optimization", False)
+    for name, entries in guider.conds.items():
+        # A common prompt holds when the beats' own do not.
+        tags = [cond.get(BEAT_TAG) for cond in entries if COMMON_TAG not in cond]
+        of_beats = any(is_prompt(cond) for cond in entries)
+        if (unguided and name == "negative") or not (of_beats or plan.config.share_uncond):
+            continue
+        chunks += max((tags.count(tag) for tag in set(tags)), default=0)
+    return chunks

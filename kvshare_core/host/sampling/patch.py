@@ -1,0 +1,149 @@
+"""Puts a plan on a MODEL through the model-patcher.
+
+The patched MODEL carries frozen values and closures only. Run state exists between the start and the end of one
+`sample()`, in a `RunState`.
+"""
+
+import math
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import torch
+from comfy.patcher_extension import WrappersMP
+
+from ...attention.positions import PositionMover
+from ...families.block_presets import for_model
+from ...forward.forward import Batch, PromptText
+from ...plan.model_fit import check_fits
+from ...plan.share_plan import SharePlan
+from ...plan.stages import stages_of
+from ...record.record import KVShareRecord
+from ...session.drift import match_to_anchor
+from ...session.sampling_run import SamplingRun
+from .. import KEY
+from ..conditioning.slicing import FRAME_DIM
+from ..loading.model_info import model_info
+from . import memory
+from .attention_override import Attend, ModelInputs, apply_model_wrapper
+from .outer_sample import SampledPlan, outer_sample_wrapper
+from .packed_latent import latent_of
+from .run_state import run_state
+from .segment_handler import SegmentHandler, SegmentWindow, parts_over_time
+
+SEVERAL_DEVICES = "multigpu_thread_device"
+"""Transformer option of the host: the device of a forward while others run in threads of their own."""
+
+
+def apply(model: Any, plan: SharePlan, earlier: KVShareRecord | None = None) -> tuple[Any, KVShareRecord]:
+    """A clone of `model` that samples `plan`, and the record its runs will fill.
+
+    earlier: record of another run of the same film, whose subject masks each run starts with if there are any by then.
+    A plan put on before is replaced. Raises families.UnsupportedModelError for a model without a family, ValueError
+    when another pack's context windows are on the model or the plan asks for blocks that it does not have.
+    """
+    family, info = model_info(model)
+    plan = replace(plan, config=for_model(plan.config, info.presets))
+    check_fits(plan, info)
+    scheme = family.rope_scheme(model.get_model_object("diffusion_model"), {})
+    PositionMover(plan.config, scheme, gapped_beat=plan.gapped_beat)
+    present = model.model_options.get("context_handler")
+    if present is not None and not isinstance(present, SegmentHandler):
+        raise ValueError(
+            f"model: it already has context windows ({type(present).__name__}). Remove the node "
+            "that sets them; the timeline makes its own segments."
+        )
+    patched = model.clone()
+    record = KVShareRecord()
+    patched.model_options["context_handler"] = SegmentHandler(plan.timeline, plan.config.order)
+    for wrapper_type, wrapper in (
+        (WrappersMP.OUTER_SAMPLE, outer_sample_wrapper(SampledPlan(plan, family, info, record, earlier))),
+        (WrappersMP.PREPARE_SAMPLING, _prepare_sampling_wrapper),
+        (WrappersMP.PREDICT_NOISE, _predict_noise_wrapper(plan)),
+        (WrappersMP.APPLY_MODEL, apply_model_wrapper(_open_forward)),
+    ):
+        patched.remove_wrappers_with_key(wrapper_type, KEY)
+        if wrapper is not None:
+            patched.add_wrapper_with_key(wrapper_type, KEY, wrapper)
+    if len(stages_of(plan)) > 1:
+        # Outermost, so that every stage is a run of its own to what others put on the model (step caches).
+        around = patched.wrappers[WrappersMP.OUTER_SAMPLE]
+        patched.wrappers[WrappersMP.OUTER_SAMPLE] = {KEY: around.pop(KEY), **around}
+    return patched, record
+
+
+def _prepare_sampling_wrapper(
+    executor: Any, model: Any, noise_shape: Any, conds: Any, model_options: Any = None, **kwargs: Any
+) -> Any:
+    """Lets the host budget memory for one segment, since no forward ever gets the long latent, and for the bank."""
+    handler = model.model_options.get("context_handler")
+    if isinstance(handler, SegmentHandler) and len(noise_shape) in (3, 5):
+        state = run_state((model_options or {}).get("transformer_options", {}))
+        noise_shape = list(noise_shape)
+        # Packed video and audio are [batch, 1, numbers], of which a segment has its share.
+        window = (
+            handler.context_length
+            if len(noise_shape) == 5
+            else math.ceil(noise_shape[FRAME_DIM] * handler.context_length / handler.timeline.latent_frames)
+        )
+        noise_shape[FRAME_DIM] = min(noise_shape[FRAME_DIM], window)
+        noise_shape[FRAME_DIM] += memory.frames_to_reserve(model, noise_shape, 0 if state is None else state.reserve)
+    return executor(model, noise_shape, conds, model_options=model_options, **kwargs)
+
+
+def _predict_noise_wrapper(plan: SharePlan) -> Callable[..., Any] | None:
+    """Drift control on what a guider predicts, once for every model call, whatever guidance it is made of; None where
+    there is nothing to control."""
+    strength, timeline = plan.config.drift_control, plan.timeline
+    if strength == 0 or len(timeline.segments) == 1:
+        return None
+    parts = parts_over_time(timeline, plan.config.order)
+
+    def predict_noise(executor: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
+        denoised = executor(*args, **kwargs)
+        state = run_state(executor.class_obj.model_options["transformer_options"])
+        if state is not None and state.run.stages.early:
+            return denoised
+        latent = latent_of(denoised, list(executor.class_obj.conds.values()), timeline)
+        return latent.with_video(match_to_anchor(latent.video, parts, strength))
+
+    return predict_noise
+
+
+def _open_forward(inputs: ModelInputs) -> tuple[Attend, AbstractContextManager[Any]] | None:
+    """What computes the attention of one call of the model, and the region it runs in; None when the call concerns no
+    run of ours or is not one of a whole segment."""
+    options = inputs.options
+    state, window = run_state(options), options.get("context_window")
+    if state is None or not isinstance(window, SegmentWindow) or inputs.text is None:
+        return None
+    run = state.run
+    if not run.takes_part(window.evaluation, window.hides) or not _is_whole_segment(run, window, inputs):
+        return None
+    names = list(zip(options["cond_or_uncond"], options["uuids"], strict=True))
+    batch = Batch(
+        tuple((index, window.places[(index, identity)]) for index, identity in names),
+        window.prompts,
+        inputs.latent.shape[0] // len(names),
+        SEVERAL_DEVICES not in options,
+    )
+    routes = {place: window.routes[identity] for place, (_, identity) in enumerate(names) if identity in window.routes}
+    # A common prompt does not name the beat's subject.
+    text = PromptText(inputs.text_tokens, not window.common, routes, window.hides)
+    forward = run.open_forward(window.evaluation, batch, text, run.settings.info.grid(*window.shape))
+    return partial(run.attend, forward), state.eager
+
+
+def _is_whole_segment(run: SamplingRun, window: SegmentWindow, inputs: ModelInputs) -> bool:
+    """Whether a call of the model is on a whole segment with conditioning that the segment handler knows; warns
+    otherwise."""
+    names = zip(inputs.options["cond_or_uncond"], inputs.options["uuids"], strict=True)
+    if any(name not in window.places for name in names):
+        run.warn_once("another node evaluates conditioning of its own; it is left unshared.")
+        return False
+    if inputs.latent.shape[2:] != (window.shape if window.packed is None else (window.packed,)):
+        run.warn_once("conditioning for a part of the picture is left unshared.")
+        return False
+    return True

@@ -1,0 +1,115 @@
+"""Tells the user how far a run is: the host's own progress bar and preview, and an event for the timeline editor."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import comfy.utils
+import torch
+from comfy.cli_args import LatentPreviewMethod, args
+from comfy_execution.utils import get_executing_context
+
+from ...timeline.timeline import Segment, Timeline
+from ..graph import Graph
+from ..server import running_server
+
+EVENT = "kv_share.progress"
+
+CHEAP_PREVIEWS = (LatentPreviewMethod.Auto, LatentPreviewMethod.Latent2RGB)
+"""The host's previews that load no model, which between two segments could push the sampled one out of memory."""
+
+
+class RunProgress:
+    """Follows one run segment by segment. Silent where nobody listens; it never goes back, though samplers evaluate
+    the model several times in a step."""
+
+    def __init__(self, timeline: Timeline, model: Any, stages: Sequence[int] = (1,)):
+        """model: the host's model patcher, by which previews are made; stages: how many segments each stage of the run
+        evaluates in a model call, which are counted in place of steps where there are several."""
+        self._timeline = timeline
+        self._stages = stages if len(stages) > 1 else (1,)
+        self._stage = 0
+        self._bar = comfy.utils.ProgressBar(1)
+        self._previewer = _previewer(model) if self._bar.hook is not None else None
+        self._server = running_server()
+        self._above = _nodes_above(self._server)
+        self._step, self._steps, self._reached = 0, 1, 0.0
+
+    def next_stage(self) -> None:
+        """Ends a stage, whose steps are counted from 0 again."""
+        self._stage += 1
+
+    def counted(self, callback: Callable[..., Any]) -> Callable[..., Any]:
+        """The callback of a sampler, told how many segments of the whole run are done in place of steps of the
+        stage."""
+
+        def told(step: int, denoised: Any, latent: Any, steps: int) -> Any:
+            before, now = sum(self._stages[: self._stage]), self._stages[self._stage]
+            done = before * steps + now * min(step + 1, steps)
+            return callback(done - 1, denoised, latent, steps * sum(self._stages))
+
+        return told
+
+    def begin_pass(self, step: int, steps: int) -> None:
+        """Starts a model call on the long latent, in step `step` of `steps`."""
+        self._step, self._steps = step, steps
+
+    def begin_segment(self, segment: Segment, part: float) -> None:
+        """Starts a segment when `part` of the model call is done. The event counts from 0 and names the node that
+        runs, and those that it depends on; of a node in a subgraph the host's id begins with that of the subgraph."""
+        self._advance(part)
+        context = get_executing_context()
+        if self._server is None or context is None:
+            return
+        self._server.send_sync(
+            EVENT,
+            {
+                "node": context.node_id,
+                "above": self._above,
+                "prompt_id": context.prompt_id,
+                "step": self._step,
+                "steps": self._steps,
+                "segment": segment.index,
+                "segments": len(self._timeline.segments),
+                "beat": segment.beat,
+                "prompt": self._timeline.beats[segment.beat].prompt,
+                "part": self._reached,
+            },
+            self._server.client_id,
+        )
+
+    def end_segment(self, denoised: torch.Tensor, part: float) -> None:
+        """Ends a segment: shows the middle frame of what the model makes of it [batch, channels, frames, h, w]."""
+        if self._previewer is None or denoised.ndim != 5:
+            self._advance(part)
+            return
+        middle = denoised[:1, :, denoised.shape[2] // 2 :]
+        self._advance(part, self._previewer.decode_latent_to_preview_image("JPEG", middle))
+
+    def _advance(self, part: float, preview: Any = None) -> None:
+        """Counts as the host's own samplers do, so that both can move one bar."""
+        before, now, all_stages = sum(self._stages[: self._stage]), self._stages[self._stage], sum(self._stages)
+        reached = (before + now * (self._step + part) / self._steps) / all_stages
+        self._reached = max(self._reached, reached)
+        self._bar.update_absolute(self._reached * self._steps * all_stages, self._steps * all_stages, preview)
+
+
+def _nodes_above(server: Any) -> list[str]:
+    """Ids of the nodes that the running one depends on, by the workflow as it was queued; none of a node that another
+    node has made while it ran."""
+    context = get_executing_context()
+    if server is None or context is None:
+        return []
+    running, _ = server.prompt_queue.get_current_queue_volatile()
+    for _, prompt_id, workflow, *_ in running:
+        if prompt_id == context.prompt_id and context.node_id in workflow:
+            graph = Graph(workflow)
+            return [node.id for node in graph.above(graph.node(context.node_id))]
+    return []
+
+
+def _previewer(model: Any) -> Any:
+    # Imported late, since it reads the command line of a host that has started.
+    from latent_preview import get_previewer
+
+    cheap = args.preview_method in CHEAP_PREVIEWS
+    return get_previewer(model.load_device, model.model.latent_format) if cheap else None

@@ -1,0 +1,61 @@
+"""Gives a run the noise that its timeline wants, from what the sampler brings."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from comfy.sample import prepare_noise_inner
+from comfy.utils import pack_latents, unpack_latents
+
+from ...timeline.noise import timeline_noise, wants_noise
+from ...timeline.timeline import Timeline
+from ..conditioning.slicing import FRAME_DIM
+
+MOST_LATENTS = 64
+"""How many latents of a batch are looked through for one that was taken out of it."""
+
+
+def arrange_noise(
+    timeline: Timeline,
+    noise: torch.Tensor,
+    seed: int | None,
+    shapes: Sequence[Sequence[int]],
+    warn: Callable[[str], None],
+) -> torch.Tensor:
+    """The noise of a run; of video packed with audio, the video's part changes.
+
+    shapes: of the parts packed into `noise`. No noise, where a sampler goes on with another's latent, stays none, and a
+    latent that is not the timeline's stays for the segment handler to refuse.
+    """
+    if not wants_noise(timeline) or not bool(noise.any()):
+        return noise
+    parts = list(unpack_latents(noise, shapes)) if len(shapes) > 1 else [noise]
+    if parts[0].ndim != 5 or parts[0].shape[FRAME_DIM] != timeline.latent_frames:
+        return noise
+    draw = None if seed is None else _drawn_like(parts[0], seed)
+    if draw is None and any(beat.script.seed_offset for beat in timeline.beats):
+        warn("the sampler's noise is not what its seed gives, so seeds of single prompts are left out.")
+    parts[0] = timeline_noise(timeline, parts[0], seed or 0, draw, FRAME_DIM)
+    return pack_latents(parts)[0] if len(parts) > 1 else parts[0]
+
+
+def _drawn_like(noise: torch.Tensor, seed: int) -> Callable[[int], torch.Tensor] | None:
+    """How the host drew `noise` from `seed`, for other seeds; None when it did not.
+
+    Latents that were taken out of a batch have the noise they had there, which does not say where that was.
+    """
+    like, drawn = torch.empty_like(noise, device="cpu"), noise.cpu()
+
+    def draw(seed: int, places: list[int] | None = None) -> torch.Tensor:
+        return prepare_noise_inner(like, torch.Generator().manual_seed(seed), places)
+
+    if torch.equal(draw(seed), drawn):
+        return draw
+    generator = torch.Generator().manual_seed(seed)
+    found: dict[int, int] = {}
+    for place in range(MOST_LATENTS):
+        one = prepare_noise_inner(like[:1], generator)[0]
+        found |= {row: place for row in range(len(drawn)) if torch.equal(drawn[row], one)}
+        if len(found) == len(drawn):
+            places = [found[row] for row in range(len(drawn))]
+            return lambda seed: draw(seed, places)
+    return None

@@ -1,0 +1,370 @@
+"""Evaluates a long latent segment by segment inside the host's `calc_cond_batch`.
+
+Sitting there catches every guider and every sub-step of every sampler, and leaves batching, offloading and wrappers to
+the host (host.md 2.6).
+"""
+
+import copy
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from comfy.context_windows import ContextHandlerABC, ContextWindowABC
+from comfy.model_management import throw_exception_if_processing_interrupted
+
+from ...config import Order
+from ...plan.schedule import Evaluation, evaluations, needed_evaluations, step_of
+from ...session.sampling_run import SamplingRun
+from ...timeline.fades import WEIGHTS, Fade, fade_of, take_frames, weights_over_time
+from ...timeline.timeline import Timeline
+from .. import BEAT_TAG, COMMON_TAG, is_prompt
+from ..conditioning.joining import join_texts
+from ..conditioning.mixing import interpolate_conditioning
+from ..conditioning.slicing import FRAME_DIM, slice_conditioning
+from .packed_latent import AudioWindow, Blend, Latent, check_audio, latent_of, part_shapes
+from .run_state import RunState, run_state
+
+GUIDES = frozenset({"keyframe_idxs", "generated_keyframes"})
+"""Inputs of LTX-Video: where in time the guide frames stand that were put behind the latent's own."""
+
+GUIDANCE_FUNCTIONS = frozenset({"sampler_cfg_function", "sampler_pre_cfg_function", "sampler_post_cfg_function"})
+"""Model options of the host under which other nodes change guidance; some compare all frames with each other."""
+
+Conditioning = list[dict[str, Any]]
+
+
+class SegmentWindow(ContextWindowABC):
+    """One segment in the form in which the host's models expect a context window.
+
+    shape: latent frames, height and width; places: of each conditioning, by the number of the list it is in and its
+        uuid, the place in that list, which stays the same however the host splits and orders its batches;
+    packed: how many numbers video and audio are together, None for a video alone; modality_windows: the audio's own
+        window, which the host looks for by that name;
+    prompts: the list that begins with the beat's prompt, None when no conditioning says so. Guiders order their lists
+        as they like; common: whether it is the one of all beats, which has none of the beat's words;
+    routes: of a conditioning with several texts, by its uuid, the tokens of each; hides: a subject whose words this
+        evaluation hides, or None.
+    """
+
+    def __init__(
+        self,
+        evaluation: Evaluation,
+        latent: torch.Tensor,
+        packed: int | None = None,
+        modality_windows: dict[int, AudioWindow] | None = None,
+    ):
+        total_frames = latent.shape[FRAME_DIM]
+        segment = evaluation.segment
+        self.evaluation = evaluation
+        self.segment = segment
+        self.shape = (segment.length, *latent.shape[FRAME_DIM + 1 :])
+        self.packed = packed
+        self.modality_windows = modality_windows or {}
+        self.places: dict[tuple[int, uuid.UUID], int] = {}
+        self.prompts: int | None = None
+        self.routes: dict[uuid.UUID, tuple[int, ...]] = {}
+        self.common = False
+        self.hides: int | None = None
+        self.index_list = [frame % total_frames for frame in range(segment.start, segment.stop)]
+        self.dim = FRAME_DIM
+        self.context_length = segment.length
+        self.context_overlap = 0
+        self.total_frames = total_frames
+        self.center_ratio = (segment.start + segment.stop) / 2 / total_frames
+        self.causal_anchor_index = None
+
+    def hiding(self, subject: int, prompt: Conditioning) -> tuple["SegmentWindow", Conditioning]:
+        """The same without the words of a subject, for the list of conditioning that begins with the prompt, and that
+        list under other names: what other nodes keep of the last evaluation by its name must not be of this one."""
+        window, renamed = copy.copy(self), [{**entry, "uuid": uuid.uuid4()} for entry in prompt]
+        names = [entry["uuid"] for entry in renamed]
+        window.places = {(self.prompts or 0, name): place for place, name in enumerate(names)}
+        window.routes = {
+            name: self.routes[entry["uuid"]]
+            for name, entry in zip(names, prompt, strict=True)
+            if entry["uuid"] in self.routes
+        }
+        window.hides = subject
+        return window, renamed
+
+    def get_tensor(
+        self,
+        full: torch.Tensor,
+        device: torch.device | None = None,
+        dim: int | None = None,
+        retain_index_list: list[int] | None = None,
+    ) -> torch.Tensor:
+        piece = take_frames(full, self.dim if dim is None else dim, self.segment.start, self.segment.length)
+        return piece if device is None else piece.to(device)
+
+    def add_window(self, full: torch.Tensor, to_add: torch.Tensor, dim: int | None = None) -> torch.Tensor:
+        frames = torch.tensor(self.index_list, device=full.device)
+        return full.index_add_(self.dim if dim is None else dim, frames, to_add)
+
+
+def in_force(cond: Conditioning, sigma: float) -> Conditioning:
+    """`cond` without the beats' prompts as long as a common one holds, and without the common one from its end on:
+    at that very noise level the host would evaluate both."""
+    common = any(COMMON_TAG in entry and sigma > entry["timestep_end"] for entry in cond)
+    return [entry for entry in cond if not is_prompt(entry) or (COMMON_TAG in entry) == common]
+
+
+@dataclass(frozen=True)
+class SegmentHandler(ContextHandlerABC):
+    """Frozen, so that copies of a MODEL may share it or copy it."""
+
+    timeline: Timeline
+    order: Order = "lockstep"
+
+    @property
+    def dim(self) -> int:
+        return FRAME_DIM
+
+    @property
+    def context_length(self) -> int:
+        return self.timeline.window
+
+    def should_use_context(
+        self,
+        model: Any,
+        conds: list[Conditioning],
+        x_in: torch.Tensor,
+        timestep: torch.Tensor,
+        model_options: dict[str, Any],
+    ) -> bool:
+        """Always; raises ValueError when the latent or the conditioning is not the one of the timeline."""
+        self._check_guides(conds)
+        planned = self.timeline.latent_frames
+        parts = part_shapes(conds)
+        shape = parts[0] if parts else x_in.shape
+        if len(shape) != 5 or shape[FRAME_DIM] != planned:
+            found = f"{shape[FRAME_DIM]} frames" if len(shape) == 5 else f"the shape {tuple(shape)}"
+            raise ValueError(
+                f"MaskGuidedKVShare: the latent has {found}, but the timeline plans {planned} latent frames. "
+                "Connect the latent of the same LongVideoSegmenter to the sampler."
+            )
+        for audio in parts[1:]:
+            check_audio(model, conds, self.timeline, audio[FRAME_DIM])
+        self._check_conditioning(conds)
+        return True
+
+    def _check_guides(self, conds: Sequence[Conditioning | None]) -> None:
+        """Guide frames stand behind the frames of the whole video: cut into segments they would be taken for others."""
+        if any(GUIDES & entry.get("model_conds", {}).keys() for cond in conds for entry in cond or ()):
+            raise ValueError(
+                "MaskGuidedKVShare: the conditioning has guide frames (LTXVAddGuide), which belong to the video as a "
+                "whole and to none of its segments. Remove that node; to start from a picture, use LTXVImgToVideo."
+            )
+
+    def _check_conditioning(self, conds: Sequence[Conditioning | None]) -> None:
+        """Every beat must have conditioning, and no conditioning may be of a beat that the timeline does not have."""
+        beats = set(range(len(self.timeline.beats)))
+        for cond in conds:
+            tags = {entry[BEAT_TAG] for entry in cond or () if BEAT_TAG in entry}
+            for_every_beat = any(BEAT_TAG not in entry and COMMON_TAG not in entry for entry in cond or ())
+            if tags - beats or (tags and not for_every_beat and tags != beats):
+                found = ", ".join(str(tag + 1) for tag in sorted(tags))
+                raise ValueError(
+                    f"MaskGuidedKVShare: the conditioning has prompts {found}, but the timeline has {len(beats)} of "
+                    "them. Connect the conditioning of the same LongVideoSegmenter to the sampler."
+                )
+
+    def get_resized_cond(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self,
+        cond_in: Conditioning | None,
+        x_in: torch.Tensor,
+        window: SegmentWindow,
+        device: Any = None,
+        model: Any = None,
+    ) -> Conditioning | None:
+        """The conditioning of the window's beat, its per-frame tensors sliced to the window.
+
+        model: the host's model, which on newer hosts knows how to slice inputs of its own.
+
+        In a transition each entry of the beat lies between itself and the entry of the next beat that has the same
+        place in the list, and in a routed segment it has the texts of the others too; an entry without a beat stays as
+        it is. Raises ValueError when one beat has more entries or something cannot be sliced.
+        """
+        if cond_in is None:
+            return None
+        beat, next_beat = window.segment.beat, window.segment.next_beat
+        resize = getattr(model, "resize_cond_for_context_window", None)
+
+        def sliced(cond: dict[str, Any]) -> dict[str, Any]:
+            return slice_conditioning(cond, x_in, window.segment, window, resize)
+
+        own = [sliced(cond) for cond in cond_in if cond.get(BEAT_TAG, beat) == beat]
+        tagged = [cond for cond in own if BEAT_TAG in cond]
+
+        def partners_of(other: int) -> Conditioning:
+            found = tagged if other == beat else [sliced(cond) for cond in cond_in if cond.get(BEAT_TAG) == other]
+            if len(found) != len(tagged):
+                raise ValueError(
+                    f"MaskGuidedKVShare: prompt {beat + 1} has {len(tagged)} conditionings and prompt {other + 1} has "
+                    f"{len(found)}, so there is no transition between them. Change both in the same way, or cut from "
+                    "one to the other."
+                )
+            return found
+
+        if next_beat is not None:
+            partners = iter(partners_of(next_beat))
+            return [
+                interpolate_conditioning(cond, next(partners), window.segment.mix) if BEAT_TAG in cond else cond
+                for cond in own
+            ]
+        if window.segment.texts and tagged:
+            rows = iter(zip(*(partners_of(text.beat) for text in window.segment.texts), strict=True))
+            return [self._routed(cond, next(rows), window) if BEAT_TAG in cond else cond for cond in own]
+        return own
+
+    def _routed(self, own: dict[str, Any], entries: Sequence[dict[str, Any]], window: SegmentWindow) -> dict[str, Any]:
+        joined, lengths = join_texts(own, entries)
+        window.routes[joined["uuid"]] = lengths
+        return joined
+
+    def execute(
+        self,
+        calc_cond_batch: Callable[..., list[torch.Tensor]],
+        model: Any,
+        conds: list[Conditioning],
+        x_in: torch.Tensor,
+        timestep: torch.Tensor,
+        model_options: dict[str, Any],
+    ) -> list[torch.Tensor]:
+        """One model call on the long latent: every segment in order, blended.
+
+        The host's outputs are denoised predictions, and guidance is linear in them: blending them here is blending
+        after guidance, as DiTCtrl does. Frames of segments whose output is not used come back as they were.
+        """
+        options = model_options["transformer_options"]
+        state = run_state(options)
+        run = None if state is None else state.run
+        latent = latent_of(x_in, conds, self.timeline)
+        sums = [Blend(latent) for _ in conds]
+        conds = [cond and in_force(cond, float(timestep[0])) for cond in conds]
+        planned = self._begin_pass(state, options, timestep)
+        needed = self._needed(planned, state, latent, model_options)
+        progress = None if state is None else state.progress
+        for number, evaluation in enumerate(needed):
+            index = evaluation.segment.index
+            piece = latent.piece(index)
+            packed = piece.shape[-1] if len(latent.parts) > 1 else None
+            window = SegmentWindow(evaluation, latent.video, packed, latent.audio_windows(index))
+            window_conds = [
+                latent.conditioning(self.get_resized_cond(cond, latent.video, window, model=model), index)
+                for cond in conds
+            ]
+            window.places = {
+                (index, cond["uuid"]): place
+                for index, entries in enumerate(window_conds)
+                for place, cond in enumerate(entries or ())
+            }
+            window.prompts = next(
+                (index for index, entries in enumerate(window_conds) if entries and is_prompt(entries[0])), None
+            )
+            window.common = any(COMMON_TAG in entry for entries in window_conds for entry in entries or ())
+            if run is not None:
+                run.begin_evaluation(evaluation)
+            if progress is not None:
+                progress.begin_segment(evaluation.segment, number / len(needed))
+            evaluate = partial(_evaluate, calc_cond_batch, model, piece, timestep, model_options)
+            outputs = evaluate(window, window_conds)
+            if run is not None and not window.common:
+                self._see_effects(run, window, latent, window_conds, outputs, evaluate)
+            for total, output in zip(sums, outputs, strict=True):
+                total.add(index, output, partial(segment_weights, self.timeline, self.order, evaluation.weight))
+            if progress is not None:
+                progress.end_segment(outputs[window.prompts or 0], (number + 1) / len(needed))
+        if run is not None:
+            run.end_pass()
+        complete = len({evaluation.segment.index for evaluation in needed}) == len(self.timeline.segments)
+        return [total.result(complete) for total in sums]
+
+    def _see_effects(
+        self,
+        run: SamplingRun,
+        window: SegmentWindow,
+        latent: Latent,
+        conds: list[Conditioning | None],
+        outputs: list[torch.Tensor],
+        evaluate: Callable[[SegmentWindow, list[Conditioning | None]], list[torch.Tensor]],
+    ) -> None:
+        """Gives the run what hiding the subjects' words makes of a segment's prediction, if it asks for that.
+
+        conds, outputs: lists of conditioning and what they predict.
+        """
+        segment, prompts = window.segment, window.prompts
+        if not run.wants_effects(segment, prompts) or prompts is None:
+            return
+        hidden: dict[int, torch.Tensor] = {}
+        for subject in run.settings.plan.shown(segment):
+            hiding, prompt = window.hiding(subject, conds[prompts] or [])
+            output = evaluate(hiding, [*[None] * prompts, prompt])[prompts]
+            hidden[subject] = latent.video_of(segment.index, output)
+        run.see_effects(segment, latent.video_of(segment.index, outputs[prompts]), hidden)
+
+    def _begin_pass(
+        self, state: RunState | None, options: dict[str, Any], timestep: torch.Tensor
+    ) -> Sequence[Evaluation]:
+        if state is None:
+            return evaluations(self.timeline, self.order, shared=False)
+        sigma, sigmas = float(timestep.max()), options["sample_sigmas"].tolist()
+        state.progress.begin_pass(step_of(sigma, sigmas), len(sigmas) - 1)
+        return state.run.begin_pass(sigma, sigmas)
+
+    def _needed(
+        self, planned: Sequence[Evaluation], state: RunState | None, latent: Latent, model_options: dict[str, Any]
+    ) -> Sequence[Evaluation]:
+        """Those of the planned evaluations whose output or keys are used; all when nothing is held, or when something
+        compares whole videos."""
+        if state is None or state.held is None or GUIDANCE_FUNCTIONS & model_options.keys():
+            return planned
+        run, plan = state.run, state.run.settings.plan
+        if plan.config.drift_control > 0:
+            return planned
+        wanted = state.held.free_segments(latent.stretches)
+        if plan.look is not None:
+            looked = self.timeline.frame_of(plan.look.picture)
+            wanted |= {segment.index for segment in self.timeline.segments_at(looked)}
+        if run.stages.early:
+            of_run = needed_evaluations(evaluations(self.timeline, self.order, shared=True), wanted, plan.sources)
+            wanted = {evaluation.segment.index for evaluation in of_run}
+        return needed_evaluations(planned, wanted, plan.sources if run.needs_sources else lambda _: ())
+
+
+def _evaluate(
+    calc_cond_batch: Callable[..., list[torch.Tensor]],
+    model: Any,
+    piece: torch.Tensor,
+    timestep: torch.Tensor,
+    model_options: dict[str, Any],
+    window: SegmentWindow,
+    conds: list[Conditioning | None],
+) -> list[torch.Tensor]:
+    """The host's predictions of one segment, one for each list of conditioning."""
+    throw_exception_if_processing_interrupted()
+    options = {**model_options["transformer_options"], "context_window": window}
+    return calc_cond_batch(model, conds, piece, timestep, {**model_options, "transformer_options": options})
+
+
+def segment_weights(timeline: Timeline, order: Order, weight: float, fade: Fade) -> torch.Tensor:
+    """Blending weights of one evaluation that counts `weight`: the timeline's, or the paper's triangle. A single
+    segment passes through bit for bit."""
+    if len(timeline.segments) == 1:
+        return WEIGHTS["linear"](fade) * weight
+    return WEIGHTS["triangle" if order == "ditctrl" else timeline.blend_weights](fade) * weight
+
+
+def parts_over_time(timeline: Timeline, order: Order) -> torch.Tensor:
+    """The part that every segment has in every latent frame when all its evaluations are blended, float64 [segments,
+    frames]."""
+    return weights_over_time(
+        timeline,
+        [
+            segment_weights(timeline, order, evaluation.weight, fade_of(evaluation.segment))
+            for evaluation in evaluations(timeline, order, shared=False)
+        ],
+    )

@@ -1,0 +1,172 @@
+"""How much the key/value bank is going to hold, before a run.
+
+Found by going through a pass rather than by a formula, since what is released when decides the peak.
+"""
+
+from collections import Counter
+from collections.abc import Sequence, Set
+from dataclasses import dataclass, replace
+
+from ..config import KVShareConfig, MemorySettings
+from ..families.base import FamilyInfo
+from . import schedule
+from .share_plan import ReadParts, SharePlan
+from .stages import Stages
+
+
+@dataclass(frozen=True)
+class TokenCounts:
+    """How many tokens one entry keeps; None for a part it does not have. further: of the other subjects."""
+
+    subject: int | None
+    background: int | None = None
+    text: int | None = None
+    further: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class BankUse:
+    """One forward of a pass: the segments whose keys it reads, and what it leaves of `segment` for later forwards."""
+
+    segment: int
+    sources: Set[int]
+    keeps: TokenCounts | None
+
+
+def bank_uses(plan: SharePlan, counts: Sequence[TokenCounts]) -> list[BankUse]:
+    """What the evaluations of a pass that shares, or of one in each stage, do with the bank; counts: what each segment
+    would keep if all of it were read."""
+    stages = Stages(plan)
+    uses: list[BankUse] = []
+    for number, segments in enumerate(stages.all):
+        if number > 0:
+            stages.next()
+        for evaluation in schedule.evaluations(plan.timeline, plan.config.order, shared=True):
+            index = evaluation.segment.index
+            if index not in segments:
+                continue
+            sources = frozenset(plan.sources(index)) if evaluation.role in ("both", "target") else frozenset[int]()
+            keeps = evaluation.role in ("both", "source") and stages.readers(index) != 0
+            # Of masks that are yet to be found any token may end up in the part that is read.
+            kept = counts[index] if plan.reads_maps else _read_tokens(plan.read(index), counts[index])
+            uses.append(BankUse(index, sources, kept if keeps else None))
+    return uses
+
+
+def _read_tokens(read: ReadParts, counts: TokenCounts) -> TokenCounts:
+    """`counts` without what nobody reads."""
+    subject = counts.subject if read.subjects else None
+    return replace(counts, subject=subject, background=counts.background if read.background else None)
+
+
+def kept_tokens(
+    config: KVShareConfig, guided: bool, video: int, subject: int, text: int, subjects: int = 1
+) -> TokenCounts:
+    """Tokens that one latent's entry keeps: of `video` tokens `subject` are the subject's (all of them where nothing is
+    guided by a mask), beside `text` text tokens of a joint attention. Several `subjects` are counted at most: all as
+    the first one's, beside others that are empty but there."""
+    return TokenCounts(
+        # Each subject's dropped tokens are rounded down for itself.
+        min(subject, subject - int(config.token_dropout * subject) + subjects - 1),
+        video - subject if guided and config.share_background else None,
+        text if config.share_text and text else None,
+        (0,) * (subjects - 1),
+    )
+
+
+def count_readers(evaluations: Sequence[BankUse], place: int) -> int:
+    """How many later forwards read what `evaluations[place]` leaves: those before the segment's next entry."""
+    own = evaluations[place]
+    if own.keeps is None:
+        return 0
+    readers = 0
+    for later in evaluations[place + 1 :]:
+        readers += own.segment in later.sources
+        if later.segment == own.segment and later.keeps is not None:
+            break
+    return readers
+
+
+def plan_bytes(
+    plan: SharePlan,
+    info: FamilyInfo,
+    subject_tokens: Sequence[int],
+    video_tokens: int,
+    text_tokens: int,
+    rows: int,
+    element_size: int,
+) -> tuple[int, bool]:
+    """Bytes that the bank will hold at most in a run of a plan, and whether that is what it will hold: masks that are
+    yet to be found count as whole segments.
+
+    subject_tokens: of each segment, of its `video_tokens`; text_tokens: those beside them in a joint attention; rows,
+    element_size: as in `predict_bytes`. The layer preset `family` must have been replaced (presets.for_model).
+    """
+    blocks = len(schedule.shared_blocks(plan.config, info.blocks))
+    if not plan.shares or blocks == 0:
+        return 0, True
+    # Where the background is kept too, every token is kept that is not dropped from the subject: at most all.
+    config = (
+        replace(plan.config, token_dropout=0.0) if plan.reads_maps and plan.config.share_background else plan.config
+    )
+    text = text_tokens if info.joint else 0
+    counts = [
+        kept_tokens(config, plan.guided, video_tokens, subject, text, max(1, len(plan.names)))
+        for subject in subject_tokens
+    ]
+    uses = bank_uses(plan, counts)
+    size = predict_bytes(uses, blocks, rows, info.heads, info.head_dim, element_size, config.memory)
+    return size, not plan.reads_maps
+
+
+def predict_bytes(
+    evaluations: Sequence[BankUse],
+    blocks: int,
+    rows: int,
+    key_heads: int,
+    head_dim: int,
+    element_size: int,
+    memory: MemorySettings,
+) -> int:
+    """The `peak_bytes` of a bank after one pass, found by going through the pass as a session does.
+
+    evaluations: the forwards of a pass in their order. blocks: blocks that share. rows: rows that share, over all
+    chunks of the batch. element_size: bytes of a number in the dtype in which the model computes.
+
+    In every block, row after row, a forward gets what it reads and then puts its own.
+    """
+    readers = [count_readers(evaluations, place) for place in range(len(evaluations))]
+    held: dict[tuple[int, int, int], int] = {}
+    left = Counter[tuple[int, int, int]]()
+    total = peak = 0
+    for evaluation, wanted in zip(evaluations, readers, strict=True):
+        for block in range(blocks):
+            for row in range(rows):
+                for source in evaluation.sources:
+                    place = source, block, row
+                    left[place] -= 1
+                    if left[place] == 0:
+                        total -= held.pop(place)
+                if evaluation.keeps is None:
+                    continue
+                place = evaluation.segment, block, row
+                total -= held.pop(place, 0)
+                left[place] = wanted
+                if wanted:
+                    held[place] = entry_bytes(evaluation.keeps, key_heads, head_dim, element_size, memory)
+                    total += held[place]
+                    peak = max(peak, total)
+    return peak
+
+
+def entry_bytes(counts: TokenCounts, key_heads: int, head_dim: int, element_size: int, memory: MemorySettings) -> int:
+    """Bytes of one entry: keys and values, their scales in fp8, and 8 bytes per token for its place."""
+    total = 0
+    video = (counts.subject, counts.background, *counts.further)
+    for tokens, quantised in (*((tokens, True) for tokens in video), (counts.text, False)):
+        if tokens is None:
+            continue
+        numbers = key_heads * tokens * head_dim
+        small = quantised and memory.dtype == "fp8"
+        total += 2 * (numbers + 4 * key_heads if small else numbers * element_size) + 8 * tokens
+    return total

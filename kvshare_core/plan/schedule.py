@@ -1,0 +1,115 @@
+"""Which step and which block share, how strongly, and in which order the segments are evaluated."""
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from ..config import KVShareConfig, Order
+from ..families.block_presets import GENERAL
+from ..timeline.timeline import Segment, Timeline
+
+Role = Literal["plain", "both", "source", "target"]
+"""What one evaluation of a segment does with keys: nothing, read and write, only write, only read."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One evaluation of one segment in a model call on the long latent; its output counts `weight` times."""
+
+    segment: Segment
+    role: Role
+    weight: float = 1.0
+
+
+def evaluations(timeline: Timeline, order: Order, shared: bool) -> list[Evaluation]:
+    """Evaluations of one model call, in order; `shared` says whether anything is shared in it.
+
+    `lockstep` and `sources_first` evaluate each segment once. `ditctrl` gives what the paper's pairs of neighbours
+    give: every pair (k, k + 1) evaluates its source unshared and its target with the source's keys, so inner segments
+    count twice, as target and as source. Where nothing is shared both are the same and one evaluation of weight 2 does
+    (ditctrl.md 6.4 A).
+    """
+    segments = timeline.segments
+    if order != "ditctrl" or len(segments) == 1:
+        return [Evaluation(segment, "both" if shared else "plain") for segment in segments]
+    inner = range(1, len(segments) - 1)
+    if not shared:
+        return [Evaluation(segment, "plain", 2.0 if segment.index in inner else 1.0) for segment in segments]
+    order_of_pairs: list[Evaluation] = []
+    for segment in segments:
+        # As target first: its source's keys are no longer needed once the segment's own are made.
+        if segment.index > 0:
+            order_of_pairs.append(Evaluation(segment, "target"))
+        if segment.index < len(segments) - 1:
+            order_of_pairs.append(Evaluation(segment, "source"))
+    return order_of_pairs
+
+
+def needed_evaluations(
+    evaluations: Sequence[Evaluation], wanted: Collection[int], sources: Callable[[int], Iterable[int]]
+) -> list[Evaluation]:
+    """Those of a model call's evaluations without which the outputs of the segments `wanted` would be others.
+
+    sources: the segments whose keys a segment looks at, and whose own sources must be right for that.
+    """
+    asked: set[int] = set()
+    kept: list[Evaluation] = []
+    for evaluation in reversed(evaluations):
+        index = evaluation.segment.index
+        if index in wanted or (evaluation.role != "target" and index in asked):
+            kept.append(evaluation)
+            if evaluation.role != "source":
+                asked.update(sources(index))
+    return kept[::-1]
+
+
+def step_of(sigma: float, sample_sigmas: Sequence[float]) -> int:
+    """Index of the sampler step that a model call at `sigma` belongs to.
+
+    `sample_sigmas` are the run's sigmas, falling, with the final one. A sigma between two entries (samplers that
+    evaluate the model more than once a step) belongs to the step it lies in.
+    """
+    tolerance = 1e-6 * max(1.0, abs(sigma))
+    return sum(1 for reached in sample_sigmas[1:] if reached >= sigma - tolerance)
+
+
+def shares_step(config: KVShareConfig, step: int) -> bool:
+    """Whether sampler step `step` is one of those that `config` shares in, percent window and strength aside."""
+    return config.mode != "off" and _selected(step, config.start_step, config.end_step, config.step_idx)
+
+
+def shares_in(config: KVShareConfig, sigmas: Sequence[float], window: tuple[float, float]) -> bool:
+    """Whether any step of a run shares; sigmas: those of the run, falling, with the final one; window: the highest and
+    the lowest sigma that share."""
+    high, low = window
+    return any(low <= sigma <= high and shares_step(config, step) for step, sigma in enumerate(sigmas[:-1]))
+
+
+def strength_at(config: KVShareConfig, step: int, steps: int) -> float:
+    """Strength in sampler step `step` of `steps`: linear from the first shared step to the last that the run reaches,
+    the percent window aside."""
+    shared = [
+        number for number in range(steps) if _selected(number, config.start_step, config.end_step, config.step_idx)
+    ]
+    if config.end_strength is None or len(shared) < 2:
+        return config.strength
+    progress = min(1.0, max(0.0, (step - shared[0]) / (shared[-1] - shared[0])))
+    return config.strength + (config.end_strength - config.strength) * progress
+
+
+def shared_blocks(config: KVShareConfig, blocks: int) -> frozenset[int]:
+    """The transformer blocks that share in a model of `blocks` blocks, in a step that shares.
+
+    The layer preset `family` must have been replaced (presets.for_model).
+    """
+    if config.layer_preset != "custom":
+        return frozenset(GENERAL[config.layer_preset].of(blocks).blocks)
+    return frozenset(
+        block for block in range(blocks) if _selected(block, config.start_layer, config.end_layer, config.layer_idx)
+    )
+
+
+def _selected(index: int, start: int, end: int, chosen: tuple[int, ...]) -> bool:
+    if chosen:
+        return index in chosen
+    return index >= start and (end == -1 or index < end)

@@ -1,0 +1,66 @@
+"""Stages of a sampling run: segments that others look at may be sampled before these.
+
+Side by side, a segment sees its sources as unfinished as it is itself. Sampled before it, they have settled on a
+colour and a size (docs/laboratory.md), at the price of evaluating them twice.
+"""
+
+from collections.abc import Set
+
+from .share_plan import SharePlan
+
+
+def stages_of(plan: SharePlan) -> tuple[frozenset[int], ...]:
+    """Segments that are sampled in each stage of a run: in all but the last those whose keys later ones see, each
+    behind its own sources, and in the last all, so that neighbours are blended as ever."""
+    everything = frozenset(range(len(plan.timeline.segments)))
+    if plan.config.order != "sources_first" or not plan.shares:
+        return (everything,)
+    stages: list[int] = []
+    for index in sorted(everything):
+        stages.append(max((stages[source] + 1 for source in plan.sources(index)), default=0))
+    early = (
+        frozenset(index for index in everything if stages[index] == stage and plan.readers(index))
+        for stage in range(max(stages))
+    )
+    return (*early, everything)
+
+
+class Stages:
+    """Goes through the stages of one run. What segments leave in the bank at the last noise level of an early stage is
+    what later stages see; the last stage leaves nothing. A source that has sources itself looks at them in the last
+    stage from the first step on, since its masks are known by then, and so comes out a little different."""
+
+    def __init__(self, plan: SharePlan):
+        self.plan = plan
+        self.all = stages_of(plan)
+        self._number = 0
+
+    @property
+    def several(self) -> bool:
+        """Whether keys outlast the model call that made them."""
+        return len(self.all) > 1
+
+    @property
+    def first(self) -> bool:
+        """Whether nothing was sampled before the running stage."""
+        return self._number == 0
+
+    @property
+    def early(self) -> bool:
+        """Whether another stage follows the running one."""
+        return self._number + 1 < len(self.all)
+
+    @property
+    def segments(self) -> Set[int]:
+        """Those that are sampled in the running stage."""
+        return self.all[self._number]
+
+    def next(self) -> None:
+        """Begins the next stage."""
+        self._number += 1
+
+    def readers(self, index: int) -> int | None:
+        """How many forwards see what segment `index` is going to leave; None for any number of them."""
+        if not self.several:
+            return self.plan.readers(index)
+        return None if self.early and index in self.segments else 0

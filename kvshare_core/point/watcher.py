@@ -1,0 +1,105 @@
+"""What one chosen point of the video looks at: DiTCtrl's visualisations (section 3.2) for a single query.
+
+Where in the video, how much in every frame, and at which words. For looking only; nothing is shared by it. Its cost is
+one row of scores per block, and in joint attention one small matrix of the prompt's words.
+"""
+
+import torch
+
+from ..forward.call import AttentionContext
+from ..forward.forward import Forward
+from ..plan.share_plan import SharePlan
+from ..record.record import RecordedPoint, over_timeline
+from ..subject import maps
+from ..timeline.timeline import Segment
+from .newest_means import NewestMeans
+from .words import WordWatcher
+
+
+class PointWatcher:
+    """Follows the plan's point through a run; frame_patch: latent frames per token frame."""
+
+    def __init__(self, plan: SharePlan, frame_patch: int = 1):
+        self.plan = plan
+        self.frame_patch = frame_patch
+        self.frame = None if plan.look is None else plan.timeline.frame_of(plan.look.picture)
+        self._indices = (
+            frozenset[int]()
+            if self.frame is None
+            else frozenset(segment.index for segment in plan.timeline.segments_at(self.frame))
+        )
+        self._maps = NewestMeans()
+        self._words = WordWatcher(plan, frame_patch)
+        self._grid: maps.Grid | None = None
+
+    def clear(self) -> None:
+        """Frees everything."""
+        self._maps.clear()
+        self._words.clear()
+
+    def end_pass(self) -> None:
+        """Ends a model call: what it told replaces what the call before did."""
+        self._maps.end_pass()
+        self._words.end_pass()
+
+    def wants(self, segment: Segment) -> bool:
+        """Whether `segment` counts where the point lies."""
+        return segment.index in self._indices
+
+    def watch(self, context: AttentionContext) -> None:
+        """Computes what the point's query attends to in one call, in the conditional rows."""
+        forward, call, site, rows = context.forward, context.call, context.site, context.conditional_rows
+        if rows is None or not self.wants(forward.segment):
+            return
+        self._grid = forward.grid
+        token_frame, token = self._place(forward)
+        query = slice(site.video_start + token, site.video_start + token + 1)
+        scores = maps.attention_scores(
+            call.query[rows, :, query], call.key[rows], call.scale, maps.mask_of_queries(call.mask, rows, query)
+        ).squeeze(2)
+        if site.kind != "cross":
+            self._maps.add(forward.segment.index, scores[..., context.video].softmax(-1).mean(1))
+        if site.kind != "self" and forward.text.own:
+            self._words.watch(context, scores, token_frame)
+
+    def _place(self, forward: Forward) -> tuple[int, int]:
+        """The token frame of the point, and its token among those of the video."""
+        look, frame = self.plan.look, self.frame
+        assert look is not None and frame is not None
+        _, height, width = forward.grid
+        place = self.plan.timeline.frames_of(forward.segment).index(frame) // self.frame_patch
+        row, column = min(int(look.y * height), height - 1), min(int(look.x * width), width - 1)
+        return place, (place * height + row) * width + column
+
+    def recorded(self) -> RecordedPoint | None:
+        """What the point looked at over the whole timeline as it was last; None when nothing was read."""
+        look, timeline = self.plan.look, self.plan.timeline
+        if not self._maps.newest or self._grid is None or look is None:
+            return None
+        found = {index: looked.cpu().unflatten(-1, self._grid) for index, looked in self._maps.newest.items()}
+        heat = over_timeline(
+            timeline,
+            {
+                index: maps.spread_over_latent_frames(looked, timeline.window, self.frame_patch)
+                for index, looked in found.items()
+            },
+        )
+        return RecordedPoint(
+            timeline,
+            look,
+            heat / heat.amax(dim=(1, 2, 3), keepdim=True),
+            self._over_frames(found),
+            self._words.recorded(),
+        )
+
+    def _over_frames(self, found: dict[int, torch.Tensor]) -> torch.Tensor:
+        """How much of maps [rows, frames, h, w], by segment, lies in each latent frame of the video, mean over the
+        segments: [rows, latent frames], summing to one."""
+        timeline, patch = self.plan.timeline, self.frame_patch
+        total = torch.zeros(next(iter(found.values())).shape[0], timeline.latent_frames)
+        for index, looked in found.items():
+            latent_frames = [min(patch, timeline.window - first) for first in range(0, timeline.window, patch)]
+            each = looked.sum((2, 3)) / torch.tensor(latent_frames)
+            own = each.repeat_interleave(torch.tensor(latent_frames), dim=1)
+            total.index_add_(1, torch.tensor(timeline.frames_of(timeline.segments[index])), own / len(found))
+        return total

@@ -1,0 +1,160 @@
+"""The text form of a script, as a person types it: its names and how it is written. docs/timeline.md has its grammar,
+text_reader.py reads it. Pure Python."""
+
+import re
+from collections.abc import Iterator
+from decimal import Decimal
+
+from .film import Duration, Script, ScriptBeat, Source, Subject, Transition, Unit
+
+SETTINGS = ("prompt", "negative", "subject", "common", "loop")
+"""Names of lines above the first prompt."""
+FIELDS = ("subject", "source", "strength", "negative", "lora", "seed")
+"""Names of what stands behind a prompt."""
+UNITS: dict[str, Unit] = {
+    **dict.fromkeys(("s", "sec", "second", "seconds"), "seconds"),
+    **dict.fromkeys(("f", "frame", "frames"), "frames"),
+    **dict.fromkeys(("l", "latent", "latent frame", "latent frames"), "latent frames"),
+}
+ESCAPE = re.compile(r"\\([|#\[{:\\n])")
+"""A backslash and what it escapes; `n` stands for a line break. Any other backslash is itself."""
+ESCAPE_IN_FILES = re.compile(r"\\([|#\[{:\\])")
+"""The same in names of files, which have no line breaks but on some systems folders behind backslashes."""
+
+_LETTERS: dict[Unit, str] = {"seconds": "s", "frames": "f", "latent frames": "l"}
+_BAR_OR_BACKSLASH = re.compile(r"\||\\(?=[|#\[{:\\n]|\n)")
+_BAR_OR_BACKSLASH_IN_FILES = re.compile(r"\||\\(?=[|#\[{:\\])")
+_FROM = re.compile(r"(?<!\S)from(?!\S)", re.IGNORECASE)
+_BEAT_NUMBER = re.compile(r"[0-9]{1,15}")
+
+
+def leading_name(text: str) -> tuple[str, int]:
+    """The name of a setting or field that `text` begins with, in lower case, and the place of its colon; "" without
+    one."""
+    before, colon, _ = text.partition(":")
+    name = before.strip().lower()
+    return (name, len(before)) if colon and name in (*SETTINGS, *FIELDS) else ("", 0)
+
+
+def sources_of(text: str) -> tuple[Source, ...] | None:
+    """What `first and beat 2` means; None where `text` is something else."""
+    words = text.lower().replace(",", " , ").split()
+    if words == ["none"]:
+        return ()
+    sources: list[Source] = []
+    place = 0
+    while place < len(words):
+        if (word := words[place]) == "first" or word == "previous":
+            sources.append(word)
+        elif words[place] == "beat" and _BEAT_NUMBER.fullmatch("".join(words[place + 1 : place + 2])):
+            place += 1
+            sources.append(int(words[place]) - 1)
+        else:
+            return None
+        if place + 1 == len(words):
+            return tuple(sources)
+        if words[place + 1] not in ("and", ","):
+            return None
+        place += 2
+    return None
+
+
+def find_from(subject: str) -> tuple[int, tuple[Source, ...] | None]:
+    """Where `from beat 1` begins at the end of a subject, and what it means; the end and None without one."""
+    start = max((match.start() for match in _FROM.finditer(subject)), default=len(subject))
+    sources = sources_of(subject[start + len("from") :])
+    return (len(subject), None) if sources is None else (start, sources)
+
+
+def is_quoted(words: str) -> bool:
+    return len(words) > 1 and words[0] == words[-1] == '"'
+
+
+def script_text(script: Script) -> str:
+    """The text form of a script; what it reads back as is equal."""
+    settings = list(_settings(script))
+    beats = [line for beat in script.beats for line in _beat(beat)]
+    return "\n".join([*settings, *([""] if settings else []), *beats]) + "\n"
+
+
+def _settings(script: Script) -> Iterator[str]:
+    if script.prompt:
+        yield f"prompt: {_escaped(script.prompt)}"
+    if script.negative:
+        yield f"negative: {_escaped(script.negative)}"
+    yield from (f"subject: {_subject(subject)}" for subject in script.subjects)
+    if script.common_prompt:
+        percent = _decimal(Decimal(repr(script.common_until)) * 100)
+        yield f"common: {_escaped(script.common_prompt)} until {percent}%"
+    if script.loop:
+        yield "loop: yes"
+
+
+def _beat(beat: ScriptBeat) -> Iterator[str]:
+    if beat.transition is not None:
+        yield f"[{transition_text(beat.transition)}]"
+    prompt = _escaped(beat.prompt)
+    if beat.duration is not None:
+        prompt = f"[{duration_text(beat.duration)}] {prompt}"
+    elif prompt[0] in "#[{":
+        prompt = "\\" + prompt
+    elif leading_name(prompt)[0]:
+        prompt = prompt.replace(":", "\\:", 1)
+    yield " | ".join([prompt, *_fields(beat)])
+
+
+def _fields(beat: ScriptBeat) -> Iterator[str]:
+    if beat.subjects is not None:
+        yield from (f"subject: {_subject(subject)}" for subject in beat.subjects)
+    if beat.subjects == ():
+        yield "subject: none"
+    if beat.sources is not None:
+        yield f"source: {_sources(beat.sources)}"
+    if beat.strength is not None:
+        yield f"strength: {_number(beat.strength)}"
+    if beat.negative is not None:
+        yield f"negative: {_escaped(beat.negative)}".rstrip()
+    yield from (
+        f"lora: {_escaped(lora.file, _BAR_OR_BACKSLASH_IN_FILES)} {_number(lora.strength)}" for lora in beat.loras
+    )
+    if beat.seed_offset:
+        yield f"seed: {beat.seed_offset:+d}"
+
+
+def transition_text(transition: Transition) -> str:
+    """What stands in the brackets of a transition."""
+    if transition.kind == "segments":
+        return f"segments {transition.segments}"
+    if transition.gap is not None:
+        return f"cut gap {duration_text(transition.gap)}"
+    return transition.kind if transition.duration is None else f"{transition.kind} {duration_text(transition.duration)}"
+
+
+def _subject(subject: Subject) -> str:
+    words = subject.words
+    if find_from(words)[1] is not None or is_quoted(words):
+        words = f'"{words}"'
+    text = _escaped(words if subject.name == subject.words else f"{subject.name} = {words}")
+    return text if subject.sources is None else f"{text} from {_sources(subject.sources)}"
+
+
+def _sources(sources: tuple[Source, ...]) -> str:
+    return " and ".join(f"beat {source + 1}" if isinstance(source, int) else source for source in sources) or "none"
+
+
+def duration_text(duration: Duration) -> str:
+    """What stands in the brackets of a duration."""
+    return f"{_number(duration.value)}{_LETTERS[duration.unit]}"
+
+
+def _number(value: float) -> str:
+    return _decimal(Decimal(repr(value)))
+
+
+def _decimal(value: Decimal) -> str:
+    """All digits, without an exponent."""
+    return str(int(value)) if value == int(value) else f"{value.normalize():f}"
+
+
+def _escaped(text: str, special: re.Pattern[str] = _BAR_OR_BACKSLASH) -> str:
+    return special.sub(lambda match: "\\" + match[0], text).replace("\n", "\\n")

@@ -1,0 +1,429 @@
+"""Reads the text form of a script; docs/timeline.md has its grammar. Pure Python.
+
+Reading takes time proportional to the length of the text, whatever the text."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import cast
+
+from .film import (
+    TRANSITION_KINDS,
+    Duration,
+    Lora,
+    Script,
+    ScriptBeat,
+    ScriptError,
+    Source,
+    Subject,
+    Transition,
+    TransitionKind,
+)
+from .piece import Piece
+from .text_form import ESCAPE_IN_FILES, FIELDS, SETTINGS, UNITS, find_from, is_quoted, leading_name, sources_of
+
+_REPEATED = ("subject", "lora")
+_NAME_OF_ATTRIBUTE = {
+    "subjects": "subject",
+    "sources": "source",
+    "loras": "lora",
+    "seed_offset": "seed",
+    "common_prompt": "common",
+    "common_until": "until",
+}
+_LINE_BREAK = re.compile(r"\r\n|\r|\n")
+_NUMBER = r"(?:[0-9]{1,400}(?:\.[0-9]{1,400})?|\.[0-9]{1,400})"
+_DURATION = re.compile(rf"(?P<number>{_NUMBER}) ?(?P<unit>[a-z]+(?: [a-z]+)?)")
+_CLOCK = re.compile(r"(?:(?P<hours>[0-9]{1,2}):)?(?P<minutes>[0-9]{1,2}):(?P<seconds>[0-5][0-9](?:\.[0-9]{1,9})?)")
+_SIGNED = re.compile(rf"[+-]?{_NUMBER}")
+_WHOLE = re.compile(r"[+-]?[0-9]{1,15}")
+_WORD_UNTIL = re.compile(r"(?<!\S)until(?!\S)", re.IGNORECASE)
+_UNTIL = re.compile(rf"until (?P<number>{_NUMBER}) ?(?P<percent>%?)", re.IGNORECASE)
+
+_BRACKETS = (
+    "[3s] or [24f] or [5 latent] for a duration, [0:00-0:05] for a time, [cut], [cut gap 5f], [blend 8f], [segments 2] "
+    "or [route 0.5s] for a transition"
+)
+
+
+@dataclass(frozen=True)
+class FieldPlace:
+    """Where a field of a beat stands: the whole of it, without its `|`, and what is behind its colon."""
+
+    name: str
+    whole: Piece
+    value: Piece
+
+
+@dataclass(frozen=True)
+class BeatPlaces:
+    """Where the parts of a beat stand in the text. brackets, transition: with the brackets themselves; last_line: the
+    last one that belongs to it, counted from 1."""
+
+    prompt: Piece
+    brackets: Piece | None
+    transition: Piece | None
+    fields: tuple[FieldPlace, ...]
+    last_line: int
+
+
+@dataclass
+class _Draft:
+    """What was read of a beat or of the settings: by its name, where each part stands. `head`: a beat's prompt;
+    brackets: those of its duration."""
+
+    head: Piece
+    duration: Duration | None = None
+    transition: tuple[Piece, Transition] | None = None
+    brackets: Piece | None = None
+    parts: dict[str, list[Piece]] = field(default_factory=dict[str, list[Piece]])
+    fields: list[FieldPlace] = field(default_factory=list[FieldPlace])
+    last_line: int = 0
+
+    def add(self, name: str, named: Piece, value: Piece) -> None:
+        if name in self.parts and name not in _REPEATED:
+            raise named.error(f"'{name}' is given twice.")
+        if not value.text and not (name == "negative" and self.head.text):
+            raise value.error(f"'{name}' has no value.")
+        self.parts.setdefault(name, []).append(value)
+        self.fields.append(FieldPlace(name, named, value))
+
+    def one(self, name: str) -> Piece | None:
+        return self.parts[name][0] if name in self.parts else None
+
+    def text(self, name: str) -> str:
+        piece = self.one(name)
+        return "" if piece is None else piece.plain()
+
+    def place(self, part: Sequence[str | int]) -> Piece:
+        """Where a part stands that a ScriptError names."""
+        attribute, *rest = part
+        if attribute == "transition" and self.transition is not None:
+            return self.transition[0]
+        pieces = self.parts.get(_NAME_OF_ATTRIBUTE.get(str(attribute), str(attribute)))
+        if pieces is None:
+            return self.head
+        return pieces[rest[0] if rest and isinstance(rest[0], int) else 0]
+
+
+def read_text(text: str) -> Script:
+    """Reads a script in its text form. Raises ScriptError with the line and the column of what is wrong."""
+    return read_places(text)[0]
+
+
+def read_places(text: str) -> tuple[Script, tuple[BeatPlaces, ...]]:
+    """Reads a script in its text form, and where each of its beats stands. Raises as read_text."""
+    reader = _Reader()
+    for number, line in enumerate(_LINE_BREAK.split(text), start=1):
+        piece = Piece(line, number, 1).part(0)
+        if piece.text and not piece.text.startswith("#"):
+            reader.read_line(piece)
+    return reader.script(), tuple(reader.places())
+
+
+def line_starts(text: str) -> list[int]:
+    """Where in `text` its lines begin, counted from 0 in characters."""
+    return [0, *(match.end() for match in _LINE_BREAK.finditer(text))]
+
+
+def subject_places(value: Piece) -> tuple[Piece, Piece | None]:
+    """Of what stands behind `subject:`, the part that names the subject and the one that says where it comes from."""
+    start, sources = find_from(value.text)
+    return value.part(0, start), None if sources is None else value.part(start)
+
+
+class _Reader:
+    def __init__(self) -> None:
+        self._settings = _Draft(Piece("", 1, 1))
+        self._beats: list[_Draft] = []
+        self._transition: tuple[Piece, Transition] | None = None
+        self._elapsed: Decimal | None = Decimal(0)
+
+    def read_line(self, piece: Piece) -> None:
+        name, colon = leading_name(piece.text)
+        if piece.text.startswith("["):
+            self._bracket(piece)
+        elif piece.text.startswith("|"):
+            if not self._beats or self._transition is not None:
+                raise piece.error("there is no prompt that this belongs to; write it below one.")
+            self._fields(self._beats[-1], piece.split_at_bars()[1:])
+        elif name:
+            self._setting(name, piece, piece.part(colon + 1))
+        else:
+            self._beat(piece)
+
+    def script(self) -> Script:
+        if self._transition is not None:
+            raise self._transition[0].error("no prompt follows this transition; write one below it or leave it out.")
+        if not self._beats:
+            raise ScriptError("prompts: there is no prompt; write one a line.")
+        settings = self._settings
+        beats = tuple(_beat(draft) for draft in self._beats)
+        subjects = _subjects(settings) or ()
+        common, until = _common(settings)
+        loop = settings.one("loop")
+        if loop is not None and loop.text.lower() not in ("yes", "no"):
+            raise loop.error(f"{loop.quoted}; write loop: yes or loop: no.")
+        try:
+            return Script(
+                beats,
+                settings.text("prompt"),
+                settings.text("negative"),
+                subjects,
+                common,
+                until,
+                loop is not None and loop.text.lower() == "yes",
+            )
+        except ScriptError as reason:
+            raise self._located(reason) from None
+
+    def places(self) -> Iterator[BeatPlaces]:
+        """Where the beats stand."""
+        for draft in self._beats:
+            transition = draft.transition and draft.transition[0]
+            yield BeatPlaces(draft.head, draft.brackets, transition, tuple(draft.fields), draft.last_line)
+
+    def _located(self, reason: ScriptError) -> ScriptError:
+        name, *way = reason.part
+        if name != "beats":
+            return self._settings.place(reason.part).error(str(reason))
+        return self._beats[cast(int, way[0])].place(way[1:]).error(str(reason))
+
+    def _setting(self, name: str, named: Piece, value: Piece) -> None:
+        if self._beats or self._transition is not None or name not in SETTINGS:
+            behind = (
+                f"write it behind a prompt: a fox | {name}: ..." if name in FIELDS else "write it above the prompts"
+            )
+            raise named.error(
+                f"'{name}:' {'cannot begin a line' if name not in SETTINGS else 'after the first prompt'}; {behind}, "
+                f"or write {name}\\: for a prompt that begins so."
+            )
+        first, *more = value.split_at_bars()
+        if more:
+            raise more[0].error("only prompts have fields behind them; write \\| for the character itself.")
+        self._settings.add(name, named, first)
+
+    def _bracket(self, piece: Piece) -> None:
+        close = piece.text.find("]")
+        if close < 0:
+            raise piece.error(
+                f"'[' without ']', not with a duration; write {_BRACKETS}, or \\[ for the character itself."
+            )
+        inside, rest = piece.part(1, close), piece.part(close + 1)
+        kind, more = inside.first_word()
+        if kind not in TRANSITION_KINDS:
+            duration, seconds = self._time(piece, inside)
+            self._beat(rest, duration, seconds, piece.part(0, close + 1))
+            return
+        if rest.text:
+            raise rest.error("a transition stands on a line of its own; write the prompt on the next.")
+        if not self._beats:
+            raise piece.error("there is no prompt above this transition.")
+        if self._transition is not None:
+            raise piece.error("this is the second transition between two prompts; leave one out.")
+        self._transition = piece, _transition(cast(TransitionKind, kind), inside, more)
+
+    def _time(self, piece: Piece, inside: Piece) -> tuple[Duration, Decimal | None]:
+        """A duration, and its exact seconds where it has them."""
+        read = _duration(inside)
+        if read is not None:
+            return read
+        start, dash, stop = inside.text.replace("\u2013", "-").partition("-")
+        begin, end = _seconds(start.strip()), _seconds(stop.strip())
+        if begin is not None and not dash:
+            raise inside.error(
+                f"{inside.quoted} may be a time or a duration; write [3s] for how long, or [0:00-0:03] for from when "
+                "to when."
+            )
+        if begin is None or end is None:
+            raise piece.error(
+                f"{inside.quoted} in brackets, not with a duration or a transition; write {_BRACKETS}, or \\[ for the "
+                "character itself."
+            )
+        if self._elapsed is None or (self._transition is not None and self._transition[1].kind == "segments"):
+            raise inside.error(
+                f"{inside.quoted} needs prompts before it that all have durations in seconds, and no [segments], which "
+                "add time; write a duration such as [3s]."
+            )
+        if begin != self._elapsed:
+            raise inside.error(
+                f"begins at {begin} seconds, but the prompts before it last {self._elapsed} seconds; prompts "
+                "follow each other without a gap."
+            )
+        with inside.holds():
+            return Duration(float(end - begin)), end - begin
+
+    def _beat(
+        self,
+        piece: Piece,
+        duration: Duration | None = None,
+        seconds: Decimal | None = None,
+        brackets: Piece | None = None,
+    ) -> None:
+        head, *fields = piece.split_at_bars()
+        if not head.text:
+            raise head.error("a duration without a prompt; write the prompt behind it.")
+        segments = self._transition is not None and self._transition[1].kind == "segments"
+        if self._elapsed is not None:
+            self._elapsed = None if seconds is None or segments else self._elapsed + seconds
+        draft = _Draft(head, duration, self._transition, brackets)
+        self._fields(draft, fields)
+        self._beats.append(draft)
+        self._transition = None
+
+    def _fields(self, draft: _Draft, pieces: Sequence[Piece]) -> None:
+        known = ", ".join(FIELDS)
+        draft.last_line = pieces[-1].line if pieces else draft.head.line
+        for piece in pieces:
+            before, colon, _ = piece.text.partition(":")
+            name = before.strip().lower()
+            if not piece.text:
+                raise piece.error(f"nothing behind '|'; write one of {known}, or leave it out.")
+            if name in SETTINGS and name not in FIELDS:
+                raise piece.error(f"'{name}' belongs to all prompts; write it on a line of its own above the first.")
+            if not colon or name not in FIELDS:
+                raise piece.error(
+                    f"{piece.quoted} is no field; fields are {known}, as in | strength: 0.8. Write \\| for the "
+                    "character itself."
+                )
+            draft.add(name, piece, piece.part(len(before) + 1))
+
+
+def _duration(piece: Piece) -> tuple[Duration, Decimal | None] | None:
+    """A duration and its exact seconds, where it has them; None where `piece` is something else."""
+    match = _DURATION.fullmatch(" ".join(piece.text.lower().split()))
+    unit = UNITS.get(match["unit"]) if match else None
+    if match is None or unit is None:
+        return None
+    with piece.holds():
+        return Duration(float(match["number"]), unit), Decimal(match["number"]) if unit == "seconds" else None
+
+
+def _duration_only(piece: Piece, example: str) -> Duration:
+    read = _duration(piece)
+    if read is None:
+        raise piece.error(f"{piece.quoted} is no duration; write {example}, in s, f or latent.")
+    return read[0]
+
+
+def _seconds(clock: str) -> Decimal | None:
+    match = _CLOCK.fullmatch(clock)
+    if match is None:
+        return None
+    return int(match["hours"] or 0) * 3600 + int(match["minutes"]) * 60 + Decimal(match["seconds"])
+
+
+def _transition(kind: TransitionKind, whole: Piece, more: Piece) -> Transition:
+    """The transition `kind`; more: what stands behind its name in the brackets."""
+    if kind == "segments":
+        if not _WHOLE.fullmatch(more.text):
+            raise (more if more.text else whole).error("write how many segments, such as [segments 2].")
+        with more.holds():
+            return Transition(kind, segments=int(more.text))
+    if not more.text:
+        return Transition(kind)
+    if kind != "cut":
+        return Transition(kind, _duration_only(more, f"[{kind} 8f]"))
+    word, gap = more.first_word()
+    if word != "gap" or not gap.text:
+        raise more.error(f"{more.quoted} behind cut; write [cut] or [cut gap 5f].")
+    return Transition(kind, gap=_duration_only(gap, "[cut gap 5f]"))
+
+
+def _beat(draft: _Draft) -> ScriptBeat:
+    negative, source = draft.one("negative"), draft.one("source")
+    strength, seed = draft.one("strength"), draft.one("seed")
+    values = (
+        draft.duration,
+        draft.transition and draft.transition[1],
+        None if negative is None else negative.plain(),
+        _subjects(draft),
+        None if source is None else _sources(source),
+        None if strength is None else _number(strength),
+        tuple(_lora(piece) for piece in draft.parts.get("lora", [])),
+        0 if seed is None else _seed(seed),
+    )
+    try:
+        return ScriptBeat(draft.head.plain(), *values)
+    except ScriptError as reason:
+        raise draft.place(reason.part).error(str(reason)) from None
+
+
+def _subjects(draft: _Draft) -> tuple[Subject, ...] | None:
+    pieces = draft.parts.get("subject")
+    if pieces is None:
+        return None
+    for piece in pieces:
+        if piece.text.lower() == "none" and len(pieces) > 1:
+            raise piece.error("'none' says that there is no subject; leave it or the other subjects out.")
+    return () if pieces[0].text.lower() == "none" else tuple(_subject(piece) for piece in pieces)
+
+
+def _subject(piece: Piece) -> Subject:
+    start, sources = find_from(piece.text)
+    named = piece.part(0, start)
+    name, equals, words = named.text.partition("=")
+    if not name.strip() or (equals and not words.strip()):
+        raise piece.error(f"{piece.quoted} lacks a name or words; write subject: fox, or subject: fox = the red fox.")
+    with piece.holds():
+        if not equals:
+            words = _unquoted(named.plain())
+            return Subject(words, words, sources)
+        after = named.part(len(name) + 1)
+        return Subject(named.part(0, len(name)).plain(), _unquoted(after.plain()), sources)
+
+
+def _unquoted(words: str) -> str:
+    return words[1:-1].strip() if is_quoted(words) else words
+
+
+def _sources(piece: Piece) -> tuple[Source, ...]:
+    sources = sources_of(piece.text)
+    if sources is None:
+        raise piece.error(
+            f"{piece.quoted} is no source; write first, previous, beat 1, several joined by and, or none."
+        )
+    return sources
+
+
+def _number(piece: Piece) -> float:
+    if not _SIGNED.fullmatch(piece.text):
+        raise piece.error(f"{piece.quoted} is no number; write one such as 0.8.")
+    return float(piece.text)
+
+
+def _lora(piece: Piece) -> Lora:
+    last = piece.text.split()[-1]
+    strength = 1.0
+    file = piece
+    if _SIGNED.fullmatch(last):
+        file, strength = piece.part(0, -len(last)), float(last)
+    if not file.text:
+        raise piece.error(f"{piece.quoted} is a strength without a file; write lora: style.safetensors 0.8.")
+    with piece.holds():
+        return Lora(file.plain(ESCAPE_IN_FILES), strength)
+
+
+def _seed(piece: Piece) -> int:
+    if not _WHOLE.fullmatch(piece.text):
+        raise piece.error(f"{piece.quoted} is no whole number; write what to add to the seed, such as +5.")
+    return int(piece.text)
+
+
+def _common(settings: _Draft) -> tuple[str, float]:
+    """The common prompt, and until when."""
+    piece = settings.one("common")
+    if piece is None:
+        return "", Script.common_until
+    start = max((match.start() for match in _WORD_UNTIL.finditer(piece.text)), default=len(piece.text))
+    until = piece.part(start)
+    match = _UNTIL.fullmatch(" ".join(until.text.split()))
+    if match is None:
+        return piece.plain(), Script.common_until
+    if not match["percent"]:
+        raise until.error(f"{until.quoted} without '%'; write until 20%.")
+    if start == 0:
+        raise piece.error("there is no text in front of 'until'.")
+    settings.parts["until"] = [until]
+    return piece.part(0, start).plain(), float(Decimal(match["number"]) / 100)

@@ -1,0 +1,58 @@
+"""Where the subject is, by what it looks like: words point at it once, then tokens are compared with examples of it.
+
+A prompt's words find a subject surely but vaguely. The values that attention moves around tell things apart far better
+and hold no position, so the tokens of which the words are surest serve as examples for all the others. (Concept tokens
+and similarity among video tokens: IMAP, arXiv 2603.02919; here without any score between two video tokens, and measured
+in docs/laboratory.md.) Weights and scores are [subjects, rows, tokens].
+"""
+
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+
+from ..record.record import Examples
+from .maps import CHUNK_ELEMENTS
+
+EXAMPLE_PART = 0.1
+"""Part of a clip's tokens that are examples of a subject."""
+REST_PART = 0.5
+"""Part of a clip's tokens that are examples of what is not the subject."""
+
+
+def choose_examples(belief: torch.Tensor) -> Examples:
+    """The tokens where `belief` [subjects, rows, tokens] is highest, and those where it is lowest."""
+    tokens = belief.shape[-1]
+    order = belief.argsort(dim=-1, descending=True, stable=True)
+    rank = torch.empty_like(order).scatter_(-1, order, torch.arange(tokens, device=order.device).expand_as(order))
+    return Examples(rank < max(1, round(EXAMPLE_PART * tokens)), rank >= tokens - max(1, round(REST_PART * tokens)))
+
+
+def likeness(value: torch.Tensor, examples: Examples) -> torch.Tensor:
+    """How much more every token looks like a subject than like everything else, float32 [subjects, rows, tokens].
+
+    value: [rows, heads, tokens, head_dim] of one attention call. Tokens are compared by the cosine of what sets them
+    apart from the clip's mean; everything else is the mean of the other subjects' examples and of the rest.
+    """
+    mean = value.mean(2, dtype=torch.float32).flatten(1)
+    wanted = torch.cat([examples.subject, examples.rest]).transpose(0, 1).to(torch.float32)
+    wanted = wanted / wanted.sum(-1, keepdim=True)
+    sums = torch.zeros(*wanted.shape[:2], mean.shape[1], device=value.device)
+    for part, features in _features(value, mean):
+        sums += wanted[..., part] @ features
+    subjects, rest = sums.chunk(2, dim=1)
+    count = subjects.shape[1]
+    others = (subjects.sum(1, keepdim=True) - subjects + rest) / count
+    direction = (subjects - others).transpose(1, 2)
+    scores = [features @ direction for _, features in _features(value, mean)]
+    return torch.cat(scores, dim=1).permute(2, 0, 1)
+
+
+def _features(value: torch.Tensor, mean: torch.Tensor) -> Iterator[tuple[slice, torch.Tensor]]:
+    """Unit vectors [rows, some tokens, heads x head_dim] of the tokens' values without their mean, part by part."""
+    rows, _, tokens, _ = value.shape
+    size = max(1, CHUNK_ELEMENTS // max(1, rows * mean.shape[-1]))
+    for start in range(0, tokens, size):
+        part = slice(start, start + size)
+        features = value[:, :, part].transpose(1, 2).flatten(2).float() - mean[:, None]
+        yield part, F.normalize(features, dim=-1)

@@ -1,0 +1,304 @@
+"""Beats become segments of equal length. Pure Python.
+
+A *beat* is one prompt and its stretch of time. The long latent is covered by *segments*: windows of `window` latent
+frames, the length the model was trained on, whatever the beats are. A beat is shown by as many segments as it needs; a
+shorter beat gets a whole window too, which reaches into its neighbours' time for context but counts only in its own.
+Neighbouring segments share frames, over which one fades into the other. Between two beats there may be *transitions*:
+segments whose text lies between the two prompts, as in DiTCtrl's multi-prompt sampling.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+from ..script.film import Duration, Script, Transition, TransitionKind
+from .timeline import Beat, RoutedText, Segment, Timeline, TimelineError
+
+
+def plan_timeline(
+    script: Script,
+    window: int,
+    overlap: int,
+    fps: float,
+    temporal_compression: int,
+    num_transition_blocks: int = 0,
+    longer_mid_segment: int = 0,
+) -> Timeline:
+    """Covers the beats with segments of `window` latent frames that share `overlap` latent frames with their neighbour.
+
+    A beat with a duration lasts as long, to the nearest latent frame. A beat without one takes one segment, and
+    `longer_mid_segment` more when it is neither first nor last; its time begins where the beat before has faded out.
+    Where the script does not say how a beat follows the one before, `num_transition_blocks` segments are added between
+    them, on top of their durations, which divide the way from one text to the next evenly; with none, the overlap is
+    blended. Both numbers are those of DiTCtrl's released code, which has no durations.
+
+    Only a video shorter than one segment has shorter ones. Raises TimelineError when the window or the overlap is
+    impossible, a number is negative, or a transition does not fit between its beats.
+    """
+    _check(window, overlap, fps, num_transition_blocks, longer_mid_segment)
+    clock = _Clock(fps, temporal_compression, script.loop)
+    usual = Transition("segments", segments=num_transition_blocks) if num_transition_blocks else _usual(overlap)
+    beats: list[Beat] = []
+    shots: list[_Shot] = []
+    for number, said in enumerate(script.beats):
+        transition = (said.transition or usual) if number > 0 else Transition("cut")
+        if transition.kind == "segments":
+            for part in range(1, transition.segments + 1):
+                start, shared = clock.frame, min(overlap, shots[-1].most_shared)
+                clock.advance(window - shared)
+                shots.append(_Shot(number - 1, start, clock.frame, shared, number, part / (transition.segments + 1)))
+        shared = _shared_frames(transition, overlap, clock, number, window)
+        if shots and shared > shots[-1].most_shared:
+            if said.transition is not None and said.transition.duration is not None:
+                raise TimelineError(
+                    f"prompt {number + 1}: its {transition.kind} takes {shared} latent frames, but the prompt before "
+                    f"it lasts only {shots[-1].frames}. Shorten the one or lengthen the other."
+                )
+            shared = shots[-1].most_shared
+        start = clock.frame
+        if said.duration is None:
+            longer = longer_mid_segment if 0 < number < len(script.beats) - 1 else 0
+            clock.advance(window - shared + longer * (window - overlap))
+        else:
+            clock.last(said.duration)
+        gap = 0 if transition.gap is None else clock.latent_frames(transition.gap)
+        text = " ".join(part for part in (script.prompt, said.prompt) if part)
+        beats.append(Beat(text, start, clock.frame, said, gap))
+        shots.append(_Shot(number, start, clock.frame, shared, fixed=said.duration is not None))
+    total = clock.frame
+    length = min(window, total)
+    if script.loop:
+        shots[0] = replace(shots[0], shared=min(overlap, shots[-1].most_shared, length - 1))
+    segments = _segments(shots, beats, length, overlap, total, script.loop)
+    return Timeline(script, tuple(beats), segments, length, overlap, fps, temporal_compression, window)
+
+
+def overridden_inputs(
+    script: Script, negative_prompt: str, num_transition_blocks: int = 0, longer_mid_segment: int = 0
+) -> list[str]:
+    """A line for every input of the node that the script leaves without effect on some prompts."""
+    beats, last = script.beats, len(script.beats) - 1
+    said: list[tuple[str, bool, list[int]]] = [
+        (
+            "negative_prompt",
+            bool(negative_prompt),
+            [number for number, beat in enumerate(beats) if script.negative or beat.negative is not None],
+        ),
+        (
+            "num_transition_blocks",
+            num_transition_blocks > 0,
+            [number for number, beat in enumerate(beats) if number > 0 and beat.transition is not None],
+        ),
+        (
+            "longer_mid_segment",
+            longer_mid_segment > 0,
+            [number for number, beat in enumerate(beats) if 0 < number < last and beat.duration is not None],
+        ),
+    ]
+    return [
+        f"{name} is not used for prompt {', '.join(str(number + 1) for number in numbers)}: the script says otherwise."
+        for name, given, numbers in said
+        if given and numbers
+    ]
+
+
+def _check(window: int, overlap: int, fps: float, num_transition_blocks: int, longer_mid_segment: int) -> None:
+    if window < 1:
+        raise TimelineError(f"sampling_num_frames: {window} latent frames; a segment needs at least 1.")
+    if not 0 <= overlap < window:
+        raise TimelineError(
+            f"overlap_size: {overlap} latent frames; it must be at least 0 and less than a segment's {window}."
+        )
+    if fps <= 0:
+        raise TimelineError(f"fps: {fps}; it must be larger than 0.")
+    for name, number in (("num_transition_blocks", num_transition_blocks), ("longer_mid_segment", longer_mid_segment)):
+        if number < 0:
+            raise TimelineError(f"{name}: {number} segments; it must be at least 0.")
+
+
+def _usual(overlap: int) -> Transition:
+    return Transition("blend", Duration(overlap, "latent frames")) if overlap else Transition("cut")
+
+
+@dataclass
+class _Clock:
+    """Where the plan stands: after `frame` latent frames, and, as far as the script says, after `pictures`."""
+
+    fps: float
+    scale: int
+    loop: bool
+    frame: int = 0
+    pictures: float = 0.0
+
+    def advance(self, frames: int) -> None:
+        self.frame += frames
+        self.pictures = self._pictures_of(self.frame)
+
+    def last(self, duration: Duration) -> None:
+        """Goes on for `duration`, to the nearest latent frame, at least one. Beats are rounded together, so that they
+        do not drift."""
+        if duration.unit == "latent frames":
+            self.advance(max(1, round(duration.value)))
+            return
+        self.pictures += duration.value * self.fps if duration.unit == "seconds" else duration.value
+        frames = self.pictures / self.scale if self.loop else (self.pictures - 1) / self.scale + 1
+        # Halves always up, also where seconds times fps lost a little; otherwise they depend on where a beat stands.
+        frame = math.floor(frames + 0.5 + 1e-6)
+        if frame <= self.frame:
+            self.advance(1)
+        else:
+            self.frame = frame
+
+    def latent_frames(self, duration: Duration) -> int:
+        """A duration in the middle of the video, at least one latent frame."""
+        scale = {"seconds": self.fps / self.scale, "frames": 1 / self.scale, "latent frames": 1.0}[duration.unit]
+        return max(1, round(duration.value * scale))
+
+    def _pictures_of(self, frames: int) -> int:
+        return self.scale * frames if self.loop else self.scale * (frames - 1) + 1
+
+
+def _shared_frames(transition: Transition, overlap: int, clock: _Clock, number: int, window: int) -> int:
+    """Latent frames over which beat `number` fades in."""
+    if transition.kind == "cut":
+        return 0
+    if transition.kind == "segments" or transition.duration is None:
+        return overlap
+    shared = clock.latent_frames(transition.duration)
+    if shared >= window:
+        raise TimelineError(
+            f"prompt {number + 1}: its {transition.kind} takes {shared} latent frames; it must be shorter than a "
+            f"segment's {window}."
+        )
+    return shared
+
+
+@dataclass(frozen=True)
+class _Shot:
+    """Latent frames [start, stop) that show one text, which fades in over the `shared` frames before them; fixed:
+    whether the user said how long."""
+
+    beat: int
+    start: int
+    stop: int
+    shared: int
+    next_beat: int | None = None
+    mix: float = 0.0
+    fixed: bool = False
+
+    @property
+    def frames(self) -> int:
+        return self.stop - self.start
+
+    @property
+    def most_shared(self) -> int:
+        """Frames over which the next shot may fade in: a beat of a given duration keeps its neighbours apart."""
+        return self.frames if self.fixed else self.stop
+
+
+def _segments(
+    shots: Sequence[_Shot], beats: Sequence[Beat], window: int, overlap: int, total: int, loop: bool
+) -> tuple[Segment, ...]:
+    cuts, ramps = _starts_after(beats, "cut"), _ramps(shots, beats)
+    segments: list[Segment] = []
+    for number, shot in enumerate(shots):
+        faded = shots[(number + 1) % len(shots)].shared
+        start, stop = shot.start - shot.shared, shot.stop
+        begins = _windows(start, stop, window, min(overlap, window - 1), None if loop else total, cuts)
+        inner = [_seam(earlier, later, window, overlap, len(begins)) for earlier, later in pairwise(begins)]
+        # A fade lies in the middle of what both windows have.
+        edges = [
+            later + (earlier + window - later - seam) // 2
+            for (earlier, later), seam in zip(pairwise(begins), inner, strict=True)
+        ]
+        rises, falls = [shot.shared, *inner], [*inner, faded]
+        firsts = [start, *edges]
+        stops = [*(edge + seam for edge, seam in zip(edges, inner, strict=True)), stop]
+        for place, begin in enumerate(begins):
+            # In a loop, what fades in before the beginning stands at the end.
+            turn = total if begin < 0 else 0
+            segments.append(
+                Segment(
+                    index=len(segments),
+                    beat=shot.beat,
+                    start=begin + turn,
+                    length=window,
+                    next_beat=shot.next_beat,
+                    mix=shot.mix,
+                    shown=(firsts[place] + turn, stops[place] + turn),
+                    rise=rises[place],
+                    fall=falls[place],
+                    texts=() if shot.mix else _texts(range(begin, begin + window), shot.beat, ramps),
+                )
+            )
+    return tuple(segments)
+
+
+def _starts_after(beats: Sequence[Beat], kind: TransitionKind) -> dict[int, int]:
+    """Where beats begin that follow the one before by a transition of that kind, by the beat."""
+    return {
+        number: beat.start
+        for number, beat in enumerate(beats)
+        if number > 0 and beat.script.transition is not None and beat.script.transition.kind == kind
+    }
+
+
+def _windows(
+    start: int, stop: int, window: int, overlap: int, total: int | None, cuts: Mapping[int, int]
+) -> tuple[int, ...]:
+    """Where the windows of latent frames [start, stop) begin: evenly spread when one is too short for them; one that is
+    longer lies inside the video of `total` frames, across as little as possible of what lies beyond a cut, and
+    otherwise evenly around them."""
+    length = stop - start
+    if length > window:
+        count = -(-(length - overlap) // (window - overlap))
+        return tuple(start + round(place * (length - window) / (count - 1)) for place in range(count))
+    lowest, highest = stop - window, start
+    if total is not None:
+        lowest, highest = max(0, lowest), min(highest, total - window)
+
+    def badness(begin: int) -> tuple[int, float]:
+        before = max((cut - begin for cut in cuts.values() if begin < cut <= start), default=0)
+        after = max((begin + window - cut for cut in cuts.values() if stop <= cut < begin + window), default=0)
+        return before + after, abs(begin + window / 2 - (start + stop) / 2)
+
+    return (min(range(lowest, highest + 1), key=badness),)
+
+
+def _seam(earlier: int, later: int, window: int, overlap: int, count: int) -> int:
+    """Frames over which one of a beat's `count` windows fades into the next: what they share. Where that is more than
+    was asked for, no more than lies between two such fades."""
+    shared = earlier + window - later
+    return shared if count == 2 or shared <= overlap else min(shared, max(overlap, later - earlier))
+
+
+def _ramps(shots: Sequence[_Shot], beats: Sequence[Beat]) -> dict[int, range]:
+    """The latent frames over which the text turns into that of a beat, by the beat."""
+    routed = _starts_after(beats, "route")
+    shared = {shot.beat: shot.shared for shot in shots if shot.next_beat is None}
+    return {beat: range(start - shared[beat], start) for beat, start in routed.items()}
+
+
+def _texts(frames: range, beat: int, ramps: Mapping[int, range]) -> tuple[RoutedText, ...]:
+    """Texts of a segment of `beat` whose frames do not all have the text of their beat; none where they do."""
+    parts: dict[int, list[float]] = {}
+    for place, frame in enumerate(frames):
+        for number, part in _text_of_frame(frame, beat, ramps).items():
+            parts.setdefault(number, [0.0] * len(frames))[place] = part
+    if list(parts) == [beat]:
+        return ()
+    return tuple(RoutedText(number, tuple(parts[number])) for number in sorted(parts))
+
+
+def _text_of_frame(frame: int, beat: int, ramps: Mapping[int, range]) -> dict[int, float]:
+    """The parts of texts in a frame of a segment of `beat`, which reaches its neighbours across ramps only."""
+    while beat in ramps and frame < ramps[beat].start:
+        beat -= 1
+    while beat + 1 in ramps and frame >= ramps[beat + 1].stop:
+        beat += 1
+    for later in (beat, beat + 1):
+        if later in ramps and frame in ramps[later]:
+            part = (frame - ramps[later].start + 1) / (len(ramps[later]) + 1)
+            return {later - 1: 1 - part, later: part}
+    return {beat: 1.0}

@@ -1,0 +1,226 @@
+"""Attention over parts and groups equals a dense float64 reference."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from kvshare_core.attention import log_sum_exp
+from kvshare_core.attention.log_sum_exp import KERNELS, LogSumExpAttention, chunked, flash_cpu
+from kvshare_core.attention.parts import KeyValuePart, QueryGroup, attend, attend_groups
+from tests.oracles.dense_reference import dense_attention, heads_together
+
+TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 2e-2}
+BIASES = st.sampled_from([0.0, -math.inf, math.log(0.5), -3.0, 1.5])
+PARTIALS = {"chosen": LogSumExpAttention(), "chunked": LogSumExpAttention({})}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Sizes of one attention call, and the dtype of its tensors; `groups` query heads share one key head."""
+
+    rows: int
+    key_heads: int
+    groups: int
+    head_dim: int
+    dtype: torch.dtype
+    seed: int
+
+    @property
+    def heads(self) -> int:
+        return self.key_heads * self.groups
+
+    def backend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        """Ordinary attention in the tensors' own precision."""
+        return torch.nn.functional.scaled_dot_product_attention(query, key, value, enable_gqa=True)
+
+
+LAYOUTS = st.builds(
+    Layout,
+    rows=st.integers(1, 3),
+    key_heads=st.integers(1, 2),
+    groups=st.integers(1, 3),
+    head_dim=st.sampled_from([2, 8]),
+    dtype=st.sampled_from(list(TOLERANCE)),
+    seed=st.integers(0, 10_000),
+)
+
+
+class Random:
+    """Seeded tensors [rows, heads, tokens, head_dim]."""
+
+    def __init__(self, layout: Layout):
+        self.layout = layout
+        self.generator = torch.Generator().manual_seed(layout.seed)
+
+    def query(self, tokens: int) -> torch.Tensor:
+        return self._draw(self.layout.heads, tokens)
+
+    def key(self, tokens: int) -> torch.Tensor:
+        return self._draw(self.layout.key_heads, tokens)
+
+    def _draw(self, heads: int, tokens: int) -> torch.Tensor:
+        shape = (self.layout.rows, heads, tokens, self.layout.head_dim)
+        return torch.randn(shape, generator=self.generator, dtype=torch.float64).to(self.layout.dtype)
+
+
+def assert_close(found: torch.Tensor, expected: torch.Tensor) -> None:
+    """Equal within the tolerance of `found`'s dtype, relative to the largest expected value."""
+    found_flat = heads_together(found)
+    assert found_flat.shape == expected.shape
+    error = (found_flat.double() - expected).abs().max() / expected.abs().max().clamp(min=1)
+    assert error <= TOLERANCE[found.dtype], f"relative error {error:.2e} in {found.dtype}"
+
+
+@given(
+    LAYOUTS,
+    st.integers(1, 6),
+    st.lists(st.tuples(st.integers(0, 5), BIASES, st.booleans()), min_size=1, max_size=4),
+    st.sampled_from(list(PARTIALS)),
+    st.sampled_from([None, 0.3]),
+)
+@settings(max_examples=250)
+def test_parts_with_any_biases_equal_the_dense_reference(
+    layout: Layout, queries: int, described: list[tuple[int, float, bool]], partial: str, scale: float | None
+) -> None:
+    random = Random(layout)
+    query = random.query(queries)
+    parts: list[KeyValuePart] = []
+    bias: list[torch.Tensor] = []
+    for count, weight, soft in described:
+        key_bias = torch.randn(layout.rows, count, generator=random.generator) if soft else None
+        parts.append(KeyValuePart(random.key(count), random.key(count), weight, key_bias))
+        bias.append(
+            torch.full((layout.rows, count), weight, dtype=torch.float64) + (0 if key_bias is None else key_bias)
+        )
+
+    def backend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        return PARTIALS[partial](query, key, value, scale)[0]
+
+    if all(count == 0 or weight == -math.inf for count, weight, _ in described):
+        with pytest.raises(ValueError, match="every part is empty or removed"):
+            attend(query, parts, backend, PARTIALS[partial], scale)
+        return
+    found = attend(query, parts, backend, PARTIALS[partial], scale)
+    key, value = (torch.cat([getattr(part, name) for part in parts], 2) for name in ("key", "value"))
+    matrix = torch.cat(bias, 1)[:, None, None].expand(-1, 1, queries, -1)
+    assert found.dtype == layout.dtype
+    assert_close(found, dense_attention(query, key, value, bias=matrix, scale=scale))
+
+
+@given(LAYOUTS, st.lists(st.integers(0, 2), min_size=1, max_size=8), BIASES)
+@settings(max_examples=80)
+def test_groups_equal_the_dense_reference(layout: Layout, owners: list[int], bias: float) -> None:
+    random = Random(layout)
+    query = random.query(len(owners))
+    parts = [KeyValuePart(random.key(4), random.key(4)), KeyValuePart(random.key(3), random.key(3), bias)]
+    sees = [parts[:1], parts, parts[::-1]]
+    groups = [
+        QueryGroup(torch.tensor([n for n, owner in enumerate(owners) if owner == group]).long(), tuple(sees[group]))
+        for group in (2, 0, 1)
+    ]
+    found = attend_groups(query, groups, layout.backend, PARTIALS["chosen"])
+    key, value = (torch.cat([getattr(part, name) for part in parts], 2) for name in ("key", "value"))
+    matrix = torch.zeros(len(owners), 7, dtype=torch.float64)
+    matrix[:, 4:] = bias
+    matrix[[place for place, owner in enumerate(owners) if owner == 0], 4:] = -math.inf
+    assert_close(found, dense_attention(query, key, value, bias=matrix))
+
+
+def test_equal_weights_go_through_the_users_backend_in_one_call() -> None:
+    layout = Layout(1, 1, 1, 4, torch.float32, 0)
+    random = Random(layout)
+    seen: list[int] = []
+
+    def backend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        seen.append(key.shape[2])
+        return layout.backend(query, key, value)
+
+    parts = [KeyValuePart(random.key(n), random.key(n), bias) for n, bias in ((3, 0.0), (2, 0.0), (9, -math.inf))]
+    attend(random.query(4), parts, backend, PARTIALS["chosen"])
+    assert seen == [5]
+
+
+def test_groups_without_any_query_are_an_error() -> None:
+    layout = Layout(1, 1, 1, 4, torch.float32, 0)
+    part = KeyValuePart(Random(layout).key(2), Random(layout).key(2))
+    nobody = QueryGroup(torch.zeros(0, dtype=torch.long), (part,))
+    with pytest.raises(ValueError, match="no group has queries"):
+        attend_groups(Random(layout).query(1), [nobody], layout.backend, PARTIALS["chosen"])
+
+
+def test_the_output_of_groups_joins_its_heads_without_a_copy() -> None:
+    layout = Layout(2, 3, 1, 4, torch.float32, 0)
+    part = KeyValuePart(Random(layout).key(2), Random(layout).key(2))
+    groups = [QueryGroup(torch.tensor([1, 3]), (part,)), QueryGroup(torch.tensor([0, 2]), (part,))]
+    found = attend_groups(Random(layout).query(4), groups, layout.backend, PARTIALS["chosen"])
+    assert found.transpose(1, 2).flatten(2).data_ptr() == found.data_ptr()
+
+
+class LargestTensor(TorchDispatchMode):
+    """Remembers the number of elements of the largest tensor that any operation made."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for tensor in result if isinstance(result, (tuple, list)) else [result]:
+            if isinstance(tensor, torch.Tensor):
+                self.elements = max(self.elements, tensor.numel())
+        return result
+
+
+def test_the_chunked_kernel_never_holds_all_scores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_sum_exp, "CHUNK_ELEMENTS", 3000)
+    random = Random(Layout(1, 2, 1, 4, torch.float64, 0))
+    query, key, value = random.query(100), random.key(150), random.key(150)
+    with LargestTensor() as largest:
+        found, _ = chunked(query, key, value, 0.5)
+    assert largest.elements <= 3000
+    assert_close(found, dense_attention(query, key, value))
+
+
+@pytest.mark.parametrize("tokens", [1, 31, 64, 100])
+@pytest.mark.parametrize("dtype", list(TOLERANCE))
+def test_every_kernel_for_this_device_gives_the_log_sum_exp(tokens: int, dtype: torch.dtype) -> None:
+    random = Random(Layout(2, 2, 1, 8, dtype, tokens))
+    query, key, value = random.query(tokens), random.key(tokens + 7), random.key(tokens + 7)
+    expected = (query.double() @ key.double().transpose(-1, -2) * 0.2).logsumexp(-1)
+    for kernel in (*KERNELS["cpu"], chunked):
+        _, total = kernel(query, key, value, 0.2)
+        assert (total.double() - expected).abs().max() <= TOLERANCE[dtype] * expected.abs().max()
+
+
+def test_a_kernel_that_fails_or_lies_is_not_used() -> None:
+    def fails(*arguments: Any) -> Any:
+        raise RuntimeError("not on this machine")
+
+    def misplaces_the_logarithm(query: Any, key: Any, value: Any, scale: float) -> Any:
+        output, total = flash_cpu(query, key, value, scale)
+        return output, total * math.log2(math.e)
+
+    def forgets_the_scale(query: Any, key: Any, value: Any, scale: float) -> Any:
+        return flash_cpu(query, key, value, 1.0)
+
+    query = torch.randn(1, 1, 3, 8)
+    for wrong in (fails, misplaces_the_logarithm, forgets_the_scale):
+        assert LogSumExpAttention({"cpu": (wrong, flash_cpu)}).kernel_for(query) is flash_cpu
+        assert LogSumExpAttention({"cpu": (wrong,)}).kernel_for(query) is chunked
+
+
+def test_a_kernel_is_probed_once_per_kind_of_tensor() -> None:
+    probes: list[torch.dtype] = []
+
+    def kernel(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float) -> Any:
+        probes.append(query.dtype)
+        return flash_cpu(query, key, value, scale)
+
+    attention = LogSumExpAttention({"cpu": (kernel,)})
+    for dtype in (torch.float32, torch.float32, torch.bfloat16):
+        attention.kernel_for(torch.randn(1, 1, 3, 8, dtype=dtype))
+    assert probes == [torch.float32, torch.bfloat16]

@@ -1,0 +1,83 @@
+"""What finds a subject is judged as written down here, with rendered truth in place of a model, and on a real clip."""
+
+from collections import Counter
+from collections.abc import Mapping
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench import masks
+from bench.masks import CLIPS, Found, clips, judge, overlap, rank, rows_of
+from bench.pipeline import Pointing, load_pipeline
+from kvshare_core.embedded.vocabulary import SHAPES
+from tests.bench.test_measures import beat, render_beat
+
+LATENTS = ((0, 1), (1, 5), (5, 9), (9, 13), (13, 17))
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=2, max_size=12))
+def test_rank_is_the_share_of_pairs_in_the_right_order(tokens: list[tuple[int, bool]]) -> None:
+    score = torch.tensor([float(value) for value, _ in tokens])
+    true = torch.tensor([inside for _, inside in tokens])
+    pairs = [(one, other) for one, inside in tokens for other, within in tokens if inside and not within]
+    if pairs:
+        right = sum(1.0 if one > other else 0.5 if one == other else 0.0 for one, other in pairs)
+        assert rank(score, true) == pytest.approx(right / len(pairs))
+
+
+def test_clips_have_every_shape_as_often_and_only_seeds_of_their_own() -> None:
+    found = clips(CLIPS)
+    assert Counter(board.shape for board in found) == dict.fromkeys(SHAPES, CLIPS // len(SHAPES))
+    assert len({board.seed for board in found}) == CLIPS
+    assert all(masks.FIRST_SEED <= board.seed < 2000 for board in found)
+
+
+def pointing(frames: torch.Tensor, true: torch.Tensor) -> Pointing:
+    """A clip in which hiding the words shows the subject and the maps of the words everything but it."""
+    scores: Mapping[int, torch.Tensor] = {0: -true.float(), 1: torch.zeros(len(true))}
+    return Pointing(frames, LATENTS, {3: scores}, {3: true.float()})
+
+
+def truth_of(frames: torch.Tensor) -> torch.Tensor:
+    found = masks.detect(frames).masks
+    return torch.cat([masks.in_tokens(found[first:last]).flatten() for first, last in LATENTS])
+
+
+def test_what_points_at_the_subject_is_told_from_what_points_elsewhere() -> None:
+    frames = render_beat(beat(), 17)
+    true = truth_of(frames)
+    assert 0 < true.sum() < len(true)
+    found = judge(pointing(frames, true))
+    assert found == {
+        (3, "effect"): Found(1.0, 1.0),
+        (3, "all blocks"): Found(0.0, 0.0),
+        (3, "block 0"): Found(0.0, 0.0),
+        (3, "block 1"): Found(0.5, 0.0),
+    }
+    rows = rows_of("cross-attention", [found, {}, found])
+    assert [(row["source"], row["rank"], row["clips"]) for row in rows] == [
+        ("effect", 1.0, 2),
+        ("all blocks", 0.0, 2),
+        ("block 0", 0.0, 2),
+        ("block 1", 0.5, 2),
+    ]
+    assert rows[0]["mask_iou_ci"] == [1.0, 1.0]
+    assert rows_of("cross-attention", [{}]) == []
+
+
+def test_a_mask_of_nothing_overlaps_nothing() -> None:
+    true = torch.tensor([True, False, False])
+    assert overlap(torch.zeros(3), true) == 0.0
+
+
+def test_a_clip_of_the_embedded_model_is_looked_at_while_it_is_made() -> None:
+    board = clips(3)[0]
+    pipeline = load_pipeline()
+    found = pipeline.pointing(board.prompts[0], board.shape, board.seed, (1, 3), steps=5)
+    assert list(found.effects) == [1, 3] and set(found.scores[1]) == set(range(8))
+    tokens = len(found.latents) * 36
+    assert all(score.shape == (tokens,) for score in (*found.effects.values(), *found.scores[3].values()))
+    plain = pipeline.single_clips([board.prompts[0]], board.seed, steps=5)[0]
+    assert torch.equal(found.frames, plain)

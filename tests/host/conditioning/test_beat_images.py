@@ -1,0 +1,188 @@
+"""Pictures at the ends of beats: what a segment of the model gets is what the host's own node gives for such a clip."""
+
+from typing import Any
+
+import comfy_extras.nodes_hunyuan
+import comfy_extras.nodes_wan
+import pytest
+import torch
+from comfy.patcher_extension import WrappersMP
+
+from kvshare_core.config import KVShareConfig
+from kvshare_core.host import BEAT_TAG
+from kvshare_core.host.conditioning.beat_images import add_beat_images, both_seen
+from kvshare_core.script.film import Duration, Script, ScriptBeat
+from kvshare_core.timeline.planning import plan_timeline
+from kvshare_core.timeline.timeline import Timeline
+from tests.support.family_cases import CASES, FamilyCase, model_of
+from tests.support.windows import share
+from tests.tiny.models import Sampling
+
+SIDE = 48
+
+
+class PlainVAE:
+    """Encodes as a causal video VAE does: a latent frame knows its own pictures and the one before, and fewer stand for
+    the first."""
+
+    def __init__(self, channels: int, side: int):
+        self.latent_channels, self.side = channels, side
+
+    def spacial_compression_encode(self) -> int:
+        return SIDE // self.side
+
+    def encode(self, pixels: torch.Tensor) -> torch.Tensor:
+        small = torch.nn.functional.adaptive_avg_pool2d(
+            pixels[: 1 + (len(pixels) - 1) // 4 * 4].movedim(-1, 1), self.side
+        )
+        small = torch.cat([small, small[:, :1]], 1).repeat(1, self.latent_channels // 4, 1, 1)
+        before = torch.cat([torch.zeros_like(small[:1]), small[:-1]])
+        mixed = small + 0.25 * before
+        frames = [mixed[:1].mean(0), *(part.mean(0) for part in mixed[1:].split(4) if len(part))]
+        return torch.stack(frames, 1)[None]
+
+
+def film(*frames: int | None) -> Timeline:
+    """Beats of so many latent frames in windows of 3."""
+    beats = tuple(
+        ScriptBeat("fox runs", None if count is None else Duration(count, "latent frames")) for count in frames
+    )
+    return plan_timeline(Script(beats), 3, 1, 8, 4)
+
+
+def picture(seed: int) -> torch.Tensor:
+    return torch.rand(1, SIDE, SIDE, 3, generator=torch.Generator().manual_seed(seed))
+
+
+def concats(case: FamilyCase, timeline: Timeline, positive: Any, negative: Any) -> dict[tuple[int, int], torch.Tensor]:
+    """What the model gets beside the noise, by segment and by the list (0 for the prompts)."""
+    seen: dict[tuple[int, int], torch.Tensor] = {}
+
+    def spy(executor: Any, *args: Any, **kwargs: Any) -> Any:
+        window, lists = args[5]["context_window"], args[5]["cond_or_uncond"]
+        for number, piece in zip(lists, args[2].chunk(len(lists)), strict=True):
+            seen[window.segment.index, number] = piece
+        return executor(*args, **kwargs)
+
+    model = share(model_of(case.name), timeline, KVShareConfig(mode="off"), subject="")[0]
+    model.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "spy", spy)
+    output = Sampling(steps=1).run(model, positive, negative, case.shape(timeline))
+    assert torch.isfinite(output).all()
+    return seen
+
+
+def plain_texts(case: FamilyCase, timeline: Timeline) -> tuple[Any, Any]:
+    """Conditioning without pictures."""
+    positive = [
+        [case.text(10 + number, 6)[0], {**case.text(10, 6)[1], BEAT_TAG: number}]
+        for number in range(len(timeline.beats))
+    ]
+    return positive, [[case.text(99, 6)[0], dict(case.text(99, 6)[1])]]
+
+
+def stock(case: FamilyCase, vae: Any, start: Any, end: Any) -> torch.Tensor:
+    """The same for a video of one segment under the host's own node."""
+    timeline = film(3)
+    positive, negative = plain_texts(case, timeline)
+    length = 9
+    if case.name == "wan i2v":
+        node = comfy_extras.nodes_wan.WanFirstLastFrameToVideo
+        both = node.execute(positive, negative, vae, SIDE, SIDE, length, 1, start, end).result[:2]
+    elif case.name == "hunyuan video 1.5 i2v":
+        node = comfy_extras.nodes_hunyuan.HunyuanVideo15ImageToVideo
+        both = node.execute(positive, negative, vae, SIDE, SIDE, length, 1, start).result[:2]
+    else:
+        node = comfy_extras.nodes_hunyuan.HunyuanImageToVideo
+        given = node.execute(positive, vae, SIDE, SIDE, length, 1, "v1 (concat)", start).result[0]
+        both = (given, negative)
+    seen = concats(case, timeline, *both)
+    return seen[0, 0]
+
+
+def vae_of(case: FamilyCase) -> PlainVAE:
+    return PlainVAE(case.latent[0], case.latent[1])
+
+
+@pytest.mark.parametrize(
+    ("name", "ends"),
+    [
+        ("wan i2v", "start"),
+        ("wan i2v", "end"),
+        ("wan i2v", "both"),
+        ("hunyuan video i2v", "start"),
+        ("skyreels i2v", "start"),
+        ("hunyuan video 1.5 i2v", "start"),
+    ],
+)
+def test_a_segment_gets_what_the_hosts_own_node_gives_a_clip(name: str, ends: str) -> None:
+    case, timeline = CASES[name], film(None, None, None)
+    start = picture(1) if ends != "end" else None
+    end = picture(2) if ends != "start" else None
+    vae, latent = vae_of(case), torch.zeros(case.shape(timeline))
+    positive, negative = plain_texts(case, timeline)
+    images = add_beat_images(model_of(name), vae, timeline, latent, positive, negative, 2, start, end)
+    seen = concats(case, timeline, *images)
+    expected = stock(case, vae, start, end)
+    torch.testing.assert_close(seen[1, 0], expected, rtol=0, atol=1e-6)
+    torch.testing.assert_close(seen[1, 1], expected, rtol=0, atol=1e-6)
+    without = concats(case, timeline, positive, negative)
+    for place in ((0, 0), (2, 0), (0, 1), (2, 1)):
+        assert torch.equal(seen[place], without[place])
+    assert not torch.equal(seen[1, 0], without[1, 0])
+
+
+def test_a_beat_of_several_segments_has_its_pictures_in_the_first_and_the_last() -> None:
+    case, timeline = CASES["wan i2v"], film(7, 2)
+    vae, latent = vae_of(case), torch.zeros(case.shape(timeline))
+    positive, negative = plain_texts(case, timeline)
+    assert [segment.beat for segment in timeline.segments] == [0, 0, 0, 1]
+    images = add_beat_images(model_of(case.name), vae, timeline, latent, positive, negative, 1, picture(1), picture(2))
+    seen = concats(case, timeline, *images)
+    start, end = stock(case, vae, picture(1), None), stock(case, vae, None, picture(2))
+    torch.testing.assert_close(seen[0, 0], start, rtol=0, atol=1e-6)
+    torch.testing.assert_close(seen[2, 0][:, :, 1:], end[:, :, 1:], rtol=0, atol=1e-6)
+    assert not seen[1, 0][:, :4].any()
+
+
+def test_pictures_of_several_beats_are_added_one_by_one() -> None:
+    case, timeline = CASES["wan i2v"], film(None, None)
+    model, vae, latent = model_of(case.name), vae_of(case), torch.zeros(case.shape(timeline))
+    texts = plain_texts(case, timeline)
+    for beat in (1, 2):
+        texts = add_beat_images(model, vae, timeline, latent, *texts, beat, picture(beat), None)
+    seen = concats(case, timeline, *texts)
+    for index in (0, 1):
+        expected = stock(case, vae, picture(index + 1), None)
+        torch.testing.assert_close(seen[index, 0], expected, rtol=0, atol=1e-6)
+
+
+def test_what_both_pictures_look_like_to_the_vision_encoder_is_joined() -> None:
+    output = type("Output", (), {})
+    start, end = output(), output()
+    start.penultimate_hidden_states, end.penultimate_hidden_states = torch.zeros(1, 2, 3), torch.ones(1, 2, 3)
+    assert both_seen(start, None) is start
+    assert both_seen(None, end) is end
+    assert torch.equal(
+        both_seen(start, end).penultimate_hidden_states, torch.cat([torch.zeros(1, 2, 3), torch.ones(1, 2, 3)], 1)
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        ("wan t2v", (1, picture(1), None), "model: it does not take pictures as input channels"),
+        (
+            "hunyuan video i2v",
+            (1, picture(1), picture(2)),
+            "end_image: HunyuanVideo takes a picture to begin with only",
+        ),
+        ("wan i2v", (4, picture(1), None), "beat is 4; the timeline has prompts 1 to 2"),
+        ("wan i2v", (1, None, None), "start_image: connect"),
+        ("wan i2v", (1, picture(1).repeat(10, 1, 1, 1), None), "start_image: it has 10 pictures, but a segment has 9"),
+    ],
+)
+def test_what_a_model_does_not_take_is_said(name: str, arguments: Any, message: str) -> None:
+    case, timeline = CASES[name], film(None, None)
+    texts = plain_texts(case, timeline)
+    with pytest.raises(ValueError, match=message):
+        add_beat_images(model_of(name), vae_of(case), timeline, torch.zeros(case.shape(timeline)), *texts, *arguments)

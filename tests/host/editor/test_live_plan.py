@@ -1,0 +1,166 @@
+"""What the timeline editor is told before any run is what the run does."""
+
+import json
+import urllib.error
+import urllib.request
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from devtools import client
+from devtools.environment import ROOT
+from devtools.server import Server
+from kvshare_core.config import KVShareConfig, MaskSettings
+from kvshare_core.embedded.files import WEIGHTS
+from kvshare_core.embedded.model import MODEL_FILES, Attention, load_embedded
+from kvshare_core.host.editor.live_plan import Film, Surroundings, tell
+from kvshare_core.host.graph import Graph
+from kvshare_core.host.loading.model_headers import facts_of, model_facts
+from kvshare_core.host.loading.model_info import model_info
+from kvshare_core.script.film import Unit
+from kvshare_core.script.text_form import script_text
+from kvshare_core.timeline.planning import plan_timeline
+from kvshare_core.timeline.timeline import TimelineError
+from tests.support.present import known
+from tests.support.random_scripts import random_script
+
+SHORT: dict[Unit, float] = {"seconds": 20.0, "frames": 200.0, "latent frames": 50.0}
+FIRST_LIGHT = ROOT / "example_workflows" / "kv_share_first_light.json"
+
+
+def ask(server: Server, body: Any) -> dict[str, Any]:
+    request = urllib.request.Request(
+        f"{server.url}/kv_share/plan", json.dumps(body).encode(), {"Content-Type": "application/json"}
+    )
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=60) as answer:
+        return json.load(answer)
+
+
+@pytest.mark.parametrize("attention", MODEL_FILES)
+def test_header_tells_what_the_loaded_model_is(attention: Attention) -> None:
+    facts = model_facts((str(WEIGHTS / MODEL_FILES[known(attention)][0]),))
+    model = load_embedded(attention).model
+    assert facts is not None
+    assert facts.info == model_info(model)[1]
+    assert facts.element_size == (model.model.manual_cast_dtype or model.model.get_dtype()).itemsize
+
+
+def test_files_of_another_kind_are_unknown(tmp_path: Path) -> None:
+    other, broken = tmp_path / "other.safetensors", tmp_path / "broken.safetensors"
+    save_file({"weight": torch.zeros(2, 2)}, other)
+    broken.write_bytes(b"\xff" * 64)
+    assert model_facts((str(other),)) is None
+    assert model_facts((str(broken),)) is None
+    assert model_facts((str(tmp_path / "missing.safetensors"),)) is None
+    assert facts_of("../../secret.safetensors") is None
+
+
+def test_times_and_windows_are_those_of_the_plan() -> None:
+    for number in range(300):
+        random = Random(number)
+        script = random_script(random, SHORT)
+        film = Film(script_text(script), overlap_size=random.randrange(6), num_transition_blocks=random.randrange(3))
+        told = tell(film, Surroundings())
+        try:
+            plan = plan_timeline(script, 21, film.overlap_size, 16.0, 4, film.num_transition_blocks)
+        except TimelineError as reason:
+            assert told["error"]["message"] == str(reason)
+            assert "segments" not in told
+            continue
+        assert told["error"] is None
+        assert [(beat["start"], beat["stop"]) for beat in told["beats"]] == [
+            (beat.start, beat.stop) for beat in plan.beats
+        ]
+        assert [(segment["start"], segment["stop"]) for segment in told["segments"]] == [
+            (segment.start, segment.stop) for segment in plan.segments
+        ]
+        assert told["frames"] == plan.frames
+
+
+def test_error_has_its_place_in_utf_16_units() -> None:
+    text = "a 🦊 runs\n\U0001f98a | strength: much"
+    told = tell(Film(text), Surroundings())
+    units = text.encode("utf-16-le")[2 * told["error"]["at"] :]
+    assert units.decode("utf-16-le") == "much"
+
+
+def test_what_the_run_would_refuse_is_a_problem() -> None:
+    facts = facts_of("embedded (joint attention)")
+    route = tell(Film("a fox\n[route]\na dog"), Surroundings(facts, KVShareConfig()))
+    assert ["[route]" in problem for problem in route["problems"]] == [True]
+    subject = tell(Film("a fox\na dog"), Surroundings(facts, KVShareConfig(), subject="fox"))
+    assert ["'fox'" in problem for problem in subject["problems"]] == [True]
+
+
+def test_route_answers_for_the_graph(server: Server) -> None:
+    saved = json.loads(FIRST_LIGHT.read_text(encoding="utf-8"))
+    graph = client.to_api_format(saved, client.object_info(server.url))
+    (node,) = (name for name, one in graph.items() if one["class_type"] == "LongVideoSegmenter")
+    told = ask(server, {"graph": graph, "node": node})
+    assert told["model_known"] and not told["problems"]
+    assert told["sharing"]["blocks"] == "0-7" and told["sharing"]["all_steps"] == 20
+    (config,) = (one for one in graph.values() if one["class_type"] == "KVShareConfig")
+    config["inputs"]["start_layer"] = 5
+    assert ask(server, {"graph": graph, "node": node})["sharing"]["blocks"] == "5-7"
+    config["inputs"]["start_layer"] = 50
+    assert "start_layer" in ask(server, {"graph": graph, "node": node})["problems"][0]
+
+
+@pytest.mark.parametrize("body", [{}, {"node": "1", "graph": {}}, {"node": "1", "graph": {"1": 3}}, 7])
+def test_route_refuses_what_is_no_graph(server: Server, body: Any) -> None:
+    with pytest.raises(urllib.error.HTTPError, match="400"):
+        ask(server, body)
+
+
+def test_links_that_go_round_end() -> None:
+    graph = Graph(
+        {
+            "1": {"class_type": "Reroute", "inputs": {"": ["2", 0]}},
+            "2": {"class_type": "Reroute", "inputs": {"": ["1", 0]}},
+            "3": {"class_type": "LoraLoader", "inputs": {"model": ["4", 0]}},
+            "4": {"class_type": "LoraLoader", "inputs": {"model": ["3", 0]}},
+            "5": {"class_type": "X", "inputs": {"model": ["3", 0], "other": ["1", 0]}},
+        }
+    )
+    assert [node.id for node in graph.chain(graph.node("5"), "model")] == ["3", "4"]
+    assert graph.source(graph.node("5"), "other") is not None
+
+
+def test_sharing_costs_more_with_more_of_the_picture_and_nothing_when_off() -> None:
+    told = tell(
+        Film("a fox\na fox\na fox", width=96, height=96), Surroundings(facts_of("embedded"), KVShareConfig(), "fox")
+    )
+    assert 0 < told["sharing"]["extra"] < told["sharing"]["most_extra"]
+    off = tell(Film("a fox\na fox"), Surroundings(facts_of("embedded"), KVShareConfig(mode="off"), "fox"))
+    assert (off["sharing"]["block_count"], off["sharing"]["bytes"], off["sharing"]["extra"]) == (0, 0, 0.0)
+
+
+@pytest.mark.parametrize(("guided", "steps"), [(True, 10), (False, 4)])
+def test_looking_for_the_subject_costs_one_evaluation_of_each_prompt(guided: bool, steps: int) -> None:
+    film = Film("a fox\na fox\na fox", width=96, height=96)
+
+    def extra(**changes: Any) -> float:
+        values = {"config": KVShareConfig(mode="off"), "subject": "fox", "steps": steps, "guided": guided, **changes}
+        return tell(film, Surroundings(facts_of("embedded"), **values))["sharing"]["extra"]
+
+    assert extra() == pytest.approx(1 / (steps * (2 if guided else 1)))
+    assert extra(masked=True, subject="") == extra(subject="") == 0
+    assert extra(config=KVShareConfig(mode="off", masks=MaskSettings(start="maps"))) == 0
+
+
+@pytest.mark.parametrize(("sources", "again"), [("first", 1), ("previous", 2)])
+def test_sources_that_come_first_cost_one_more_evaluation_of_each(sources: Any, again: int) -> None:
+    film = Film("a fox\na fox\na fox", width=96, height=96)
+
+    def told(order: Any) -> dict[str, Any]:
+        config = KVShareConfig(order=order, sources=sources)
+        return tell(film, Surroundings(facts_of("embedded"), config, "fox", steps=10))["sharing"]
+
+    beside, before = told("lockstep"), told("sources_first")
+    assert before["extra"] - beside["extra"] >= again / 3 - 1e-9
+    assert before["extra"] - beside["extra"] < again / 3 * 1.3
+    assert before["bytes"] == beside["bytes"] * again

@@ -1,0 +1,104 @@
+"""The help page of every node, as the host's help panel shows it."""
+
+import json
+import re
+import urllib.request
+from typing import Any
+
+import pytest
+
+from devtools.environment import ROOT
+from devtools.server import PACK_FOLDER, Server
+from devtools.words import node_schemas
+from kvshare_core.script.parsing import parse_script
+
+DOCS = ROOT / "web" / "docs"
+SCHEMAS = node_schemas()
+LINK = re.compile(r"(!?)\[[^\]]*\]\(([^)\s]+)[^)]*\)|<(?:img|video|source)\b[^>]*\ssrc=\"([^\"]+)\"")
+QUOTED_FILE = re.compile(r"`((?:bench|docs)/[\w./-]+)`")
+
+
+def page(schema: Any) -> str:
+    return (DOCS / f"{schema.node_id}.md").read_text(encoding="utf-8")
+
+
+def test_every_node_has_a_page_and_every_page_a_node() -> None:
+    files = {path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")}
+    assert files == {f"{schema.node_id}.md" for schema in SCHEMAS}
+
+
+@pytest.mark.parametrize("schema", SCHEMAS, ids=lambda schema: schema.node_id)
+def test_a_page_tells_of_every_input_and_output(schema: Any) -> None:
+    text = page(schema)
+    assert text.startswith(f"# {schema.display_name}\n")
+    inputs, _, outputs = text.partition("\n| Output |")
+    for item in schema.inputs:
+        assert f"\n| `{item.id}` | " in inputs, f"{item.id} is no row of the table of inputs"
+    for item in schema.outputs:
+        assert f"\n| `{item.display_name}` | " in outputs, f"{item.display_name} is no row of the table of outputs"
+    told = re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)
+    assert sorted(told) == sorted([item.id for item in schema.inputs] + [item.display_name for item in schema.outputs])
+
+
+@pytest.mark.parametrize("schema", SCHEMAS, ids=lambda schema: schema.node_id)
+def test_a_page_says_more_than_the_tooltips(schema: Any) -> None:
+    text = page(schema)
+    assert "\n## Common mistakes\n" in text
+    for item in [*schema.inputs, *schema.outputs]:
+        if len(item.tooltip) > 40:
+            assert item.tooltip.rstrip(".") not in text, f"{item.id}: its tooltip is copied"
+
+
+# The panel opens links as they stand, from the host's own address; only for pictures it knows the folder of the pages.
+@pytest.mark.parametrize("schema", SCHEMAS, ids=lambda schema: schema.node_id)
+def test_what_a_page_links_to_is_there(schema: Any) -> None:
+    for picture, target, source in LINK.findall(page(schema)):
+        if source or picture:
+            assert (DOCS / (source or target)).is_file()
+        else:
+            assert target.startswith("https://")
+    for file in QUOTED_FILE.findall(page(schema)):
+        assert (ROOT / file).is_file()
+
+
+def test_figures_on_pages_are_those_of_the_results_files() -> None:
+    rows = json.loads((ROOT / "bench" / "results" / "plans.json").read_text(encoding="utf-8"))["rows"]
+    memory = (DOCS / "KVShareMemorySettings.md").read_text(encoding="utf-8")
+    told = dict(re.findall(r"^\| ([^|`]+) \| (\d+\.\d) \|$", memory, re.MULTILINE))
+    known = {row["model"]: f"{row['subject_kv_gib_all']:.1f}" for row in rows}
+    assert told and told.items() <= known.items()
+    extra = [row["extra_compute"] for row in rows]
+    config = (DOCS / "KVShareConfig.md").read_text(encoding="utf-8")
+    assert f"{min(extra):.0%} to {max(extra):.0%}".replace("% to", " to").replace("%", " %") in config
+
+
+def test_workflows_that_pages_name_are_there() -> None:
+    named = {name for schema in SCHEMAS for name in re.findall(r"`(kv_share_\w+)`", page(schema))}
+    assert named
+    for name in named:
+        assert (ROOT / "example_workflows" / f"{name}.json").is_file()
+
+
+def test_the_prompts_on_a_page_can_be_read() -> None:
+    scripts = [text for schema in SCHEMAS for text in re.findall(r"```text\n(.*?)```", page(schema), re.DOTALL)]
+    assert scripts
+    for text in scripts:
+        assert len(parse_script(text).beats) > 1
+
+
+@pytest.mark.parametrize("line", ["[cut]", "[blend 8f]", "[segments 2]", "[route 0.5s]"])
+def test_what_the_segmenter_s_page_says_of_scripts_holds(line: str) -> None:
+    text = (DOCS / "LongVideoSegmenter.md").read_text(encoding="utf-8")
+    assert f"| `{line}`" in text
+    fields = "| strength: 0.8 | negative: blurry | lora: style.safetensors 0.8 | seed: +5"
+    for field in fields.strip("| ").split(" | "):
+        assert f"<code>&#124; {field}</code>" in text
+    script = parse_script(f"prompt: cinematic\nloop: yes\n[3s] a fox runs\n{line}\n[48f] a fox sleeps {fields}")
+    assert script.loop and len(script.beats) == 2
+
+
+def test_the_host_serves_the_pages(server: Server) -> None:
+    name = f"{SCHEMAS[0].node_id}.md"
+    url = f"{server.url}/extensions/{PACK_FOLDER}/docs/{name}"
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=60) as response:
+        assert response.read() == (DOCS / name).read_bytes()

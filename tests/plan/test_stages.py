@@ -1,0 +1,63 @@
+"""Which segments are sampled before others where sources come first."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+
+from kvshare_core.config import KVShareConfig
+from kvshare_core.plan.share_plan import SharePlan
+from kvshare_core.plan.stages import Stages, stages_of
+from kvshare_core.script.film import ScriptBeat
+from tests.plan.test_sources import beats_of, plans, timeline_of
+
+FIRST = KVShareConfig(order="sources_first")
+
+
+@pytest.mark.parametrize(
+    ("sources", "stages"),
+    [
+        ("first", [{0}, {0, 1, 2, 3}]),
+        ("previous", [{0}, {1}, {2}, {0, 1, 2, 3}]),
+        ("first and previous", [{0}, {1}, {2}, {0, 1, 2, 3}]),
+    ],
+)
+def test_every_source_has_a_stage_behind_its_own_sources(sources: Any, stages: list[set[int]]) -> None:
+    timeline = timeline_of(*beats_of(4))
+    assert list(stages_of(SharePlan(timeline, replace(FIRST, sources=sources)))) == stages
+    assert stages_of(SharePlan(timeline, KVShareConfig(sources=sources))) == ({0, 1, 2, 3},)
+
+
+def test_sources_of_a_beat_stand_beside_each_other_where_they_can() -> None:
+    own = ScriptBeat("own", sources=())
+    plan = SharePlan(timeline_of(*beats_of(4, beat1=own, beat3=ScriptBeat("both", sources=(0, 1)))), FIRST)
+    assert list(stages_of(plan)) == [{0, 1}, {0, 1, 2, 3}]
+
+
+@pytest.mark.parametrize("changes", [{"mode": "off"}, {"strength": 0.0}])
+def test_a_film_that_shares_nothing_has_one_stage(changes: dict[str, Any]) -> None:
+    assert len(stages_of(SharePlan(timeline_of(*beats_of(3)), replace(FIRST, **changes)))) == 1
+
+
+@given(plans())
+@settings(max_examples=60)
+def test_nobody_sees_what_is_not_sampled_yet_and_nothing_is_kept_for_nobody(plan: SharePlan) -> None:
+    plan = replace(plan, config=replace(plan.config, order="sources_first"))
+    stages, done = Stages(plan), set[int]()
+    everything = {segment.index for segment in plan.timeline.segments}
+    for number, segments in enumerate(stages.all):
+        if number > 0:
+            stages.next()
+        assert segments == stages.segments and segments
+        assert stages.first == (number == 0)
+        if stages.several:
+            assert all(set(plan.sources(index)) <= done for index in segments)
+        if stages.early:
+            assert all(plan.readers(index) and index not in done for index in segments)
+            assert {index for index in everything if stages.readers(index) is None} == segments
+            done |= segments
+    assert segments == everything
+    assert not stages.early
+    if stages.several:
+        assert not any(stages.readers(index) for index in everything)

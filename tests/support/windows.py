@@ -1,0 +1,305 @@
+"""Timelines of the tiny models, and their segments and sharing on the real host once more.
+
+`PlainWindows` and `DenseSharing` use none of the pack's code for either, but for the list of frequencies that the model
+rotates with: they are slow, dense and in float64.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from comfy.conds import CONDConstant
+from comfy.context_windows import ContextHandlerABC
+from comfy.utils import pack_latents, unpack_latents
+
+from kvshare_core.attention.rope import RopeScheme, grid_positions
+from kvshare_core.config import KVShareConfig
+from kvshare_core.host import BEAT_TAG
+from kvshare_core.host.sampling.patch import apply
+from kvshare_core.plan.making import make_plan
+from kvshare_core.prompt_words import PromptWords, SubjectTokens
+from kvshare_core.record.record import KVShareRecord
+from kvshare_core.script.parsing import parse_script
+from kvshare_core.timeline.planning import plan_timeline
+from kvshare_core.timeline.timeline import Timeline
+from tests.attention.test_rope import reference
+from tests.oracles.dense_reference import dense_attention, heads_apart, heads_together, sharing_bias
+from tests.oracles.sources_oracle import ways_between_centres
+from tests.tiny.models import CHANNELS, random_text
+
+
+def tiny_timeline(beats: int, window: int = 3, overlap: int = 1) -> Timeline:
+    """`beats` prompts "fox runs" of one segment each, whose words stand at tokens 0, 1 and 2."""
+    timeline = plan_timeline(parse_script("fox runs\n" * beats), window, overlap, fps=8, temporal_compression=4)
+    words = PromptWords(("fox", "runs"), ((0, 1), (2,)))
+    return replace(timeline, beats=tuple(replace(beat, words=words) for beat in timeline.beats))
+
+
+def latent_shape(timeline: Timeline, batch: int = 1, side: int = 6) -> tuple[int, ...]:
+    """Shape of the timeline's latent; `side` 6 makes 3 x 3 tokens a frame."""
+    return (batch, CHANNELS, timeline.latent_frames, side, side)
+
+
+def beat_prompts(timeline: Timeline, tokens: int = 6, **extra: Any) -> list[Any]:
+    """Positive conditioning of every beat with a seeded text of its own, tagged."""
+    return [[random_text(10 + number, tokens), {BEAT_TAG: number, **extra}] for number in range(len(timeline.beats))]
+
+
+def image_conditioning(timeline: Timeline, side: int = 6, seed: int = 3) -> dict[str, Any]:
+    """What image-to-video nodes add to a conditioning: a latent to concatenate and a CLIP vision output."""
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        "concat_latent_image": torch.randn(latent_shape(timeline, side=side), generator=generator),
+        "clip_vision_output": SimpleNamespace(penultimate_hidden_states=torch.randn(1, 257, 1280, generator=generator)),
+    }
+
+
+def share(
+    model: Any,
+    timeline: Timeline,
+    config: KVShareConfig | None = None,
+    subject: str = "fox",
+    mask: torch.Tensor | None = None,
+) -> tuple[Any, KVShareRecord]:
+    """What MaskGuidedKVShare does."""
+    return apply(model, make_plan(timeline, config or KVShareConfig(), subject, mask))
+
+
+CUTS: dict[str, Callable[[Any, int, int], Any]] = {
+    "c_concat": lambda tensor, start, stop: tensor[:, :, start:stop],
+    "denoise_mask": lambda tensor, start, stop: tensor[:, :, start:stop],
+    "control_video": lambda tensor, start, stop: tensor[:, :, start:stop],
+    "camera_conditions": lambda tensor, start, stop: tensor[:, :, start:stop],
+    "vace_context": lambda tensor, start, stop: tensor[:, :, :, start:stop],
+    "pose_latents": lambda tensor, start, stop: tensor[:, :, start : stop - 1],
+    "audio_embed": lambda tensor, start, stop: (
+        tensor[:, start:stop] if tensor.ndim == 5 else tensor[..., 4 * start : 4 * stop]
+    ),
+    "context_latents": lambda latents, start, stop: [latents[0][:, :, start:stop], *latents[1:]],
+}
+"""What of a conditioning belongs to the frames from start to stop."""
+
+
+class PlainWindows(ContextHandlerABC):
+    """Evaluates the segments one by one and blends them; shares nothing unless `sharing` is given."""
+
+    def __init__(self, timeline: Timeline, sharing: "DenseSharing | None" = None):
+        self.timeline = timeline
+        self.sharing = sharing
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "PlainWindows":
+        return self
+
+    def on(self, model: Any) -> Any:
+        """A clone of `model` that samples this way."""
+        clone = model.clone()
+        clone.model_options["context_handler"] = self
+        if self.sharing is not None:
+            clone.model_options["transformer_options"]["optimized_attention_override"] = self.sharing.attend
+        return clone
+
+    def should_use_context(self, *_: Any) -> bool:
+        return True
+
+    def get_resized_cond(self, cond_in: Any, x_in: torch.Tensor, window: Any, device: Any = None) -> Any:
+        if cond_in is None:
+            return None
+        resized: list[Any] = []
+        for cond in cond_in:
+            if cond.get(BEAT_TAG, window.beat) == window.beat:
+                parts = dict(cond["model_conds"])
+                if window.start > 0:
+                    parts.pop("guiding_frame_index", None)
+                for name in parts.keys() & CUTS.keys():
+                    parts[name] = type(parts[name])(CUTS[name](parts[name].cond, window.start, window.stop))
+                resized.append({**cond, "model_conds": parts})
+        return resized
+
+    def execute(
+        self, calc_cond_batch: Any, model: Any, conds: Any, x_in: torch.Tensor, timestep: Any, model_options: Any
+    ) -> Any:
+        shapes = next((cond["model_conds"]["latent_shapes"].cond for cond in conds[0] or () if x_in.ndim == 3), None)
+        if shapes is not None:
+            return self._execute_packed(calc_cond_batch, model, conds, x_in, timestep, model_options, shapes)
+        totals = [torch.zeros_like(x_in) for _ in conds]
+        weight = torch.zeros(x_in.shape[2])
+        overlap, segments = self.timeline.overlap, self.timeline.segments
+        for segment in segments:
+            ramp = torch.ones(segment.length)
+            for place in range(overlap):
+                share = (place + 1) / (overlap + 1)
+                ramp[place] *= share if segment.index > 0 else 1
+                ramp[-1 - place] *= share if segment.index < len(segments) - 1 else 1
+            weight[segment.start : segment.stop] += ramp
+            if self.sharing is not None:
+                self.sharing.begin_segment(segment.index, segment.beat)
+            resized = [self.get_resized_cond(cond, x_in, segment) for cond in conds]
+            piece = x_in[:, :, segment.start : segment.stop].clone()
+            for total, output in zip(
+                totals, calc_cond_batch(model, resized, piece, timestep, model_options), strict=True
+            ):
+                total[:, :, segment.start : segment.stop] += output * ramp[:, None, None]
+        if self.sharing is not None:
+            self.sharing.end_pass()
+        return [total / weight[:, None, None] for total in totals]
+
+    def _execute_packed(
+        self,
+        calc_cond_batch: Any,
+        model: Any,
+        conds: Any,
+        x_in: torch.Tensor,
+        timestep: Any,
+        model_options: Any,
+        shapes: Any,
+    ) -> Any:
+        """Video and audio of one step a picture, which begins with a segment's first frame's last picture."""
+        video, audio = unpack_latents(x_in, shapes)
+        totals = [[torch.zeros_like(video), torch.zeros_like(audio)] for _ in conds]
+        weights = [torch.zeros(video.shape[2]), torch.zeros(audio.shape[2])]
+        scale, last = self.timeline.temporal_compression, len(self.timeline.segments) - 1
+        for segment in self.timeline.segments:
+            sounds = slice(scale * segment.start, scale * (segment.stop - 1) + 1)
+            if self.timeline.overlap == 0 and segment.index < last:
+                sounds = slice(sounds.start, scale * segment.stop)
+            pieces = [video[:, :, segment.start : segment.stop], audio[:, :, sounds]]
+            packed, piece_shapes = pack_latents([piece.clone() for piece in pieces])
+            resized = [self.get_resized_cond(cond, x_in, segment) for cond in conds]
+            for cond in (cond for entries in resized for cond in entries or ()):
+                cond["model_conds"]["latent_shapes"] = CONDConstant(piece_shapes)
+            outputs = calc_cond_batch(model, resized, packed, timestep, model_options)
+            overlaps = (self.timeline.overlap, max(0, scale * (self.timeline.overlap - 1) + 1))
+            for number, (place, overlap) in enumerate(
+                zip((slice(segment.start, segment.stop), sounds), overlaps, strict=True)
+            ):
+                ramp = torch.ones(pieces[number].shape[2])
+                rising = torch.arange(1, overlap + 1) / (overlap + 1)
+                if segment.index > 0:
+                    ramp[:overlap] *= rising
+                if segment.index < last:
+                    ramp[len(ramp) - overlap :] *= rising.flip(0)
+                weights[number][place] += ramp
+                shaped = ramp.reshape(-1, *[1] * (pieces[number].ndim - 3))
+                for total, output in zip(totals, outputs, strict=True):
+                    total[number][:, :, place] += unpack_latents(output, piece_shapes)[number] * shaped
+        return [
+            pack_latents(
+                [part / weight.reshape(-1, *[1] * (part.ndim - 3)) for part, weight in zip(total, weights, strict=True)]
+            )[0]
+            for total in totals
+        ]
+
+
+class DenseSharing:
+    """An attention override that shares by one dense score matrix per row.
+
+    masks: for each segment the subject mask [tokens], or None to find masks in the cross-attention of one pass for the
+    next; `guided` False shares everything instead. scheme: how the model rotates its keys.
+    """
+
+    def __init__(
+        self,
+        config: KVShareConfig,
+        blocks: int,
+        grid: tuple[int, int, int],
+        scheme: RopeScheme,
+        masks: list[torch.Tensor] | None = None,
+        subjects: tuple[SubjectTokens, ...] = (),
+        guided: bool = True,
+    ):
+        self.config = config
+        self.blocks = blocks
+        self.grid = grid
+        self.scheme = scheme
+        self.masks: dict[tuple[int, int], torch.Tensor] = {}
+        self.given = masks
+        self.subjects = subjects
+        self.guided = guided
+        self.scores: dict[tuple[int, int], torch.Tensor] = {}
+        self.memory: dict[Any, tuple[torch.Tensor, torch.Tensor]] = {}
+        self.begin_segment(0, 0)
+
+    def begin_segment(self, segment: int, beat: int) -> None:
+        self.segment, self.beat = segment, beat
+        self.calls = Counter[Any]()
+        if segment == 0:
+            self.memory.clear()
+
+    def end_pass(self) -> None:
+        for key, score in self.scores.items():
+            low, high = torch.quantile(score, torch.tensor([0.02, 0.98], dtype=torch.float64))
+            self.masks[key] = (score - low) / (high - low) >= self.config.masks.thres
+        self.scores.clear()
+
+    def attend(self, function: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
+        query, key, value = args[:3]
+        heads, options = kwargs["heads"], kwargs["transformer_options"]
+        conds = options["cond_or_uncond"]
+        rows = query.shape[0] // len(conds)
+        if key.shape[1] != math.prod(self.grid):
+            if self.subjects and key.shape[1] != 257:
+                self._read_maps(query, key, heads, conds, rows)
+            return function(*args, **kwargs)
+        block = self.calls[tuple(conds)] % self.blocks
+        self.calls[tuple(conds)] += 1
+        output: list[torch.Tensor] = []
+        for index in range(query.shape[0]):
+            cond, row = conds[index // rows], index % rows
+            own = [tensor[index : index + 1] for tensor in (query, key, value)]
+            self.memory[self.segment, block, cond, row] = own[1], own[2]
+            output.append(self._attend_row(*own, heads, (block, cond, row)))
+        return torch.cat(output).to(query.dtype)
+
+    def _attend_row(
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, heads: int, place: tuple[int, int, int]
+    ) -> torch.Tensor:
+        row = place[2]
+        own_mask = self._mask(self.segment, row)
+        sources = self._sources() if own_mask is not None or not self.guided else []
+        if place[1] != 0 and not self.config.share_uncond:
+            sources = []
+        stored = [self.memory[(source, *place)] for source in sources]
+        masks = [self._mask(source, row) for source in sources]
+        bias = sharing_bias(self.config, key.shape[1], own_mask, masks)
+        moved = [self._moved(pair[0], mask, own_mask, heads) for pair, mask in zip(stored, masks, strict=True)]
+        keys = torch.cat([key, *moved], 1)
+        values = torch.cat([value, *(pair[1] for pair in stored)], 1)
+        return dense_attention(query, keys, values, heads, 1, bias=bias)
+
+    def _moved(
+        self, key: torch.Tensor, mask: torch.Tensor | None, own_mask: torch.Tensor | None, heads: int
+    ) -> torch.Tensor:
+        """The source's keys where the configuration wants them."""
+        if self.config.position != "centred" or mask is None or own_mask is None:
+            return key
+        places = grid_positions(torch.arange(key.shape[1]), self.grid).double()
+        ways = ways_between_centres(places, mask.int() - 1, own_mask.int() - 1)
+        raw = reference(heads_apart(key, heads, 1), self.scheme, -places)
+        return heads_together(reference(raw, self.scheme, places + ways))
+
+    def _sources(self) -> list[int]:
+        chosen = {"first": {0}, "previous": {self.segment - 1}, "first and previous": {0, self.segment - 1}}
+        return sorted(source for source in chosen[self.config.sources] if 0 <= source < self.segment)
+
+    def _mask(self, segment: int, row: int) -> torch.Tensor | None:
+        return self.given[segment] if self.given is not None else self.masks.get((segment, row))
+
+    def _read_maps(self, query: torch.Tensor, key: torch.Tensor, heads: int, conds: list[int], rows: int) -> None:
+        subject = self.subjects[self.beat]
+        tokens = sorted((*subject.subject, *subject.others))
+        for row in range(rows):
+            index = conds.index(0) * rows + row if 0 in conds else None
+            if index is None:
+                continue
+            queries, keys = (heads_apart(tensor[index : index + 1], heads, 1) for tensor in (query, key))
+            weights = (queries @ keys[:, :, tokens].transpose(-1, -2) * queries.shape[-1] ** -0.5).softmax(-1)
+            looks = {token: weights[0, :, :, place].mean(0) for place, token in enumerate(tokens)}
+            score = torch.stack([looks[token] for token in subject.subject]).mean(0)
+            score = score - torch.stack([looks[token] for token in subject.others]).mean(0)
+            score = (score - score.mean()) / score.std(correction=0)
+            known = self.scores.get((self.segment, row))
+            self.scores[self.segment, row] = score if known is None else known + score

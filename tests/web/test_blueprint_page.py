@@ -1,0 +1,106 @@
+"""The host's frontend with the pack's subgraph: it reads it as it is meant."""
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+from devtools import client
+from devtools.server import Server
+from tests.nodes.test_blueprint import BLUEPRINT, FILE, NODES, OUTSIDE, as_workflow
+from tests.support.comfy_page import comfy_page
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+
+WATCH_LINES = """() => {
+    // What the editor inside has shown of the run after each event of it.
+    const outer = window.app.graph._nodes.find((node) => node.subgraph);
+    const film = outer.subgraph._nodes.find((node) => node.type === "LongVideoSegmenter");
+    const editor = film.widgets.find((widget) => widget.name === "kvshare_timeline").element;
+    window.kvsSeen = {lines: [], ended: null};
+    window.app.api.addEventListener("kv_share.progress", () => {
+        const run = editor.querySelector(".kvs-run");
+        window.kvsSeen.lines.push(run.hidden ? "" : run.textContent);
+    });
+    for (const kind of ["execution_success", "execution_error"]) {
+        window.app.api.addEventListener(kind, () => { window.kvsSeen.ended = kind; });
+    }
+}"""
+
+
+def without_outside(nodes: dict[str, Any]) -> dict[str, Any]:
+    """Nodes in API format by their numbers in the subgraph, without links that come from outside it."""
+    own = {str(number) for number in NODES}
+    found: dict[str, Any] = {}
+    for name, node in nodes.items():
+        inputs: dict[str, Any] = {}
+        for key, value in node["inputs"].items():
+            origin = str(value[0]).split(":")[-1] if isinstance(value, list) else None
+            if origin is None or origin in own:
+                inputs[key] = value if origin is None else [origin, value[1]]
+        found[name.split(":")[-1]] = {"class_type": node["class_type"], "inputs": inputs}
+    return {name: node for name, node in found.items() if name in own}
+
+
+def blueprint_run(prompts: str) -> dict[str, Any]:
+    """A workflow that runs the blueprint with the embedded model."""
+    workflow = copy.deepcopy(BLUEPRINT)
+    (outer,) = workflow["nodes"]
+    values = {**OUTSIDE, "prompts": prompts, "subject": "circle", "width": 96, "height": 96, "fps": 8.0, "steps": 2}
+    outer["widgets_values"] = list(values.values())
+    links = {"model": "MODEL", "clip": "CLIP", "vae": "VAE"}
+    for number, name in enumerate(links):
+        outer["inputs"][number]["link"] = number + 1
+        workflow["links"].append([number + 1, 7, number, outer["id"], number, links[name]])
+    outer["outputs"][0]["links"] = [4]
+    workflow["links"].append([4, outer["id"], 0, 8, 0, "IMAGE"])
+    made = [{"name": name, "type": kind, "links": [number + 1]} for number, (name, kind) in enumerate(links.items())]
+    shared = {"flags": {}, "order": 0, "mode": 0, "properties": {}, "size": [300, 150]}
+    files = ["embedded", "embedded", "embedded", "default"]
+    taken = [{"name": "images", "type": "IMAGE", "link": 4}]
+    workflow["nodes"] += [
+        {
+            **shared,
+            "id": 7,
+            "type": "LoadVideoDiT",
+            "pos": [-200, 0],
+            "inputs": [],
+            "outputs": made,
+            "widgets_values": files,
+        },
+        {
+            **shared,
+            "id": 8,
+            "type": "PreviewImage",
+            "pos": [800, 0],
+            "inputs": taken,
+            "outputs": [],
+            "widgets_values": [],
+        },
+    ]
+    return workflow | {"last_node_id": 8, "last_link_id": 4}
+
+
+def test_the_editor_in_the_blueprint_tells_how_far_a_run_is(browser: "Browser", server: Server) -> None:
+    prompts = "a circle moving right over night\na circle moving down over grass"
+    with comfy_page(browser, server, "classic") as page:
+        page.drop_workflow(blueprint_run(prompts))
+        page.page.evaluate(WATCH_LINES)
+        page.run()
+        page.page.wait_for_function("() => window.kvsSeen.ended")
+        seen = page.page.evaluate("() => window.kvsSeen")
+    assert seen["ended"] == "execution_success"
+    assert seen["lines"][0].startswith("Step 1 of 2, segment 1 of 2: a circle moving right")
+    assert seen["lines"][-1].startswith("Step 2 of 2, segment 2 of 2: a circle moving down")
+
+
+def test_the_frontend_makes_of_the_blueprint_what_is_meant(browser: "Browser", server: Server) -> None:
+    with comfy_page(browser, server, "classic") as page:
+        page.drop_workflow(FILE)
+        made = page.page.evaluate("async () => (await window.app.graphToPrompt()).output")
+        shown = page.page.evaluate("() => window.app.graph._nodes[0].widgets.map((widget) => widget.name)")
+        complaints = [error for error in page.errors if "lueprint" in error]
+    assert without_outside(made) == without_outside(as_workflow(client.object_info(server.url), {}))
+    # Some frontends put the number of the node inside before a name.
+    assert {name.split(": ")[-1] for name in shown} >= {*OUTSIDE, "seed"}
+    assert not complaints

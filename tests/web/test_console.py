@@ -1,0 +1,44 @@
+"""The pack in the host's frontend: the console hears of nothing that it would not hear of without the pack."""
+
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from devtools.environment import ROOT
+from devtools.server import Server, running_server
+from tests.support.comfy_page import MODES, Mode, comfy_page
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+PATIENCE = 60
+"""Seconds that the page without the pack has for telling the same errors."""
+
+WORKFLOW = ROOT / "example_workflows" / "kv_share_first_light.json"
+
+
+@pytest.fixture(scope="module")
+def bare_server(host: Path) -> Iterator[Server]:
+    with running_server(host, Path(sys.executable), pack=None) as running:
+        yield running
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_console_has_no_error_of_the_pack(browser: "Browser", server: Server, bare_server: Server, mode: Mode) -> None:
+    with comfy_page(browser, server, mode) as page:
+        page.drop_workflow(WORKFLOW)
+        page.look_at("LongVideoSegmenter")
+        page.page.wait_for_selector(".kvs-timeline[aria-busy='false'] .kvs-beat")
+        page.page.wait_for_load_state("networkidle")
+        found = set(page.errors)
+    with comfy_page(browser, bare_server, mode) as page:
+        page.drop_workflow(WORKFLOW)
+        end = time.monotonic() + PATIENCE
+        # Some of the host's own errors come late.
+        while not found <= set(page.errors) and time.monotonic() < end:
+            page.page.wait_for_timeout(100)
+        assert found <= set(page.errors)

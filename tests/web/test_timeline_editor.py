@@ -1,0 +1,393 @@
+"""The timeline editor in the host's own frontend, both ways of drawing nodes: what is done with mouse, keyboard and
+touch is in the text, and nothing else is."""
+
+import json
+from collections.abc import Iterator
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from devtools.environment import ROOT
+from devtools.server import Server
+from kvshare_core.embedded.latents import BLOCK_FRAMES, NATIVE_LATENT_FRAMES
+from kvshare_core.script.film import ScriptBeat
+from kvshare_core.script.json_form import script_json
+from kvshare_core.script.parsing import parse_script
+from kvshare_core.timeline.planning import plan_timeline
+from tests.support.comfy_page import MODES, ComfyPage, Mode, comfy_page
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Locator
+
+NODE = "LongVideoSegmenter"
+FILM = """# My film.
+subject: circle
+
+[2s] a circle moving right over night
+# The turn.
+[blend 8f]
+[16f] a circle moving down over grass | seed: +5
+
+a circle moving left over grass"""
+WORKFLOW = ROOT / "example_workflows" / "kv_share_first_light.json"
+FRAME_MILLISECONDS = 16
+MANY = 100
+
+DRAG_TIMES = """async () => {
+    // Of every frame of a drag: what the editor does in it, and the layout that comes of it, in milliseconds.
+    const block = document.querySelectorAll(".kvs-timeline .kvs-beat")[4];
+    const box = block.getBoundingClientRect();
+    const send = (kind, right) => {
+        const [clientX, clientY] = [box.right - 1 + right, box.top + 9];
+        block.dispatchEvent(new PointerEvent(kind, {button: 0, pointerType: "mouse", bubbles: true, clientX, clientY}));
+    };
+    block.setPointerCapture = () => {};
+    send("pointerdown", 0);
+    const times = [];
+    for (let step = 1; step <= 60; step++) {
+        let begin = 0;
+        requestAnimationFrame(() => { begin = performance.now(); });
+        send("pointermove", step);
+        await new Promise((resolve) => requestAnimationFrame(resolve));
+        document.querySelector(".kvs-later").getBoundingClientRect();
+        times.push(performance.now() - begin);
+    }
+    send("pointercancel", 60);
+    return times.sort((one, other) => one - other);
+}"""
+
+CONTRAST = """root => {
+    // Of the words of a beat to what is behind them, as WCAG 2 counts it.
+    const canvas = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
+    const light = (colour) => {
+        canvas.fillStyle = colour;
+        canvas.fillRect(0, 0, 1, 1);
+        const parts = [...canvas.getImageData(0, 0, 1, 1).data.slice(0, 3)].map((part) => part / 255);
+        const [r, g, b] = parts.map((part) => (part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4));
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+    };
+    const beat = root.querySelector(".kvs-beat");
+    const found = [beat, beat.querySelector(".kvs-prompt")].map((one) => getComputedStyle(one));
+    const [low, high] = [light(found[0].backgroundColor), light(found[1].color)].sort((one, other) => one - other);
+    return (high + 0.05) / (low + 0.05);
+}"""
+
+IN_VUE = "root => Boolean(root.closest('[data-node-id]'))"
+
+
+class Editor:
+    """The editor of the first film in a page."""
+
+    def __init__(self, page: ComfyPage) -> None:
+        self.page = page
+        self.root = page.page.locator(".kvs-timeline")
+        self.beats = self.root.locator(".kvs-beat")
+
+    @property
+    def text(self) -> str:
+        return self.page.widget_value(NODE, "prompts")
+
+    @property
+    def written(self) -> tuple[ScriptBeat, ...]:
+        return parse_script(self.text).beats
+
+    def write(self, text: str) -> None:
+        """Sets the text, and waits until it is shown."""
+        self.page.set_widget(NODE, "prompts", text)
+        self.settle()
+
+    def settle(self) -> None:
+        """Waits until what is written is shown."""
+        self.page.page.wait_for_selector(".kvs-timeline[aria-busy='false']")
+
+    def shown(self, beats: int) -> None:
+        """Waits until so many beats are written and shown."""
+        self.page.page.wait_for_function(
+            "count => document.querySelectorAll('.kvs-timeline .kvs-beat').length === count", arg=beats
+        )
+        self.settle()
+
+    def becomes(self, text: str) -> None:
+        """Waits until the text is that and shown."""
+        self.page.page.wait_for_function(
+            """text => window.app.graph._nodes.find((node) => node.type === "LongVideoSegmenter")
+                .widgets.find((widget) => widget.name === "prompts").value === text""",
+            arg=text,
+        )
+        self.settle()
+
+    def changes(self, before: str) -> str:
+        """Waits until the text is another one and shown."""
+        self.page.page.wait_for_function(
+            """text => window.app.graph._nodes.find((node) => node.type === "LongVideoSegmenter")
+                .widgets.find((widget) => widget.name === "prompts").value !== text""",
+            arg=before,
+        )
+        self.settle()
+        return self.text
+
+    def choose(self, number: int) -> None:
+        self.beats.nth(number - 1).locator(".kvs-control").focus()
+
+    def press(self, *keys: str) -> None:
+        for key in keys:
+            self.page.page.keyboard.press(key)
+
+    def drag(self, part: "Locator", right: float, edge: bool = False) -> None:
+        """Drags a part of the editor so many pixels to the right, from its right edge or its middle."""
+        box = part.bounding_box()
+        assert box is not None
+        x, y = box["x"] + (box["width"] - 4 if edge else box["width"] / 2), box["y"] + box["height"] / 2
+        mouse = self.page.page.mouse
+        mouse.move(x, y)
+        mouse.down()
+        for part_way in (0.3, 0.7, 1):
+            mouse.move(x + right * part_way, y)
+        mouse.up()
+
+    def fact(self, name: str) -> str:
+        return self.root.locator(".kvs-facts div", has=self.page.page.get_by_text(name, exact=True)).inner_text()
+
+
+@pytest.fixture(scope="module", params=MODES)
+def opened(browser: "Browser", server: Server, request: pytest.FixtureRequest) -> Iterator[ComfyPage]:
+    mode: Mode = request.param
+    with comfy_page(browser, server, mode, size=(1400, 1400)) as page:
+        page.drop_workflow(WORKFLOW)
+        page.look_at(NODE)
+        yield page
+
+
+@pytest.fixture
+def editor(opened: ComfyPage) -> Editor:
+    found = Editor(opened)
+    found.write(FILM)
+    found.choose(1)
+    return found
+
+
+def line(text: str, number: int) -> str:
+    return text.splitlines()[number]
+
+
+def test_mouse_resizes_a_beat(editor: Editor) -> None:
+    box = editor.beats.nth(1).bounding_box()
+    assert box is not None
+    editor.drag(editor.beats.nth(1), box["width"] / 2, edge=True)
+    text = editor.changes(FILM)
+    assert editor.written[1].duration is not None and editor.written[1].duration.value > 16
+    assert text.replace(line(text, 6), line(FILM, 6)) == FILM
+
+
+def test_mouse_puts_a_beat_in_another_place(editor: Editor) -> None:
+    box = editor.beats.nth(2).bounding_box()
+    assert box is not None
+    editor.drag(editor.beats.nth(0), box["x"] + box["width"])
+    editor.changes(FILM)
+    assert [beat.prompt.split()[3] for beat in editor.written] == ["down", "left", "right"]
+
+
+def test_keyboard_does_everything(editor: Editor) -> None:
+    editor.press("ArrowRight", "Shift+ArrowRight")
+    assert "[20f] a circle moving down" in editor.changes(FILM)
+    editor.press("Control+z")
+    editor.becomes(FILM)
+    editor.press("Control+y")
+    assert "[20f]" in editor.changes(FILM)
+    editor.press("Control+z")
+    editor.becomes(FILM)
+    editor.press("d")
+    editor.shown(4)
+    assert [beat.seed_offset for beat in editor.written] == [0, 5, 5, 0]
+    editor.press("Delete")
+    editor.shown(3)
+    editor.becomes(FILM)
+    editor.choose(2)
+    editor.press("s")
+    editor.shown(4)
+    assert [beat.duration and beat.duration.value for beat in editor.written] == [2, 8, 8, None]
+    editor.press("Control+z")
+    editor.becomes(FILM)
+    editor.choose(3)
+    editor.press("Alt+ArrowLeft")
+    assert editor.changes(FILM).endswith("| seed: +5")
+
+
+def test_copied_beat_is_pasted_behind_the_chosen_one(editor: Editor) -> None:
+    editor.choose(2)
+    editor.press("Control+c", "ArrowRight", "Control+v")
+    editor.shown(4)
+    assert editor.text == FILM + "\n" + line(FILM, 6)
+
+
+def test_pasted_beat_has_no_source_that_is_not_earlier(editor: Editor) -> None:
+    sourced = FILM + " | source: beat 1 and beat 2"
+    editor.write(sourced)
+    editor.choose(3)
+    editor.press("Control+c")
+    editor.choose(1)
+    editor.press("Control+v")
+    editor.shown(4)
+    assert [beat.sources for beat in editor.written] == [None, (0,), None, (0, 2)]
+
+
+def test_what_is_no_beat_is_not_pasted(editor: Editor) -> None:
+    editor.page.page.evaluate("() => navigator.clipboard.writeText('[3s')")
+    editor.choose(1)
+    editor.press("Control+v")
+    editor.page.page.wait_for_function("() => document.querySelector('.kvs-said').textContent.includes('[3s')")
+    assert editor.text == FILM
+    box = editor.root.bounding_box()
+    assert box is not None and box["width"] < 1000
+
+
+def test_words_are_changed_in_place(editor: Editor) -> None:
+    fields = editor.root.locator(".kvs-inspector")
+    editor.choose(2)
+    fields.locator("textarea").fill("a sign | a circle")
+    editor.press("Enter")
+    assert editor.changes(FILM) == FILM.replace("a circle moving down over grass", r"a sign \| a circle")
+    before = editor.text
+    fields.locator("input").nth(0).fill("3")
+    editor.press("Enter")
+    assert editor.changes(before) == before.replace("[16f]", "[3s]")
+    before = editor.text
+    fields.locator("select").select_option("cut")
+    assert editor.changes(before) == before.replace("[blend 8f]", "[cut]")
+    before = editor.text
+    fields.locator("input").nth(2).fill("sign")
+    editor.press("Enter")
+    assert editor.changes(before) == before.replace("| seed: +5", "| seed: +5 | subject: sign")
+
+
+def test_text_is_what_counts(editor: Editor) -> None:
+    editor.page.set_widget(NODE, "prompts", FILM + "\n[3s")
+    message = editor.root.locator(".kvs-message")
+    message.wait_for(state="visible")
+    assert "line 10, column 1" in message.inner_text()
+    assert editor.beats.count() == 3
+    editor.write(FILM)
+    message.wait_for(state="hidden")
+
+
+def test_json_film_can_be_turned_into_text(editor: Editor) -> None:
+    script = parse_script(FILM)
+    editor.write(script_json(script))
+    turn = editor.root.get_by_role("button", name="Convert this JSON film to the text form")
+    turn.wait_for(state="visible")
+    editor.choose(1)
+    editor.press("d")
+    turn.click()
+    editor.changes(script_json(script))
+    assert parse_script(editor.text) == script and not editor.text.startswith("{")
+
+
+def test_plan_is_there_before_any_run(editor: Editor) -> None:
+    editor.page.page.wait_for_function("() => document.querySelector('.kvs-facts')?.textContent.includes('MiB')")
+    planned = plan_timeline(parse_script(FILM), NATIVE_LATENT_FRAMES, 2, 8.0, BLOCK_FRAMES)
+    assert f"{planned.frames} frames" in editor.fact("Length")
+    assert "blocks 0-7" in editor.fact("Sharing") and "of 20" in editor.fact("Sharing")
+    assert "up to" in editor.fact("Keys and values")
+    editor.page.screenshot(f"timeline-{'nodes-2' if editor.root.evaluate(IN_VUE) else 'classic'}")
+
+
+def test_other_nodes_change_the_plan(editor: Editor) -> None:
+    changed = "text => document.querySelector('.kvs-plan').textContent.includes(text)"
+    editor.page.set_widget("KVShareConfig", "mode", "off")
+    editor.page.page.evaluate("() => { window.app.canvas.emitBeforeChange(); window.app.canvas.emitAfterChange(); }")
+    editor.page.page.wait_for_function(changed, arg="Sharingoff")
+    editor.page.set_widget("KVShareConfig", "mode", "swap")
+    editor.page.set_widget("MaskGuidedKVShare", "subject", "fox")
+    editor.page.page.evaluate("() => { window.app.canvas.emitBeforeChange(); window.app.canvas.emitAfterChange(); }")
+    editor.page.page.wait_for_function(changed, arg="subject: it is 'fox'")
+    editor.page.set_widget("MaskGuidedKVShare", "subject", "circle")
+
+
+def test_saved_workflow_holds_the_film_and_nothing_of_the_editor(editor: Editor) -> None:
+    saved = editor.page.saved_workflow()
+    before = json.loads(WORKFLOW.read_text(encoding="utf-8"))
+    values = {node["id"]: node.get("widgets_values") for node in saved["nodes"]}
+    for node in before["nodes"]:
+        wanted: list[Any] = list(node["widgets_values"])
+        if node["type"] == NODE:
+            wanted[0] = FILM
+        assert list(values[node["id"]] or [])[: len(wanted)] == wanted
+    editor.page.drop_workflow(saved)
+    editor.page.look_at(NODE)
+    editor.shown(3)
+    assert editor.text == FILM
+
+
+def test_film_is_there_after_the_page_was_loaded_again(editor: Editor) -> None:
+    editor.choose(2)
+    editor.root.locator(".kvs-inspector textarea").fill("a circle kept for later")
+    editor.press("Enter")
+    text = editor.changes(FILM)
+    editor.page.page.wait_for_function(
+        """() => [...Object.values(localStorage), ...Object.values(sessionStorage)]
+            .some((kept) => kept.includes("kept for later"))"""
+    )
+    editor.page.open()
+    editor.page.page.wait_for_function("type => window.app.graph._nodes.some((node) => node.type === type)", arg=NODE)
+    editor.page.look_at(NODE)
+    editor.shown(3)
+    assert editor.text == text
+
+
+def test_film_runs(editor: Editor) -> None:
+    page = editor.page.page
+    editor.page.set_widget("KSampler", "steps", 1)
+    # Otherwise the host would take what it made for the test before.
+    editor.page.set_widget("KSampler", "seed", Random().randrange(2**32))
+    editor.write("a circle moving right over night\na circle moving down over grass")
+    page.evaluate(
+        """() => {
+            window.kvsSeen = {};
+            for (const kind of ["progress", "execution_success", "execution_error"]) {
+                window.app.api.addEventListener(kind, () => { window.kvsSeen[kind] = true; });
+            }
+        }"""
+    )
+    editor.page.run()
+    page.wait_for_function("() => window.kvsSeen.execution_success || window.kvsSeen.execution_error")
+    assert page.evaluate("() => window.kvsSeen") == {"progress": True, "execution_success": True}
+
+
+def test_a_hundred_beats_follow_the_mouse(editor: Editor) -> None:
+    page = editor.page.page
+    editor.write("\n".join(f"[2s] a circle moving right over scene {number}" for number in range(MANY)))
+    assert editor.beats.count() == MANY
+    spent = page.evaluate(DRAG_TIMES)
+    assert spent[len(spent) // 2] < FRAME_MILLISECONDS
+    editor.root.get_by_role("button", name="Zoom in").click(click_count=3)
+    editor.page.screenshot(f"timeline-{MANY}-beats")
+
+
+def test_finger_resizes_a_beat(browser: "Browser", server: Server) -> None:
+    with comfy_page(browser, server, "nodes 2.0", size=(1000, 1400), touch=True) as page:
+        page.drop_workflow(WORKFLOW)
+        page.look_at(NODE)
+        editor = Editor(page)
+        editor.write(FILM)
+        editor.beats.nth(0).tap()
+        box = editor.beats.nth(0).bounding_box()
+        assert box is not None
+        x, y = box["x"] + box["width"] - 8, box["y"] + box["height"] / 2
+        finger = page.page.context.new_cdp_session(page.page)
+        for kind, right in (("touchStart", 0), ("touchMove", 30), ("touchMove", 90)):
+            points = [{"x": x + right, "y": y}]
+            finger.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+        finger.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+        assert "[2s]" not in editor.changes(FILM)
+
+
+@pytest.mark.parametrize("palette", ["dark", "light"])
+def test_text_can_be_read_in_either_theme(browser: "Browser", server: Server, palette: Any) -> None:
+    with comfy_page(browser, server, "classic", palette, size=(1400, 1400)) as page:
+        page.drop_workflow(WORKFLOW)
+        page.look_at(NODE)
+        editor = Editor(page)
+        editor.write(FILM)
+        page.screenshot(f"timeline-{palette}")
+        assert editor.root.evaluate(CONTRAST) > 4.5

@@ -1,0 +1,192 @@
+"""The mask viewer in the host's own frontend, both ways of drawing nodes: after a run it shows frames and heat, and
+mouse and keyboard go through them; the workflow is left as it was."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from devtools.environment import ROOT
+from devtools.server import Server
+from tests.support.comfy_page import MODES, ComfyPage, Mode, comfy_page
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Locator
+
+NODE = "AttentionMaskPreview"
+WORKFLOW = ROOT / "example_workflows" / "kv_share_first_light.json"
+FILM = "a circle moving right over night\na circle moving down over grass"
+STEPS = 2
+
+PIXELS = """() => {
+    const screen = document.querySelector(".kvs-screen");
+    return [...screen.getContext("2d").getImageData(0, 0, screen.width, screen.height).data];
+}"""
+
+
+LISTEN = """() => {
+    const node = window.app.graph._nodes.find((node) => node.type === "LongVideoSegmenter");
+    const {element} = node.widgets.find((widget) => widget.name === "kvshare_timeline");
+    const run = element.querySelector(".kvs-run");
+    window.kvsTold = [];
+    window.kvsRun = run;
+    window.app.api.addEventListener("kv_share.progress", ({detail}) => {
+        window.kvsTold.push([detail.step, detail.segment, run.hidden, run.textContent]);
+    });
+}"""
+
+
+class Viewer:
+    """The viewer of the first preview in a page."""
+
+    def __init__(self, page: ComfyPage) -> None:
+        self.page = page
+        self.root = page.page.locator(".kvs-viewer")
+        self.screen = self.root.locator(".kvs-screen")
+        self.scrub = self.root.locator(".kvs-scrub")
+
+    def select(self, label: str) -> "Locator":
+        return self.root.locator("label", has_text=label).locator("select")
+
+    @property
+    def place(self) -> int:
+        return int(self.scrub.input_value())
+
+    @property
+    def pixels(self) -> list[int]:
+        return self.page.page.evaluate(PIXELS)
+
+    def slide(self, control: "Locator", value: float) -> None:
+        control.evaluate(
+            "(slider, value) => { slider.value = value; slider.dispatchEvent(new Event('input', {bubbles: true})); }",
+            value,
+        )
+
+
+@contextmanager
+def film_page(browser: "Browser", server: Server, mode: Mode, height: int, steps: int) -> Iterator[ComfyPage]:
+    """A page with the film to be made in so many steps, and the preview in sight."""
+    with comfy_page(browser, server, mode, size=(1000, height)) as page:
+        page.drop_workflow(WORKFLOW)
+        page.look_at(NODE)
+        page.set_widget("KSampler", "steps", steps)
+        # Otherwise the host would take what it made for the test before.
+        page.set_widget("KSampler", "seed", Random().randrange(2**32))
+        page.set_widget("LongVideoSegmenter", "prompts", FILM)
+        yield page
+
+
+@pytest.fixture(scope="module", params=MODES)
+def opened(browser: "Browser", server: Server, request: pytest.FixtureRequest) -> Iterator[ComfyPage]:
+    """A page in which the film has been made."""
+    with film_page(browser, server, request.param, 1000, STEPS) as page:
+        assert page.page.locator(".kvs-viewer .kvs-message").is_visible()
+        page.page.evaluate(LISTEN)
+        page.run()
+        page.page.wait_for_selector(".kvs-viewer .kvs-screen:visible")
+        yield page
+
+
+@pytest.fixture
+def viewer(opened: ComfyPage) -> Viewer:
+    found = Viewer(opened)
+    found.slide(found.scrub, 0)
+    found.slide(found.root.get_by_label("Opacity", exact=True), 0.6)
+    found.select("Show").select_option("heat")
+    return found
+
+
+def test_frames_and_heat_are_shown(viewer: Viewer) -> None:
+    with_heat = viewer.pixels
+    viewer.slide(viewer.root.get_by_label("Opacity", exact=True), 0)
+    without = viewer.pixels
+    assert len(set(without)) > 10 and without != with_heat
+    viewer.slide(viewer.root.get_by_label("Opacity", exact=True), 1)
+    viewer.select("Show").select_option("mask")
+    assert viewer.pixels not in (with_heat, without)
+    viewer.page.screenshot(
+        f"viewer-{'nodes-2' if viewer.root.evaluate('e => !!e.closest(`[data-node-id]`)') else 'classic'}"
+    )
+
+
+def test_run_was_followed_step_by_step_and_segment_by_segment(viewer: Viewer) -> None:
+    page = viewer.page.page
+    told = page.evaluate("() => window.kvsTold")
+    segments = 1 + max(segment for _, segment, _, _ in told)
+    assert [one[:2] for one in told] == [[step, number] for step in range(STEPS) for number in range(segments)]
+    assert not any(hidden for _, _, hidden, _ in told)
+    assert told[-1][3] == f"Step {STEPS} of {STEPS}, segment {segments} of {segments}: {FILM.splitlines()[-1]}"
+    page.wait_for_function("() => window.kvsRun.hidden")
+
+
+def test_scrubbing_and_keys_go_through_the_frames(viewer: Viewer) -> None:
+    first = viewer.pixels
+    viewer.slide(viewer.scrub, 9)
+    assert viewer.pixels != first and viewer.root.locator(".kvs-time").inner_text().startswith("10 of ")
+    viewer.screen.focus()
+    viewer.page.page.keyboard.press("ArrowRight")
+    assert viewer.place == 10
+    viewer.page.page.keyboard.press("ArrowLeft")
+    assert viewer.place == 9
+    viewer.page.page.keyboard.press(" ")
+    viewer.page.page.wait_for_function("() => document.querySelector('.kvs-scrub').value !== '9'")
+    viewer.page.page.keyboard.press(" ")
+    stopped = viewer.place
+    viewer.root.get_by_role("button", name="Play").wait_for(state="visible")
+    assert viewer.place == stopped
+
+
+def test_segment_picker_goes_to_the_segment_and_follows_the_frame(viewer: Viewer) -> None:
+    segments = viewer.select("Segment")
+    last = segments.locator("option").count() - 1
+    assert last > 0
+    segments.select_option(str(last))
+    assert viewer.place > 0 and "beat 2" in segments.locator("option").nth(last).inner_text()
+    viewer.slide(viewer.scrub, 0)
+    assert segments.input_value() == "0"
+
+
+def test_words_are_followed_to_their_tokens(viewer: Viewer) -> None:
+    lines = viewer.root.locator(".kvs-words li")
+    assert lines.count() == 2
+    assert "“circle” (token" in lines.nth(0).inner_text() and "“grass”" in lines.nth(1).inner_text()
+
+
+def test_masks_of_the_steps_on_the_way_can_be_chosen(viewer: Viewer) -> None:
+    steps = viewer.select("Step")
+    assert steps.locator("option").all_inner_texts() == ["last", *(f"after {step + 1}" for step in range(STEPS))]
+    heat = viewer.pixels
+    steps.select_option("1")
+    assert viewer.select("Show").input_value() == "mask" and viewer.pixels != heat
+    steps.select_option("0")
+
+
+def test_click_chooses_the_point_to_look_from(viewer: Viewer) -> None:
+    viewer.slide(viewer.scrub, 4)
+    viewer.screen.click()
+    assert viewer.page.widget_value("MaskGuidedKVShare", "look_at") == ""
+    viewer.root.get_by_role("button", name="Choose a point").click()
+    viewer.screen.click()
+    x, y, frame = map(float, viewer.page.widget_value("MaskGuidedKVShare", "look_at").split(","))
+    assert abs(x - 0.5) < 0.02 and abs(y - 0.5) < 0.02 and frame == 4
+    viewer.page.set_widget("MaskGuidedKVShare", "look_at", "")
+
+
+def test_workflow_keeps_nothing_of_the_viewer(viewer: Viewer) -> None:
+    before: dict[str, Any] = json.loads(WORKFLOW.read_text(encoding="utf-8"))
+    wanted = next(node["widgets_values"] for node in before["nodes"] if node["type"] == NODE)
+    saved = next(node for node in viewer.page.saved_workflow()["nodes"] if node["type"] == NODE)
+    assert saved["widgets_values"][: len(wanted)] == wanted
+    assert not any("kvs" in str(value) for value in saved["widgets_values"])
+
+
+@pytest.mark.parametrize("palette", ["light"])
+def test_light_theme_has_a_picture(browser: "Browser", server: Server, palette: Any) -> None:
+    with comfy_page(browser, server, "classic", palette, size=(1000, 1000)) as page:
+        page.drop_workflow(WORKFLOW)
+        page.look_at(NODE)
+        assert page.page.locator(".kvs-viewer .kvs-message").is_visible()
+        page.screenshot(f"viewer-{palette}")
