@@ -69,6 +69,11 @@ def words(arguments: Sequence[str]) -> int:
     return _run_module("devtools.words", arguments)
 
 
+def mutate(arguments: Sequence[str]) -> int:
+    """change the core in small ways: which changes do the tests miss? [--jobs N] [FILES]"""
+    return _run_module("devtools.mutate", arguments, needs=["pytest", "hypothesis", "mutmut"])
+
+
 def check(arguments: Sequence[str]) -> int:
     """lint, format check and strict types"""
     _no_arguments("check", arguments)
@@ -83,7 +88,7 @@ def check(arguments: Sequence[str]) -> int:
 
 
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
-    command.__name__: command for command in (setup, demo, test, serve, train, bench, words, check)
+    command.__name__: command for command in (setup, demo, test, serve, train, bench, words, mutate, check)
 }
 
 

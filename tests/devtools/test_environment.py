@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from devtools import environment
 from devtools.environment import ROOT, SetupError
 
-COMMANDS = ("setup", "demo", "test", "serve", "train", "bench", "words", "check")
+COMMANDS = ("setup", "demo", "test", "serve", "train", "bench", "words", "mutate", "check")
 
 
 def dev(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
