@@ -70,6 +70,11 @@ def words(arguments: Sequence[str], host_name: str | None) -> int:
     return _run_module("devtools.words", arguments, host_name)
 
 
+def mutate(arguments: Sequence[str], host_name: str | None) -> int:
+    """change the core in small ways: which changes do the tests miss? [--jobs N] [FILES]"""
+    return _run_module("devtools.mutate", arguments, host_name, needs=["pytest", "hypothesis", "mutmut"])
+
+
 def check(arguments: Sequence[str], host_name: str | None) -> int:
     """lint, format check and strict types"""
     _no_arguments("check", arguments)
@@ -84,7 +89,7 @@ def check(arguments: Sequence[str], host_name: str | None) -> int:
 
 
 COMMANDS: dict[str, Callable[[Sequence[str], str | None], int]] = {
-    command.__name__: command for command in (setup, demo, test, serve, train, bench, words, check)
+    command.__name__: command for command in (setup, demo, test, serve, train, bench, words, mutate, check)
 }
 
 

@@ -18,7 +18,7 @@ from devtools.environment import DEFAULT_HOST, OLDEST_HOST, PINNED_HOSTS, ROOT, 
 
 pytestmark = pytest.mark.oldest
 
-COMMANDS = ("setup", "demo", "test", "serve", "train", "bench", "words", "check")
+COMMANDS = ("setup", "demo", "test", "serve", "train", "bench", "words", "mutate", "check")
 LEFT_OUT = ("comfyui-workflow-templates", "comfyui-embedded-docs")
 """Packages that hosts ask for and run without."""
 
