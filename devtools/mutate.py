@@ -166,8 +166,14 @@ def _passes(item: pytest.Item) -> bool:
     return not any(report.failed for report in runtestprotocol(item, log=False, nextitem=None))
 
 
+def _qualified_name(code: CodeType) -> str:
+    # The types of Python 3.10, which the pack supports, lack it; dev.py asks for 3.11.
+    found: Any = code
+    return found.co_qualname
+
+
 def _outermost(code: CodeType) -> str:
-    return code.co_qualname.partition(".<locals>")[0]
+    return _qualified_name(code).partition(".<locals>")[0]
 
 
 def _functions_of(files: set[str]) -> dict[tuple[str, str], list[FunctionType]]:
@@ -177,7 +183,7 @@ def _functions_of(files: set[str]) -> dict[tuple[str, str], list[FunctionType]]:
     for found in gc.get_objects():
         # The type itself is asked for, because some of the host's objects act on isinstance.
         if type(found) is FunctionType and found.__code__.co_filename in files:
-            functions[found.__code__.co_filename, found.__code__.co_qualname].append(found)
+            functions[found.__code__.co_filename, _qualified_name(found.__code__)].append(found)
     gc.freeze()
     return functions
 
@@ -251,7 +257,7 @@ def _in_function(mutant: Mutant, file: str, items: Sequence[pytest.Item], functi
 def _codes(code: CodeType, name: str) -> list[CodeType]:
     """The code of the functions of that qualified name."""
     inner = [constant for constant in code.co_consts if isinstance(constant, CodeType)]
-    return [found for part in inner for found in ([part] if part.co_qualname == name else _codes(part, name))]
+    return [found for part in inner for found in ([part] if _qualified_name(part) == name else _codes(part, name))]
 
 
 def _anew(mutant: Mutant, file: str, items: Sequence[pytest.Item]) -> bool:
