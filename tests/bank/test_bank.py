@@ -290,7 +290,7 @@ class PausingKey(BankKey):
 def test_segments_are_released_while_another_thread_puts_entries(monkeypatch: pytest.MonkeyPatch) -> None:
     bank, entry = KeyValueBank(), full_entry(3)
     for row in range(3):
-        bank.put(PausingKey(0, 0, (0, 0), row), entry, readers=1)
+        bank.put(PausingKey(0, 0, (0, 0), row), entry, consumers=1)
     with ThreadPoolExecutor(1) as other_thread:
         added: list[Future[None]] = []
 
