@@ -1,4 +1,4 @@
-"""KV Share: long videos from several prompts, with one subject that stays itself."""
+"""KV Share: long videos from several prompts, with a consistent subject."""
 
 from .nodes import KVShareExtension
 from .nodes.plan_route import add_route

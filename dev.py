@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """The developers' door. Standard library only; everything it makes lives in `.dev/`.
 
-COMFYUI_PATH=FOLDER uses another ComfyUI than the pinned one; start dev.py with the Python that runs it:
+--host NAME runs the command on another pinned ComfyUI: `oldest` is the oldest one that the pack supports.
+COMFYUI_PATH=FOLDER uses a ComfyUI of yours instead; start dev.py with the Python that runs it:
     COMFYUI_PATH=/path/to/ComfyUI /path/to/its/venv/bin/python dev.py test
 """
 
@@ -15,30 +16,30 @@ from collections.abc import Callable, Mapping, Sequence
 from devtools import environment, server
 
 
-def setup(arguments: Sequence[str]) -> int:
+def setup(arguments: Sequence[str], host_name: str | None) -> int:
     """make the environment and fetch the pinned ComfyUI, or say that both are there"""
     _no_arguments("setup", arguments)
-    host = environment.resolve_host()
+    host = environment.resolve_host(host_name)
     environment.say(f"ready: ComfyUI {host.version} in {host.path}, run by {host.python}")
     return 0
 
 
-def demo(arguments: Sequence[str]) -> int:
+def demo(arguments: Sequence[str], host_name: str | None) -> int:
     """three prompts become one long video on a real server [--help for options]"""
-    return _run_module("bench.demo", arguments)
+    return _run_module("bench.demo", arguments, host_name)
 
 
-def test(arguments: Sequence[str]) -> int:
+def test(arguments: Sequence[str], host_name: str | None) -> int:
     """run the tests [pytest arguments]"""
-    return _run_module("pytest", arguments, needs=["pytest", "hypothesis"])
+    return _run_module("pytest", arguments, host_name, needs=["pytest", "hypothesis"])
 
 
-def serve(arguments: Sequence[str]) -> int:
+def serve(arguments: Sequence[str], host_name: str | None) -> int:
     """start ComfyUI with the pack for the browser [--port N] [ComfyUI arguments]"""
     parser = argparse.ArgumentParser(prog="dev.py serve")
     parser.add_argument("--port", type=int, help="default: a free one")
     options, rest = parser.parse_known_args(arguments)
-    host = environment.resolve_host()
+    host = environment.resolve_host(host_name)
     base = environment.DEV / "base"
     with server.running_server(host.path, host.python, base, rest, port=options.port) as running:
         environment.say(f"log: {running.log}\nmodels, input and output: {running.base}\nstop with Ctrl-C")
@@ -49,30 +50,35 @@ def serve(arguments: Sequence[str]) -> int:
             return 0
 
 
-def train(arguments: Sequence[str]) -> int:
+def train(arguments: Sequence[str], host_name: str | None) -> int:
     """train the embedded model from seeds [--help for options]"""
-    return _run_module("kvshare_core.embedded.training", arguments)
+    return _run_module("kvshare_core.embedded.training", arguments, host_name)
 
 
-def bench(arguments: Sequence[str]) -> int:
+def bench(arguments: Sequence[str], host_name: str | None) -> int:
     """run the benchmark NAME of bench/ [--json FILE] [its own arguments]"""
     files = (environment.ROOT / "bench").glob("*.py")
     names = sorted({file.stem for file in files if "__main__" in file.read_text(encoding="utf-8")} - {"demo"})
     if not arguments or arguments[0] not in names:
         raise environment.SetupError(f"bench needs a name, one of: {', '.join(names)}")
-    return _run_module(f"bench.{arguments[0]}", arguments[1:])
+    return _run_module(f"bench.{arguments[0]}", arguments[1:], host_name)
 
 
-def words(arguments: Sequence[str]) -> int:
+def words(arguments: Sequence[str], host_name: str | None) -> int:
     """write the English words of the nodes to locales/en, from their schemas"""
     _no_arguments("words", arguments)
-    return _run_module("devtools.words", arguments)
+    return _run_module("devtools.words", arguments, host_name)
 
 
-def check(arguments: Sequence[str]) -> int:
+def mutate(arguments: Sequence[str], host_name: str | None) -> int:
+    """change the core in small ways: which changes do the tests miss? [--jobs N] [FILES]"""
+    return _run_module("devtools.mutate", arguments, host_name, needs=["pytest", "hypothesis", "mutmut"])
+
+
+def check(arguments: Sequence[str], host_name: str | None) -> int:
     """lint, format check and strict types"""
     _no_arguments("check", arguments)
-    host = environment.resolve_host(["ruff", "pyright"])
+    host = environment.resolve_host(host_name, ["ruff", "pyright"])
     steps = (
         ["ruff", "check", "."],
         ["ruff", "format", "--check", "."],
@@ -82,15 +88,15 @@ def check(arguments: Sequence[str]) -> int:
     return max(results)
 
 
-COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
-    command.__name__: command for command in (setup, demo, test, serve, train, bench, words, check)
+COMMANDS: dict[str, Callable[[Sequence[str], str | None], int]] = {
+    command.__name__: command for command in (setup, demo, test, serve, train, bench, words, mutate, check)
 }
 
 
 def usage() -> str:
     """The help text: one line per command."""
     lines = [f"  {name:6} {command.__doc__}" for name, command in COMMANDS.items()]
-    return "\n".join(["usage: python3 dev.py COMMAND [arguments]", "", *lines, "", str(__doc__).strip()])
+    return "\n".join(["usage: python3 dev.py [--host NAME] COMMAND [arguments]", "", *lines, "", str(__doc__).strip()])
 
 
 def _no_arguments(name: str, arguments: Sequence[str]) -> None:
@@ -98,9 +104,9 @@ def _no_arguments(name: str, arguments: Sequence[str]) -> None:
         raise environment.SetupError(f"{name} takes no arguments, got: {shlex.join(arguments)}")
 
 
-def _run_module(module: str, arguments: Sequence[str], needs: Sequence[str] = ()) -> int:
+def _run_module(module: str, arguments: Sequence[str], host_name: str | None, needs: Sequence[str] = ()) -> int:
     """Runs a module in the host's Python, from the repository, with the host in its environment."""
-    host = environment.resolve_host(needs)
+    host = environment.resolve_host(host_name, needs)
     command_line = f"python3 dev.py {shlex.join(sys.argv[1:])}"
     variables = {**environment.child_environment(host), "KVSHARE_COMMAND": command_line}
     return _run([str(host.python), "-m", module, *arguments], variables)
@@ -115,17 +121,34 @@ def _run(command: Sequence[str], variables: Mapping[str, str]) -> int:
             return process.wait()
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Runs one command and returns its exit status."""
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
+def take_host_name(arguments: Sequence[str]) -> tuple[str | None, Sequence[str]]:
+    """The NAME of a leading --host NAME, if there is one, and what comes after it. Raises SetupError without a NAME."""
+    flag, equals, name = (arguments[0] if arguments else "").partition("=")
+    if flag != "--host":
+        return None, arguments
+    rest = arguments[1:]
+    if not equals and rest:
+        name, rest = rest[0], rest[1:]
+    return environment.pinned_host(name).name, rest
+
+
+def run_command(arguments: Sequence[str]) -> int:
+    """Runs one command and returns its exit status. Raises SetupError or ServerError when it cannot be run."""
+    host_name, rest = take_host_name(arguments)
+    if not rest or rest[0] in ("-h", "--help", "help"):
         print(usage())
         return 0
-    command = COMMANDS.get(arguments[0])
+    command = COMMANDS.get(rest[0])
     if command is None:
-        print(f"error: no command {arguments[0]!r}\n\n{usage()}", file=sys.stderr)
+        print(f"error: no command {rest[0]!r}\n\n{usage()}", file=sys.stderr)
         return 2
+    return command(rest[1:], host_name)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs one command and returns its exit status; what stops it is said in a line."""
     try:
-        return command(arguments[1:])
+        return run_command(arguments)
     except (environment.SetupError, server.ServerError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -182,7 +182,7 @@ def plain(problem: Problem) -> torch.Tensor:
     return F.scaled_dot_product_attention(problem.query, problem.key, problem.value)
 
 
-def ours(problem: Problem, path: SharingPath, partial: LogSumExpAttention) -> torch.Tensor:
+def ours(problem: Problem, path: SharingPath, lse_attention: LogSumExpAttention) -> torch.Tensor:
     """The target's shared attention by the pack's engine, from the masks to the output."""
     device = problem.query.device
     config = path.settings(problem.text)
@@ -196,7 +196,7 @@ def ours(problem: Problem, path: SharingPath, partial: LogSumExpAttention) -> to
     groups = sharing_groups(own, split, [entry], config, config.strength)
     if groups is None:
         return plain(problem)
-    return attend_groups(problem.query, groups, F.scaled_dot_product_attention, partial)
+    return attend_groups(problem.query, groups, F.scaled_dot_product_attention, lse_attention)
 
 
 def bank_entry(source: OwnTokens, split: TokenSplit, config: KVShareConfig) -> BankEntry:
@@ -355,13 +355,13 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def map_calls(problem: Problem, shape: Shape, partial: LogSumExpAttention, seed: int) -> dict[str, Call]:
+def map_calls(problem: Problem, shape: Shape, lse_attention: LogSumExpAttention, seed: int) -> dict[str, Call]:
     """The reading of one call's maps (`map`), the attention with log-sum-exp (`lse`), and, where text is not part of
     the sequence, the cross-attention (`cross`)."""
     device = problem.query.device
     if problem.text:
         words = torch.arange(min(WORDS, problem.text), device=device)
-        total = partial(problem.query, problem.key, problem.value)[1][:, :, problem.video]
+        total = lse_attention(problem.query, problem.key, problem.value)[1][:, :, problem.video]
         query, text_key = problem.query[:, :, problem.video], problem.key
         cross: dict[str, Call] = {}
     else:
@@ -370,7 +370,7 @@ def map_calls(problem: Problem, shape: Shape, partial: LogSumExpAttention, seed:
         text_key, text_value = (_random(CROSS_TEXT, shape, device, generator) for _ in range(2))
         cross = {"cross": lambda: F.scaled_dot_product_attention(query, text_key, text_value)}
     return {
-        "lse": lambda: partial(problem.query, problem.key, problem.value)[0],
+        "lse": lambda: lse_attention(problem.query, problem.key, problem.value)[0],
         "map": lambda: text_probabilities(query, text_key.index_select(2, words), None, total),
         **cross,
     }
@@ -391,14 +391,14 @@ def measure(
     shape: Shape, grid: Grid, path: SharingPath, fraction: float, device: torch.device, repeats: int, seed: int
 ) -> Row:
     """One row of the benchmark: one shape of `grid` tokens, one path, one mask fraction."""
-    partial = LogSumExpAttention()
+    lse_attention = LogSumExpAttention()
     problem = make_problem(shape, grid, fraction, device, seed)
-    calls = sharing_calls(problem, path, partial)
+    calls = sharing_calls(problem, path, lse_attention)
     error = relative_error(calls["ours"](), calls["dense"]())
     mib = {name: peak_extra_bytes(call, device) / MIB for name, call in calls.items()}
-    seconds = median_seconds({**calls, **map_calls(problem, shape, partial, seed)}, repeats, device)
+    seconds = median_seconds({**calls, **map_calls(problem, shape, lse_attention, seed)}, repeats, device)
     frames, height, width = grid
-    half = sharing_calls(make_problem(shape, (frames, height // 2, width), fraction, device, seed), path, partial)
+    half = sharing_calls(make_problem(shape, (frames, height // 2, width), fraction, device, seed), path, lse_attention)
     half_mib = {name: peak_extra_bytes(call, device) / MIB for name, call in half.items()}
     floor = bound(problem, path)
     return {
@@ -428,12 +428,12 @@ def measure(
     }
 
 
-def sharing_calls(problem: Problem, path: SharingPath, partial: LogSumExpAttention) -> dict[str, Call]:
+def sharing_calls(problem: Problem, path: SharingPath, lse_attention: LogSumExpAttention) -> dict[str, Call]:
     """The three that are compared."""
     return {
         "plain": lambda: plain(problem),
         "dense": lambda: dense(problem, path),
-        "ours": lambda: ours(problem, path, partial),
+        "ours": lambda: ours(problem, path, lse_attention),
     }
 
 

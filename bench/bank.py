@@ -20,7 +20,7 @@ from kvshare_core.bank.bank import BankEntry, BankKey, KeyValueBank, StoredToken
 from kvshare_core.config import KVShareConfig, MemorySettings, Sources, StoreDtype
 from kvshare_core.embedded.scenes import FRAME_SIDE
 from kvshare_core.plan.bank_size import TokenCounts, entry_bytes
-from kvshare_core.session.session import Session
+from kvshare_core.session.sampling_run import SamplingRun
 
 from .form import Row, make_result, publish, show_progress
 from .methods import SHARING, Method
@@ -141,12 +141,13 @@ class Witness:
         self.said_bytes = 0
         self.exact = False
 
-    def look(self, session: Session, reserved_bytes: int) -> None:
+    def look(self, session: SamplingRun, reserved_bytes: int) -> None:
         """For Pipeline.watched."""
         if self.bank is None:
-            session.bank = self.bank = WitnessBank(session.plan.config.memory)
+            self.bank = WitnessBank(session.settings.plan.config.memory)
+            session.use_bank(self.bank)
             self.said_bytes = reserved_bytes
-            self.exact = not session.plan.reads_maps
+            self.exact = not session.settings.plan.finds_subjects
 
 
 def run_case(pipeline: Pipeline, case: Case, dtype: StoreDtype, steps: int, seed: int) -> Run:

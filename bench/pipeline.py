@@ -15,9 +15,9 @@ from kvshare_core.config import KVShareConfig
 from kvshare_core.embedded.scenes import FPS, FRAME_SIDE
 from kvshare_core.probe.figures import ProbeSettings
 from kvshare_core.script.parsing import parse_script
-from kvshare_core.session.session import Session
+from kvshare_core.session.sampling_run import SamplingRun
 from kvshare_core.timeline.planning import plan_timeline
-from kvshare_core.timeline.timeline import Timeline
+from kvshare_core.timeline.timeline import FRAME_DIM, Timeline
 
 from .methods import Method
 from .spans import own_pictures, seam_pictures
@@ -31,8 +31,6 @@ BOTH_KINDS: tuple[Model, ...] = ("cross-attention", "joint-attention")
 SAMPLER, SCHEDULER = "euler", "simple"
 STEPS = 20
 GUIDANCE = 4.0
-FRAME_DIM = 2
-"""Where a latent's frames are counted."""
 
 
 def models_of(host: Path) -> tuple[Model, ...]:
@@ -222,17 +220,16 @@ class Pipeline:
         spans = tuple(timeline.picture_range(frame, frame + 1) for frame in range(timeline.latent_frames))
         return Pointing(self._decode(samples)[0], spans, scores, effects)
 
-    def watched(self, look: Callable[[Session, int], None]) -> "Pipeline":
+    def watched(self, look: Callable[[SamplingRun, int], None]) -> "Pipeline":
         """The same, and before each forward of a run of `generate`, `look` is shown the run's session and the bytes
         that the host was asked to keep free for its bank."""
         from comfy.patcher_extension import WrappersMP
 
         from kvshare_core.host import KEY
-        from kvshare_core.host.sampling.patch import RESERVE_KEY
 
         def show(executor: Any, *args: Any, **kwargs: Any) -> Any:
-            options = args[5]
-            look(options[KEY], options[RESERVE_KEY])
+            state = args[5][KEY]
+            look(state.run, state.reserve)
             return executor(*args, **kwargs)
 
         model = self.model.clone()

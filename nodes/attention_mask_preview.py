@@ -12,7 +12,7 @@ SUBJECT, POINT = "subject", "look_at"
 
 
 class AttentionMaskPreview(io.ComfyNode):
-    """Shows where the attention found the subject."""
+    """Shows the subject mask that was found from attention."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -20,42 +20,45 @@ class AttentionMaskPreview(io.ComfyNode):
             node_id="AttentionMaskPreview",
             display_name="Attention Mask Preview",
             category=CATEGORY,
-            description="Lays the subject map that the attention found over the decoded frames, and shows both here: "
-            "frame by frame, by subject and by segment, with the words that named it. To keep it as a video, connect "
-            "the images to CreateVideo and SaveVideo.",
+            description="Overlays the subject map found by attention on the decoded frames. Browse it by frame, "
+            "subject and segment in the node. To save it as a video, connect images to CreateVideo and SaveVideo.",
             is_output_node=True,
             **search_words("attention map", "heatmap", "subject mask"),
             inputs=[
                 RecordSocket.Input("record", tooltip="From MaskGuidedKVShare."),
                 io.Image.Input(
-                    "images", tooltip="The decoded frames of the run; they also make this node wait for it."
+                    "images",
+                    tooltip="The decoded frames of the same run. They also make this node wait for the sampler.",
                 ),
                 io.Float.Input(
-                    "opacity", default=0.6, min=0.0, max=1.0, step=0.05, tooltip="How much the heat covers the frames."
+                    "opacity",
+                    default=0.6,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    tooltip="Opacity of the heatmap over the frames.",
                 ),
                 io.Combo.Input(
                     "show",
                     options=[SUBJECT, POINT],
                     default=SUBJECT,
                     optional=True,
-                    tooltip="subject: where the subject was found. look_at: what the model looks at from the point "
-                    "that MaskGuidedKVShare names; the mask then is that heat.",
+                    tooltip="subject: where the subject was found. look_at: the attention map of the point set in "
+                    "MaskGuidedKVShare; the mask output is then that map.",
                 ),
                 io.String.Input(
                     "subject",
                     default="",
                     optional=True,
-                    tooltip="The name of one subject of the script, to see that one alone. Empty shows all together.",
+                    tooltip="Name of one subject from the script, to show only that one. Empty shows all subjects.",
                 ),
             ],
             outputs=[
                 io.Image.Output(
                     display_name="images",
-                    tooltip="The frames with the subject map as heat. CreateVideo and SaveVideo make a video of them.",
+                    tooltip="The frames with the heatmap. Use CreateVideo and SaveVideo to save them as a video.",
                 ),
-                io.Mask.Output(
-                    display_name="mask", tooltip="The subject mask that guided the sharing, one for each frame."
-                ),
+                io.Mask.Output(display_name="mask", tooltip="The subject mask that guided the sharing, one per frame."),
             ],
         )
 
@@ -74,7 +77,7 @@ class AttentionMaskPreview(io.ComfyNode):
         if masks is None:
             raise ValueError(
                 "AttentionMaskPreview: no run of this model has found a subject yet. Name a subject or connect a mask "
-                "in MaskGuidedKVShare, and take the images from the sampler behind it."
+                "in MaskGuidedKVShare, and connect the decoded frames of the sampler that uses its model."
             )
         if subject.strip():
             with named_errors("AttentionMaskPreview"):
@@ -87,8 +90,8 @@ class AttentionMaskPreview(io.ComfyNode):
         point = record.latest_point()
         if point is None:
             raise ValueError(
-                "AttentionMaskPreview: no run of this model has recorded a point yet. Give MaskGuidedKVShare one as "
-                "look_at, and take the images from the sampler behind it."
+                "AttentionMaskPreview: no run of this model has recorded a point yet. Set look_at in "
+                "MaskGuidedKVShare, and connect the decoded frames of the sampler that uses its model."
             )
         heat = heat_of_pictures(point.heat, point.timeline, images.shape[0], images.shape[1], images.shape[2])
         return overlay_heat(images, heat, opacity), heat

@@ -17,18 +17,20 @@ class DiTCtrlConfig(io.ComfyNode):
             node_id="DiTCtrlConfig",
             display_name="DiTCtrl Config (paper)",
             category=CATEGORY,
-            description="Shares as DiTCtrl (CVPR 2025) does, with the values of its released code. On "
-            "LongVideoSegmenter they go with sampling_num_frames 13, overlap_size 9 and num_transition_blocks 2 (or 6 "
-            "and 1), longer_mid_segment 0. start_layer and end_layer count the 30 blocks of CogVideoX-2B: for another "
-            "model take the last sixth of its blocks.",
+            description="Shares keys and values as DiTCtrl (CVPR 2025) does, with the values of its released code. In "
+            "LongVideoSegmenter, set sampling_num_frames 13, overlap_size 9, num_transition_blocks 2 (the paper: 6 "
+            "and 1) and longer_mid_segment 0. start_layer and end_layer are for the 30 blocks of CogVideoX-2B; for "
+            "another model use the last sixth of its blocks.",
             **search_words("paper", "preset", "kv sharing"),
             inputs=[
-                *range_inputs(DITCTRL, " The value is for CogVideoX-2B's 30 blocks; take another model's last sixth."),
+                *range_inputs(
+                    DITCTRL, " The default is for CogVideoX-2B's 30 blocks; for another model use its last sixth."
+                ),
                 threshold_input(DITCTRL),
                 *token_place_inputs(
                     DITCTRL,
-                    "Empty leaves it to those words; with neither places nor words nor a mask everything is shared, "
-                    "the paper's KV sharing without masks.",
+                    "If empty, the words are used. Without token positions, words or a mask, everything is shared, as "
+                    "in the paper's variant without masks.",
                 ),
             ],
             outputs=[config_output()],

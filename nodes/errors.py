@@ -1,4 +1,4 @@
-"""What a user reads when a node cannot do its work."""
+"""Error messages of the nodes."""
 
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def named_errors(node: str) -> Generator[None]:
-    """Puts the node's name in front of the core's complaints, which name the input and the fix."""
+    """Prefixes the core's ValueErrors, which name the input and the fix, with the node's name."""
     try:
         yield
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Inputs that several nodes have, and the words under which the host finds a node."""
+"""Inputs that several nodes have in common, and aliases for the node search."""
 
 import inspect
 from typing import Any
@@ -13,43 +13,41 @@ MAX_LAYER = 1000
 
 
 def search_words(*words: str) -> dict[str, Any]:
-    """Further names of a node for the search of hosts that know such (ComfyUI 0.3.75 does not)."""
+    """Search aliases of a node, for ComfyUI versions that support them (0.3.75 does not)."""
     return {"search_aliases": list(words)} if "search_aliases" in inspect.signature(io.Schema).parameters else {}
 
 
 def indices_input(name: str, default: tuple[int, ...], tooltip: str) -> io.Input:
-    """A text that config.parse_indices reads."""
+    """A text input that config.parse_indices parses."""
     return io.String.Input(name, default=", ".join(map(str, default)), tooltip=tooltip)
 
 
 def incoming_config(kept: str) -> io.Input:
-    """The configuration that a node changes; `kept` says what of it stays."""
+    """The configuration that a node changes; `kept` says which settings are kept."""
     return ConfigSocket.Input("config", tooltip=f"From KVShareConfig or DiTCtrlConfig. {kept}")
 
 
 def config_output() -> io.Output:
-    """The configuration that a node makes."""
-    return ConfigSocket.Output(
-        display_name="config", tooltip="For MaskGuidedKVShare, or for a node that changes more settings."
-    )
+    """The resulting configuration."""
+    return ConfigSocket.Output(display_name="config", tooltip="For MaskGuidedKVShare, or for another settings node.")
 
 
 def range_inputs(defaults: KVShareConfig, about_blocks: str = "") -> list[io.Input]:
-    """The steps and blocks that share, as both ranges and lists; `about_blocks` is said where blocks are counted."""
+    """The steps and blocks that share, as ranges and as lists; `about_blocks` is added to the block tooltips."""
     return [
         io.Int.Input(
             "start_step",
             default=defaults.start_step,
             min=0,
             max=MAX_INDEX,
-            tooltip="First sampler step that shares, counted from 0 in each sampler.",
+            tooltip="First step that shares, counted from 0 in each sampler.",
         ),
         io.Int.Input(
             "end_step",
             default=defaults.end_step,
             min=-1,
             max=MAX_INDEX,
-            tooltip="Sharing stops before this sampler step; -1 shares until the end.",
+            tooltip="Sharing stops before this step. -1 shares until the end.",
         ),
         io.Int.Input(
             "start_layer",
@@ -63,17 +61,17 @@ def range_inputs(defaults: KVShareConfig, about_blocks: str = "") -> list[io.Inp
             default=defaults.end_layer,
             min=-1,
             max=MAX_LAYER,
-            tooltip=f"Sharing stops before this transformer block; -1 shares until the last.{about_blocks}",
+            tooltip=f"Sharing stops before this transformer block. -1 includes the last block.{about_blocks}",
         ),
         indices_input(
             "step_idx",
             defaults.step_idx,
-            "Explicit steps such as 2, 5, 8-12. When given, start_step and end_step do not matter.",
+            "List of steps, such as 2, 5, 8-12. If set, start_step and end_step are ignored.",
         ),
         indices_input(
             "layer_idx",
             defaults.layer_idx,
-            "Explicit blocks such as 10-20, 25. When given, start_layer and end_layer do not matter.",
+            "List of blocks, such as 10-20, 25. If set, start_layer and end_layer are ignored.",
         ),
     ]
 
@@ -86,33 +84,33 @@ def threshold_input(defaults: KVShareConfig) -> io.Input:
         min=0.0,
         max=1.0,
         step=0.01,
-        tooltip="Threshold on the subject map: higher takes in less around the subject.",
+        tooltip="Threshold on the subject map. A higher value makes the mask tighter.",
     )
 
 
 def token_place_inputs(defaults: KVShareConfig, without: str) -> list[io.Input]:
-    """The subject as places of text tokens; `without` says what holds when they are left empty."""
+    """The subject as positions of text tokens; `without` says what happens when they are left empty."""
     return [
         indices_input(
             "ref_token_idx",
             defaults.masks.ref_token_idx,
-            "Places of the subject among the text tokens of the earlier segment, counted from 0, such as 2 or 2-3. "
-            f"They override the words of MaskGuidedKVShare's subject. {without}",
+            "Positions of the subject's text tokens in the source segment's prompt, counted from 0, such as 2 or 2-3. "
+            f"They override the subject words of MaskGuidedKVShare. {without}",
         ),
         indices_input(
             "cur_token_idx",
             defaults.masks.cur_token_idx,
-            "The same for the segment that looks at the earlier one. Give both or neither.",
+            "The same for the segment that attends to the source. Set both or neither.",
         ),
     ]
 
 
 def video_samples(name: str, latent: dict[str, Any]) -> torch.Tensor:
-    """The tensor of a LATENT input. Raises ValueError for one that has audio packed with it."""
+    """The tensor of a LATENT input. Raises ValueError if it holds audio as well."""
     samples = latent["samples"]
     if not isinstance(samples, torch.Tensor):
         raise ValueError(
-            f"{name}: it holds video and audio together. Take them apart (LTXV Separate AV Latent) in front of this "
-            "node, and join them again behind it."
+            f"{name}: it holds video and audio together. Split them with Separate AV Latent before this node, "
+            "and combine them again after it."
         )
     return samples

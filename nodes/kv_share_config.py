@@ -16,13 +16,13 @@ from .sockets import CATEGORY
 
 DEFAULTS = KVShareConfig()
 ORDERS = ("lockstep", "sources_first")
-"""Without that of the paper, which belongs to its other settings (DiTCtrlConfig)."""
+"""Without the paper's order, which goes with its other settings (DiTCtrlConfig)."""
 SAME_STRENGTH = -1.0
 MAX_GAP = 1024
 
 
 class KVShareConfigNode(io.ComfyNode):
-    """How, how strongly, when and where segments share keys and values."""
+    """How, how strongly, in which steps and in which blocks segments share keys and values."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -30,18 +30,17 @@ class KVShareConfigNode(io.ComfyNode):
             node_id="KVShareConfig",
             display_name="KV Share Config",
             category=CATEGORY,
-            description="How, how strongly, when and where segments share the attention keys and values of their "
-            "subject.",
+            description="Sets how, how strongly, in which steps and in which blocks segments share the attention keys "
+            "and values of their subject.",
             **search_words("kv sharing", "attention sharing", "consistent subject"),
             inputs=[
                 io.Combo.Input(
                     "mode",
                     options=list(MODES),
                     default=DEFAULTS.mode,
-                    tooltip="extend: the subject sees the source's subject beside everything of its own. replace: it "
-                    "sees the source's subject instead of its own video tokens. swap: the source's subject takes the "
-                    "place of a part of its own subject, as large as strength, so that the subject does not outweigh "
-                    "its surroundings. off: no sharing.",
+                    tooltip="swap: moves part of the weight of the segment's own subject keys, set by strength, to "
+                    "the source's. extend: adds the source's subject keys to all of the segment's own. replace: uses "
+                    "the source's subject keys in place of the segment's own video keys. off: no sharing.",
                 ),
                 io.Float.Input(
                     "strength",
@@ -49,27 +48,28 @@ class KVShareConfigNode(io.ComfyNode):
                     min=0.0,
                     max=MAX_STRENGTH,
                     step=0.05,
-                    tooltip="Weight of the source's keys beside the segment's own. 0 is the plain model, bit for bit; "
-                    "more than 1 makes the source count for more than the segment itself. In swap and replace 1 leaves "
-                    "nothing of the segment's own.",
+                    tooltip="Weight of the source's keys. 0 shares nothing. At 1, swap drops the segment's own subject "
+                    "keys and replace all of its own video keys; in extend, source and own keys then count the same.",
                 ),
                 io.Combo.Input(
                     "sources",
                     options=list(SOURCES),
                     default=DEFAULTS.sources,
-                    tooltip="Which earlier segments are looked at: the first one as anchor, the one before, or both.",
+                    tooltip="Segments to take keys and values from: the first one as an anchor, the previous one, or "
+                    "both.",
                 ),
                 *range_inputs(DEFAULTS),
                 io.Boolean.Input(
                     "share_background",
                     default=DEFAULTS.share_background,
-                    tooltip="Let the background see the source's background too. Off keeps each prompt's own setting.",
+                    tooltip="Background tokens attend to the source's background too. Off lets each prompt have its "
+                    "own setting.",
                 ),
                 io.Boolean.Input(
                     "share_uncond",
                     default=DEFAULTS.share_uncond,
-                    tooltip="Share in the unconditional half of CFG too. Off halves the memory and strengthens "
-                    "guidance.",
+                    tooltip="Share in the negative (unconditional) pass of CFG too. Off halves the memory and makes "
+                    "guidance stronger.",
                 ),
                 threshold_input(DEFAULTS),
                 io.Float.Input(
@@ -79,8 +79,8 @@ class KVShareConfigNode(io.ComfyNode):
                     max=MAX_STRENGTH,
                     step=0.05,
                     optional=True,
-                    tooltip="Strength in the last shared step; in between it changes evenly. Below 0 it stays the same "
-                    "throughout.",
+                    tooltip="Strength in the last shared step, with a linear change up to it. Below 0, strength stays "
+                    "constant.",
                 ),
                 io.Float.Input(
                     "start_percent",
@@ -89,8 +89,8 @@ class KVShareConfigNode(io.ComfyNode):
                     max=1.0,
                     step=0.01,
                     optional=True,
-                    tooltip="Where in the denoising sharing starts, whatever the number of steps: 0 is pure noise, 1 "
-                    "the finished video. It narrows the steps above.",
+                    tooltip="Where in the noise schedule sharing starts, as a fraction: 0 is pure noise, 1 the "
+                    "finished video. Applies on top of the step range.",
                 ),
                 io.Float.Input(
                     "end_percent",
@@ -99,28 +99,27 @@ class KVShareConfigNode(io.ComfyNode):
                     max=1.0,
                     step=0.01,
                     optional=True,
-                    tooltip="Where in the denoising sharing stops: 0 is pure noise, 1 the finished video. It narrows "
-                    "the steps above.",
+                    tooltip="Where in the noise schedule sharing stops, as a fraction: 0 is pure noise, 1 the finished "
+                    "video. Applies on top of the step range.",
                 ),
                 io.Combo.Input(
                     "layer_preset",
                     options=list(LAYER_PRESETS),
                     default=DEFAULTS.layer_preset,
                     optional=True,
-                    tooltip="Transformer blocks for a model of any depth. late: the last sixth, as DiTCtrl has it. "
-                    "middle: every second block around the middle. family: what is known of your very model, "
-                    "else middle; info of LoadVideoDiT lists it. custom: what start_layer, end_layer and layer_idx "
-                    "say; the others ignore those three.",
+                    tooltip="Blocks that share. custom: those of start_layer, end_layer and layer_idx, which the other "
+                    "presets ignore. late: the last sixth, as in DiTCtrl. middle: every second block around the "
+                    "middle. family: the blocks known for your model (see info of LoadVideoDiT), else middle.",
                 ),
                 io.Combo.Input(
                     "position",
                     options=list(POSITIONS),
                     default=DEFAULTS.position,
                     optional=True,
-                    tooltip="Where the source's subject seems to be. centred: where the subject is now, as a whole. "
-                    "same: where it was. gap: position_gap frames earlier. matched: every token of it where the "
-                    "subject has the most similar one now. frame: where it was, and every moment sees only the same "
-                    "moment of the source.",
+                    tooltip="Position of the source's subject keys. centred: moved as a whole to the subject's current "
+                    "position. same: unchanged. gap: position_gap latent frames earlier. matched: each token moved to "
+                    "the most similar subject token. frame: unchanged, and each latent frame attends only to the same "
+                    "frame of the source.",
                 ),
                 io.Int.Input(
                     "position_gap",
@@ -128,8 +127,8 @@ class KVShareConfigNode(io.ComfyNode):
                     min=-MAX_GAP,
                     max=MAX_GAP,
                     optional=True,
-                    tooltip="Latent frames by which the source seems to be earlier; negative is later. Only for "
-                    "position gap.",
+                    tooltip="For position gap: how many latent frames to shift the source back in time. Negative "
+                    "values shift it forward.",
                 ),
                 io.Float.Input(
                     "token_dropout",
@@ -138,8 +137,8 @@ class KVShareConfigNode(io.ComfyNode):
                     max=0.95,
                     step=0.05,
                     optional=True,
-                    tooltip="Part of the source's subject that is left out at random, another one in every step, so "
-                    "that its pose is copied less.",
+                    tooltip="Fraction of the source's subject tokens to drop at random, different ones in every step. "
+                    "Reduces copying of the source's pose.",
                 ),
                 io.Float.Input(
                     "drift_control",
@@ -148,17 +147,17 @@ class KVShareConfigNode(io.ComfyNode):
                     max=1.0,
                     step=0.05,
                     optional=True,
-                    tooltip="Moves the colours and the contrast of later segments towards those of the first one, "
-                    "against a look that drifts in long videos. 1 makes them equal; 0 leaves every scene its own.",
+                    tooltip="Pulls colours and contrast of later segments towards the first segment, against drift in "
+                    "long videos. 0 is off, 1 matches them fully.",
                 ),
                 io.Combo.Input(
                     "order",
                     options=list(ORDERS),
                     default=DEFAULTS.order,
                     optional=True,
-                    tooltip="lockstep: all segments come about side by side. sources_first: segments that others look "
-                    "at are made once before, so that the others see the finished subject; closer to the prompts and "
-                    "livelier, for the time that those segments take once more.",
+                    tooltip="lockstep: all segments are denoised together. sources_first: source segments are sampled "
+                    "first, so the others attend to a finished subject. This follows the prompts better and keeps more "
+                    "motion, but computes those segments twice.",
                 ),
             ],
             outputs=[config_output()],

@@ -10,7 +10,7 @@ from .sockets import CATEGORY
 
 
 class KVShareLoadPreset(io.ComfyNode):
-    """Puts the blocks that KVShareProbe has found on a configuration."""
+    """Applies the blocks chosen by KVShareProbe to a configuration."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -18,24 +18,24 @@ class KVShareLoadPreset(io.ComfyNode):
             node_id="KVShareLoadPreset",
             display_name="KV Share Load Preset",
             category=CATEGORY,
-            description="Shares and looks for the subject in the blocks that KVShareProbe has measured. Models of "
-            "another kind or depth refuse them.",
+            description="Applies a preset of KVShareProbe: the blocks that share, and those whose attention maps "
+            "locate the subject. Works only with the model family and depth it was measured on.",
             **search_words("layer preset", "block preset", "load layers"),
             inputs=[
                 incoming_config(
-                    "The preset replaces the blocks that share, and those in which the subject is looked for unless "
-                    "attn_map_layer_idx names some; everything else is kept."
+                    "The preset replaces the blocks that share, and attn_map_layer_idx if that is empty. Everything "
+                    "else is kept."
                 ),
                 io.Combo.Input(
                     "file",
                     options=file_names(),
-                    tooltip="A preset of KVShareProbe in the input or the output folder.",
+                    tooltip="A preset saved by KVShareProbe, in the input or output folder.",
                 ),
             ],
             outputs=[
                 config_output(),
                 io.String.Output(
-                    display_name="info", tooltip="The blocks chosen, and what was measured, as KVShareProbe tells it."
+                    display_name="info", tooltip="The chosen blocks and the measurements, as in KVShareProbe."
                 ),
             ],
         )

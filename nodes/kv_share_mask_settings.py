@@ -20,17 +20,17 @@ class KVShareMaskSettings(io.ComfyNode):
             node_id="KVShareMaskSettings",
             display_name="KV Share Mask Settings",
             category=CATEGORY,
-            description="How the attention finds the subject; a mask given to MaskGuidedKVShare needs none of this.",
+            description="How the subject is found. Not used when a mask is connected to MaskGuidedKVShare.",
             **search_words("subject mask", "attention map"),
             inputs=[
-                incoming_config("Its thres is kept; its other settings of the mask are those of this node."),
+                incoming_config("Its thres is kept. This node sets all other mask settings."),
                 io.Combo.Input(
                     "mask_kind",
                     options=list(MASK_KINDS),
                     default=masks.kind,
-                    tooltip="appearance: begins as mask_start says and then follows what looks alike. contrast: where "
-                    "the subject's words stand out from the prompt's other words, over the whole clip. threshold: "
-                    "where the subject's words are strongest in each frame, as in DiTCtrl.",
+                    tooltip="appearance: starts from mask_start, then follows tokens that look similar. contrast: "
+                    "where attention to the subject's words exceeds attention to the prompt's other words. threshold: "
+                    "attention to the subject's words, scaled per frame, as in DiTCtrl.",
                 ),
                 io.Float.Input(
                     "presence",
@@ -38,11 +38,13 @@ class KVShareMaskSettings(io.ComfyNode):
                     min=0.0,
                     max=1.0,
                     step=0.05,
-                    tooltip="Frames in which the subject shows less than this part of its strongest moment count as "
-                    "frames without it. 0 looks for it in every frame.",
+                    tooltip="Frames whose peak in the subject map is below this fraction of the clip's peak count as "
+                    "frames without the subject. 0 expects it in every frame.",
                 ),
                 io.Boolean.Input(
-                    "clean", default=masks.clean, tooltip="Fill the smallest holes in the mask and drop single specks."
+                    "clean",
+                    default=masks.clean,
+                    tooltip="Fill holes of one token in the mask and remove single tokens.",
                 ),
                 io.Float.Input(
                     "hysteresis",
@@ -50,8 +52,8 @@ class KVShareMaskSettings(io.ComfyNode):
                     min=0.0,
                     max=1.0,
                     step=0.01,
-                    tooltip="Steadier masks: what was subject stays subject until it falls this far below thres. Not "
-                    "for threshold.",
+                    tooltip="Reduces flicker: a token in the mask stays in it until its value falls this far below "
+                    "thres. Not for threshold.",
                 ),
                 io.Float.Input(
                     "freeze_after",
@@ -59,41 +61,38 @@ class KVShareMaskSettings(io.ComfyNode):
                     min=0.0,
                     max=1.0,
                     step=0.05,
-                    tooltip="After this part of the steps the mask stays as it is; 1 follows the subject to the end. "
-                    "Not for threshold.",
+                    tooltip="Freezes the mask after this fraction of the steps. 1 never freezes it. Not for threshold.",
                 ),
                 indices_input(
                     "attn_map_step_idx",
                     masks.attn_map_step_idx,
-                    "Steps in which the subject is looked for, such as 2, 5, 8-12; empty is all. threshold shares "
-                    "nothing in the others, the other kinds keep their last mask.",
+                    "Steps in which the mask is updated, such as 2, 5, 8-12. Empty means all. In other steps, "
+                    "threshold shares nothing; the other kinds keep their last mask.",
                 ),
                 indices_input(
                     "attn_map_layer_idx",
                     masks.attn_map_layer_idx,
-                    "Transformer blocks in which the attention to the subject's words is read, such as 10-20. Empty "
-                    "takes those known to be good for it, which LoadVideoDiT lists; all where nothing is known. The "
-                    "mask_start effect reads none.",
+                    "Transformer blocks whose attention to the subject's words is used, such as 10-20. If empty, the "
+                    "blocks known for your model (listed by LoadVideoDiT), else all. Not used by mask_start effect.",
                 ),
-                *token_place_inputs(DEFAULTS, "Empty leaves it to those words."),
+                *token_place_inputs(DEFAULTS, "If empty, the words are used."),
                 io.Int.Input(
                     "rim",
                     default=masks.rim,
                     min=0,
                     max=MAX_RIM,
                     optional=True,
-                    tooltip="How many tokens around the subject are shared with it: where it ends is a part of its "
-                    "size and shape. The mask in the preview has no rim.",
+                    tooltip="Width in tokens of the border around the subject that is shared with it, which preserves "
+                    "its size. The preview shows the mask without it.",
                 ),
                 io.Combo.Input(
                     "mask_start",
                     options=list(MASK_STARTS),
                     default=masks.start,
                     optional=True,
-                    tooltip="What appearance begins with. effect: where the picture changes when the model does not "
-                    "see the subject's words, found out in the first step at the price of one more evaluation of "
-                    "each prompt for each subject; needs no knowledge of the model. maps: where the attention to the "
-                    "words stands out from the other words, in the blocks of attn_map_layer_idx.",
+                    tooltip="How appearance gets its first mask. effect: where the prediction changes when the "
+                    "subject's words are hidden. It works on any model, for one extra evaluation per segment and "
+                    "subject. maps: as contrast, in the blocks of attn_map_layer_idx.",
                 ),
             ],
             outputs=[config_output()],

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 from comfy_api.latest import io
 
-from ..kvshare_core.config import PLACES, STORE_DTYPES, KVShareConfig, MemorySettings
+from ..kvshare_core.config import STORE_DTYPES, STORE_PLACES, KVShareConfig, MemorySettings
 from .errors import named_errors
 from .inputs import config_output, incoming_config, search_words
 from .sockets import CATEGORY
@@ -20,29 +20,30 @@ class KVShareMemorySettings(io.ComfyNode):
             node_id="KVShareMemorySettings",
             display_name="KV Share Memory Settings",
             category=CATEGORY,
-            description="Where the keys and values of earlier segments are kept until later ones have seen them.",
+            description="Where the keys and values of source segments are stored until other segments have used them.",
             **search_words("vram", "offload", "kv cache"),
             inputs=[
-                incoming_config("Its settings of the memory are those of this node; all others are kept."),
+                incoming_config("This node sets its memory settings. All others are kept."),
                 io.Combo.Input(
                     "place",
-                    options=list(PLACES),
+                    options=list(STORE_PLACES),
                     default=defaults.place,
-                    tooltip="device: in the GPU's memory, the fastest. cpu: in the computer's own memory. auto: in the "
-                    "GPU's memory up to budget_mib, the rest in the computer's.",
+                    tooltip="device: in VRAM, the fastest. cpu: in system RAM. auto: in VRAM up to budget_mib, the "
+                    "rest in RAM.",
                 ),
                 io.Int.Input(
                     "budget_mib",
                     default=defaults.budget_mib,
                     min=0,
                     max=MAX_BUDGET_MIB,
-                    tooltip="MiB of the GPU's memory that place auto may take; 0 takes up to a quarter of it.",
+                    tooltip="MiB of VRAM that place auto may use. 0 allows up to a quarter of the VRAM.",
                 ),
                 io.Combo.Input(
                     "dtype",
                     options=list(STORE_DTYPES),
                     default=defaults.dtype,
-                    tooltip="model: kept as the model made them. fp8: about half the memory, a little less exact.",
+                    tooltip="model: stored in the model's own precision. fp8: about half the memory, slightly less "
+                    "exact.",
                 ),
             ],
             outputs=[config_output()],

@@ -16,7 +16,7 @@ DEFAULTS = ProbeSettings()
 
 
 class KVShareProbe(io.ComfyNode):
-    """Finds the blocks of a model that are good for masks and for sharing."""
+    """Finds the blocks of a model that work best for masks and for sharing."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -24,37 +24,39 @@ class KVShareProbe(io.ComfyNode):
             node_id="KVShareProbe",
             display_name="KV Share Probe",
             category=CATEGORY,
-            description="Measures which transformer blocks of your model show where the subject is, and which carry "
-            "what it looks like, and saves that as a preset for KVShareLoadPreset. Two short clips are sampled, and "
-            "the model is called about three more times for each of its blocks; a small width and height make it "
-            "quick. Once for each model is enough.",
+            description="Measures which of your model's blocks locate the subject and which carry its appearance, and "
+            "saves the result as a preset for KVShareLoadPreset. It samples two short clips and calls the model about "
+            "three more times per block; use a small width and height. Run it once per model.",
             **search_words("layer preset", "block analysis", "find layers", "calibrate"),
             inputs=[
-                io.Model.Input("model", tooltip="The video model to measure, as a loader gives it; it is not changed."),
+                io.Model.Input(
+                    "model", tooltip="The video model to measure, straight from a loader. It is not changed."
+                ),
                 TimelineSocket.Input(
                     "timeline",
                     tooltip="From LongVideoSegmenter with one prompt and no duration, such as: a fox runs over grass. "
-                    "Leave the subject's colour and kind open, so that two clips differ in them.",
+                    "Leave out the subject's colour and breed, so that the two clips differ in them.",
                 ),
                 io.Conditioning.Input("positive", tooltip="From the same LongVideoSegmenter."),
                 io.Conditioning.Input("negative", tooltip="From the same LongVideoSegmenter."),
                 io.Latent.Input("latent", tooltip="From the same LongVideoSegmenter, with batch_size 1."),
                 io.String.Input(
-                    "subject", default="", tooltip="Words of the prompt that name what it is about, such as fox."
+                    "subject", default="", tooltip="Words of the prompt that name the subject, such as fox."
                 ),
                 io.Int.Input(
                     "seed",
                     default=DEFAULTS.seed,
                     min=0,
                     max=0xFFFFFFFFFFFFFFFF - 1,
-                    tooltip="Noise of the first clip; the second one has the next seed.",
+                    tooltip="Seed of the first clip. The second clip uses the next seed.",
                 ),
                 io.Int.Input(
                     "steps",
                     default=DEFAULTS.steps,
                     min=2,
                     max=200,
-                    tooltip="Steps of the clips, of which four fifths are sampled. Fewer than for a finished video do.",
+                    tooltip="Sampling steps of the clips; about the first four fifths are run. Fewer than for a final "
+                    "video are enough.",
                 ),
                 io.Float.Input(
                     "cfg",
@@ -62,19 +64,19 @@ class KVShareProbe(io.ComfyNode):
                     min=0.0,
                     max=100.0,
                     step=0.1,
-                    tooltip="Guidance of the clips: what you make videos with.",
+                    tooltip="CFG scale of the clips. Use the same as for your videos.",
                 ),
                 io.String.Input(
                     "filename_prefix",
                     default="kvshare/presets/probe",
-                    tooltip="Where to save the preset in the output folder, and how its name begins.",
+                    tooltip="Folder and file name prefix of the preset, inside the output folder.",
                 ),
                 io.Combo.Input(
                     "scheduler",
                     options=list(SCHEDULERS),
                     default=DEFAULTS.scheduler,
                     optional=True,
-                    tooltip="Noise levels of the clips: what you make videos with. The sampler is euler.",
+                    tooltip="Scheduler of the clips. Use the same as for your videos. The sampler is euler.",
                 ),
                 io.Int.Input(
                     "noise_levels",
@@ -82,27 +84,29 @@ class KVShareProbe(io.ComfyNode):
                     min=1,
                     max=2,
                     optional=True,
-                    tooltip="1 changes the blocks in the middle of the run only; 2 also late in it, which takes twice "
-                    "as long and is steadier.",
+                    tooltip="1 tests each block at one noise level, midway through sampling. 2 tests it late in "
+                    "sampling too: more reliable, but about twice as long.",
                 ),
                 ConfigSocket.Input(
                     "config",
                     optional=True,
-                    tooltip="The configuration that gets the blocks; without it the defaults.",
+                    tooltip="The configuration to apply the blocks to. If not connected, the defaults.",
                 ),
             ],
             outputs=[
                 config_output(),
-                io.String.Output(display_name="preset", tooltip="The preset as its file has it."),
+                io.String.Output(display_name="preset", tooltip="The preset as JSON, as saved in the file."),
                 io.String.Output(
                     display_name="info",
-                    tooltip="The file, the blocks chosen, and the figures of every block. agreement and contrast, at "
-                    "two noise levels: of its map with where the words act, and in itself. alone, moved: how far the "
-                    "video changes when every token sees itself only, and when keys move in time. within, beside: how "
-                    "far the subject and the rest change when the subject sees another clip's. pull: how far that "
-                    "brings it to the other's looks.",
+                    tooltip="The file, the chosen blocks and a table. agreement, contrast (at two noise levels): how "
+                    "well the block's map matches where the words act, and how clear it is. alone, moved: change of "
+                    "the video when each video token attends only to itself, and when keys are shifted in time. "
+                    "within, beside: change of the subject and of the rest when the subject attends to the other "
+                    "clip's. pull: how far that moves it towards the other clip's appearance.",
                 ),
-                io.Image.Output(display_name="chart", tooltip="The same as bars; the blocks chosen are lit."),
+                io.Image.Output(
+                    display_name="chart", tooltip="The table as a bar chart, with the chosen blocks highlighted."
+                ),
             ],
             is_output_node=True,
         )

@@ -24,48 +24,47 @@ class LoadVideoDiT(io.ComfyNode):
             node_id="LoadVideoDiT",
             display_name="Load Video DiT",
             category=CATEGORY,
-            description="Loads a video diffusion transformer with its text encoder and VAE, or one of the small "
-            "models that ship with KV Share for trying things out.",
+            description="Loads a video diffusion transformer with its text encoder and VAE, or one of the small demo "
+            "models that ship with KV Share.",
             **search_words("video model loader", "wan loader", "embedded model"),
             inputs=[
                 io.Combo.Input(
                     "diffusion_model",
                     options=diffusion_model_names(),
                     default=EMBEDDED,
-                    tooltip="A file in models/diffusion_models or models/checkpoints, or a folder in "
-                    "models/diffusers; of a model in several parts the first stands for all. 'embedded' is a few "
-                    "megabytes of moving coloured shapes with Wan's cross-attention to the text; 'embedded (joint "
-                    "attention)' is built like HunyuanVideo, 'embedded (one-stream attention)', which older ComfyUI "
-                    "versions cannot load, like CogVideoX; both also draw two shapes.",
+                    tooltip="A file in models/diffusion_models or models/checkpoints, or a folder in models/diffusers; "
+                    "for a sharded model, its first file. The embedded models are a few megabytes and draw moving "
+                    "coloured shapes: 'embedded' is built like Wan, 'embedded (joint attention)' like HunyuanVideo, "
+                    "'embedded (one-stream attention)' like CogVideoX (needs a newer ComfyUI).",
                 ),
                 io.Combo.Input(
                     "text_encoder",
                     options=text_encoder_names(),
                     default=EMBEDDED,
-                    tooltip="The text encoder that belongs to the model, such as umT5 for Wan; 'embedded' goes with "
-                    "all embedded models, 'from checkpoint' takes the one in the same file as the model.",
+                    tooltip="The model's text encoder, such as umT5 for Wan. 'embedded' is for the embedded models, "
+                    "'from checkpoint' uses the one in the model's file.",
                 ),
                 io.Combo.Input(
                     "vae",
                     options=vae_names(),
                     default=EMBEDDED,
-                    tooltip="The VAE that belongs to the model; 'from checkpoint' takes the one in the same file as "
-                    "the model.",
+                    tooltip="The model's VAE. 'embedded' is for the embedded models, 'from checkpoint' uses the one in "
+                    "the model's file.",
                 ),
                 io.Combo.Input(
                     "weight_dtype",
                     options=list(WEIGHT_DTYPES),
                     default="default",
-                    tooltip="Precision in which the model's weights are kept; fp8 halves their memory, and "
-                    "fp8_e4m3fn_fast also computes in it where the card can.",
+                    tooltip="Precision of the model's weights. fp8 halves their memory; fp8_e4m3fn_fast also computes "
+                    "in fp8 if the GPU supports it.",
                 ),
                 io.Combo.Input(
                     "text_encoder_2",
                     options=second_text_encoder_names(),
                     default=NO_FILE,
                     optional=True,
-                    tooltip="For models with two text encoders, such as HunyuanVideo with LLaVA-LLaMA-3 and CLIP-L. "
-                    "LTX-2 needs none if diffusion_model is its whole checkpoint, else its text projection.",
+                    tooltip="For models with two text encoders, such as HunyuanVideo (LLaVA-LLaMA-3 and CLIP-L). For "
+                    "LTX-2, the text projection; none if diffusion_model is the full checkpoint.",
                 ),
             ],
             outputs=[
@@ -74,8 +73,8 @@ class LoadVideoDiT(io.ComfyNode):
                 io.Vae.Output(display_name="vae", tooltip="Its VAE."),
                 io.String.Output(
                     display_name="info",
-                    tooltip="Family, blocks, heads, patch, compression, native length and weights of the model, and "
-                    "what is known of its blocks, one on each line.",
+                    tooltip="Family, blocks, heads, patch size, compression, native length and weights of the model, "
+                    "and what is known about its blocks, one per line.",
                 ),
             ],
         )

@@ -11,7 +11,7 @@ from .sockets import CATEGORY, TimelineSocket
 
 
 class LongVideoBeatImages(io.ComfyNode):
-    """Gives one beat a picture to begin with, a picture to end with, or both."""
+    """Sets the first image of one beat, its last image, or both."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -19,33 +19,37 @@ class LongVideoBeatImages(io.ComfyNode):
             node_id="LongVideoBeatImages",
             display_name="Long Video Beat Images",
             category=CATEGORY,
-            description="Gives one prompt of a timeline a first or a last picture, for image-to-video models of Wan "
-            "and HunyuanVideo. Take one such node for each prompt that has pictures. A prompt that is shorter than a "
-            "segment may show little of them, because they stand at the ends of its segment.",
+            description="Sets the first and last image of one prompt, for image-to-video models of Wan and "
+            "HunyuanVideo. Use one node per prompt that has images. The images are placed at the ends of the prompt's "
+            "segment, so a prompt shorter than a segment may not show them.",
             **search_words("first frame last frame", "keyframe", "image to video", "start image"),
             inputs=[
                 io.Model.Input("model", tooltip="The image-to-video model."),
-                io.Vae.Input("vae", tooltip="Encodes the pictures."),
-                TimelineSocket.Input("timeline", tooltip="The plan from LongVideoSegmenter."),
-                io.Conditioning.Input("positive", tooltip="From LongVideoSegmenter or from another node like this."),
-                io.Conditioning.Input("negative", tooltip="From LongVideoSegmenter or from another node like this."),
-                io.Latent.Input("latent", tooltip="From LongVideoSegmenter: it has the size of the video."),
-                io.Int.Input("beat", default=1, min=1, max=10000, tooltip="Number of the prompt."),
+                io.Vae.Input("vae", tooltip="The model's VAE, to encode the images."),
+                TimelineSocket.Input("timeline", tooltip="From LongVideoSegmenter."),
+                io.Conditioning.Input("positive", tooltip="From LongVideoSegmenter or another LongVideoBeatImages."),
+                io.Conditioning.Input("negative", tooltip="From LongVideoSegmenter or another LongVideoBeatImages."),
+                io.Latent.Input("latent", tooltip="From LongVideoSegmenter. Only its size is used."),
+                io.Int.Input("beat", default=1, min=1, max=10000, tooltip="Number of the prompt, counted from 1."),
                 io.Image.Input(
-                    "start_image", optional=True, tooltip="What it begins with: a picture, or several in order."
+                    "start_image", optional=True, tooltip="The first frame of the prompt, or the first frames in order."
                 ),
-                io.Image.Input("end_image", optional=True, tooltip="What it ends with; not for HunyuanVideo."),
-                io.ClipVisionOutput.Input(
-                    "clip_vision_start_image", optional=True, tooltip="start_image as CLIP Vision Encode sees it."
+                io.Image.Input(
+                    "end_image", optional=True, tooltip="The last frame of the prompt. Not for HunyuanVideo."
                 ),
                 io.ClipVisionOutput.Input(
-                    "clip_vision_end_image", optional=True, tooltip="end_image as CLIP Vision Encode sees it."
+                    "clip_vision_start_image", optional=True, tooltip="start_image, encoded by CLIP Vision Encode."
+                ),
+                io.ClipVisionOutput.Input(
+                    "clip_vision_end_image", optional=True, tooltip="end_image, encoded by CLIP Vision Encode."
                 ),
             ],
             outputs=[
-                io.Conditioning.Output(display_name="positive", tooltip="All prompts, this one with its pictures."),
                 io.Conditioning.Output(
-                    display_name="negative", tooltip="The negative prompt, once for each prompt, with the pictures."
+                    display_name="positive", tooltip="All prompts, with the images added to this one."
+                ),
+                io.Conditioning.Output(
+                    display_name="negative", tooltip="The negative of every prompt, with the images added to this one."
                 ),
             ],
         )

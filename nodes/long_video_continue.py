@@ -4,7 +4,7 @@ import torch
 from comfy_api.latest import io
 
 from ..kvshare_core.host.conditioning.pictures import encode_stretch
-from ..kvshare_core.timeline.holding import PLACES, Place, first_frame, hold_frames, latent_frames_of
+from ..kvshare_core.timeline.holding import HOLD_PLACES, HoldPlace, first_frame, hold_frames, latent_frames_of
 from ..kvshare_core.timeline.timeline import Timeline
 from .errors import named_errors
 from .inputs import search_words, video_samples
@@ -12,7 +12,7 @@ from .sockets import CATEGORY, TimelineSocket
 
 
 class LongVideoContinue(io.ComfyNode):
-    """Holds an existing video in the latent of a timeline, so that the sampler makes the rest to it."""
+    """Places an existing video in the latent of a timeline and locks it, so the sampler generates only the rest."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -20,46 +20,46 @@ class LongVideoContinue(io.ComfyNode):
             node_id="LongVideoContinue",
             display_name="Long Video Continue",
             category=CATEGORY,
-            description="Puts an existing video into a timeline and holds it there, bit for bit, while the sampler "
-            "makes the rest. The held part is seen like any other: its subject is a source of the new parts.",
+            description="Places an existing video in a timeline and keeps its latent unchanged, bit for bit, while the "
+            "sampler generates the rest. New segments can take keys and values from it as from any other segment.",
             **search_words("extend video", "video to video", "inpaint video", "outpaint time", "lead into"),
             inputs=[
-                TimelineSocket.Input("timeline", tooltip="The plan of the whole video, from LongVideoSegmenter."),
+                TimelineSocket.Input("timeline", tooltip="The timeline of the whole video, from LongVideoSegmenter."),
                 io.Latent.Input(
                     "latent",
-                    tooltip="The latent of the whole video, from LongVideoSegmenter or from a node like this one that "
-                    "holds another part.",
+                    tooltip="The latent of the whole video, from LongVideoSegmenter or another LongVideoContinue that "
+                    "keeps a different part.",
                 ),
                 io.Combo.Input(
                     "hold",
-                    options=list(PLACES),
+                    options=list(HOLD_PLACES),
                     default="start",
-                    tooltip="Where the existing video stands. start: it is continued. end: the new video leads into "
-                    "it. beat: it begins where that prompt begins.",
+                    tooltip="Where to place the existing video. start: continue from it. end: lead into it. beat: at "
+                    "the start of that prompt.",
                 ),
-                io.Int.Input("beat", default=1, min=1, max=10000, tooltip="Number of the prompt, for hold beat."),
+                io.Int.Input(
+                    "beat", default=1, min=1, max=10000, tooltip="For hold beat: number of the prompt, from 1."
+                ),
                 io.Int.Input(
                     "soft_frames",
                     default=0,
                     min=0,
                     max=1024,
-                    tooltip="Latent frames of the existing video, next to the new, that may change a little for a "
-                    "softer transition. 0 keeps them all as they are.",
+                    tooltip="Latent frames of the existing video, next to the new part, that may change a little for a "
+                    "smoother join. 0 keeps all of them unchanged.",
                 ),
                 io.Latent.Input(
                     "existing",
                     optional=True,
-                    tooltip="The existing video as a latent. Its first frame stands for one picture where it begins "
-                    "the timeline, and for as many as the others elsewhere.",
+                    tooltip="The existing video as a latent. Its first latent frame decodes to one frame at the start "
+                    "of the timeline, and elsewhere to as many as any other.",
                 ),
-                io.Image.Input(
-                    "images", optional=True, tooltip="The existing video as pictures, instead of the latent."
-                ),
-                io.Vae.Input("vae", optional=True, tooltip="Encodes the pictures."),
+                io.Image.Input("images", optional=True, tooltip="The existing video as frames, instead of a latent."),
+                io.Vae.Input("vae", optional=True, tooltip="The model's VAE, to encode the images."),
             ],
             outputs=[
                 io.Latent.Output(
-                    display_name="latent", tooltip="The whole video with the held part in place, for the sampler."
+                    display_name="latent", tooltip="The whole video with the kept frames in place, for the sampler."
                 )
             ],
         )
@@ -69,7 +69,7 @@ class LongVideoContinue(io.ComfyNode):
         cls,
         timeline: Timeline,
         latent: dict[str, Any],
-        hold: Place,
+        hold: HoldPlace,
         beat: int,
         soft_frames: int,
         existing: dict[str, Any] | None = None,
@@ -84,7 +84,7 @@ class LongVideoContinue(io.ComfyNode):
         cls,
         timeline: Timeline,
         latent: dict[str, Any],
-        place: Place,
+        place: HoldPlace,
         beat: int,
         soft: int,
         existing: dict[str, Any] | None,
@@ -92,7 +92,7 @@ class LongVideoContinue(io.ComfyNode):
         vae: Any,
     ) -> dict[str, Any]:
         if (existing is None) == (images is None):
-            raise ValueError("existing: give either the latent of the existing video, or its images and a vae.")
+            raise ValueError("existing: connect either the latent of the existing video, or its images and a vae.")
         samples = video_samples("latent", latent)
         if existing is not None:
             video = video_samples("existing", existing)
@@ -102,6 +102,6 @@ class LongVideoContinue(io.ComfyNode):
             start = first_frame(timeline, place, beat, frames)
             video = encode_stretch(vae, images, timeline, start, frames)
         else:
-            raise ValueError("vae: connect the VAE of the model, which encodes the images.")
+            raise ValueError("vae: connect the model's VAE to encode the images.")
         held, mask = hold_frames(timeline, samples, latent.get("noise_mask"), video, start, soft)
         return {**latent, "samples": held, "noise_mask": mask}

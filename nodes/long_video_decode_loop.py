@@ -9,7 +9,7 @@ from .sockets import CATEGORY
 
 
 class LongVideoDecodeLoop(io.ComfyNode):
-    """Decodes a looped latent so that its last picture goes over into its first."""
+    """Decodes a looping latent so that the last frame leads seamlessly into the first."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -17,32 +17,32 @@ class LongVideoDecodeLoop(io.ComfyNode):
             node_id="LongVideoDecodeLoop",
             display_name="Long Video Decode Loop",
             category=CATEGORY,
-            description="Decodes the latent of a timeline that loops. The first frame becomes as many pictures as the "
-            "others, and what is decoded at the ends knows what lies beyond them, so that the video goes round.",
+            description="Decodes a looping timeline so it loops seamlessly. Both ends are decoded with their "
+            "neighbours across the loop, and the first latent frame becomes as many frames as the others.",
             **search_words("seamless loop", "vae decode", "decode tiled"),
             inputs=[
-                io.Latent.Input("samples", tooltip="The sampled latent of a timeline that loops."),
-                io.Vae.Input("vae", tooltip="The VAE of the model."),
+                io.Latent.Input("samples", tooltip="The sampled latent of a looping timeline."),
+                io.Vae.Input("vae", tooltip="The model's VAE."),
                 io.Int.Input(
                     "tile_size",
                     default=0,
                     min=0,
                     max=4096,
                     step=32,
-                    tooltip="Pixels of a tile, to save memory; 0 decodes in one piece.",
+                    tooltip="Tile size in pixels, to save memory. 0 decodes without tiling.",
                 ),
                 io.Int.Input(
-                    "overlap", default=64, min=0, max=4096, step=32, tooltip="Pixels that neighbouring tiles share."
+                    "overlap", default=64, min=0, max=4096, step=32, tooltip="Overlap between tiles, in pixels."
                 ),
-                io.Int.Input("temporal_size", default=64, min=8, max=4096, step=4, tooltip="Frames of a tile."),
+                io.Int.Input("temporal_size", default=64, min=8, max=4096, step=4, tooltip="Tile length in frames."),
                 io.Int.Input(
-                    "temporal_overlap", default=8, min=4, max=4096, step=4, tooltip="Frames that tiles share."
+                    "temporal_overlap", default=8, min=4, max=4096, step=4, tooltip="Overlap between tiles, in frames."
                 ),
             ],
             outputs=[
                 io.Image.Output(
                     display_name="images",
-                    tooltip="The frames of the loop; the first follows the last as any frame the one before.",
+                    tooltip="The frames of the loop. The last frame leads into the first.",
                 )
             ],
         )

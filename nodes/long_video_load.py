@@ -7,7 +7,7 @@ from .sockets import CATEGORY, RecordSocket, TimelineSocket
 
 
 class LongVideoLoad(io.ComfyNode):
-    """Reads what LongVideoSave wrote."""
+    """Loads a file of LongVideoSave."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -15,24 +15,24 @@ class LongVideoLoad(io.ComfyNode):
             node_id="LongVideoLoad",
             display_name="Long Video Load",
             category=CATEGORY,
-            description="Loads the latent of a long video with its timeline and subject masks. To go on in the middle "
-            "of sampling, let KSampler (Advanced) start at the step where the run ended, with add_noise off and the "
+            description="Loads the latent of a long video with its timeline and subject masks. To resume mid-sampling, "
+            "set start_at_step of KSampler (Advanced) to the step where the run stopped, with add_noise off and the "
             "same seed and steps.",
             **search_words("load latent", "checkpoint", "resume"),
             inputs=[
                 io.Combo.Input(
                     "file",
                     options=file_names(),
-                    tooltip="A file of LongVideoSave in the input or the output folder.",
+                    tooltip="A file saved by LongVideoSave, in the input or output folder.",
                 )
             ],
             outputs=[
                 TimelineSocket.Output(
                     display_name="timeline",
-                    tooltip="The plan of the video. The conditioning comes from LongVideoSegmenter with the same "
+                    tooltip="The timeline of the video. For the conditioning, use LongVideoSegmenter with the same "
                     "prompts.",
                 ),
-                io.Latent.Output(display_name="latent", tooltip="As it was saved, with its noise mask."),
+                io.Latent.Output(display_name="latent", tooltip="The saved latent, with its noise mask."),
                 RecordSocket.Output(display_name="record", tooltip="The subject masks found so far."),
             ],
         )

@@ -10,7 +10,7 @@ from .sockets import CATEGORY, TimelineSocket
 
 
 class LongVideoRedoBeat(io.ComfyNode):
-    """Frees one beat of a finished video for the sampler and holds its neighbours."""
+    """Unlocks one beat of a finished video for the sampler and locks everything else."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -18,26 +18,26 @@ class LongVideoRedoBeat(io.ComfyNode):
             node_id="LongVideoRedoBeat",
             display_name="Long Video Redo Beat",
             category=CATEGORY,
-            description="Makes one prompt of a finished video again, with a new text or another seed, while all else "
-            "stays as it is, bit for bit. Only the segments that this needs are computed.",
+            description="Regenerates one prompt of a finished video, with a new text or another seed. All other latent "
+            "frames stay the same, bit for bit, and only the segments needed are computed.",
             **search_words("retake", "regenerate shot", "inpaint video", "edit video"),
             inputs=[
                 TimelineSocket.Input(
-                    "timeline", tooltip="The plan of the video, with the prompt that is to be made again."
+                    "timeline", tooltip="The timeline of the video. The prompt to regenerate may have a new text."
                 ),
-                io.Latent.Input("latent", tooltip="The finished video, from the sampler."),
+                io.Latent.Input("latent", tooltip="The finished video, from the sampler or LongVideoLoad."),
                 io.Int.Input(
                     "beat",
                     default=1,
                     min=1,
                     max=10000,
-                    tooltip="Number of the prompt to make again. The frames over which it fades into its neighbours "
-                    "are made again too.",
+                    tooltip="Number of the prompt to regenerate, from 1. Frames where it blends into its neighbours "
+                    "are regenerated too.",
                 ),
             ],
             outputs=[
                 io.Latent.Output(
-                    display_name="latent", tooltip="The video with all but that prompt held, for the sampler."
+                    display_name="latent", tooltip="The video with everything but that prompt locked, for the sampler."
                 )
             ],
         )

@@ -12,7 +12,7 @@ from .sockets import CATEGORY, RecordSocket, TimelineSocket
 
 
 class LongVideoSave(io.ComfyNode):
-    """Writes what a long run needs to be gone on with into one file."""
+    """Saves everything needed to resume a long video in one file."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -20,25 +20,22 @@ class LongVideoSave(io.ComfyNode):
             node_id="LongVideoSave",
             display_name="Long Video Save",
             category=CATEGORY,
-            description="Saves the latent of a long video with its timeline and the subject masks found so far, so "
-            "that the run can go on later. To stop in the middle of sampling, let KSampler (Advanced) end at a step "
-            "and return with leftover noise.",
+            description="Saves the latent of a long video with its timeline and subject masks, to resume it later. To "
+            "stop mid-sampling, set end_at_step and return_with_leftover_noise in KSampler (Advanced).",
             **search_words("save latent", "checkpoint", "resume"),
             inputs=[
-                TimelineSocket.Input("timeline", tooltip="The plan of the video."),
+                TimelineSocket.Input("timeline", tooltip="The timeline of the video."),
                 io.Latent.Input("latent", tooltip="From the sampler, finished or with leftover noise."),
                 io.String.Input(
                     "filename_prefix",
                     default="kvshare/long_video",
-                    tooltip="Where to save in the output folder, and how the name begins.",
+                    tooltip="Folder and file name prefix, inside the output folder.",
                 ),
                 RecordSocket.Input(
-                    "record", optional=True, tooltip="From MaskGuidedKVShare: the subject masks of the run."
+                    "record", optional=True, tooltip="The subject masks of the run, from MaskGuidedKVShare."
                 ),
             ],
-            outputs=[
-                io.String.Output(display_name="file", tooltip="The name under which LongVideoLoad knows the file.")
-            ],
+            outputs=[io.String.Output(display_name="file", tooltip="The file name, as LongVideoLoad lists it.")],
             is_output_node=True,
         )
 

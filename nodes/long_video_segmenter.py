@@ -14,7 +14,7 @@ from .sockets import CATEGORY, TimelineSocket
 
 
 class LongVideoSegmenter(io.ComfyNode):
-    """Prompts and durations become segments, conditioning and an empty latent."""
+    """Turns prompts and durations into segments, conditioning and an empty latent."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -23,26 +23,26 @@ class LongVideoSegmenter(io.ComfyNode):
             display_name="Long Video Segmenter",
             category=CATEGORY,
             description="Plans one long video from several prompts: overlapping segments of the model's native length, "
-            "each with its own prompt.",
+            "each with its own prompt. Also encodes the prompts and creates the empty latent.",
             **search_words("prompt travel", "prompt schedule", "multi prompt", "timeline"),
             inputs=[
                 io.Model.Input(
-                    "model", tooltip="The video model; its native clip length and latent size are read from it."
+                    "model", tooltip="The video model. It sets the native segment length and the latent size."
                 ),
-                io.Clip.Input("clip", tooltip="The text encoder that belongs to the model."),
+                io.Clip.Input("clip", tooltip="The model's text encoder."),
                 io.String.Input(
                     "prompts",
                     multiline=True,
                     default="",
-                    tooltip="One prompt a line, each with an optional duration in front: [3s] a fox runs, or [48f] a "
-                    "fox sleeps. Without a duration a prompt takes one segment. A line can say more, such as how its "
-                    "scene begins, what it should not show and which LoRAs it has; docs/timeline.md tells how.",
+                    tooltip="One prompt per line, with an optional duration: [3s] a fox runs, or [48f] a fox sleeps. "
+                    "Without one, a prompt lasts one segment. Transitions, subjects, negative prompts and LoRAs can be "
+                    "set per prompt; see docs/timeline.md.",
                 ),
                 io.String.Input(
                     "negative_prompt",
                     multiline=True,
                     default="",
-                    tooltip="What no segment should show; one for all that have none of their own in prompts.",
+                    tooltip="Negative prompt of all prompts that do not set their own.",
                 ),
                 io.Int.Input("width", default=832, min=16, max=16384, step=8, tooltip="Width of the video in pixels."),
                 io.Int.Input(
@@ -54,31 +54,32 @@ class LongVideoSegmenter(io.ComfyNode):
                     min=1.0,
                     max=240.0,
                     step=0.1,
-                    tooltip="Frames per second, to read durations in seconds.",
+                    tooltip="Frames per second, used to convert durations in seconds.",
                 ),
                 io.Int.Input(
                     "sampling_num_frames",
                     default=0,
                     min=0,
                     max=1024,
-                    tooltip="Latent frames of one segment; 0 takes the length the model was trained on.",
+                    tooltip="Segment length in latent frames. 0 uses the length the model was trained on.",
                 ),
                 io.Int.Input(
                     "overlap_size",
                     default=2,
                     min=0,
                     max=1024,
-                    tooltip="Latent frames that neighbouring segments share and blend; 0 makes hard cuts.",
+                    tooltip="Latent frames over which neighbouring segments overlap and are blended. 0 makes hard "
+                    "cuts.",
                 ),
-                io.Int.Input("batch_size", default=1, min=1, max=64, tooltip="Videos to make at once."),
+                io.Int.Input("batch_size", default=1, min=1, max=64, tooltip="Number of videos to generate at once."),
                 io.Int.Input(
                     "num_transition_blocks",
                     default=0,
                     min=0,
                     max=16,
                     optional=True,
-                    tooltip="Segments to add between two prompts that show a mixture of both, so that one scene turns "
-                    "into the next. They make the video longer. 0 goes straight to the next prompt.",
+                    tooltip="Extra segments between two prompts, with interpolated text, so that one scene turns into "
+                    "the next. They make the video longer. 0 adds none.",
                 ),
                 io.Int.Input(
                     "longer_mid_segment",
@@ -86,39 +87,40 @@ class LongVideoSegmenter(io.ComfyNode):
                     min=0,
                     max=64,
                     optional=True,
-                    tooltip="Segments to add to every prompt that is neither the first nor the last, unless it says "
-                    "its duration.",
+                    tooltip="Extra segments for every prompt except the first and the last. Prompts with a duration "
+                    "are not extended.",
                 ),
                 io.Combo.Input(
                     "blend_weights",
                     options=list(BLEND_WEIGHTS),
                     default="linear",
                     optional=True,
-                    tooltip="How one segment fades into the next. linear: evenly. hann: gently at both ends. pyramid: "
-                    "as ComfyUI's context windows, by the distance from the segment's ends. triangle: as DiTCtrl, "
-                    "which DiTCtrl Config always takes.",
+                    tooltip="Blend curve between segments. linear: constant rate. hann: smooth at both ends. pyramid: "
+                    "as in ComfyUI's context windows. triangle: as in DiTCtrl, and always used with DiTCtrl Config.",
                 ),
                 io.Combo.Input(
                     "noise",
                     options=list(NOISES),
                     default="plain",
                     optional=True,
-                    tooltip="What the segments begin with. plain: the sampler's noise. freenoise: all segments have "
-                    "the noise of the first one in another order, so that a long scene stays more alike (FreeNoise).",
+                    tooltip="Initial noise of the segments. plain: the sampler's noise. freenoise: all segments reuse "
+                    "the first segment's noise, shuffled, which makes a long scene more consistent (FreeNoise).",
                 ),
             ],
             outputs=[
-                TimelineSocket.Output(display_name="timeline", tooltip="The plan, for MaskGuidedKVShare."),
-                io.Conditioning.Output(display_name="positive", tooltip="All prompts, each tagged with its beat."),
-                io.Conditioning.Output(display_name="negative", tooltip="The negative prompt, or one of each beat."),
+                TimelineSocket.Output(display_name="timeline", tooltip="The planned timeline, for MaskGuidedKVShare."),
+                io.Conditioning.Output(display_name="positive", tooltip="All prompts, each tagged with its number."),
+                io.Conditioning.Output(
+                    display_name="negative", tooltip="One negative prompt for all, or one per prompt."
+                ),
                 io.Latent.Output(
                     display_name="latent",
-                    tooltip="An empty latent of the whole video. For LTX-2 with audio, join it with that of LTXV Empty "
-                    "Latent Audio in Concat AV Latent.",
+                    tooltip="Empty latent of the whole video. For LTX-2 with audio, combine it with LTXV Empty Latent "
+                    "Audio in Concat AV Latent.",
                 ),
                 io.String.Output(
                     display_name="info",
-                    tooltip="What each duration was rounded to, and which inputs prompts override.",
+                    tooltip="The rounded duration of each prompt, and which inputs the script overrides.",
                 ),
             ],
         )
@@ -157,5 +159,5 @@ class LongVideoSegmenter(io.ComfyNode):
             samples = empty_latent(info, timeline, width, height, batch_size)
             timeline, positive, negative = encode_timeline(clip, timeline, negative_prompt)
         overridden = overridden_inputs(script, negative_prompt, num_transition_blocks, longer_mid_segment)
-        told = "\n".join([timeline.describe(), *overridden])
-        return io.NodeOutput(timeline, positive, negative, {"samples": samples}, told)
+        text = "\n".join([timeline.describe(), *overridden])
+        return io.NodeOutput(timeline, positive, negative, {"samples": samples}, text)

@@ -14,7 +14,7 @@ from .sockets import CATEGORY, ConfigSocket, RecordSocket, TimelineSocket
 
 
 class MaskGuidedKVShare(io.ComfyNode):
-    """Patches a MODEL so that the stock sampler makes the whole timeline with one subject."""
+    """Patches a MODEL so that a stock sampler samples the whole timeline with a consistent subject."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -22,52 +22,51 @@ class MaskGuidedKVShare(io.ComfyNode):
             node_id="MaskGuidedKVShare",
             display_name="Mask-Guided KV Share",
             category=CATEGORY,
-            description="Patches a video model so that the stock sampler evaluates a timeline segment by segment, and "
-            "the subject of later segments attends to the subject of earlier ones.",
+            description="Patches a video model so that any sampler evaluates a timeline segment by segment, and the "
+            "subject of later segments attends to the subject of earlier ones.",
             **search_words("ditctrl", "masactrl", "consistent subject", "consistent character", "attention sharing"),
             inputs=[
-                io.Model.Input("model", tooltip="The video model to patch; the input itself is left as it is."),
-                TimelineSocket.Input("timeline", tooltip="The plan from LongVideoSegmenter."),
+                io.Model.Input("model", tooltip="The video model to patch. The input model itself is not changed."),
+                TimelineSocket.Input("timeline", tooltip="From LongVideoSegmenter."),
                 ConfigSocket.Input(
                     "config",
                     optional=True,
-                    tooltip="From KVShareConfig or DiTCtrlConfig; without it the defaults hold.",
+                    tooltip="From KVShareConfig or DiTCtrlConfig. If not connected, the defaults.",
                 ),
                 io.String.Input(
                     "subject",
                     default="",
-                    tooltip="Words that name what should stay the same, as they stand in every prompt: fox, or red "
-                    "fox. They are one subject together. Leave it empty where the script names subjects itself, which "
-                    "are then followed each by itself; other words beside them are an error. With neither everything "
-                    "is shared.",
+                    tooltip="Words that name one subject to keep consistent, exactly as in every prompt: fox, or red "
+                    "fox. Leave it empty if the script sets its own subjects. With no subject at all, everything is "
+                    "shared.",
                 ),
                 io.Mask.Input(
                     "mask",
                     optional=True,
-                    tooltip="A mask of the subject: one picture for all frames or one for each. It overrides the "
-                    "words, also those of the script, and is one subject.",
+                    tooltip="Mask of one subject: one image for all frames, or one per frame. Overrides subject words, "
+                    "including those of the script.",
                 ),
                 io.String.Input(
                     "look_at",
                     default="",
                     optional=True,
-                    tooltip="A point of the video as x, y, frame, with x and y from 0 to 1: AttentionMaskPreview then "
-                    "can show what the model looks at from there. Changes nothing about the video.",
+                    tooltip="A point of the video as x, y, frame, with x and y from 0 to 1. Its attention map is "
+                    "recorded for AttentionMaskPreview. Does not change the video.",
                 ),
                 RecordSocket.Input(
                     "earlier_record",
                     optional=True,
-                    tooltip="The record of an earlier run of the same film, from LongVideoLoad or from the "
-                    "MaskGuidedKVShare of a sampler before this one: where it found the subjects holds from the first "
-                    "step on, so that a run that was broken off goes on as if it had not been.",
+                    tooltip="Record of an earlier run of the same film, from LongVideoLoad or from the "
+                    "MaskGuidedKVShare of the previous sampler. Its subject masks are used from the first step, so a "
+                    "stopped run resumes exactly where it was.",
                 ),
             ],
             outputs=[
                 io.Model.Output(
-                    display_name="model", tooltip="For any sampler, with the conditioning and latent of the timeline."
+                    display_name="model", tooltip="For any sampler, with the same timeline's conditioning and latent."
                 ),
                 RecordSocket.Output(
-                    display_name="record", tooltip="For AttentionMaskPreview: where the subject was found."
+                    display_name="record", tooltip="The subject masks, for AttentionMaskPreview and LongVideoSave."
                 ),
             ],
         )

@@ -1,4 +1,4 @@
-"""The route that the timeline editor asks for the plan of a film while it is written."""
+"""The HTTP route that gives the timeline editor the plan of a film while the user edits it."""
 
 import asyncio
 from collections.abc import Mapping
@@ -27,12 +27,12 @@ LOADERS = {
     "UNETLoader": ("unet_name", ""),
     "CheckpointLoaderSimple": ("ckpt_name", CHECKPOINT),
 }
-"""Nodes that load a model from a file: the input that names it, and what stands before the name in our own list."""
+"""Nodes that load a model from a file: the input that names the file, and the prefix of that name in our own list."""
 
 PRIMITIVES = frozenset(
     {"PrimitiveNode", "PrimitiveInt", "PrimitiveFloat", "PrimitiveString", "PrimitiveStringMultiline"}
 )
-"""Nodes that hand on a value of their own."""
+"""Nodes that output the value of their widget."""
 
 CONFIG_NODES: Mapping[str, Any] = {
     "KVShareConfig": KVShareConfigNode,
@@ -40,11 +40,11 @@ CONFIG_NODES: Mapping[str, Any] = {
     "KVShareMaskSettings": KVShareMaskSettings,
     "KVShareMemorySettings": KVShareMemorySettings,
 }
-"""Nodes that make a configuration from values alone."""
+"""Nodes whose configuration depends on their input values alone."""
 
 
 def add_route() -> None:
-    """Lets the running server answer. Where the host's nodes are used without its server there is nobody to ask."""
+    """Adds the route to the running server; does nothing if the nodes are used without one."""
     server = running_server()
     if server is None:
         return
@@ -68,13 +68,13 @@ def answer_for(asked: Any) -> dict[str, Any]:
     node = graph.node(str(asked["node"]))
     film, assumed = _film(graph, node)
     if film is None:
-        message = "The prompts come from another node: write them there."
+        message = "prompts comes from another node: edit it there."
         return {"error": {"message": message, "at": None}, "problems": [], "notes": []}
     return tell(film, _surroundings(graph, node, assumed))
 
 
 def _film(graph: Graph, node: GraphNode) -> tuple[Film | None, tuple[str, ...]]:
-    """The values of the node, and a line for those that other nodes make; None when prompts are among them."""
+    """The values of the node, and a note for each that another node computes; None if that is `prompts`."""
     values: dict[str, Any] = {}
     assumed: list[str] = []
     for field in fields(Film):
@@ -91,7 +91,7 @@ def _film(graph: Graph, node: GraphNode) -> tuple[Film | None, tuple[str, ...]]:
 
 
 def _value(graph: Graph, node: GraphNode, name: str) -> Any:
-    """The value of an input; None where it is made by a node that has to run for it."""
+    """The value of an input; None where a node has to run to compute it."""
     value = node.inputs.get(name)
     if not is_link(value):
         return value
@@ -123,7 +123,7 @@ def _surroundings(graph: Graph, node: GraphNode, assumed: tuple[str, ...]) -> Su
 
 
 def _model(graph: Graph, node: GraphNode, problems: list[str]) -> ModelFacts | None:
-    """What is known of the model that reaches the node through any patches."""
+    """What is known of the model that is connected to the node, through any patches."""
     loader = next((found for found in graph.chain(node, "model") if found.kind in LOADERS), None)
     if loader is None:
         return None
@@ -137,8 +137,8 @@ def _model(graph: Graph, node: GraphNode, problems: list[str]) -> ModelFacts | N
 
 
 def _config(graph: Graph, sharer: GraphNode, problems: list[str]) -> KVShareConfig | None:
-    """The configuration of MaskGuidedKVShare, as its nodes make it; None when one of them refuses its values, and the
-    defaults behind a node that is not known here."""
+    """The configuration of MaskGuidedKVShare, built by the nodes before it; None when one of them rejects its values.
+    Nodes that are not in CONFIG_NODES are skipped."""
     nodes = [sharer, *graph.chain(sharer, "config")]
     config = KVShareConfig()
     for node in reversed(nodes[1:]):
@@ -158,6 +158,6 @@ def _config(graph: Graph, sharer: GraphNode, problems: list[str]) -> KVShareConf
 
 
 def _first(graph: Graph, nodes: list[GraphNode], name: str, kind: Any) -> Any:
-    """The value of an input by the first of the nodes that has it; None where none has."""
+    """The value of an input in the first of the nodes that has it; None where none has."""
     values = (_value(graph, node, name) for node in nodes if name in node.inputs)
     return next((kind(value) for value in values if value is not None), None)

@@ -1,4 +1,4 @@
-"""Socket types of the pack. Their values are frozen, so that the host may cache and pass them by reference."""
+"""Socket types of the pack. Their values are frozen, so ComfyUI may cache them and pass them by reference."""
 
 from comfy_api.latest import io
 

@@ -116,6 +116,18 @@ def test_a_subject_counts_with_all_its_places_against_the_other_content_words(
     assert (set(found.subject), set(found.others)) == (expected, others)
 
 
+@given(WORDS, st.data())
+def test_a_subject_given_by_its_tokens_is_contrasted_with_the_other_content_words(
+    words: list[str], data: st.DataObject
+) -> None:
+    known = PromptWords(tuple(words), tuple((2 * place, 2 * place + 1) for place in range(len(words))))
+    chosen = data.draw(st.sets(st.integers(0, len(words) - 1)))
+    # One token of a word is enough to name it.
+    subject = tuple(2 * place + data.draw(st.integers(0, 1)) for place in chosen)
+    others = [place for place, word in enumerate(words) if place not in chosen and word not in ("the", "over")]
+    assert known.other_content(subject) == tuple(token for place in others for token in known.positions[place])
+
+
 def test_one_word_may_be_named_in_any_case() -> None:
     known = PromptWords(("a", "fox"), ((0,), (1,)))
     assert find_subject("a fox", known, "FOX!") == SubjectTokens((1,), ())

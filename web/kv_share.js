@@ -1,6 +1,6 @@
 /**
- * What the host's frontend loads. It also imports every other module of this folder by itself, so those do nothing when
- * they are imported.
+ * Entry point of the frontend extension. ComfyUI also imports every other module of this folder, so those have no side
+ * effects on import.
  */
 
 import { api } from "../../scripts/api.js";

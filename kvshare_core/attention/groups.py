@@ -92,14 +92,14 @@ class OwnTokens:
         """The keys outside the video that may be seen, weighed by exp(bias): text, reference frames."""
         if self.outside is None:
             return None
-        return self._part(self.seen_outside, bias)
+        return self._part(self.outside_keys, bias)
 
     def part_at(self, index: torch.Tensor, bias: float = 0.0) -> KeyValuePart:
         """The keys at `index` of the sequence, weighed by exp(bias)."""
         return self._part(index, bias)
 
     @property
-    def seen_outside(self) -> torch.Tensor | None:
+    def outside_keys(self) -> torch.Tensor | None:
         """Indices of the keys outside the video that may be seen."""
         return self.outside if self.visible_outside is None else self.visible_outside
 
@@ -145,37 +145,39 @@ def sharing_groups(
     Sources without a single token leave a group as it was. frame_tokens: tokens of one latent frame, for position
     `frame`.
     """
-    view = _View(own, config, strength)
+    builder = GroupBuilder(own, config, strength)
     subjects = [
-        _seen(sources, [entry.subjects[number] for entry in sources], config)
+        _foreign_tokens(sources, [entry.subjects[number] for entry in sources], config)
         for number in range(1 if split is None else len(split.subjects))
     ]
     if split is None:
-        return _unguided(own, subjects[0], view)
-    background = _seen(sources, [entry.background for entry in sources], config)
-    sights = [
-        (split.background, split.background_index, background if config.share_background else _Seen()),
+        return _unguided(own, subjects[0], builder)
+    background = _foreign_tokens(sources, [entry.background for entry in sources], config)
+    assignments = [
+        (split.background, split.background_index, background if config.share_background else ForeignTokens()),
         *((*places, seen) for places, seen in zip(split.subjects, subjects, strict=True)),
     ]
-    if not any(view.foreign(seen) for _, _, seen in sights):
+    if not any(builder.foreign_parts(seen) for _, _, seen in assignments):
         return None
     groups: list[QueryGroup] = []
-    tokens = [index + own.video.start for _, index, _ in sights]
-    for number, (places, _, seen) in enumerate(sights):
-        kin = Kin(tokens[number], tuple(other for place, other in enumerate(tokens) if place != number))
+    tokens = [index + own.video.start for _, index, _ in assignments]
+    for number, (places, _, seen) in enumerate(assignments):
+        same_kind = SameKindTokens(
+            tokens[number], tuple(other for place, other in enumerate(tokens) if place != number)
+        )
         if seen.video and config.position == "frame":
-            groups += _frames(places, kin, seen, view, frame_tokens)
+            groups += _frames(places, same_kind, seen, builder, frame_tokens)
         else:
-            groups.append(view.group(tokens[number], seen, kin))
+            groups.append(builder.group(tokens[number], seen, same_kind))
     if own.outside is not None:
-        texts = _seen(sources, [entry.text for entry in sources], config).texts
+        texts = _foreign_tokens(sources, [entry.text for entry in sources], config).texts
         video = [tokens for seen in (*subjects, background) for tokens in seen.video]
-        groups.append(view.group(own.outside, _Seen(texts, video) if texts else _Seen()))
+        groups.append(builder.group(own.outside, ForeignTokens(texts, video) if texts else ForeignTokens()))
     return groups
 
 
 @dataclass(frozen=True)
-class Kin:
+class SameKindTokens:
     """The segment's own video tokens of the same kind as what is seen of a source, and those of other kinds: indices
     in the sequence."""
 
@@ -184,36 +186,38 @@ class Kin:
 
 
 @dataclass(frozen=True)
-class _Seen:
+class ForeignTokens:
     """What some queries see of their sources: text, and tokens of the video."""
 
     texts: Sequence[StoredTokens] = ()
     video: Sequence[StoredTokens] = ()
 
 
-def _seen(sources: Sequence[BankEntry], parts: Sequence[StoredTokens | None], config: KVShareConfig) -> _Seen:
+def _foreign_tokens(
+    sources: Sequence[BankEntry], parts: Sequence[StoredTokens | None], config: KVShareConfig
+) -> ForeignTokens:
     """What is seen of the `sources` by queries that see `parts` of them, one or None for each."""
     texts = [
         entry.text
         for entry, part in zip(sources, parts, strict=True)
         if config.share_text and part is not None and entry.text is not None
     ]
-    return _Seen(texts, [part for part in parts if part is not None])
+    return ForeignTokens(texts, [part for part in parts if part is not None])
 
 
 @dataclass(frozen=True)
-class _View:
+class GroupBuilder:
     """What a query sees of itself and of source tokens."""
 
     own: OwnTokens
     config: KVShareConfig
     strength: float
 
-    def group(self, queries: torch.Tensor, seen: _Seen, kin: Kin | None = None) -> QueryGroup:
+    def group(self, queries: torch.Tensor, seen: ForeignTokens, same_kind: SameKindTokens | None = None) -> QueryGroup:
         """The group of `queries` that see `seen`, or their own keys alone when there is nothing to see."""
-        return QueryGroup(queries, self.of(seen, kin) or (self.own.everything(),))
+        return QueryGroup(queries, self.parts_of(seen, same_kind) or (self.own.everything(),))
 
-    def foreign(self, seen: _Seen, weight: float = 1.0) -> list[KeyValuePart]:
+    def foreign_parts(self, seen: ForeignTokens, weight: float = 1.0) -> list[KeyValuePart]:
         """The parts of `seen`, without empty ones; weight: what they count for at full strength."""
         bias = math.log(self.strength * weight)
         return [
@@ -222,37 +226,37 @@ class _View:
             if tokens.key.shape[TOKEN_DIM] > 0
         ]
 
-    def of(self, seen: _Seen, kin: Kin | None = None) -> tuple[KeyValuePart, ...] | None:
+    def parts_of(self, seen: ForeignTokens, same_kind: SameKindTokens | None = None) -> tuple[KeyValuePart, ...] | None:
         """All parts for queries that see `seen`; None when nothing foreign is among them, or no query is there in mode
-        `swap`. Without `kin` the whole video is of one kind."""
-        foreign = self.foreign(seen)
+        `swap`. Without `same_kind` the whole video is of one kind."""
+        foreign = self.foreign_parts(seen)
         if not foreign:
             return None
         if self.config.mode == "extend":
             return (self.own.everything(), *foreign)
         if self.config.mode == "swap":
-            if kin is not None and kin.tokens.numel() == 0:
+            if same_kind is not None and same_kind.tokens.numel() == 0:
                 return None
-            return self._swapped(seen, sum(part.key.shape[TOKEN_DIM] for part in foreign), kin)
+            return self._swapped(seen, sum(part.key.shape[TOKEN_DIM] for part in foreign), same_kind)
         replaced = own_bias(self.config, self.strength)
         outside = self.own.outside_part(replaced if seen.texts else 0.0)
         return (*([] if outside is None else [outside]), self.own.video_part(replaced), *foreign)
 
-    def _swapped(self, seen: _Seen, count: int, kin: Kin | None) -> tuple[KeyValuePart, ...]:
+    def _swapped(self, seen: ForeignTokens, count: int, same_kind: SameKindTokens | None) -> tuple[KeyValuePart, ...]:
         """All parts where `count` source tokens take over a part of what the own tokens of their kind count for."""
         bias = own_bias(self.config, self.strength)
-        if kin is None:
+        if same_kind is None:
             outside = self.own.outside_part()
             kept, same = ([] if outside is None else [outside]), self.own.video_part(bias)
         else:
-            outside = self.own.seen_outside
-            rest = torch.cat([*([] if outside is None else [outside]), *kin.others])
-            kept, same = [self.own.part_at(rest)], self.own.part_at(kin.tokens, bias)
-        return (*kept, same, *self.foreign(seen, same.key.shape[TOKEN_DIM] / count))
+            outside = self.own.outside_keys
+            rest = torch.cat([*([] if outside is None else [outside]), *same_kind.others])
+            kept, same = [self.own.part_at(rest)], self.own.part_at(same_kind.tokens, bias)
+        return (*kept, same, *self.foreign_parts(seen, same.key.shape[TOKEN_DIM] / count))
 
 
-def _unguided(own: OwnTokens, seen: _Seen, view: _View) -> list[QueryGroup] | None:
-    parts = view.of(seen)
+def _unguided(own: OwnTokens, seen: ForeignTokens, builder: GroupBuilder) -> list[QueryGroup] | None:
+    parts = builder.parts_of(seen)
     if parts is None:
         return None
     if own.outside is None or seen.texts:
@@ -261,17 +265,19 @@ def _unguided(own: OwnTokens, seen: _Seen, view: _View) -> list[QueryGroup] | No
     return [QueryGroup(video, parts), QueryGroup(own.outside, (own.everything(),))]
 
 
-def _frames(places: torch.Tensor, kin: Kin, seen: _Seen, view: _View, frame_tokens: int) -> list[QueryGroup]:
-    """One group per latent frame of the video tokens `places`, which `kin` has as indices: it sees the text and what is
-    stored of the same frame only."""
+def _frames(
+    places: torch.Tensor, same_kind: SameKindTokens, seen: ForeignTokens, builder: GroupBuilder, frame_tokens: int
+) -> list[QueryGroup]:
+    """One group per latent frame of the video tokens `places`, which `same_kind` has as indices: it attends to the text
+    and to the stored tokens of the same frame only."""
     groups: list[QueryGroup] = []
-    video = view.own.video
+    video = builder.own.video
     for frame in range((video.stop - video.start) // frame_tokens):
         queries = _within(places, frame, frame_tokens)
         if queries.start == queries.stop:
             continue
         here = [_narrow(tokens, _within(tokens.tokens, frame, frame_tokens)) for tokens in seen.video]
-        groups.append(view.group(kin.tokens[queries], _Seen(seen.texts, here), kin))
+        groups.append(builder.group(same_kind.tokens[queries], ForeignTokens(seen.texts, here), same_kind))
     return groups
 
 

@@ -9,14 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
-Partial = tuple[torch.Tensor, torch.Tensor]
+from ..devices import chunk_length
+
+OutputWithLogSumExp = tuple[torch.Tensor, torch.Tensor]
 """Output [rows, heads, queries, head_dim] and log-sum-exp [rows, heads, queries] in float32 or better."""
 
-Kernel = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, float], Partial]
+Kernel = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, float], OutputWithLogSumExp]
 """(query, key, value, scale), all [rows, heads, tokens, head_dim] with as many key heads as query heads."""
-
-CHUNK_ELEMENTS = 1 << 24
-"""Largest number of scores that `chunked` holds at once."""
 
 PROBE_TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 1e-1}
 """How far a kernel's results on the probe may be off; float32 leaves room for TF32."""
@@ -33,7 +32,7 @@ def chunked(
     value: torch.Tensor,
     scale: float,
     key_bias: torch.Tensor | None = None,
-) -> Partial:
+) -> OutputWithLogSumExp:
     """Plain softmax attention over chunks of queries; memory is linear in the number of keys.
 
     key_bias: [rows, keys], added to the scores.
@@ -43,7 +42,7 @@ def chunked(
     rows, heads, tokens, _ = query.shape
     output = query.new_empty(rows, heads, tokens, value.shape[-1])
     total = torch.empty(rows, heads, tokens, dtype=working, device=query.device)
-    size = max(1, CHUNK_ELEMENTS // (rows * heads * key.shape[2]))
+    size = chunk_length(rows * heads * key.shape[2])
     for start in range(0, tokens, size):
         part = slice(start, start + size)
         scores = query[:, :, part].to(working) @ keys * scale
@@ -54,18 +53,18 @@ def chunked(
     return output, total
 
 
-def flash_cpu(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float) -> Partial:
+def flash_cpu(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float) -> OutputWithLogSumExp:
     """PyTorch's fused attention for CPUs."""
     return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(query, key, value, scale=scale)
 
 
-def flash_cuda(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float) -> Partial:
+def flash_cuda(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float) -> OutputWithLogSumExp:
     """FlashAttention as PyTorch brings it, for half precision."""
     output, total, *_ = torch.ops.aten._scaled_dot_product_flash_attention(query, key, value, scale=scale)
     return output, total
 
 
-def efficient_cuda(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float) -> Partial:
+def efficient_cuda(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float) -> OutputWithLogSumExp:
     """Memory-efficient attention as PyTorch brings it; its log-sum-exp is padded to a multiple of 32 queries."""
     output, total, *_ = torch.ops.aten._scaled_dot_product_efficient_attention(
         query, key, value, None, compute_log_sumexp=True, scale=scale
@@ -91,7 +90,7 @@ class LogSumExpAttention:
         value: torch.Tensor,
         scale: float | None = None,
         key_bias: torch.Tensor | None = None,
-    ) -> Partial:
+    ) -> OutputWithLogSumExp:
         """Attention of `query` over `key` and `value`, whose heads may be fewer (grouped) but divide the query's.
 
         `scale` defaults to head_dim ** -0.5; `key_bias` [rows, keys] is added to the scores.

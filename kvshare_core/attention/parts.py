@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from .log_sum_exp import LogSumExpAttention, Partial, working_dtype
+from .log_sum_exp import LogSumExpAttention, OutputWithLogSumExp, working_dtype
 
 Backend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -48,7 +48,7 @@ def attend(
     query: torch.Tensor,
     parts: Sequence[KeyValuePart],
     backend: Backend,
-    partial: LogSumExpAttention,
+    lse_attention: LogSumExpAttention,
     scale: float | None = None,
 ) -> torch.Tensor:
     """Attention of `query` over all `parts`, each weighed by exp(bias).
@@ -71,7 +71,7 @@ def attend(
         if part.key_bias is None:
             return backend(query, part.key, part.value)
     return merge(
-        {bias: partial(query, part.key, part.value, scale, part.key_bias) for bias, part in joined.items()}
+        {bias: lse_attention(query, part.key, part.value, scale, part.key_bias) for bias, part in joined.items()}
     ).to(query.dtype)
 
 
@@ -99,12 +99,12 @@ def _join(parts: Sequence[KeyValuePart]) -> KeyValuePart:
     )
 
 
-def merge(partials: dict[float, Partial]) -> torch.Tensor:
+def merge(results: dict[float, OutputWithLogSumExp]) -> torch.Tensor:
     """The attention over all keys from the partial results over disjoint sets of them, by their biases."""
-    logs = torch.stack([total + bias for bias, (_, total) in partials.items()])
+    logs = torch.stack([total + bias for bias, (_, total) in results.items()])
     weights = logs.softmax(dim=0)
     merged: torch.Tensor | None = None
-    for weight, (output, _) in zip(weights, partials.values(), strict=True):
+    for weight, (output, _) in zip(weights, results.values(), strict=True):
         piece = output.to(weight.dtype) * weight[..., None]
         merged = piece if merged is None else merged.add_(piece)
     assert merged is not None
@@ -115,7 +115,7 @@ def attend_groups(
     query: torch.Tensor,
     groups: Sequence[QueryGroup],
     backend: Backend,
-    partial: LogSumExpAttention,
+    lse_attention: LogSumExpAttention,
     scale: float | None = None,
 ) -> torch.Tensor:
     """Every group attends to its own parts; the groups' tokens together must be all queries, each once.
@@ -125,10 +125,10 @@ def attend_groups(
     output: torch.Tensor | None = None
     for group in groups:
         if group.tokens is None:
-            return attend(query, group.parts, backend, partial, scale)
+            return attend(query, group.parts, backend, lse_attention, scale)
         if group.tokens.numel() == 0:
             continue
-        piece = attend(query.index_select(TOKEN_DIM, group.tokens), group.parts, backend, partial, scale)
+        piece = attend(query.index_select(TOKEN_DIM, group.tokens), group.parts, backend, lse_attention, scale)
         if output is None:
             rows, heads, tokens, _ = query.shape
             # Tokens before heads in memory, so that joining the heads afterwards copies nothing.

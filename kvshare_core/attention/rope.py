@@ -17,11 +17,8 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 
-from ..devices import upload
+from ..devices import chunk_length, upload
 from .log_sum_exp import working_dtype
-
-CHUNK_ELEMENTS = 1 << 24
-"""Largest number of channels turned, or of similarities held, at once."""
 
 FLOAT64_DEVICES = ("cpu", "cuda", "meta")
 """Device types on which float64 is always there; elsewhere angles are computed on the CPU, as the host does."""
@@ -88,7 +85,7 @@ def rotate(key: torch.Tensor, scheme: RopeScheme, offset: torch.Tensor) -> torch
     )
     result = torch.empty_like(key)
     result[..., rotated:] = key[..., rotated:]
-    chunk = max(1, CHUNK_ELEMENTS // max(1, rows * heads * rotated))
+    chunk = chunk_length(rows * heads * rotated)
     for start in range(0, tokens, chunk):
         here = slice(start, start + chunk)
         first, second = _channel_pairs(key[:, :, here, :rotated].to(working), scheme)
@@ -144,7 +141,7 @@ def match_tokens(source: torch.Tensor, target: torch.Tensor, threshold: float) -
     working = working_dtype(source)
     best = torch.full(source.shape[:1], -math.inf, dtype=working, device=source.device)
     places = torch.full(source.shape[:1], -1, dtype=torch.int64, device=source.device)
-    chunk = max(1, math.isqrt(CHUNK_ELEMENTS))
+    chunk = math.isqrt(chunk_length(1))
     for start in range(0, source.shape[0], chunk):
         here = slice(start, start + chunk)
         seekers = F.normalize(source[here].to(working), dim=-1)

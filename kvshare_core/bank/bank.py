@@ -103,7 +103,7 @@ class _Stored:
 
     parts: list[_Part]
     places: int
-    readers: int | None
+    consumers: int | None
     device_bytes: int
     tensors: list[torch.Tensor] | None = None
     lane: HostLane | None = None
@@ -162,20 +162,20 @@ class KeyValueBank:
         """Bytes of the computer's memory taken for entries off the device, also while no entry uses them."""
         return sum(lane.allocated_bytes for lane in self._lanes.values())
 
-    def put(self, key: BankKey, entry: BankEntry, readers: int | None) -> None:
-        """Stores `entry` for `readers` calls of `get`, in place of an entry of the same key; 0 stores nothing, None is
-        for any number of calls.
+    def put(self, key: BankKey, entry: BankEntry, consumers: int | None) -> None:
+        """Stores `entry` for `consumers` calls of `get`, in place of an entry of the same key; 0 stores nothing, None
+        allows any number of calls.
 
-        Raises ValueError when `readers` is negative and RuntimeError when no memory is left.
+        Raises ValueError when `consumers` is negative and RuntimeError when no memory is left.
         """
-        if readers is not None and readers < 0:
-            raise ValueError(f"key/value bank: {readers} readers; the number cannot be negative.")
-        if readers == 0:
+        if consumers is not None and consumers < 0:
+            raise ValueError(f"key/value bank: {consumers} consumers; the number cannot be negative.")
+        if consumers == 0:
             with self._lock:
                 self._drop(key)
             return
         parts, tensors = _pack(entry, self.memory.dtype == "fp8")
-        stored = _Stored(parts, len(entry.parts), readers, sum(tensor.nbytes for tensor in tensors))
+        stored = _Stored(parts, len(entry.parts), consumers, sum(tensor.nbytes for tensor in tensors))
         with self._lock:
             self._drop(key)
             lane = None if self._stays_on_device(stored.device_bytes) else self._lane(tensors[0].device)
@@ -188,10 +188,10 @@ class KeyValueBank:
             self._entries[key] = stored
 
     def get(self, key: BankKey) -> BankEntry | None:
-        """The entry on its device and in its dtype, for one of its readers; released after the last one.
+        """The entry on its device and in its dtype, for one of its consumers; released after the last one.
 
         None when there is none: that segment did not produce it (a step cache skipped its forward, for example), or all
-        its readers have been.
+        its consumers have been.
         """
         with self._lock:
             stored = self._entries.get(key)
@@ -200,9 +200,9 @@ class KeyValueBank:
             tensors = stored.tensors
             if tensors is None:
                 tensors = self._bring_back(stored)
-            if stored.readers is not None:
-                stored.readers -= 1
-                if stored.readers == 0:
+            if stored.consumers is not None:
+                stored.consumers -= 1
+                if stored.consumers == 0:
                     self._drop(key)
         return _unpack(stored.parts, stored.places, tensors)
 

@@ -2,9 +2,9 @@
 
 import torch
 
+from ..devices import chunk_length
+
 LARGEST = torch.finfo(torch.float8_e4m3fn).max
-CHUNK_ELEMENTS = 1 << 24
-"""Largest number of float32 elements that quantising holds beside its result."""
 
 
 def quantise(tensor: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -27,7 +27,7 @@ def quantise(tensor: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     highest = torch.maximum(tensor.amax((2, 3), keepdim=True), -tensor.amin((2, 3), keepdim=True))
     scale = highest.float() / LARGEST
     scale = torch.where(scale < torch.finfo(torch.float32).tiny, 1.0, scale)
-    step = max(1, CHUNK_ELEMENTS // (rows * tokens * head_dim))
+    step = chunk_length(rows * tokens * head_dim)
     for first in range(0, heads, step):
         some = slice(first, first + step)
         stored[:, some] = tensor[:, some].float() / scale[:, some]

@@ -9,7 +9,7 @@ from ..plan.share_plan import SharePlan
 from .forward import Forward
 
 
-def entry_of(plan: SharePlan, forward: Forward, own: OwnTokens, split: TokenSplit | None, row: int) -> BankEntry:
+def exported_entry(plan: SharePlan, forward: Forward, own: OwnTokens, split: TokenSplit | None, row: int) -> BankEntry:
     """What latent `row` of a segment leaves for later ones, by the `split` of its video; None leaves all of it as one
     subject."""
     config = plan.config
@@ -23,7 +23,7 @@ def entry_of(plan: SharePlan, forward: Forward, own: OwnTokens, split: TokenSpli
             # Copied, because a backend may use the memory of its inputs.
             return BankEntry(StoredTokens(video.key.clone(), video.value.clone(), places), None, stored_text)
         return BankEntry(own.stored(kept), None, stored_text)
-    read = plan.read(forward.segment.index)
+    read = plan.exported_parts(forward.segment.index)
     subjects: list[StoredTokens | None] = []
     for number, (places, index) in enumerate(split.subjects):
         kept = _drop_tokens(places, config.token_dropout, forward, row)
@@ -32,13 +32,13 @@ def entry_of(plan: SharePlan, forward: Forward, own: OwnTokens, split: TokenSpli
     return BankEntry.of_parts([subjects[0], background, stored_text, *subjects[1:]])
 
 
-def seen_of(plan: SharePlan, segment: int, source: int, entry: BankEntry) -> BankEntry:
+def imported_entry(plan: SharePlan, segment: int, source: int, entry: BankEntry) -> BankEntry:
     """What `segment` sees of the `entry` of `source`."""
-    sight = plan.sight(segment)
+    part_sources = plan.part_sources(segment)
     subject, *further = (
-        part if source in sources else None for part, sources in zip(entry.subjects, sight.subjects, strict=True)
+        part if source in sources else None for part, sources in zip(entry.subjects, part_sources.subjects, strict=True)
     )
-    background = entry.background if source in sight.background else None
+    background = entry.background if source in part_sources.background else None
     return BankEntry(subject, background, entry.text, tuple(further))
 
 

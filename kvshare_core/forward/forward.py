@@ -1,6 +1,7 @@
-"""One forward of the diffusion model on one segment: short-lived, and the same for all of its attention calls."""
+"""One forward of the diffusion model on one segment: built once, and the same for all of its attention calls."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -9,65 +10,97 @@ from ..attention.groups import TokenSplit
 from ..attention.key_masks import KeyMask
 from ..attention.positions import Offsets
 from ..bank.bank import Chunk
-from ..families.base import CallSite
 from ..plan.schedule import Role
 from ..timeline.timeline import Segment
 
+Layout = tuple[int, int, int]
+"""Start and stop of the video in a sequence of keys, and the length of that sequence."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Which conditionings the host has put into one batch."""
+
+    chunks: tuple[Chunk, ...]
+    """Of each chunk, the list of conditioning it comes from and its index there; the same for every segment."""
+    prompts: int | None = 0
+    """Number of the list that begins with the beat's own prompt; None when that is unknown."""
+    latents: int = 1
+    """Latents in each chunk."""
+    alone: bool = True
+    """Whether no other forward of the segment runs at the same time."""
+
+    @property
+    def conditional_rows(self) -> slice | None:
+        """The batch rows with the segment's own prompt; None when the batch has none."""
+        for index, chunk in enumerate(self.chunks):
+            if chunk == (self.prompts, 0):
+                return slice(index * self.latents, (index + 1) * self.latents)
+        return None
+
+
+@dataclass(frozen=True)
+class PromptText:
+    """The text that the model receives."""
+
+    tokens: int
+    """Length of the conditioning."""
+    own: bool = True
+    """Whether it is the segment's own text, not one that all beats have in common."""
+    routes: Mapping[int, tuple[int, ...]] = field(default_factory=dict[int, tuple[int, ...]])
+    """For chunks whose frames have texts of their own, by the chunk's index, the length of each text."""
+    hidden_subject: int | None = None
+    """Number of a subject whose words no token may attend to, or None."""
+
 
 @dataclass
-class Forward:
-    """One forward of the diffusion model on one segment, opened and dropped by the host layer.
+class ForwardCache:
+    """What is computed once per forward, because many of its attention calls need the same."""
 
-    chunks: of each batch chunk the list of conditioning it comes from and its place there, the same for every segment;
-    prompts: the list that begins with the beat's own prompt, None when that is unknown; rows: latents in each chunk;
-    grid: tokens (t, h, w); text_tokens: length of the conditioning; strength: of the source keys in this step; shares,
-    reads: whether it shares keys and reads maps; alone: whether no other forward of the segment runs at the same time;
-    routes: of chunks with several texts, by their place, the tokens of each; own_text: whether the text is the
-    segment's own, not one that all beats have in common; hides: a subject whose words nothing sees, or None.
-    Kept because they are the same in many of its calls: key_masks and, with the words hidden, hidden_masks, by where
-    the video stands and the number of keys; whole, a split that makes everything subject; offsets of source keys, by
-    block (0 where all blocks have the same masks), batch row and source.
-    """
-
-    segment: Segment
-    chunks: tuple[Chunk, ...]
-    prompts: int | None
-    rows: int
-    grid: tuple[int, int, int]
-    text_tokens: int
-    step: int
-    role: Role = "both"
-    strength: float = 1.0
-    shares: bool = True
-    reads: bool = True
-    alone: bool = True
-    own_text: bool = True
-    hides: int | None = None
-    routes: dict[int, tuple[int, ...]] = field(default_factory=dict[int, tuple[int, ...]])
-    call_index: int = 0
-    key_masks: dict[tuple[int, int, int], tuple[torch.Tensor | None, list[KeyMask] | None]] = field(
-        default_factory=dict[tuple[int, int, int], tuple[torch.Tensor | None, list[KeyMask] | None]]
+    calls: int = 0
+    """The forward's attention calls so far."""
+    key_masks: dict[Layout, tuple[torch.Tensor | None, list[KeyMask] | None]] = field(
+        default_factory=dict[Layout, tuple[torch.Tensor | None, list[KeyMask] | None]]
     )
-    hidden_masks: dict[tuple[int, int, int], list[KeyMask]] = field(
-        default_factory=dict[tuple[int, int, int], list[KeyMask]]
-    )
-    whole: TokenSplit | None = None
+    """The mask that the host passed, and what it hides from each batch row."""
+    masks_without_words: dict[Layout, list[KeyMask]] = field(default_factory=dict[Layout, list[KeyMask]])
+    """The same with the words of `PromptText.hidden_subject` hidden too; rows without any other key are left out."""
+    undivided: TokenSplit | None = None
+    """A split in which every video token is subject."""
     offsets: dict[tuple[int, int, int], Offsets | None] = field(
         default_factory=dict[tuple[int, int, int], Offsets | None]
     )
+    """How far source keys move, by block (0 where all blocks share their masks), batch row and source segment."""
+
+
+@dataclass(frozen=True)
+class Forward:
+    """One forward, as the session planned it when the host opened it."""
+
+    segment: Segment
+    batch: Batch
+    text: PromptText
+    grid: tuple[int, int, int]
+    """Tokens of the video: frames, height, width."""
+    step: int = 0
+    role: Role = "both"
+    strength: float = 1.0
+    """Of the source keys in this step."""
+    shares: bool = True
+    """Whether the segment takes part in sharing, as a source or as a target."""
+    finds_subjects: bool = True
+    """Whether its attention maps count for the subjects' masks."""
+    sources: tuple[int, ...] = ()
+    """Segments whose keys it attends to."""
+    consumers: int | None = 0
+    """How many later forwards attend to its keys; None for any number of them."""
+    cache: ForwardCache = field(default_factory=ForwardCache, compare=False, repr=False)
 
     @property
     def video_tokens(self) -> int:
         return math.prod(self.grid)
 
-    def video_at(self, site: CallSite) -> slice:
-        """Where the video stands in the sequence of a call."""
-        return slice(site.video_start, site.video_start + self.video_tokens)
-
     @property
-    def conditional_rows(self) -> slice | None:
-        """The batch rows that were made with the segment's own prompt; None when the forward has none."""
-        for place, chunk in enumerate(self.chunks):
-            if chunk == (self.prompts, 0):
-                return slice(place * self.rows, (place + 1) * self.rows)
-        return None
+    def frame_tokens(self) -> int:
+        """Tokens of one latent frame."""
+        return self.grid[1] * self.grid[2]

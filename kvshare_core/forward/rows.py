@@ -5,12 +5,9 @@ from dataclasses import dataclass
 
 import torch
 
-from ..attention.groups import OwnTokens
-from ..attention.key_masks import KeyMask, hide, read_key_mask
+from ..attention.key_masks import KeyMask
 from ..attention.parts import TOKEN_DIM
 from ..bank.bank import BankEntry, StoredTokens
-from ..families.base import AttentionCall, CallSite
-from .forward import Forward
 
 
 @dataclass(frozen=True)
@@ -73,42 +70,3 @@ def take_rows(tensor: torch.Tensor, indices: Sequence[int]) -> torch.Tensor:
     if indices[-1] - indices[0] == len(indices) - 1:
         return tensor[indices[0] : indices[-1] + 1]
     return torch.cat([tensor[index : index + 1] for index in indices])
-
-
-def key_rows(call: AttentionCall, indices: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Keys and values of the batch rows `indices`."""
-    return take_rows(call.key, indices), take_rows(call.value, indices)
-
-
-def own_tokens(
-    tensors: tuple[torch.Tensor, torch.Tensor], forward: Forward, site: CallSite, mask: KeyMask
-) -> OwnTokens:
-    """The sequence of some rows' keys and values, with where the video stands in it and what `mask` hides."""
-    return OwnTokens(*tensors, forward.video_at(site), mask.outside, mask.visible, mask.visible_outside, mask.key_bias)
-
-
-def key_masks(forward: Forward, call: AttentionCall, site: CallSite) -> list[KeyMask] | None:
-    """For every batch row what the call's own mask hides; read once per forward and layout. None for a mask that
-    `read_key_mask` cannot tell in these words."""
-    video = forward.video_at(site) if site.kind in ("self", "joint") else slice(0, 0)
-    layout = video.start, video.stop, call.key_tokens
-    known = forward.key_masks.get(layout)
-    if known is None or known[0] is not call.mask:
-        known = forward.key_masks[layout] = (call.mask, read_key_mask(call.mask, call.key, video))
-    return known[1]
-
-
-def masks_without(
-    forward: Forward, call: AttentionCall, site: CallSite, masks: list[KeyMask], places: frozenset[int]
-) -> list[KeyMask] | None:
-    """What the masks of all batch rows hide, and in those of the prompt the keys at `places` too; made once per forward
-    and layout. None when a row has no other keys."""
-    rows = forward.conditional_rows or slice(0, 0)
-    video = forward.video_at(site) if site.kind == "joint" else slice(0, 0)
-    layout = video.start, video.stop, call.key_tokens
-    if layout not in forward.hidden_masks:
-        changed = {mask: hide(mask, places, call.key_tokens, video, call.key.device) for mask in {*masks[rows]}}
-        found = [changed[mask] if row in range(*rows.indices(len(masks))) else mask for row, mask in enumerate(masks)]
-        forward.hidden_masks[layout] = [mask for mask in found if mask is not None]
-    hidden = forward.hidden_masks[layout]
-    return hidden if len(hidden) == len(masks) else None

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from ..config import KVShareConfig, MemorySettings
 from ..families.base import FamilyInfo
 from . import schedule
-from .share_plan import ReadParts, SharePlan
+from .share_plan import ExportedParts, SharePlan
 from .stages import Stages
 
 
@@ -46,14 +46,14 @@ def bank_uses(plan: SharePlan, counts: Sequence[TokenCounts]) -> list[BankUse]:
             if index not in segments:
                 continue
             sources = frozenset(plan.sources(index)) if evaluation.role in ("both", "target") else frozenset[int]()
-            keeps = evaluation.role in ("both", "source") and stages.readers(index) != 0
+            keeps = evaluation.role in ("both", "source") and stages.consumers(index) != 0
             # Of masks that are yet to be found any token may end up in the part that is read.
-            kept = counts[index] if plan.reads_maps else _read_tokens(plan.read(index), counts[index])
+            kept = counts[index] if plan.finds_subjects else _read_tokens(plan.exported_parts(index), counts[index])
             uses.append(BankUse(index, sources, kept if keeps else None))
     return uses
 
 
-def _read_tokens(read: ReadParts, counts: TokenCounts) -> TokenCounts:
+def _read_tokens(read: ExportedParts, counts: TokenCounts) -> TokenCounts:
     """`counts` without what nobody reads."""
     subject = counts.subject if read.subjects else None
     return replace(counts, subject=subject, background=counts.background if read.background else None)
@@ -74,17 +74,17 @@ def kept_tokens(
     )
 
 
-def count_readers(evaluations: Sequence[BankUse], place: int) -> int:
+def count_consumers(evaluations: Sequence[BankUse], place: int) -> int:
     """How many later forwards read what `evaluations[place]` leaves: those before the segment's next entry."""
     own = evaluations[place]
     if own.keeps is None:
         return 0
-    readers = 0
+    consumers = 0
     for later in evaluations[place + 1 :]:
-        readers += own.segment in later.sources
+        consumers += own.segment in later.sources
         if later.segment == own.segment and later.keeps is not None:
             break
-    return readers
+    return consumers
 
 
 def plan_bytes(
@@ -107,7 +107,7 @@ def plan_bytes(
         return 0, True
     # Where the background is kept too, every token is kept that is not dropped from the subject: at most all.
     config = (
-        replace(plan.config, token_dropout=0.0) if plan.reads_maps and plan.config.share_background else plan.config
+        replace(plan.config, token_dropout=0.0) if plan.finds_subjects and plan.config.share_background else plan.config
     )
     text = text_tokens if info.joint else 0
     counts = [
@@ -116,7 +116,7 @@ def plan_bytes(
     ]
     uses = bank_uses(plan, counts)
     size = predict_bytes(uses, blocks, rows, info.heads, info.head_dim, element_size, config.memory)
-    return size, not plan.reads_maps
+    return size, not plan.finds_subjects
 
 
 def predict_bytes(
@@ -135,11 +135,11 @@ def predict_bytes(
 
     In every block, row after row, a forward gets what it reads and then puts its own.
     """
-    readers = [count_readers(evaluations, place) for place in range(len(evaluations))]
+    consumers = [count_consumers(evaluations, place) for place in range(len(evaluations))]
     held: dict[tuple[int, int, int], int] = {}
     left = Counter[tuple[int, int, int]]()
     total = peak = 0
-    for evaluation, wanted in zip(evaluations, readers, strict=True):
+    for evaluation, wanted in zip(evaluations, consumers, strict=True):
         for block in range(blocks):
             for row in range(rows):
                 for source in evaluation.sources:

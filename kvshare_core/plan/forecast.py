@@ -97,7 +97,7 @@ def windows_extra(plan: SharePlan) -> float:
 def _looking(plan: SharePlan, sampling: Sampling) -> float:
     """Additional evaluations that look for the subjects by the effect of their words, as a part of the run's; 0 where
     its steps are unknown."""
-    if not (plan.reads_maps and plan.config.masks.by_effect and sampling.steps):
+    if not (plan.finds_subjects and plan.config.masks.by_effect and sampling.steps):
         return 0.0
     segments = plan.timeline.segments
     rows = 2 if sampling.guided else 1
@@ -127,12 +127,12 @@ def _extra(plan: SharePlan, info: FamilyInfo, blocks: int, video: int, subject: 
 
 def _further_pairs(plan: SharePlan, index: int, video: int, subject: float) -> float:
     """Pairs of a query and a key that a segment has beyond those of a plain one."""
-    sight = plan.sight(index)
-    count = len(sight.subjects)
+    part_sources = plan.part_sources(index)
+    count = len(part_sources.subjects)
     own = subject * video / count
-    pairs = sum(own**2 * len(sources) for sources in sight.subjects)
-    pairs += ((1 - subject) * video) ** 2 * len(sight.background)
+    pairs = sum(own**2 * len(sources) for sources in part_sources.subjects)
+    pairs += ((1 - subject) * video) ** 2 * len(part_sources.background)
     if plan.config.mode == "replace" and plan.config.strength >= 1:
-        pairs -= sum(own * video for sources in sight.subjects if sources)
-        pairs -= (1 - subject) * video**2 if sight.background else 0
+        pairs -= sum(own * video for sources in part_sources.subjects if sources)
+        pairs -= (1 - subject) * video**2 if part_sources.background else 0
     return pairs

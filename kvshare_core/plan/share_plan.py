@@ -32,7 +32,7 @@ class CastMember:
 
 
 @dataclass(frozen=True)
-class Sight:
+class PartSources:
     """Segments, ascending: those in which each subject (or all tokens, where nothing splits them) sees itself, and
     those whose background the background sees."""
 
@@ -41,7 +41,7 @@ class Sight:
 
 
 @dataclass(frozen=True)
-class ReadParts:
+class ExportedParts:
     """Which parts of a segment later ones see: subjects, by their number, and whether the background."""
 
     subjects: frozenset[int]
@@ -106,7 +106,7 @@ class SharePlan:
         return self.mask is not None or bool(self.subjects or self.cast)
 
     @property
-    def reads_maps(self) -> bool:
+    def finds_subjects(self) -> bool:
         """Whether subjects have to be found in the model's attention."""
         return bool(self.subjects or self.cast) and self.mask is None
 
@@ -124,7 +124,7 @@ class SharePlan:
     def naming(self, subject: int) -> tuple[SubjectTokens | None, ...]:
         """The tokens of a subject in every beat, None in beats that do not name it; empty where no words say what it
         is."""
-        if not self.reads_maps or not (self.subjects or self.cast[0].tokens):
+        if not self.finds_subjects or not (self.subjects or self.cast[0].tokens):
             return ()
         return tuple(self.tokens(beat, "both")[subject] for beat in range(len(self.timeline.beats)))
 
@@ -147,22 +147,24 @@ class SharePlan:
         full = self.config.strength or self.config.end_strength
         return said * (usual / full) if full else said
 
-    def sight(self, index: int) -> Sight:
+    def part_sources(self, index: int) -> PartSources:
         """What segment `index` attends to."""
-        return self._sights[index]
+        return self._part_sources[index]
 
     def sources(self, index: int) -> tuple[int, ...]:
         """Segments whose keys segment `index` attends to, in order."""
-        sight = self._sights[index]
-        return tuple(sorted({*sight.background, *(source for subject in sight.subjects for source in subject)}))
+        part_sources = self._part_sources[index]
+        return tuple(
+            sorted({*part_sources.background, *(source for subject in part_sources.subjects for source in subject)})
+        )
 
-    def readers(self, index: int) -> int:
+    def consumers(self, index: int) -> int:
         """How many later segments attend to segment `index`."""
         return sum(index in self.sources(later) for later in range(index + 1, len(self.timeline.segments)))
 
-    def read(self, index: int) -> ReadParts:
+    def exported_parts(self, index: int) -> ExportedParts:
         """What later segments see of segment `index`."""
-        return self._read[index]
+        return self._exported_parts[index]
 
     def gap(self, source: int, target: int) -> int:
         """Latent frames by which the keys of segment `source` seem further away from segment `target`: the largest gap
@@ -184,30 +186,30 @@ class SharePlan:
         return None
 
     @cached_property
-    def _sights(self) -> tuple[Sight, ...]:
-        return tuple(self._sight(segment) for segment in self.timeline.segments)
+    def _part_sources(self) -> tuple[PartSources, ...]:
+        return tuple(self._find_part_sources(segment) for segment in self.timeline.segments)
 
     @cached_property
-    def _read(self) -> tuple[ReadParts, ...]:
+    def _exported_parts(self) -> tuple[ExportedParts, ...]:
         return tuple(
-            ReadParts(
+            ExportedParts(
                 frozenset(
                     number
-                    for sight in self._sights
-                    for number, sources in enumerate(sight.subjects)
+                    for part_sources in self._part_sources
+                    for number, sources in enumerate(part_sources.subjects)
                     if segment.index in sources
                 ),
-                any(segment.index in sight.background for sight in self._sights),
+                any(segment.index in part_sources.background for part_sources in self._part_sources),
             )
             for segment in self.timeline.segments
         )
 
-    def _sight(self, segment: Segment) -> Sight:
+    def _find_part_sources(self, segment: Segment) -> PartSources:
         count = max(1, len(self.names))
         said = self.timeline.beats[segment.beat].script
         strengths = self.config.strength, self.config.end_strength or 0.0
         if (max(strengths) if said.strength is None else said.strength) == 0:
-            return Sight(((),) * count, ())
+            return PartSources(((),) * count, ())
         usual: tuple[Source, ...] = (
             ("first", "previous") if self.config.sources == "first and previous" else (self.config.sources,)
         )
@@ -219,7 +221,7 @@ class SharePlan:
             showing = [source for source in found if number in self.shown(self.timeline.segments[source])]
             subjects.append(tuple(showing) if number in self.shown(segment) else ())
         background = self.guided and self.config.share_background
-        return Sight(tuple(subjects), self._earlier(usual, segment.index) if background else ())
+        return PartSources(tuple(subjects), self._earlier(usual, segment.index) if background else ())
 
     def _earlier(self, rule: tuple[Source, ...], index: int) -> tuple[int, ...]:
         """The segments before `index` that a rule names."""

@@ -19,7 +19,7 @@ def stages_of(plan: SharePlan) -> tuple[frozenset[int], ...]:
     for index in sorted(everything):
         stages.append(max((stages[source] + 1 for source in plan.sources(index)), default=0))
     early = (
-        frozenset(index for index in everything if stages[index] == stage and plan.readers(index))
+        frozenset(index for index in everything if stages[index] == stage and plan.consumers(index))
         for stage in range(max(stages))
     )
     return (*early, everything)
@@ -36,7 +36,7 @@ class Stages:
         self._number = 0
 
     @property
-    def several(self) -> bool:
+    def has_early_stages(self) -> bool:
         """Whether keys outlast the model call that made them."""
         return len(self.all) > 1
 
@@ -59,8 +59,8 @@ class Stages:
         """Begins the next stage."""
         self._number += 1
 
-    def readers(self, index: int) -> int | None:
+    def consumers(self, index: int) -> int | None:
         """How many forwards see what segment `index` is going to leave; None for any number of them."""
-        if not self.several:
-            return self.plan.readers(index)
+        if not self.has_early_stages:
+            return self.plan.consumers(index)
         return None if self.early and index in self.segments else 0

@@ -6,11 +6,12 @@ one row of scores per block, and in joint attention one small matrix of the prom
 
 import torch
 
-from ..families.base import AttentionCall, CallSite
+from ..forward.call import AttentionContext
 from ..forward.forward import Forward
 from ..plan.share_plan import SharePlan
 from ..record.record import RecordedPoint, over_timeline
 from ..subject import maps
+from ..timeline.timeline import Segment
 from .newest_means import NewestMeans
 from .words import WordWatcher
 
@@ -41,13 +42,14 @@ class PointWatcher:
         self._maps.end_pass()
         self._words.end_pass()
 
-    def wants(self, forward: Forward) -> bool:
-        """Whether the forward's segment counts where the point lies."""
-        return forward.segment.index in self._indices
+    def wants(self, segment: Segment) -> bool:
+        """Whether `segment` counts where the point lies."""
+        return segment.index in self._indices
 
-    def watch(self, forward: Forward, call: AttentionCall, site: CallSite, rows: slice) -> None:
-        """Reads one attention of the point's query; rows: the batch rows to read."""
-        if not self.wants(forward):
+    def watch(self, context: AttentionContext) -> None:
+        """Computes what the point's query attends to in one call, in the conditional rows."""
+        forward, call, site, rows = context.forward, context.call, context.site, context.conditional_rows
+        if rows is None or not self.wants(forward.segment):
             return
         self._grid = forward.grid
         token_frame, token = self._place(forward)
@@ -56,10 +58,9 @@ class PointWatcher:
             call.query[rows, :, query], call.key[rows], call.scale, maps.mask_of_queries(call.mask, rows, query)
         ).squeeze(2)
         if site.kind != "cross":
-            video = slice(site.video_start, site.video_start + forward.video_tokens)
-            self._maps.add(forward.segment.index, scores[..., video].softmax(-1).mean(1))
-        if site.kind != "self" and forward.own_text:
-            self._words.watch(forward, call, site, rows, scores, token_frame)
+            self._maps.add(forward.segment.index, scores[..., context.video].softmax(-1).mean(1))
+        if site.kind != "self" and forward.text.own:
+            self._words.watch(context, scores, token_frame)
 
     def _place(self, forward: Forward) -> tuple[int, int]:
         """The token frame of the point, and its token among those of the video."""

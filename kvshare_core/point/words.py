@@ -11,9 +11,9 @@ import torch
 
 from ..attention.parts import TOKEN_DIM
 from ..devices import upload
-from ..families.base import AttentionCall, CallSite
-from ..forward.forward import Forward
-from ..forward.shown_texts import ShownText, shown_texts
+from ..families.base import AttentionCall
+from ..forward.attended_texts import AttendedText, attended_texts
+from ..forward.call import AttentionContext
 from ..plan.share_plan import SharePlan
 from ..prompt_words import PromptWords
 from ..record.record import RecordedText
@@ -52,24 +52,17 @@ class WordWatcher:
         self._looks.end_pass()
         self._between.end_pass()
 
-    def watch(
-        self,
-        forward: Forward,
-        call: AttentionCall,
-        site: CallSite,
-        rows: slice,
-        scores: torch.Tensor,
-        token_frame: int,
-    ) -> None:
+    def watch(self, context: AttentionContext, scores: torch.Tensor, token_frame: int) -> None:
         """Reads one attention that sees text; scores: [rows, heads, keys] of the point's query, in `token_frame`.
 
         In joint attention words have their exact probabilities beside the video's; in cross-attention the real words
         share all of it, because models pad a text with tokens that mean nothing.
         """
-        read = self._real_tokens(shown_texts(forward, site, self.frame_patch), token_frame)
+        call, site, rows = context.call, context.site, context.conditional_rows or slice(0, 0)
+        read = self._real_tokens(attended_texts(context, self.frame_patch), token_frame)
         if read is None or read.places[-1] >= call.key_tokens:
             return
-        index = forward.segment.index
+        index = context.forward.segment.index
         self._read[index] = read
         places = self._on_device(read.places, torch.long, scores.device)
         if site.kind == "cross":
@@ -88,7 +81,7 @@ class WordWatcher:
         own = None if mask is None else mask[..., places]
         return maps.attention_scores(query, key, call.scale, own).softmax(-1).mean(1)
 
-    def _real_tokens(self, texts: tuple[ShownText, ...], token_frame: int) -> _ReadTexts | None:
+    def _real_tokens(self, texts: tuple[AttendedText, ...], token_frame: int) -> _ReadTexts | None:
         """None when the words of a text that is seen are unknown, or do not lie in it."""
         bias: dict[int, float] = {}
         seen: list[tuple[int, float, PromptWords, int]] = []

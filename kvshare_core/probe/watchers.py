@@ -11,16 +11,16 @@ from typing import Protocol
 import torch
 
 from ..attention.groups import OwnTokens, TokenSplit, sharing_groups
-from ..attention.key_masks import KeyMask
+from ..attention.key_masks import ODD_MASK, KeyMask
 from ..attention.log_sum_exp import LogSumExpAttention
-from ..attention.parts import TOKEN_DIM, Backend, KeyValuePart, QueryGroup, attend, attend_groups
+from ..attention.parts import TOKEN_DIM, Backend, KeyValuePart, QueryGroup
 from ..attention.rope import RopeScheme, rotate
 from ..bank.bank import BankEntry, BankKey, KeyValueBank
 from ..config import KVShareConfig
 from ..devices import upload
-from ..families.base import AttentionCall, CallSite, Family, FamilyInfo, UnexpectedCallError
+from ..families.base import AttentionCall, Family, FamilyInfo, UnexpectedCallError
+from ..forward.call import AttentionContext, next_site
 from ..forward.forward import Forward
-from ..forward.rows import key_masks, masks_without, own_tokens
 from ..prompt_words import SubjectTokens
 from ..subject import maps
 
@@ -29,36 +29,37 @@ SHARED = KVShareConfig(mode="replace", strength=1.0)
 
 
 @dataclass(frozen=True)
-class SeenCall:
-    """One attention call of a forward of a single latent, of which `own` is the sequence and `mask` what it hides."""
+class ProbedCall:
+    """One attention call of a forward of a single latent."""
 
-    forward: Forward
-    call: AttentionCall
-    site: CallSite
+    context: AttentionContext
     own: OwnTokens
+    """Its keys and values."""
     mask: KeyMask
-    backend: Backend
-    partial: LogSumExpAttention
+    """What the call's own mask hides."""
+
+    @property
+    def block(self) -> int:
+        return self.context.site.block
 
     @property
     def video_query(self) -> torch.Tensor:
         """Queries of the video [1, heads, video tokens, head_dim]."""
-        start = self.site.video_start
-        return self.call.query[:, :, start : start + self.forward.video_tokens]
+        return self.context.call.query[:, :, self.context.video]
 
-    def grouped(self, groups: list[QueryGroup]) -> torch.Tensor:
+    def attend_groups(self, groups: list[QueryGroup]) -> torch.Tensor:
         """The output of all queries, each in one of the groups."""
-        return attend_groups(self.call.query, groups, self.backend, self.partial, self.call.scale)
+        return self.context.attend_groups(self.context.call.query, groups)
 
 
-Change = Callable[[SeenCall], torch.Tensor]
+Change = Callable[[ProbedCall], torch.Tensor]
 """The output that one block's attention among the video's tokens is given instead of its own."""
 
 
 class Watcher(Protocol):
     """Sees every attention call of a forward that has queries of the video."""
 
-    def at(self, seen: SeenCall) -> torch.Tensor | None:
+    def at(self, probed: ProbedCall) -> torch.Tensor | None:
         """The output the call is to have, None for the ordinary one."""
         ...
 
@@ -74,18 +75,19 @@ class ReadMaps:
         self.tokens = tuple(sorted({*text, *subject.subject, *subject.others}))
         self.scores: dict[int, torch.Tensor] = {}
 
-    def at(self, seen: SeenCall) -> torch.Tensor | None:
-        if seen.site.kind in ("self", "aside"):
+    def at(self, probed: ProbedCall) -> torch.Tensor | None:
+        if probed.context.site.kind in ("self", "aside"):
             return None
-        if self.tokens[-1] >= seen.forward.text_tokens:
+        if self.tokens[-1] >= probed.context.forward.text.tokens:
             raise ValueError(
                 f"positive: the prompt has text tokens up to {self.tokens[-1]}, but the model received "
-                f"{seen.forward.text_tokens}. Connect the positive of the LongVideoSegmenter that made the timeline."
+                f"{probed.context.forward.text.tokens}. Connect the positive of the LongVideoSegmenter that made the "
+                "timeline."
             )
-        index = upload(torch.tensor(self.tokens) + seen.site.text_start, seen.call.key.device)
-        text_key = seen.call.key.index_select(TOKEN_DIM, index)
-        probabilities = maps.text_probabilities(seen.video_query, text_key, seen.call.scale)
-        self.scores[seen.site.block] = maps.subject_score(probabilities, self.tokens, self.subject)[0].cpu()
+        index = upload(torch.tensor(self.tokens) + probed.context.site.text_start, probed.context.call.key.device)
+        text_key = probed.context.call.key.index_select(TOKEN_DIM, index)
+        probabilities = maps.text_probabilities(probed.video_query, text_key, probed.context.call.scale)
+        self.scores[probed.block] = maps.subject_score(probabilities, self.tokens, self.subject)[0].cpu()
         return None
 
 
@@ -95,14 +97,13 @@ class HideWords:
     def __init__(self, subject: SubjectTokens):
         self.subject = subject
 
-    def at(self, seen: SeenCall) -> torch.Tensor | None:
-        if seen.site.kind == "self":
+    def at(self, probed: ProbedCall) -> torch.Tensor | None:
+        if probed.context.site.kind == "self":
             return None
-        places = frozenset(seen.site.text_start + token for token in self.subject.subject)
-        masks = masks_without(seen.forward, seen.call, seen.site, [seen.mask], places)
+        places = frozenset(probed.context.site.text_start + token for token in self.subject.subject)
+        masks = probed.context.key_masks_without([probed.mask], places)
         assert masks is not None
-        own = own_tokens((seen.call.key, seen.call.value), seen.forward, seen.site, masks[0])
-        return attend(seen.call.query, [own.everything()], seen.backend, seen.partial, seen.call.scale)
+        return probed.context.complete([], masks)
 
 
 class KeepSubject:
@@ -112,11 +113,11 @@ class KeepSubject:
         self.split = split
         self.bank = bank
 
-    def at(self, seen: SeenCall) -> torch.Tensor | None:
-        if seen.site.kind in ("self", "joint"):
-            split = self.split.on(seen.call.key.device)
-            stored = seen.own.stored(split.subject, split.subject_index)
-            self.bank.put(bank_key(seen.site.block), BankEntry(stored), 1)
+    def at(self, probed: ProbedCall) -> torch.Tensor | None:
+        if probed.context.site.kind in ("self", "joint"):
+            split = self.split.on(probed.context.call.key.device)
+            stored = probed.own.stored(split.subject, split.subject_index)
+            self.bank.put(bank_key(probed.block), BankEntry(stored), 1)
         return None
 
 
@@ -128,11 +129,11 @@ class ChangeBlock:
         self.change = change
         self.met = False
 
-    def at(self, seen: SeenCall) -> torch.Tensor | None:
-        if seen.site.kind in ("cross", "aside") or seen.site.block != self.block:
+    def at(self, probed: ProbedCall) -> torch.Tensor | None:
+        if probed.context.site.kind in ("cross", "aside") or probed.block != self.block:
             return None
         self.met = True
-        return self.change(seen)
+        return self.change(probed)
 
 
 def bank_key(block: int) -> BankKey:
@@ -140,36 +141,38 @@ def bank_key(block: int) -> BankKey:
     return BankKey(0, block, (0, 0), 0)
 
 
-def see_only_oneself(seen: SeenCall) -> torch.Tensor:
+def see_only_oneself(probed: ProbedCall) -> torch.Tensor:
     """Every video token sees no other video token but itself: the attention's output without what it moves between
     tokens (the identity matrix of perturbed-attention guidance, 2403.17377, which leaves text in)."""
-    query, own = seen.video_query, seen.own
+    query, own = probed.video_query, probed.own
     repeats = query.shape[1] // own.key.shape[1]
     key, value = (tensor[:, :, own.video].repeat_interleave(repeats, dim=1) for tensor in (own.key, own.value))
     beside = own.outside_part()
     if beside is None or beside.key.shape[TOKEN_DIM] == 0:
-        return _with_rest(seen, value)
-    factor = query.shape[-1] ** -0.5 if seen.call.scale is None else seen.call.scale
-    output, total = seen.partial(query, beside.key, beside.value, seen.call.scale, beside.key_bias)
+        return _with_rest(probed, value)
+    factor = query.shape[-1] ** -0.5 if probed.context.call.scale is None else probed.context.call.scale
+    output, total = probed.context.lse_attention(
+        query, beside.key, beside.value, probed.context.call.scale, beside.key_bias
+    )
     score = (query.to(total.dtype) * key.to(total.dtype)).sum(-1) * factor
     if own.key_bias is not None:
         score = score + own.key_bias[:, None, own.video]
     weight = torch.sigmoid(score - total)[..., None]
-    return _with_rest(seen, torch.lerp(output.to(weight.dtype), value.to(weight.dtype), weight).to(query.dtype))
+    return _with_rest(probed, torch.lerp(output.to(weight.dtype), value.to(weight.dtype), weight).to(query.dtype))
 
 
 def move_keys(scheme: RopeScheme, frames: int) -> Change:
     """The video sees its own keys as they would be `frames` token frames earlier (FreeFlux; research.md 2.2)."""
 
-    def change(seen: SeenCall) -> torch.Tensor:
-        own = seen.own.video_part(0.0)
+    def change(probed: ProbedCall) -> torch.Tensor:
+        outside, own = probed.own.outside, probed.own.video_part(0.0)
         moved = replace(own, key=rotate(own.key, scheme, torch.tensor([-frames, 0, 0])))
-        beside = seen.own.outside_part()
+        beside = probed.own.outside_part()
         parts: tuple[KeyValuePart, ...] = (moved,) if beside is None else (beside, moved)
-        if seen.own.outside is None:
-            return seen.grouped([QueryGroup(None, parts)])
-        video = torch.arange(seen.own.video.start, seen.own.video.stop, device=own.key.device)
-        return seen.grouped([QueryGroup(video, parts), QueryGroup(seen.own.outside, (seen.own.everything(),))])
+        if outside is None:
+            return probed.attend_groups([QueryGroup(None, parts)])
+        video = torch.arange(probed.own.video.start, probed.own.video.stop, device=own.key.device)
+        return probed.attend_groups([QueryGroup(video, parts), QueryGroup(outside, (probed.own.everything(),))])
 
     return change
 
@@ -177,14 +180,14 @@ def move_keys(scheme: RopeScheme, frames: int) -> Change:
 def see_another(split: TokenSplit, bank: KeyValueBank) -> Change:
     """The subject sees that of another clip, which KeepSubject has put into `bank`, instead of itself."""
 
-    def change(seen: SeenCall) -> torch.Tensor:
-        entry = bank.get(bank_key(seen.site.block))
+    def change(probed: ProbedCall) -> torch.Tensor:
+        entry = bank.get(bank_key(probed.block))
         if entry is None:
-            raise ValueError(NO_CALL.format(block=seen.site.block))
-        device = seen.call.key.device
-        groups = sharing_groups(seen.own, split.on(device), [entry.on(device)], SHARED, SHARED.strength)
+            raise ValueError(NO_CALL.format(block=probed.block))
+        device = probed.context.call.key.device
+        groups = sharing_groups(probed.own, split.on(device), [entry.on(device)], SHARED, SHARED.strength)
         assert groups is not None
-        return seen.grouped(groups)
+        return probed.attend_groups(groups)
 
     return change
 
@@ -210,43 +213,33 @@ class WatchedForward:
         self.diffusion_model = diffusion_model
         self.forward = forward
         self.watcher = watcher
-        self.partial = LogSumExpAttention()
+        self.lse_attention = LogSumExpAttention()
 
     def attend(self, call: AttentionCall, backend: Backend) -> torch.Tensor | None:
         """The output of a call, None for the ordinary one; the backend attends as the host would have done."""
-        forward, index = self.forward, self.forward.call_index
-        forward.call_index += 1
         try:
-            site = self.family.classify(self.diffusion_model, index, call, forward.video_tokens, forward.text_tokens)
+            site = next_site(self.family, self.diffusion_model, self.forward, call)
         except UnexpectedCallError as reason:
             raise ValueError(
-                f"model: {self.info.family}: attention call {index} has {reason}; its blocks cannot be told apart. "
+                f"model: {self.info.family}: {reason}; its blocks cannot be told apart. "
                 "Take nodes off the model that change its attention."
             ) from None
         if site.kind == "other":
             return None
-        masks = key_masks(forward, call, site)
+        context = AttentionContext(self.forward, call, site, backend, self.lse_attention)
+        masks = context.key_masks
         if masks is None:
-            raise ValueError(
-                f"model: {self.info.family}: attention call {index} comes with a mask that hides video or depends "
-                "on the query. Take guide frames out of the conditioning."
-            )
-        own = own_tokens((call.key, call.value), forward, site, masks[0])
-        return self.watcher.at(SeenCall(forward, call, site, own, masks[0], backend, self.partial))
+            raise ValueError(f"model: {self.info.family}: {ODD_MASK}. Take guide frames out of the conditioning.")
+        return self.watcher.at(ProbedCall(context, context.own_tokens(context.rows, masks[0]), masks[0]))
 
 
-def _with_rest(seen: SeenCall, video: torch.Tensor) -> torch.Tensor:
+def _with_rest(probed: ProbedCall, video: torch.Tensor) -> torch.Tensor:
     """`video` as the output of the video's queries, the others' being ordinary."""
-    rest = seen.own.outside
+    rest = probed.own.outside
     if rest is None:
         return video
-    ordinary = attend(
-        seen.call.query.index_select(TOKEN_DIM, rest),
-        [seen.own.everything()],
-        seen.backend,
-        seen.partial,
-        seen.call.scale,
-    )
-    output = torch.empty_like(seen.call.query, memory_format=torch.contiguous_format)
-    output[:, :, seen.own.video] = video
+    query = probed.context.call.query
+    ordinary = probed.context.attend(query.index_select(TOKEN_DIM, rest), [probed.own.everything()])
+    output = torch.empty_like(query, memory_format=torch.contiguous_format)
+    output[:, :, probed.own.video] = video
     return output.index_copy_(TOKEN_DIM, rest, ordinary)

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 import torch
 import torch.nn.functional as F
 
+from ..devices import chunk_length
 from ..record.record import Examples
-from .maps import CHUNK_ELEMENTS
+from .maps import MAP_CHUNK_ELEMENTS
 
 EXAMPLE_PART = 0.1
 """Part of a clip's tokens that are examples of a subject."""
@@ -51,7 +52,7 @@ def likeness(value: torch.Tensor, examples: Examples) -> torch.Tensor:
 def _features(value: torch.Tensor, mean: torch.Tensor) -> Iterator[tuple[slice, torch.Tensor]]:
     """Unit vectors [rows, some tokens, heads x head_dim] of the tokens' values without their mean, part by part."""
     rows, _, tokens, _ = value.shape
-    size = max(1, CHUNK_ELEMENTS // max(1, rows * mean.shape[-1]))
+    size = chunk_length(rows * mean.shape[-1], MAP_CHUNK_ELEMENTS)
     for start in range(0, tokens, size):
         part = slice(start, start + size)
         features = value[:, :, part].transpose(1, 2).flatten(2).float() - mean[:, None]

@@ -11,13 +11,13 @@ import torch
 import torch.nn.functional as F
 
 from ..attention.key_masks import ODD_MASK, KeyMask
-from ..families.base import AttentionCall, CallSite, FamilyInfo
-from ..forward.forward import Forward
-from ..forward.rows import key_masks, masks_without
-from ..forward.shown_texts import ShownText, shown_texts
+from ..families.base import FamilyInfo
+from ..forward.attended_texts import AttendedText, attended_texts
+from ..forward.call import AttentionContext
 from ..plan.share_plan import SharePlan
 from ..prompt_words import SubjectTokens
 from .maps import Grid
+from .tracker import SubjectTracker
 
 
 class HiddenWords:
@@ -30,26 +30,42 @@ class HiddenWords:
         self._warn = warn
         self._hidden: set[int] = set()
 
-    def masks(self, forward: Forward, call: AttentionCall, site: CallSite) -> list[KeyMask] | None:
+    def masks(self, context: AttentionContext) -> list[KeyMask] | None:
         """What every batch row may look at in a call of a forward that hides a subject's words; None where the call is
         left as it is."""
-        subject = forward.hides
-        if site.kind == "self" or forward.conditional_rows is None or subject is None:
+        subject = context.forward.text.hidden_subject
+        if context.site.kind == "self" or context.conditional_rows is None or subject is None:
             return None
-        masks = key_masks(forward, call, site)
+        masks = context.key_masks
         if masks is None:
             self._warn(f"{self.info.family}: {ODD_MASK}; its subject is not read.")
             return None
-        texts = shown_texts(forward, site, self.info.patch[0])
+        texts = attended_texts(context, self.info.patch[0])
         try:
-            places = places_of_words(texts, lambda beat: self.plan.tokens(beat, forward.role)[subject])
+            places = places_of_words(texts, lambda beat: self.plan.tokens(beat, context.forward.role)[subject])
         except ValueError as reason:
             self._warn(f"{reason}; its subject cannot be followed.")
             return None
-        without = masks_without(forward, call, site, masks, places)
+        without = context.key_masks_without(masks, places)
         if without is not None:
             self._hidden.add(subject)
         return without
+
+    def record_effects(
+        self, segment: int, plain: torch.Tensor, hidden: Mapping[int, torch.Tensor], tracker: SubjectTracker
+    ) -> bool:
+        """Gives the tracker the effects of words in a segment; returns whether there were any.
+
+        plain: the segment's prediction [rows, channels, frames, height, width]; hidden: the prediction without the
+        words of each of its subjects, by the subject's number.
+        """
+        grid = self.info.grid(*plain.shape[2:])
+        effects = self.effects(plain, hidden, grid)
+        if effects is None:
+            tracker.give_up(segment)
+        else:
+            tracker.see_effects(segment, effects, grid)
+        return effects is not None
 
     def effects(self, plain: torch.Tensor, hidden: Mapping[int, torch.Tensor], grid: Grid) -> torch.Tensor | None:
         """How far a segment's prediction moves at each token without the words of each of the `hidden` subjects, in
@@ -75,7 +91,7 @@ def words_effect(hidden: torch.Tensor, plain: torch.Tensor, grid: Grid, patch: G
     return F.avg_pool2d(moved, 3, 1, 1, count_include_pad=False).reshape(len(moved), *grid).flatten(1)
 
 
-def places_of_words(texts: Iterable[ShownText], words: Callable[[int], SubjectTokens | None]) -> frozenset[int]:
+def places_of_words(texts: Iterable[AttendedText], words: Callable[[int], SubjectTokens | None]) -> frozenset[int]:
     """Where the words of a subject stand in the sequence of keys, in all texts that a segment sees; words: of each
     beat. Raises ValueError when a text is too short for them, or has no other tokens."""
     places: set[int] = set()

@@ -10,11 +10,12 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 
+from ..devices import chunk_length
 from ..prompt_words import SubjectTokens
 
 Grid = tuple[int, int, int]
 
-CHUNK_ELEMENTS = 1 << 22
+MAP_CHUNK_ELEMENTS = 1 << 22
 """Largest number of scores that `text_probabilities` holds at once, one head's at least."""
 
 
@@ -38,7 +39,7 @@ def text_probabilities(
     # Words before tokens: the few words would make rows too short for fast arithmetic.
     total = torch.zeros(rows, words, tokens, device=query.device)
     # Several heads at once: on a GPU the start of a kernel costs more than one head's arithmetic.
-    size = max(1, CHUNK_ELEMENTS // max(1, rows * tokens * words))
+    size = chunk_length(rows * tokens * words, MAP_CHUNK_ELEMENTS)
     for start in range(0, heads, size):
         part = slice(start, start + size)
         scores = keys[:, part] @ query[:, part].float().transpose(-1, -2)

@@ -13,9 +13,10 @@ from ..attention.groups import TokenSplit, split_tokens
 from ..attention.key_masks import read_key_mask
 from ..attention.parts import TOKEN_DIM
 from ..devices import upload
-from ..families.base import AttentionCall, CallSite
+from ..families.base import AttentionCall
+from ..forward.attended_texts import AttendedText, attended_texts
+from ..forward.call import AttentionContext
 from ..forward.forward import Forward
-from ..forward.shown_texts import ShownText, shown_texts
 from ..plan.schedule import Role
 from ..plan.share_plan import SharePlan
 from ..record.record import RecordedMasks, RecordedStep, RecordedSubject, SegmentMasks, over_timeline
@@ -77,7 +78,7 @@ class SubjectTracker:
     @property
     def per_block(self) -> bool:
         """Whether every block has masks of its own."""
-        return self.plan.reads_maps and self.settings.kind == "threshold"
+        return self.plan.finds_subjects and self.settings.kind == "threshold"
 
     def clear(self) -> None:
         """Frees everything."""
@@ -171,7 +172,7 @@ class SubjectTracker:
     def reads(self, step: int, steps: int) -> bool:
         """Whether maps of `step` of `steps` count; frozen masks need no more."""
         settings = self.settings
-        if not self.plan.reads_maps or (settings.attn_map_step_idx and step not in settings.attn_map_step_idx):
+        if not self.plan.finds_subjects or (settings.attn_map_step_idx and step not in settings.attn_map_step_idx):
             return False
         return self._blind or not self.frozen(step, steps)
 
@@ -205,22 +206,20 @@ class SubjectTracker:
             return False
         return not self.settings.attn_map_layer_idx or block in self.settings.attn_map_layer_idx
 
-    def watch(
-        self, forward: Forward, call: AttentionCall, site: CallSite, log_sum_exp: torch.Tensor | None = None
-    ) -> None:
+    def watch(self, context: AttentionContext, log_sum_exp: torch.Tensor | None = None) -> None:
         """Reads the map of one call. log_sum_exp: [conditional rows, heads, video tokens] of a joint call, for
         exact probabilities in it."""
-        if forward.prompts is None:
+        forward = context.forward
+        if forward.batch.prompts is None:
             self._warn(UNKNOWN_PROMPT)
             return
-        rows = forward.conditional_rows
+        rows = context.conditional_rows
         if rows is None:
             return
-        start = site.video_start
-        query = call.query[rows, :, start : start + forward.video_tokens]
+        query = context.call.query[rows, :, context.video]
         totals: dict[int, torch.Tensor] = {}
-        for text in shown_texts(forward, site, self.frame_patch):
-            scores = self._text_scores(forward, call, rows, query, text, log_sum_exp)
+        for text in attended_texts(context, self.frame_patch):
+            scores = self._text_scores(context, query, text, log_sum_exp)
             if scores is None:
                 return
             for number, score in scores.items():
@@ -229,7 +228,7 @@ class SubjectTracker:
         if totals:
             total = torch.stack([totals[number] for number in sorted(totals)])
         elif not self.per_block:
-            total = torch.zeros(0, forward.rows, forward.video_tokens, device=query.device)
+            total = torch.zeros(0, forward.batch.latents, forward.video_tokens, device=query.device)
         else:
             return
         self._grid = forward.grid
@@ -240,38 +239,38 @@ class SubjectTracker:
             before, count = self._running.get(place, (torch.zeros_like(total), 0))
             self._running[place] = (before + total, count + 1)
 
-    def compare(self, forward: Forward, call: AttentionCall, site: CallSite) -> None:
+    def compare(self, context: AttentionContext) -> None:
         """Compares the video tokens of one self- or joint attention with the examples of the subjects, where there are
         any."""
-        examples, rows = self._examples.get(forward.segment.index), forward.conditional_rows
-        if self.settings.kind != "appearance" or examples is None or rows is None or forward.prompts is None:
+        forward, rows = context.forward, context.conditional_rows
+        examples = self._examples.get(forward.segment.index)
+        if self.settings.kind != "appearance" or examples is None or rows is None or forward.batch.prompts is None:
             return
         self._grid = forward.grid
-        value = call.value[rows, :, site.video_start : site.video_start + forward.video_tokens]
+        value = context.call.value[rows, :, context.video]
         score = maps.standardised(appearance.likeness(value, examples.to(value.device)))
         _add(self._likeness, forward.segment.index, score)
 
-    def _weight(self, text: ShownText, forward: Forward, device: torch.device) -> float | torch.Tensor:
+    def _weight(self, text: AttendedText, forward: Forward, device: torch.device) -> float | torch.Tensor:
         """The weight of a text, of each video token where frames weigh texts for themselves."""
         if not isinstance(text.weight, tuple):
             return text.weight
         of_frames = upload(torch.tensor(text.weight), device)
-        return of_frames.repeat_interleave(forward.grid[1] * forward.grid[2])
+        return of_frames.repeat_interleave(forward.frame_tokens)
 
     def _text_scores(
         self,
-        forward: Forward,
-        call: AttentionCall,
-        rows: slice,
+        context: AttentionContext,
         query: torch.Tensor,
-        text: ShownText,
+        text: AttendedText,
         log_sum_exp: torch.Tensor | None,
     ) -> dict[int, torch.Tensor] | None:
         """Score [rows, video tokens] of each subject that a text names, by its number; None where the tokens do not
         fit."""
+        call, rows = context.call, context.conditional_rows or slice(0, 0)
         subjects = {
             number: subject
-            for number, subject in enumerate(self.plan.tokens(text.beat, forward.role))
+            for number, subject in enumerate(self.plan.tokens(text.beat, context.forward.role))
             if subject is not None
         }
         if not subjects:
@@ -304,7 +303,7 @@ class SubjectTracker:
             return tuple(sorted({*self.plan.beat_tokens[beat], *named}))
         return ()
 
-    def _visible_text(self, call: AttentionCall, text: ShownText, rows: slice) -> tuple[int, ...]:
+    def _visible_text(self, call: AttentionCall, text: AttendedText, rows: slice) -> tuple[int, ...]:
         """Tokens of a text that the call's own mask does not hide from the conditional rows; all without a mask. A
         model call passes the same mask to all its blocks, so it is read once."""
         if call.mask is None:
@@ -331,7 +330,7 @@ class SubjectTracker:
         moment = (forward.segment.index, forward.role, block)
         if moment not in self._moments:
             running = self._running.get(moment[:2])
-            if running is None or forward.conditional_rows is None:
+            if running is None or forward.batch.conditional_rows is None:
                 return None
             score = running[0] / running[1]
             heat = maps.normalise_over_frames(score, forward.grid)
@@ -347,7 +346,7 @@ class SubjectTracker:
         splits, index = self._before if self._repeats else self._splits, forward.segment.index
         if index not in splits and index in self._known:
             known = self._known[index]
-            here = (len(self.plan.names), forward.rows, forward.video_tokens)
+            here = (len(self.plan.names), forward.batch.latents, forward.video_tokens)
             if known.shape != here:
                 raise ValueError(
                     f"known masks: segment {index} has {list(known.shape)} [subjects, batch, tokens] in them, but "
@@ -378,8 +377,8 @@ class SubjectTracker:
                 >= 0.5
             )
             self._grid = forward.grid
-            self._masks[index] = values.expand(1, forward.rows, -1)
-            self._splits[index] = [split_tokens(values.cpu(), device)] * forward.rows
+            self._masks[index] = values.expand(1, forward.batch.latents, -1)
+            self._splits[index] = [split_tokens(values.cpu(), device)] * forward.batch.latents
         return self._splits[index]
 
     def recorded(self) -> RecordedMasks | None:

@@ -8,14 +8,13 @@ from typing import Literal, get_args
 
 import torch
 
-from .timeline import Timeline
+from .timeline import FRAME_DIM, Timeline
 
-Place = Literal["start", "end", "beat"]
-PLACES: tuple[str, ...] = get_args(Place)
-FRAME_DIM = 2
+HoldPlace = Literal["start", "end", "beat"]
+HOLD_PLACES: tuple[str, ...] = get_args(HoldPlace)
 
 
-def first_frame(timeline: Timeline, place: Place, beat: int, frames: int) -> int:
+def first_frame(timeline: Timeline, place: HoldPlace, beat: int, frames: int) -> int:
     """Where `frames` latent frames stand at a place of the timeline; beat: counted from 1, for the place of that name.
 
     Raises ValueError when the beat is not there, or they are longer than the place.
@@ -35,7 +34,7 @@ def first_frame(timeline: Timeline, place: Place, beat: int, frames: int) -> int
     return start
 
 
-def latent_frames_of(timeline: Timeline, place: Place, beat: int, pictures: int) -> int:
+def latent_frames_of(timeline: Timeline, place: HoldPlace, beat: int, pictures: int) -> int:
     """How many latent frames `pictures` are at a place of the timeline.
 
     Raises ValueError when no number of latent frames has as many pictures there, naming numbers that would do.

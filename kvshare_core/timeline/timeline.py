@@ -15,6 +15,8 @@ BlendWeights = Literal["linear", "hann", "pyramid", "triangle"]
 Noise = Literal["plain", "freenoise"]
 BLEND_WEIGHTS: tuple[str, ...] = get_args(BlendWeights)
 NOISES: tuple[str, ...] = get_args(Noise)
+FRAME_DIM = 2
+"""The dimension of latents [batch, channels, latent frames, height, width] that is time."""
 
 
 class TimelineError(ValueError):

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from kvshare_core.attention import log_sum_exp
+from kvshare_core import devices
 from kvshare_core.attention.log_sum_exp import KERNELS, LogSumExpAttention, chunked, flash_cpu
 from kvshare_core.attention.parts import KeyValuePart, QueryGroup, attend, attend_groups
 from tests.oracles.dense_reference import dense_attention, heads_together
@@ -175,13 +175,34 @@ class LargestTensor(TorchDispatchMode):
         return result
 
 
-def test_the_chunked_kernel_never_holds_all_scores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log_sum_exp, "CHUNK_ELEMENTS", 3000)
-    random = Random(Layout(1, 2, 1, 4, torch.float64, 0))
-    query, key, value = random.query(100), random.key(150), random.key(150)
+@pytest.mark.parametrize("biased", [False, True])
+@pytest.mark.parametrize(("rows", "heads"), [(1, 1), (1, 4), (3, 1), (3, 4)])
+def test_the_chunked_kernel_never_holds_all_scores(
+    rows: int, heads: int, biased: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queries, keys, at_once = 100, 150, 20
+    limit = at_once * rows * heads * keys
+    monkeypatch.setattr(devices, "CHUNK_ELEMENTS", limit)
+    random = Random(Layout(rows, heads, 1, 4, torch.float64, 0))
+    query, key, value = random.query(queries), random.key(keys), random.key(keys)
+    bias = torch.randn(rows, keys, generator=random.generator, dtype=torch.float64) if biased else None
+    with LargestTensor() as largest:
+        found, total = chunked(query, key, value, 0.5, bias)
+    assert largest.elements == limit
+    matrix = None if bias is None else bias[:, None, None].expand(-1, 1, queries, -1)
+    assert_close(found, dense_attention(query, key, value, bias=matrix))
+    scores = query @ key.transpose(-1, -2) * 0.5 + (0 if matrix is None else matrix)
+    torch.testing.assert_close(total, scores.logsumexp(-1))
+
+
+def test_the_chunked_kernel_takes_one_query_at_a_time_where_more_do_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "CHUNK_ELEMENTS", 1)
+    random = Random(Layout(2, 2, 1, 4, torch.float64, 0))
+    query, key, value = random.query(5), random.key(30), random.key(30)
     with LargestTensor() as largest:
         found, _ = chunked(query, key, value, 0.5)
-    assert largest.elements <= 3000
+    # The keys themselves are larger than the scores of one query.
+    assert largest.elements == key.numel()
     assert_close(found, dense_attention(query, key, value))
 
 
@@ -214,13 +235,29 @@ def test_a_kernel_that_fails_or_lies_is_not_used() -> None:
 
 
 def test_a_kernel_is_probed_once_per_kind_of_tensor() -> None:
-    probes: list[torch.dtype] = []
+    probes: list[tuple[torch.dtype, int]] = []
 
     def kernel(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float) -> Any:
-        probes.append(query.dtype)
+        probes.append((query.dtype, query.shape[-1]))
         return flash_cpu(query, key, value, scale)
 
     attention = LogSumExpAttention({"cpu": (kernel,)})
-    for dtype in (torch.float32, torch.float32, torch.bfloat16):
-        attention.kernel_for(torch.randn(1, 1, 3, 8, dtype=dtype))
-    assert probes == [torch.float32, torch.bfloat16]
+    for dtype, head_dim in [(torch.float32, 8), (torch.bfloat16, 8), (torch.float32, 16)] * 2:
+        attention.kernel_for(torch.randn(1, 1, 3, head_dim, dtype=dtype))
+    assert probes == [(torch.float32, 8), (torch.bfloat16, 8), (torch.float32, 16)]
+
+
+def test_a_kernel_is_used_only_for_the_head_dims_that_it_takes() -> None:
+    """Fused kernels refuse some; what was chosen for one head_dim must not serve another."""
+
+    def up_to_8(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float) -> Any:
+        if query.shape[-1] > 8:
+            raise RuntimeError("head_dim must be at most 8")
+        return flash_cpu(query, key, value, scale)
+
+    attention = LogSumExpAttention({"cpu": (up_to_8,)})
+    for head_dim, kernel in [(8, up_to_8), (16, chunked), (8, up_to_8)]:
+        query = torch.randn(1, 2, 3, head_dim, generator=torch.Generator().manual_seed(0))
+        assert attention.kernel_for(query) is kernel
+        output, _ = attention(query, query, query)
+        assert_close(output, dense_attention(query, query, query))

@@ -24,7 +24,7 @@ def stored(places: list[int], generator: torch.Generator) -> StoredTokens:
     return StoredTokens(key, value, torch.tensor(places, dtype=torch.int64))
 
 
-def entry_of(subject: list[int], generator: torch.Generator) -> BankEntry:
+def exported_entry(subject: list[int], generator: torch.Generator) -> BankEntry:
     rest = [place for place in range(VIDEO) if place not in subject]
     return BankEntry(stored(subject, generator), stored(rest, generator), stored([0, 1], generator))
 
@@ -42,7 +42,7 @@ def places_of(least: int) -> st.SearchStrategy[list[int]]:
 def test_keys_that_keep_their_place_are_the_very_same(position: Any) -> None:
     generator = torch.Generator().manual_seed(0)
     mover = PositionMover(KVShareConfig(position=position), SCHEME)
-    entry = entry_of([1, 5], generator)
+    entry = exported_entry([1, 5], generator)
     assert mover.offsets(entry, own_of(generator), None, GRID) is None
     assert mover.move(entry, None) is entry
 
@@ -51,7 +51,7 @@ def test_keys_that_keep_their_place_are_the_very_same(position: Any) -> None:
 def test_a_gap_puts_the_source_that_many_frames_earlier(gap: int) -> None:
     generator = torch.Generator().manual_seed(0)
     mover = PositionMover(KVShareConfig(position="gap", position_gap=gap), SCHEME)
-    entry = entry_of([1, 5], generator)
+    entry = exported_entry([1, 5], generator)
     moved = mover.move(entry, mover.offsets(entry, own_of(generator), None, GRID))
     earlier = torch.tensor([-gap, 0, 0])
     assert moved.background is not None and entry.background is not None
@@ -74,7 +74,7 @@ def test_matched_keys_stand_where_the_most_similar_subject_token_is(
     generator = torch.Generator().manual_seed(seed)
     mover = PositionMover(KVShareConfig(position="matched"), SCHEME)
     own = own_of(generator)
-    entry = entry_of(source, generator)
+    entry = exported_entry(source, generator)
     # Half of the source's tokens have a counterpart in the target; the others resemble nothing.
     for number in range(0, len(source), 2):
         place = int(torch.randint(VIDEO, (), generator=generator))
@@ -124,7 +124,7 @@ def test_centred_keys_stand_around_the_targets_centre_in_every_frame(
 ) -> None:
     generator = torch.Generator().manual_seed(seed)
     mover = PositionMover(KVShareConfig(position="centred"), SCHEME)
-    entry, own = entry_of(source, generator), own_of(generator)
+    entry, own = exported_entry(source, generator), own_of(generator)
     split = (
         None
         if target is None
@@ -160,7 +160,7 @@ def test_a_source_with_more_frames_than_the_target_is_centred_too() -> None:
     mover = PositionMover(KVShareConfig(position="centred"), SCHEME)
     short = OwnTokens(*(torch.randn(1, 2, 6, 8, generator=generator) for _ in range(2)), slice(0, 6))
     split = split_tokens(torch.tensor([False, False, True, False, False, False]))
-    found = mover.offsets(entry_of([0, 12], generator), short, split, (1, 2, 3))
+    found = mover.offsets(exported_entry([0, 12], generator), short, split, (1, 2, 3))
     assert found is not None and found.subjects[0] is not None
     assert found.subjects[0].tolist() == [[0, 0, 2], [0, 0, 2]]
 
@@ -168,7 +168,7 @@ def test_a_source_with_more_frames_than_the_target_is_centred_too() -> None:
 def test_a_model_without_positions_in_its_keys_leaves_a_centred_source_where_it_was() -> None:
     generator = torch.Generator().manual_seed(0)
     mover = PositionMover(KVShareConfig(position="centred"), None)
-    assert mover.offsets(entry_of([1, 5], generator), own_of(generator), None, GRID) is None
+    assert mover.offsets(exported_entry([1, 5], generator), own_of(generator), None, GRID) is None
 
 
 @pytest.mark.parametrize("config", [KVShareConfig(position="matched"), KVShareConfig(position="gap", position_gap=1)])

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from kvshare_core.attention import rope
+from kvshare_core import devices
 from kvshare_core.attention.rope import (
     RopeScheme,
     embed_nd_scheme,
@@ -23,6 +23,7 @@ from kvshare_core.attention.rope import (
     matched_offsets,
     rotate,
 )
+from tests.oracles.rope_reference import rotated_reference
 from tests.tiny.models import CHANNELS, random_text, seeded_state_dict, tiny_wan
 
 GRID = (4, 3, 5)
@@ -42,20 +43,6 @@ def assert_close(found: torch.Tensor, expected: torch.Tensor) -> None:
     assert found.shape == expected.shape
     error = (found.double() - expected.double()).abs().max() / expected.double().abs().max()
     assert error <= ROUNDING[found.dtype], f"relative error {error:.2e} in {found.dtype}"
-
-
-def reference(raw: torch.Tensor, scheme: RopeScheme, position: torch.Tensor) -> torch.Tensor:
-    """Unrotated float64 keys rotated at `position` [tokens, 3], as products of complex numbers."""
-    frequencies = [torch.tensor(axis, dtype=torch.float64) for axis in scheme.frequencies]
-    angle = torch.cat([torch.outer(position[:, axis].double(), frequencies[axis]) for axis in range(3)], dim=-1)
-    pairs = raw[..., : 2 * scheme.pairs]
-    if scheme.layout == "interleaved":
-        turned = torch.view_as_complex(pairs.unflatten(-1, (-1, 2)).contiguous())
-        turned = torch.view_as_real(turned * torch.polar(torch.ones_like(angle), angle)).flatten(-2)
-    else:
-        turned = torch.complex(*pairs.chunk(2, dim=-1)) * torch.polar(torch.ones_like(angle), angle)
-        turned = torch.cat([turned.real, turned.imag], dim=-1)
-    return torch.cat([turned, raw[..., 2 * scheme.pairs :]], dim=-1)
 
 
 @dataclass(frozen=True)
@@ -291,8 +278,8 @@ def examples(draw: st.DrawFn, dtypes: tuple[torch.dtype, ...] = (torch.float64, 
 def test_rotation_of_cached_keys_equals_a_float64_reference(example: Example, per_token: bool) -> None:
     position = example.steps(True)
     offset = example.steps(per_token)
-    cached = reference(example.raw.double(), example.scheme, position)
-    expected = reference(example.raw.double(), example.scheme, position + offset)
+    cached = rotated_reference(example.raw.double(), example.scheme, position)
+    expected = rotated_reference(example.raw.double(), example.scheme, position + offset)
     found = rotate(cached.to(example.raw.dtype), example.scheme, offset)
     assert found.dtype == example.raw.dtype
     assert_close(found, expected)
@@ -300,10 +287,14 @@ def test_rotation_of_cached_keys_equals_a_float64_reference(example: Example, pe
 
 @given(examples(), st.booleans(), st.booleans())
 @settings(max_examples=60)
-def test_rotations_compose(example: Example, first_per_token: bool, second_per_token: bool) -> None:
+def test_two_rotations_are_the_rotation_by_their_sum(
+    example: Example, first_per_token: bool, second_per_token: bool
+) -> None:
     first, second = example.steps(first_per_token), example.steps(second_per_token)
     stepwise = rotate(rotate(example.raw, example.scheme, first), example.scheme, second)
     assert_close(stepwise, rotate(example.raw, example.scheme, first + second))
+    position = (first + second).expand(example.raw.shape[2], 3)
+    assert_close(stepwise, rotated_reference(example.raw.double(), example.scheme, position))
 
 
 @given(examples((torch.float64, torch.float32, torch.bfloat16, torch.float16)), st.booleans())
@@ -447,7 +438,7 @@ def test_keys_are_rotated_in_chunks(monkeypatch: pytest.MonkeyPatch, layout: Any
     key = random_keys(5, torch.bfloat16, (2, 8, 100, 10))
     offset = torch.randint(-9, 9, (100, 3), generator=torch.Generator().manual_seed(0))
     whole = rotate(key, scheme, offset)
-    monkeypatch.setattr(rope, "CHUNK_ELEMENTS", 1000)
+    monkeypatch.setattr(devices, "CHUNK_ELEMENTS", 1000)
     with LargestTensor(torch.float32) as largest:
         chunked = rotate(key, scheme, offset)
     assert 0 < largest.elements <= 1000
@@ -464,7 +455,7 @@ def test_similarities_are_taken_in_chunks(
     dense = torch.nn.functional.cosine_similarity(source.double()[:, None], target.double()[None], dim=-1)
     expected = torch.where(dense.max(-1).values >= 0.6, dense.argmax(-1), -1)
     assert torch.equal(match_tokens(source, target, 0.6), expected)
-    monkeypatch.setattr(rope, "CHUNK_ELEMENTS", 400)
+    monkeypatch.setattr(devices, "CHUNK_ELEMENTS", 400)
     with LargestTensor(torch.float32) as largest:
         chunked = match_tokens(source, target, 0.6)
     assert 0 < largest.elements <= 400

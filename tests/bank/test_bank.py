@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from kvshare_core.bank.bank import BankEntry, BankKey, KeyValueBank, StoredToken
 from kvshare_core.bank.fp8 import quantisation_error, quantise, restore
 from kvshare_core.bank.pinned_memory import PAGE_BYTES, SLAB_PAGES, HostLane
 from kvshare_core.config import MemorySettings
-from kvshare_core.plan.bank_size import BankUse, TokenCounts, count_readers, predict_bytes
+from kvshare_core.plan.bank_size import BankUse, TokenCounts, count_consumers, predict_bytes
 
 CPU = torch.device("cpu")
 FP8 = MemorySettings(dtype="fp8")
@@ -80,7 +81,7 @@ def test_entries_come_back_bit_for_bit_for_every_reader_and_are_gone_after_the_l
     keys = [replace(KEY, row=row) for row in range(3)]
     entries = [full_entry(4 + row, dtype) for row in range(3)]
     for key, entry in zip(keys, entries, strict=True):
-        bank.put(key, entry, readers=2)
+        bank.put(key, entry, consumers=2)
     assert len(bank) == 3
     assert bank.held_bytes == sum(size_of(entry) for entry in entries)
     for _ in range(2):
@@ -96,7 +97,7 @@ def test_every_part_of_a_key_tells_entries_apart() -> None:
     keys = [KEY, replace(KEY, segment=1), replace(KEY, block=0), replace(KEY, chunk=(1, 0)), replace(KEY, row=1)]
     entries = [full_entry(3) for _ in keys]
     for key, entry in zip(keys, entries, strict=True):
-        bank.put(key, entry, readers=1)
+        bank.put(key, entry, consumers=1)
     for key, entry in zip(keys, entries, strict=True):
         assert_same(bank.get(key), entry)
 
@@ -106,7 +107,7 @@ def test_views_of_a_bigger_buffer_do_not_keep_it_alive() -> None:
     places = torch.arange(300)
     view = StoredTokens(buffer[:, :, :3], buffer[:, :, 3:6], places[:3])
     bank = KeyValueBank()
-    bank.put(KEY, BankEntry(view), readers=1)
+    bank.put(KEY, BankEntry(view), consumers=1)
     found = bank.get(KEY)
     assert_same(found, BankEntry(view))
     assert found is not None
@@ -119,7 +120,7 @@ def test_tensors_that_own_their_bytes_are_kept_without_a_copy() -> None:
     flat = torch.randn(1, 3, 8)
     split = flat.unflatten(-1, (2, 4)).transpose(1, 2)
     bank = KeyValueBank()
-    bank.put(KEY, BankEntry(StoredTokens(key, value, index), StoredTokens(split, split, index)), readers=1)
+    bank.put(KEY, BankEntry(StoredTokens(key, value, index), StoredTokens(split, split, index)), consumers=1)
     found = bank.get(KEY)
     assert found is not None and found.background is not None
     assert (found.subject.key.data_ptr(), found.subject.value.data_ptr()) == (key.data_ptr(), value.data_ptr())
@@ -130,9 +131,9 @@ def test_tensors_that_own_their_bytes_are_kept_without_a_copy() -> None:
 def test_an_entry_replaces_the_one_of_its_key_and_its_bytes(make_bank: Callable[[], KeyValueBank]) -> None:
     bank = make_bank()
     smaller = full_entry(2)
-    bank.put(KEY, full_entry(50), readers=3)
+    bank.put(KEY, full_entry(50), consumers=3)
     peak = bank.peak_bytes
-    bank.put(KEY, smaller, readers=1)
+    bank.put(KEY, smaller, consumers=1)
     assert (len(bank), bank.held_bytes, bank.peak_bytes) == (1, size_of(smaller), peak)
     assert_same(bank.get(KEY), smaller)
     assert bank.get(KEY) is None
@@ -140,11 +141,11 @@ def test_an_entry_replaces_the_one_of_its_key_and_its_bytes(make_bank: Callable[
 
 def test_an_entry_without_readers_is_not_stored() -> None:
     bank = KeyValueBank()
-    bank.put(KEY, full_entry(2), readers=1)
-    bank.put(KEY, full_entry(2), readers=0)
+    bank.put(KEY, full_entry(2), consumers=1)
+    bank.put(KEY, full_entry(2), consumers=0)
     assert (len(bank), bank.held_bytes) == (0, 0)
-    with pytest.raises(ValueError, match="-1 readers"):
-        bank.put(KEY, full_entry(2), readers=-1)
+    with pytest.raises(ValueError, match="-1 consumers"):
+        bank.put(KEY, full_entry(2), consumers=-1)
 
 
 def test_parts_of_differing_lengths_are_refused() -> None:
@@ -157,7 +158,7 @@ def test_segments_are_released_and_the_peak_outlives_them(make_bank: Callable[[]
     bank = make_bank()
     entries = [full_entry(3 + segment) for segment in range(4)]
     for segment, entry in enumerate(entries):
-        bank.put(replace(KEY, segment=segment), entry, readers=5)
+        bank.put(replace(KEY, segment=segment), entry, consumers=5)
     bank.prefetch([replace(KEY, segment=1), replace(KEY, segment=2)])
     bank.keep_segments({0, 2})
     assert bank.held_bytes == size_of(entries[0]) + size_of(entries[2])
@@ -173,10 +174,10 @@ def test_auto_keeps_on_the_device_what_fits_its_budget_and_the_rest_away() -> No
     size = 2 * entry.subject.key.nbytes
     bank = AwayBank(MemorySettings(place="auto"), budget_bytes=2 * size)
     for row in range(4):
-        bank.put(replace(KEY, row=row), entry, readers=1)
+        bank.put(replace(KEY, row=row), entry, consumers=1)
     assert (bank.device_bytes, bank.held_bytes) == (2 * size, 4 * size_of(entry))
     bank.get(KEY)
-    bank.put(replace(KEY, row=9), entry, readers=1)
+    bank.put(replace(KEY, row=9), entry, consumers=1)
     assert (bank.device_bytes, bank.peak_device_bytes) == (2 * size, 2 * size)
 
 
@@ -186,7 +187,7 @@ def test_auto_keeps_on_the_device_what_fits_its_budget_and_the_rest_away() -> No
 )
 def test_places_and_budgets_decide_where_an_entry_stays(place: str, budget: int | None, on_device: bool) -> None:
     bank = AwayBank(MemorySettings(place=place), budget_bytes=budget)
-    bank.put(KEY, full_entry(4), readers=1)
+    bank.put(KEY, full_entry(4), consumers=1)
     assert (bank.device_bytes > 0) is on_device
     assert (bank.reserved_bytes == 0) is on_device
 
@@ -195,7 +196,7 @@ def test_places_and_budgets_decide_where_an_entry_stays(place: str, budget: int 
 def test_a_prefetched_copy_counts_on_the_device_until_it_is_handed_out(memory: MemorySettings) -> None:
     entry = full_entry(6)
     bank = AwayBank(memory)
-    bank.put(KEY, entry, readers=2)
+    bank.put(KEY, entry, consumers=2)
     held = bank.held_bytes
     assert bank.device_bytes == 0
     bank.prefetch([replace(KEY, row=7), KEY, KEY])
@@ -212,7 +213,7 @@ def test_a_prefetched_copy_counts_on_the_device_until_it_is_handed_out(memory: M
 def test_prefetching_what_is_on_the_device_changes_nothing() -> None:
     bank = AwayBank(MemorySettings(place="device"))
     entry = full_entry(3)
-    bank.put(KEY, entry, readers=1)
+    bank.put(KEY, entry, consumers=1)
     before = bank.device_bytes
     bank.prefetch([KEY])
     assert bank.device_bytes == before
@@ -228,7 +229,7 @@ def test_memory_off_the_device_is_reused_by_entries_of_other_sizes(passes: list[
     for sizes in passes:
         entries = [BankEntry(stored(tokens, heads=1, head_dim=2)) for tokens in sizes]
         for row, entry in enumerate(entries):
-            bank.put(replace(KEY, row=row), entry, readers=1)
+            bank.put(replace(KEY, row=row), entry, consumers=1)
         pages = sum(-(-2 * entry.subject.key.nbytes // PAGE_BYTES) for entry in entries)
         most_pages = max(most_pages, pages)
         assert bank.reserved_bytes == -(-most_pages // SLAB_PAGES) * SLAB_PAGES * PAGE_BYTES
@@ -241,7 +242,7 @@ def test_entries_may_be_put_and_read_inside_and_outside_of_inference_mode() -> N
     for inside in (True, False, True):
         with torch.inference_mode(inside):
             entry = full_entry(5)
-            bank.put(KEY, entry, readers=2)
+            bank.put(KEY, entry, consumers=2)
             assert_same(bank.get(KEY), entry)
         with torch.inference_mode(not inside):
             assert_same(bank.get(KEY), entry)
@@ -251,7 +252,7 @@ def test_entries_may_be_put_and_read_inside_and_outside_of_inference_mode() -> N
 def test_gradients_do_not_enter_the_bank(memory: MemorySettings) -> None:
     bank = AwayBank(memory)
     key = torch.randn(1, 2, 3, 4, requires_grad=True) * 2
-    bank.put(KEY, BankEntry(StoredTokens(key, key, torch.arange(3))), readers=1)
+    bank.put(KEY, BankEntry(StoredTokens(key, key, torch.arange(3))), consumers=1)
     found = bank.get(KEY)
     assert found is not None and not found.subject.key.requires_grad
 
@@ -264,7 +265,7 @@ def test_threads_share_a_bank(memory: MemorySettings) -> None:
     def work(row: int) -> None:
         for segment in range(60):
             key = replace(KEY, row=row, segment=segment)
-            bank.put(key, entry, readers=2)
+            bank.put(key, entry, consumers=2)
             bank.prefetch([key])
             assert_same(bank.get(key), entry)
             assert_same(bank.get(key), entry)
@@ -275,11 +276,43 @@ def test_threads_share_a_bank(memory: MemorySettings) -> None:
     assert bank.peak_bytes <= 4 * size_of(entry)
 
 
+class PausingKey(BankKey):
+    """A key that calls `pause` whenever its segment is asked for, as a thread may be stopped there."""
+
+    pause: ClassVar[Callable[[], None] | None] = None
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == "segment" and PausingKey.pause is not None:
+            PausingKey.pause()
+        return super().__getattribute__(name)
+
+
+def test_segments_are_released_while_another_thread_puts_entries(monkeypatch: pytest.MonkeyPatch) -> None:
+    bank, entry = KeyValueBank(), full_entry(3)
+    for row in range(3):
+        bank.put(PausingKey(0, 0, (0, 0), row), entry, consumers=1)
+    with ThreadPoolExecutor(1) as other_thread:
+        added: list[Future[None]] = []
+
+        def put_in_the_middle() -> None:
+            if not added:
+                added.append(other_thread.submit(bank.put, BankKey(1, 0, (0, 0), 0), entry, 1))
+                # Without a lock it is done at once; with one it can only begin to wait.
+                wait(added, timeout=0.2)
+
+        monkeypatch.setattr(PausingKey, "pause", staticmethod(put_in_the_middle))
+        bank.keep_segments({1})
+        monkeypatch.undo()
+        added[0].result()
+    assert len(bank) == 1
+    assert bank.held_bytes == size_of(entry)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_fp8_halves_or_quarters_the_bytes_and_leaves_text_alone(dtype: torch.dtype) -> None:
     entry = full_entry(500, dtype)
     bank = KeyValueBank(FP8)
-    bank.put(KEY, entry, readers=1)
+    bank.put(KEY, entry, consumers=1)
     numbers = 2 * 2 * 4 * (500 + 501)
     scales = 2 * 2 * 2 * 4
     places = 8 * (500 + 501 + 2)
@@ -295,7 +328,7 @@ def test_keys_and_values_may_differ_in_dtype() -> None:
     both = stored(5)
     for memory in (MemorySettings(), FP8, AWAY, replace(AWAY, dtype="fp8")):
         bank = AwayBank(memory)
-        bank.put(KEY, BankEntry(replace(both, value=both.value.bfloat16())), readers=1)
+        bank.put(KEY, BankEntry(replace(both, value=both.value.bfloat16())), consumers=1)
         found = bank.get(KEY)
         assert found is not None
         assert (found.subject.key.dtype, found.subject.value.dtype) == (torch.float32, torch.bfloat16)
@@ -361,7 +394,7 @@ def test_a_number_that_is_not_finite_shows_in_its_whole_head_and_in_no_other(fau
 def test_heads_quantised_a_few_at_a_time_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     key = torch.randn(1, 5, 6, 4)
     whole, scale = quantise(key)
-    monkeypatch.setattr("kvshare_core.bank.fp8.CHUNK_ELEMENTS", 2 * 6 * 4)
+    monkeypatch.setattr("kvshare_core.devices.CHUNK_ELEMENTS", 2 * 6 * 4)
     pieces, same_scale = quantise(key)
     assert torch.equal(pieces.float(), whole.float())
     assert torch.equal(same_scale, scale)
@@ -370,7 +403,7 @@ def test_heads_quantised_a_few_at_a_time_are_the_same(monkeypatch: pytest.Monkey
 def test_a_segment_without_a_subject_is_an_entry_of_no_tokens() -> None:
     for bank in (KeyValueBank(FP8), AwayBank(AWAY), AwayBank(replace(AWAY, dtype="fp8"))):
         entry = BankEntry(stored(0), stored(3))
-        bank.put(KEY, entry, readers=1)
+        bank.put(KEY, entry, consumers=1)
         found = bank.get(KEY)
         assert found is not None and found.subject.key.shape == (1, 2, 0, 4)
 
@@ -410,7 +443,7 @@ def run_pass(
 ) -> None:
     """Puts and gets as a session does, with real tensors."""
     for place, evaluation in enumerate(evaluations):
-        readers = count_readers(evaluations, place)
+        consumers = count_consumers(evaluations, place)
         for block in range(blocks):
             for row in range(rows):
                 for source in evaluation.sources:
@@ -419,7 +452,7 @@ def run_pass(
                     continue
                 counts = (evaluation.keeps.subject, evaluation.keeps.background, evaluation.keeps.text)
                 entry = BankEntry(*(None if count is None else make(count) for count in counts))
-                bank.put(BankKey(evaluation.segment, block, (0, 0), row), entry, readers)
+                bank.put(BankKey(evaluation.segment, block, (0, 0), row), entry, consumers)
 
 
 @given(
@@ -458,7 +491,7 @@ def test_readers_are_the_later_forwards_up_to_the_next_entry_of_the_segment() ->
         BankUse(1, frozenset({1}), kept),
         BankUse(3, frozenset({1}), kept),
     ]
-    assert [count_readers(evaluations, place) for place in range(5)] == [2, 2, 0, 1, 0]
+    assert [count_consumers(evaluations, place) for place in range(5)] == [2, 2, 0, 1, 0]
 
 
 def lockstep(segments: int, sources: Callable[[int], set[int]], tokens: int) -> list[BankUse]:
@@ -494,7 +527,7 @@ def test_on_cuda_entries_survive_transfers_beside_computation(place: str) -> Non
             key = (busy[:1024] + row).reshape(1, 16, 1024, 128)
             entry = BankEntry(StoredTokens(key, key * 2, torch.arange(1024)))
             expected.append(BankEntry(StoredTokens(key.clone(), key * 2, torch.arange(1024))))
-            bank.put(replace(KEY, row=row), entry, readers=2)
+            bank.put(replace(KEY, row=row), entry, consumers=2)
             del key, entry
         for _ in range(2):
             for row in range(8):

@@ -208,7 +208,7 @@ def test_joint_text_keeps_its_share_on_smaller_grids() -> None:
 @pytest.mark.parametrize("chunk", [1, 1 << 11, 1 << 22])
 @pytest.mark.parametrize("shape", [replace(JOINT, text=30), VIDEO], ids=named)
 def test_the_maps_that_are_timed_are_exact(shape: Shape, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(maps, "CHUNK_ELEMENTS", chunk)
+    monkeypatch.setattr(maps, "MAP_CHUNK_ELEMENTS", chunk)
     problem = small(shape, 0.3)
     calls = map_calls(problem, shape, LogSumExpAttention(), seed=9)
     found = calls["map"]()

@@ -12,7 +12,7 @@ from bench import masks
 from bench.masks import CLIPS, Found, clips, judge, overlap, rank, rows_of
 from bench.pipeline import Pointing, load_pipeline
 from kvshare_core.embedded.vocabulary import SHAPES
-from tests.bench.test_measures import beat, render_beat
+from tests.support.measured_beats import beat, render_beat
 
 LATENTS = ((0, 1), (1, 5), (5, 9), (9, 13), (13, 17))
 

@@ -13,7 +13,7 @@ from bench.measures import adherence, identity, seam
 from bench.methods import METHODS
 from bench.quality import BATCH, BEATS, JUDGED, MASKED, UNMASKED, look_at, rows_of, tasks_of
 from bench.side_effects import leaks
-from tests.bench.test_measures import beat, measured
+from tests.support.measured_beats import beat, measured
 
 
 def embed(frames: torch.Tensor) -> torch.Tensor:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from bench.confidence import interval, interval_of_difference, mean
 from bench.side_effects import cscv_lite, drift, frozen, in_tokens, leaks, mask_overlap, repeated
-from tests.bench.test_measures import beat, measured
+from tests.support.measured_beats import beat, measured
 
 WATER, SAND = beat(background="water"), beat(background="sand")
 

@@ -15,7 +15,7 @@ from bench.pipeline import BOTH_KINDS
 from bench.quality import BATCH, look_at, parts_of
 from bench.storyboards import make_storyboard
 from bench.studies import BEATS, Variant, rows_of, studies, tasks_of
-from tests.bench.test_measures import beat, measured
+from tests.support.measured_beats import beat, measured
 
 SEEDS = range(40, 40 + BATCH + 3)
 

@@ -12,9 +12,9 @@ import torch
 from comfy.patcher_extension import WrappersMP
 
 from kvshare_core.config import DITCTRL, KVShareConfig, MaskSettings, MemorySettings
-from kvshare_core.host import BEAT_TAG, KEY
+from kvshare_core.host import KEY
 from kvshare_core.timeline.timeline import Timeline
-from tests.support.windows import PlainWindows, latent_shape, share, tiny_timeline
+from tests.support.windows import PlainWindows, joint_beat_prompts, latent_shape, share, tiny_timeline
 from tests.tiny.models import Sampling, joint_text, tiny_hunyuan
 
 TEXT = 7
@@ -45,16 +45,10 @@ def model() -> Iterator[Any]:
     torch.set_num_threads(before)
 
 
-def positive(timeline: Timeline, real: int | None = None) -> list[Any]:
-    """A seeded text of its own for every beat; of padded ones `real` tokens are no padding."""
-    texts = [joint_text(10 + number, TEXT, real) for number in range(len(timeline.beats))]
-    return [[tensor, {**extra, BEAT_TAG: number}] for number, (tensor, extra) in enumerate(texts)]
-
-
 def sample(model: Any, timeline: Timeline, batch: int = 1, real: int | None = None, **options: Any) -> torch.Tensor:
     tensor, extra = joint_text(99, options.pop("negative_tokens", TEXT))
     return Sampling(**options).run(
-        model, positive(timeline, real), [[tensor, dict(extra)]], latent_shape(timeline, batch)
+        model, joint_beat_prompts(timeline, TEXT, real), [[tensor, dict(extra)]], latent_shape(timeline, batch)
     )
 
 
@@ -117,7 +111,7 @@ def test_every_latent_of_a_batch_shares_with_itself(model: Any) -> None:
     noise = torch.randn(latent_shape(timeline, 2), generator=torch.Generator().manual_seed(5))
     tensor, extra = joint_text(99, TEXT)
     runs = [
-        Sampling().run(patched, positive(timeline), [[tensor, dict(extra)]], part.shape, part)
+        Sampling().run(patched, joint_beat_prompts(timeline, TEXT), [[tensor, dict(extra)]], part.shape, part)
         for part in (noise, noise[:1], noise[1:])
     ]
     torch.testing.assert_close(runs[0], torch.cat(runs[1:]), rtol=0, atol=2e-3)
@@ -130,7 +124,7 @@ def test_padding_of_a_prompt_changes_nothing(model: Any, name: str) -> None:
     patched, _ = share(model, timeline, SHARING[name])
     outputs: list[torch.Tensor] = []
     for scale in (0.0, 1.0):
-        conditioning = positive(timeline, real=5)
+        conditioning = joint_beat_prompts(timeline, TEXT, 5)
         for entry in conditioning:
             # The host's text modulation averages all tokens, padding too: the padding's sum stays the same.
             entry[0] = entry[0].clone()
@@ -163,7 +157,7 @@ def test_nothing_stays_after_a_run(model: Any) -> None:
     sessions: list[weakref.ref[Any]] = []
 
     def spy(executor: Any, *args: Any, **kwargs: Any) -> Any:
-        sessions.append(weakref.ref(args[5][KEY]))
+        sessions.append(weakref.ref(args[5][KEY].run))
         return executor(*args, **kwargs)
 
     timeline = tiny_timeline(2)

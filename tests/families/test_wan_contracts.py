@@ -210,8 +210,8 @@ def test_the_session_is_gone_after_a_run(case: Case) -> None:
     banked: list[int] = []
 
     def look(options: dict[str, Any]) -> None:
-        seen.append(weakref.ref(options[KEY]))
-        banked.append(len(options[KEY].bank))
+        seen.append(weakref.ref(options[KEY].run))
+        banked.append(len(options[KEY].run.bank))
 
     timeline = tiny_timeline(2)
     patched, _ = share(every_call(case.model, look), timeline, SHARED)
@@ -262,7 +262,7 @@ def test_nothing_stays_after_a_broken_run(
 ) -> None:
     timeline = tiny_timeline(3)
     sessions: list[Any] = []
-    spied = every_call(t2v.model, lambda options: sessions.append(options[KEY]))
+    spied = every_call(t2v.model, lambda options: sessions.append(options[KEY].run))
     patched, record = share(with_override(spied, stop_at(call, action)), timeline, SHARED)
     guider = comfy.samplers.CFGGuider(patched)
     guider.set_conds(beat_prompts(timeline), one_prompt())
@@ -601,7 +601,9 @@ def test_sharing_without_a_subject_shares_everything(t2v: Case) -> None:
 def test_steps_and_blocks_outside_the_configuration_do_not_share(t2v: Case) -> None:
     timeline = tiny_timeline(2)
     seen: list[tuple[int, int]] = []
-    model = every_call(t2v.model, lambda options: seen.append((options[KEY].shared_calls, len(options[KEY].bank))))
+    model = every_call(
+        t2v.model, lambda options: seen.append((options[KEY].run.shared_calls, len(options[KEY].run.bank)))
+    )
     config = KVShareConfig(start_step=1, end_step=2, start_layer=1, end_layer=2)
     patched, _ = share(model, timeline, config, subject="")
     t2v.sample(patched, timeline, steps=3)
@@ -686,8 +688,8 @@ def test_stock_samplers_share(t2v: Case, sampler: str) -> None:
     shared: list[int] = []
 
     def look(options: dict[str, Any]) -> None:
-        shared.append(options[KEY].shared_calls)
-        steps.append(len(options[KEY].bank))
+        shared.append(options[KEY].run.shared_calls)
+        steps.append(len(options[KEY].run.bank))
 
     patched, record = share(every_call(t2v.model, look), timeline, SHARED)
     off, _ = share(t2v.model, timeline, KVShareConfig(mode="off"))
@@ -712,7 +714,7 @@ def test_the_host_budgets_memory_for_one_segment_and_the_bank(t2v: Case, place: 
         return executor(model, noise_shape, *args, **kwargs)
 
     config = KVShareConfig(memory=MemorySettings(place=place))
-    patched, _ = share(every_call(t2v.model, lambda options: banks.append(options[KEY].bank)), timeline, config)
+    patched, _ = share(every_call(t2v.model, lambda options: banks.append(options[KEY].run.bank)), timeline, config)
     patched.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, "look", look)
     assert t2v.sample(patched, timeline).shape[2] == timeline.latent_frames
     (reserved,) = budgeted
@@ -734,7 +736,7 @@ def test_a_run_holds_what_it_said_before(
     mask = torch.zeros(timeline.frames, 48, 48)
     mask[:, 10:30, :26] = 1
     banks: list[Any] = []
-    model = every_call(t2v.model, lambda options: banks.append(options[KEY].bank))
+    model = every_call(t2v.model, lambda options: banks.append(options[KEY].run.bank))
     patched, _ = share(
         model, timeline, config, "fox" if guidance == "words" else "", mask if guidance == "mask" else None
     )

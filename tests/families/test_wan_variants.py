@@ -143,9 +143,9 @@ def test_reference_tokens_are_never_shared(monkeypatch: pytest.MonkeyPatch) -> N
     kept: list[BankEntry] = []
     put = KeyValueBank.put
 
-    def look(bank: KeyValueBank, key: BankKey, entry: BankEntry, readers: int) -> None:
+    def look(bank: KeyValueBank, key: BankKey, entry: BankEntry, consumers: int) -> None:
         kept.append(entry)
-        put(bank, key, entry, readers)
+        put(bank, key, entry, consumers)
 
     monkeypatch.setattr(KeyValueBank, "put", look)
     run(case, share(model_of(case.name), timeline, EVERYTHING, subject="")[0], timeline)
@@ -298,7 +298,7 @@ def sharing_sigmas(expert: Any, timeline: Any, config: KVShareConfig) -> list[li
         shared.append(mine)
 
         def look(executor: Any, *args: Any, **kwargs: Any) -> Any:
-            session = args[5][KEY]
+            session = args[5][KEY].run
             before = session.shared_calls
             output = executor(*args, **kwargs)
             if session.shared_calls > before:

@@ -9,11 +9,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvshare_core.attention.key_masks import read_key_mask
 from kvshare_core.attention.log_sum_exp import LogSumExpAttention
 from kvshare_core.config import KVShareConfig
-from kvshare_core.families.base import AttentionCall
-from kvshare_core.forward.routing import Route, attend_routed
+from kvshare_core.families.base import AttentionCall, CallSite
+from kvshare_core.forward.call import AttentionContext
+from kvshare_core.forward.forward import Batch, Forward, PromptText
+from kvshare_core.forward.routing import attend_routed
 from kvshare_core.host import BEAT_TAG
 from kvshare_core.prompt_words import PromptWords
 from kvshare_core.script.film import Duration, Script, ScriptBeat, Transition
@@ -32,6 +33,18 @@ NOT_ROUTING = {"wan vace"}
 
 def plain_backend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
     return dense_attention(query, key, value).unflatten(-1, (query.shape[1], -1)).transpose(1, 2)
+
+
+def routed_context(
+    call: AttentionCall,
+    segment: Segment,
+    grid: tuple[int, int, int],
+    video_start: int,
+    routes: dict[int, tuple[int, ...]],
+) -> AttentionContext:
+    """A cross-attention of a forward with one latent in each of the two chunks of its batch."""
+    forward = Forward(segment, Batch(((0, 0), (1, 0))), PromptText(call.key_tokens, routes=routes), grid)
+    return AttentionContext(forward, call, CallSite(0, "cross", video_start), plain_backend, LogSumExpAttention())
 
 
 @st.composite
@@ -70,11 +83,10 @@ def test_routed_attention_is_one_softmax_with_the_logarithm_of_the_weights_added
                 mask[:, token] = -1e9
         mask = mask[:, None, None]
     call = AttentionCall(query, key, value, mask)
-    masks = read_key_mask(mask, key, slice(0, 0))
+    context = routed_context(call, segment, (token_frames, 1, frame_tokens), before, {0: tuple(lengths)})
+    masks = context.key_masks
     assert masks is not None
-    found = attend_routed(
-        call, Route(segment, video, token_frames, patch), [lengths, None], masks, plain_backend, LogSumExpAttention()
-    )
+    found = attend_routed(context, masks, patch)
 
     bias = torch.zeros(2, 1, query.shape[2], total * copies, dtype=torch.float64)
     owner = [place for place, length in enumerate(lengths) for _ in range(length)] * copies
@@ -95,10 +107,11 @@ def test_routed_attention_is_one_softmax_with_the_logarithm_of_the_weights_added
 def test_keys_that_are_not_the_texts_are_an_error() -> None:
     segment = Segment(0, 0, 0, 1, texts=(RoutedText(0, (1.0,)),))
     call = AttentionCall(*(torch.zeros(1, 1, tokens, 4) for tokens in (1, 5, 5)))
-    masks = read_key_mask(None, call.key, slice(0, 0))
+    context = routed_context(call, segment, (1, 1, 1), 0, {0: (3,)})
+    masks = context.key_masks
     assert masks is not None
     with pytest.raises(ValueError, match="5 text tokens, but the texts have 3"):
-        attend_routed(call, Route(segment, slice(0, 1), 1, 1), [[3]], masks, plain_backend, LogSumExpAttention())
+        attend_routed(context, masks, 1)
 
 
 # On the real host.

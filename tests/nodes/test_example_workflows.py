@@ -12,14 +12,11 @@ from PIL import Image
 from devtools import client
 from devtools.environment import ROOT
 from devtools.server import Server
-from kvshare_core.embedded.latents import BLOCK_FRAMES, NATIVE_LATENT_FRAMES
-from kvshare_core.script.parsing import parse_script
-from kvshare_core.timeline.planning import plan_timeline
+from tests.support.workflow_runs import FRAMES, planned_frames
 
 WORKFLOWS = sorted((ROOT / "example_workflows").glob("*.json"))
 FIRST_LIGHT = ROOT / "example_workflows" / "kv_share_first_light.json"
 REDO = ROOT / "example_workflows" / "kv_share_redo_beat.json"
-FRAMES = "frames"
 
 
 def api_workflow(server: Server, steps: int = 2) -> dict[str, Any]:
@@ -61,14 +58,6 @@ def short(server: Server, path: Path, steps: int = 2) -> dict[str, Any]:
             saved = {"images": [name, 0], "filename_prefix": f"decoded{name}"}
             workflow[FRAMES + name] = {"class_type": "SaveImage", "inputs": saved}
     return workflow
-
-
-def planned_frames(workflow: dict[str, Any], decoder: str) -> int:
-    """Pictures of the plan whose latent a decoder gets."""
-    sampler = workflow[workflow[decoder]["inputs"]["samples"][0]]["inputs"]
-    inputs = workflow[sampler["positive"][0]]["inputs"]
-    script = parse_script(inputs["prompts"])
-    return plan_timeline(script, NATIVE_LATENT_FRAMES, inputs["overlap_size"], inputs["fps"], BLOCK_FRAMES).frames
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)

@@ -1,6 +1,5 @@
 """The nodes as ComfyUI sees them: schemas, whole runs in this process, and errors that say what to do."""
 
-import asyncio
 import copy
 import inspect
 import json
@@ -13,11 +12,10 @@ import folder_paths
 import pytest
 import safetensors.torch
 import torch
-from comfy_api.latest import ComfyExtension, io
+from comfy_api.latest import io
 from hypothesis import given
 from hypothesis import strategies as st
 
-import kv_share
 from devtools import client
 from devtools.environment import ROOT
 from devtools.server import Server
@@ -25,10 +23,10 @@ from kvshare_core.config import (
     DITCTRL,
     MASK_KINDS,
     ORDERS,
-    PLACES,
     POSITIONS,
     SOURCES,
     STORE_DTYPES,
+    STORE_PLACES,
     KVShareConfig,
     MaskSettings,
     MemorySettings,
@@ -40,6 +38,7 @@ from kvshare_core.embedded.vocabulary import WORDS
 from kvshare_core.host.loading.model_files import EMBEDDED_MODELS
 from kvshare_core.probe.measured_preset import read_preset
 from kvshare_core.record.record import KVShareRecord, RecordedMasks, RecordedSubject
+from tests.support.node_calls import NODES, run_node, segmenter_inputs
 from tests.support.present import known
 from tests.tiny.models import Sampling, tiny_text_encoder, tiny_wan
 
@@ -183,22 +182,6 @@ OUTPUTS = {
 }
 
 
-def nodes_of_the_pack() -> dict[str, type[io.ComfyNode]]:
-    """The nodes, loaded through the entry point that ComfyUI calls."""
-    extension = asyncio.run(kv_share.comfy_entrypoint())
-    assert isinstance(extension, ComfyExtension)
-    return {node.GET_SCHEMA().node_id: node for node in asyncio.run(extension.get_node_list())}
-
-
-NODES = nodes_of_the_pack()
-
-
-def run(name: str, **inputs: Any) -> tuple[Any, ...]:
-    """What a node gives when the host executes it, in inference mode as the host does."""
-    with torch.inference_mode():
-        return NODES[name].EXECUTE_NORMALIZED(**inputs).result
-
-
 # Schemas.
 
 
@@ -287,7 +270,7 @@ def defaults_of(name: str) -> dict[str, Any]:
 def run_settings(name: str, config: KVShareConfig, **changes: Any) -> KVShareConfig:
     """What a settings node makes of its defaults with changes, and of `config` where it takes one."""
     incoming = {"config": config} if "config" in INPUTS[name] else {}
-    (result,) = run(name, **incoming, **{**defaults_of(name), **changes})
+    (result,) = run_node(name, **incoming, **{**defaults_of(name), **changes})
     return result
 
 
@@ -308,7 +291,7 @@ def test_default_values_of_a_settings_node_are_those_of_the_core(name: str) -> N
 
 def test_inputs_that_older_workflows_lack_have_their_defaults() -> None:
     old = {key: value for key, value in defaults_of("KVShareConfig").items() if key not in OPTIONAL["KVShareConfig"]}
-    assert run("KVShareConfig", **old) == (KVShareConfig(),)
+    assert run_node("KVShareConfig", **old) == (KVShareConfig(),)
 
 
 CHOSEN = {
@@ -399,7 +382,7 @@ CONFIGS = st.builds(
         clean=st.booleans(),
         attn_map_layer_idx=st.tuples(st.integers(0, 50)),
     ),
-    memory=st.builds(MemorySettings, st.sampled_from(PLACES), st.integers(0, 9), st.sampled_from(STORE_DTYPES)),
+    memory=st.builds(MemorySettings, st.sampled_from(STORE_PLACES), st.integers(0, 9), st.sampled_from(STORE_DTYPES)),
 )
 
 
@@ -433,25 +416,8 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return load_text_encoder(file)
 
 
-def segmenter(model: Any, clip: Any, **changes: Any) -> dict[str, Any]:
-    """Inputs of LongVideoSegmenter for a tiny video of two beats."""
-    return {
-        "model": model,
-        "clip": clip,
-        "prompts": "a red circle moves right\n[3s] a red circle moves up over grass",
-        "negative_prompt": "",
-        "width": 48,
-        "height": 48,
-        "fps": 8.0,
-        "sampling_num_frames": 3,
-        "overlap_size": 1,
-        "batch_size": 1,
-        **changes,
-    }
-
-
 def test_the_nodes_make_a_video_under_the_stock_sampler(model: Any, clip: Any) -> None:
-    timeline, positive, negative, latent, info = run("LongVideoSegmenter", **segmenter(model, clip))
+    timeline, positive, negative, latent, info = run_node("LongVideoSegmenter", **segmenter_inputs(model, clip))
     assert latent["samples"].shape == (1, 16, 9, 6, 6)
     assert [segment.beat for segment in timeline.segments] == [0, 1, 1, 1]
     assert info.splitlines()[-1].startswith("33 frames, 4.12 s at 8 frames per second; 4 segments")
@@ -459,12 +425,12 @@ def test_the_nodes_make_a_video_under_the_stock_sampler(model: Any, clip: Any) -
     outputs: dict[str, torch.Tensor] = {}
     for mode in ("off", "replace"):
         chosen = run_settings("KVShareConfig", KVShareConfig(), mode=mode)
-        patched, record = run("MaskGuidedKVShare", model=model, timeline=timeline, subject="circle", config=chosen)
+        patched, record = run_node("MaskGuidedKVShare", model=model, timeline=timeline, subject="circle", config=chosen)
         outputs[mode] = Sampling(steps=3).run(patched, positive, negative, shape)
     assert torch.isfinite(outputs["replace"]).all()
     assert (outputs["replace"] - outputs["off"]).abs().max() > 1e-4
     images = torch.rand(33, 48, 48, 3)
-    overlay, mask = run("AttentionMaskPreview", record=record, images=images, opacity=0.5)
+    overlay, mask = run_node("AttentionMaskPreview", record=record, images=images, opacity=0.5)
     assert overlay.shape == images.shape
     assert mask.shape == (33, 48, 48)
     assert set(mask.unique().tolist()) == {0.0, 1.0}
@@ -483,11 +449,11 @@ def test_the_nodes_make_a_video_under_the_stock_sampler(model: Any, clip: Any) -
     ],
 )
 def test_what_the_config_node_offers_reaches_the_sampler(model: Any, clip: Any, changes: dict[str, Any]) -> None:
-    timeline, positive, negative, latent, _ = run("LongVideoSegmenter", **segmenter(model, clip))
+    timeline, positive, negative, latent, _ = run_node("LongVideoSegmenter", **segmenter_inputs(model, clip))
     outputs: list[torch.Tensor] = []
     for chosen in ({}, changes):
         config = run_settings("KVShareConfig", KVShareConfig(), **chosen)
-        patched, _ = run("MaskGuidedKVShare", model=model, timeline=timeline, subject="circle", config=config)
+        patched, _ = run_node("MaskGuidedKVShare", model=model, timeline=timeline, subject="circle", config=config)
         outputs.append(Sampling(steps=3).run(patched, positive, negative, tuple(latent["samples"].shape)))
     assert torch.isfinite(outputs[1]).all()
     assert not torch.equal(outputs[0], outputs[1])
@@ -497,8 +463,10 @@ def test_what_the_config_node_offers_reaches_the_sampler(model: Any, clip: Any, 
 def test_what_the_segmenter_offers_reaches_the_sampler(model: Any, clip: Any, changes: dict[str, Any]) -> None:
     outputs: list[torch.Tensor] = []
     for chosen in (changes, {**changes, "blend_weights": "linear", "noise": "plain"}):
-        timeline, positive, negative, latent, _ = run("LongVideoSegmenter", **segmenter(model, clip, **chosen))
-        patched, _ = run("MaskGuidedKVShare", model=model, timeline=timeline, subject="circle")
+        timeline, positive, negative, latent, _ = run_node(
+            "LongVideoSegmenter", **segmenter_inputs(model, clip, **chosen)
+        )
+        patched, _ = run_node("MaskGuidedKVShare", model=model, timeline=timeline, subject="circle")
         outputs.append(Sampling(1).run(patched, positive, negative, tuple(latent["samples"].shape)))
     assert torch.isfinite(outputs[0]).all()
     assert not torch.equal(*outputs)
@@ -506,48 +474,58 @@ def test_what_the_segmenter_offers_reaches_the_sampler(model: Any, clip: Any, ch
 
 def test_transitions_and_longer_beats_are_planned_told_and_sampled(model: Any, clip: Any) -> None:
     prompts = "\n".join(f"a red circle moves {way}" for way in ("right", "up", "left"))
-    inputs = segmenter(model, clip, prompts=prompts, num_transition_blocks=2, longer_mid_segment=1)
-    timeline, positive, negative, latent, info = run("LongVideoSegmenter", **inputs)
+    inputs = segmenter_inputs(model, clip, prompts=prompts, num_transition_blocks=2, longer_mid_segment=1)
+    timeline, positive, negative, latent, info = run_node("LongVideoSegmenter", **inputs)
     beats = [(segment.beat, segment.next_beat) for segment in timeline.segments]
     assert beats == [(0, None), (0, 1), (0, 1), (1, None), (1, None), (1, 2), (1, 2), (2, None)]
     assert sum("transition from prompt" in line for line in info.splitlines()) == 2
-    patched, _ = run("MaskGuidedKVShare", model=model, timeline=timeline, subject="circle")
+    patched, _ = run_node("MaskGuidedKVShare", model=model, timeline=timeline, subject="circle")
     assert torch.isfinite(Sampling().run(patched, positive, negative, tuple(latent["samples"].shape))).all()
 
 
 def test_one_prompt_makes_one_segment_with_its_mask(model: Any, clip: Any) -> None:
-    inputs = segmenter(model, clip, prompts="a red circle moves right")
-    timeline, positive, negative, latent, _ = run("LongVideoSegmenter", **inputs)
-    patched, record = run("MaskGuidedKVShare", model=model, timeline=timeline, subject="red circle")
+    inputs = segmenter_inputs(model, clip, prompts="a red circle moves right")
+    timeline, positive, negative, latent, _ = run_node("LongVideoSegmenter", **inputs)
+    patched, record = run_node("MaskGuidedKVShare", model=model, timeline=timeline, subject="red circle")
     Sampling().run(patched, positive, negative, tuple(latent["samples"].shape))
-    _, mask = run("AttentionMaskPreview", record=record, images=torch.rand(9, 48, 48, 3), opacity=0.5)
+    _, mask = run_node("AttentionMaskPreview", record=record, images=torch.rand(9, 48, 48, 3), opacity=0.5)
     assert 0 < float(mask.mean()) < 1
 
 
-def test_a_mask_needs_no_words(model: Any) -> None:
-    clip = tiny_text_encoder("t5")
-    inputs = segmenter(model, clip, prompts="a fox\na fox")
-    timeline, *_ = run("LongVideoSegmenter", **inputs)
-    mask = torch.zeros(1, 48, 48)
-    mask[:, :24] = 1
-    run("MaskGuidedKVShare", model=model, timeline=timeline, subject="wolf", mask=mask)
-    run("MaskGuidedKVShare", model=model, timeline=timeline, subject="fox")
+def test_a_mask_takes_the_place_of_the_subjects_words(model: Any, clip: Any) -> None:
+    timeline, positive, negative, latent, _ = run_node("LongVideoSegmenter", **segmenter_inputs(model, clip))
+    inputs = {"model": model, "timeline": timeline, "subject": "wolf"}
+    with pytest.raises(ValueError, match="'wolf' is not in the prompt"):
+        run_node("MaskGuidedKVShare", **inputs)
+    upper_half = torch.zeros(1, 48, 48)
+    upper_half[:, :16] = 1
+    patched, record = run_node("MaskGuidedKVShare", **inputs, mask=upper_half)
+    Sampling(1).run(patched, positive, negative, tuple(latent["samples"].shape))
+    _, found = run_node("AttentionMaskPreview", record=record, images=torch.rand(33, 48, 48, 3), opacity=0.5)
+    assert torch.equal(found, upper_half.expand(33, -1, -1))
+
+
+def test_the_words_of_a_stock_text_encoder_are_found(model: Any) -> None:
+    inputs = segmenter_inputs(model, tiny_text_encoder("t5"), prompts="a fox\na fox")
+    timeline, *_ = run_node("LongVideoSegmenter", **inputs)
+    assert [beat.words.words for beat in timeline.beats] == [("a", "fox")] * 2
+    run_node("MaskGuidedKVShare", model=model, timeline=timeline, subject="fox")
 
 
 @pytest.mark.parametrize("name", EMBEDDED_MODELS)
 def test_the_embedded_models_run_through_all_nodes(name: str) -> None:
     known(EMBEDDED_MODELS[name])
     names = {"diffusion_model": name, "text_encoder": "embedded", "vae": "embedded", "weight_dtype": "default"}
-    model, clip, vae, _ = run("LoadVideoDiT", **names)
+    model, clip, vae, _ = run_node("LoadVideoDiT", **names)
     changes = {"sampling_num_frames": 0, "prompts": "a red circle moves right\na red circle moves left"}
-    timeline, positive, negative, latent, _ = run("LongVideoSegmenter", **segmenter(model, clip, **changes))
+    timeline, positive, negative, latent, _ = run_node("LongVideoSegmenter", **segmenter_inputs(model, clip, **changes))
     assert timeline.window == NATIVE_LATENT_FRAMES
-    patched, record = run("MaskGuidedKVShare", model=model, timeline=timeline, subject="circle")
+    patched, record = run_node("MaskGuidedKVShare", model=model, timeline=timeline, subject="circle")
     samples = Sampling().run(patched, positive, negative, tuple(latent["samples"].shape))
     with torch.inference_mode():
         images = vae.decode(samples)[0]
     assert images.shape == (timeline.frames, 48, 48, 3)
-    overlay, _ = run("AttentionMaskPreview", record=record, images=images, opacity=0.5)
+    overlay, _ = run_node("AttentionMaskPreview", record=record, images=images, opacity=0.5)
     assert torch.isfinite(overlay).all()
 
 
@@ -555,25 +533,25 @@ def test_a_probe_saves_a_preset_that_its_model_runs_with(
     model: Any, clip: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(folder_paths, "output_directory", str(tmp_path))
-    one = segmenter(model, clip, prompts="a red circle moves right over grass")
-    timeline, positive, negative, latent, _ = run("LongVideoSegmenter", **one)
+    one = segmenter_inputs(model, clip, prompts="a red circle moves right over grass")
+    timeline, positive, negative, latent, _ = run_node("LongVideoSegmenter", **one)
     inputs = {"timeline": timeline, "positive": positive, "negative": negative, "latent": latent}
     base = KVShareConfig(strength=0.5)
     settings = {"subject": "circle", "seed": 1, "steps": 2, "cfg": 3.0, "filename_prefix": "presets/circle"}
-    config, preset, info, chart = run("KVShareProbe", model=model, **inputs, **settings, config=base)
+    config, preset, info, chart = run_node("KVShareProbe", model=model, **inputs, **settings, config=base)
     assert config.measured_on is not None and config.strength == 0.5
     file, *table = info.splitlines()
     assert chart.ndim == 4 and chart.shape[-1] == 3
-    loaded, told = run("KVShareLoadPreset", config=base, file=file)
+    loaded, told = run_node("KVShareLoadPreset", config=base, file=file)
     assert loaded == config and told.splitlines() == table
     assert read_preset(preset).put_on(base) == config
     assert NODES["KVShareLoadPreset"].fingerprint_inputs(file=file)
-    timeline, positive, negative, latent, _ = run("LongVideoSegmenter", **segmenter(model, clip))
-    patched, _ = run("MaskGuidedKVShare", model=model, timeline=timeline, subject="circle", config=loaded)
+    timeline, positive, negative, latent, _ = run_node("LongVideoSegmenter", **segmenter_inputs(model, clip))
+    patched, _ = run_node("MaskGuidedKVShare", model=model, timeline=timeline, subject="circle", config=loaded)
     assert torch.isfinite(Sampling().run(patched, positive, negative, tuple(latent["samples"].shape))).all()
     other = tiny_wan(layers=2)
     with pytest.raises(ValueError, match=r"^MaskGuidedKVShare: config: its blocks were measured on wan with 3 blocks"):
-        run("MaskGuidedKVShare", model=other, timeline=timeline, subject="circle", config=loaded)
+        run_node("MaskGuidedKVShare", model=other, timeline=timeline, subject="circle", config=loaded)
 
 
 # On a running server.
@@ -696,19 +674,19 @@ def test_wrong_settings_are_reported_at_their_node(
 )
 def test_a_timeline_that_cannot_be_is_explained(model: Any, clip: Any, changes: dict[str, Any], complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
-        run("LongVideoSegmenter", **segmenter(model, clip, **changes))
+        run_node("LongVideoSegmenter", **segmenter_inputs(model, clip, **changes))
 
 
 @pytest.mark.parametrize("name", ["LongVideoSegmenter", "MaskGuidedKVShare"])
 def test_a_model_that_is_no_video_transformer_is_refused(model: Any, clip: Any, name: str) -> None:
-    timeline, *_ = run("LongVideoSegmenter", **segmenter(model, clip))
+    timeline, *_ = run_node("LongVideoSegmenter", **segmenter_inputs(model, clip))
     other = model.clone()
     other.add_object_patch("diffusion_model", torch.nn.Linear(1, 1))
-    inputs = segmenter(other, clip)
+    inputs = segmenter_inputs(other, clip)
     if name == "MaskGuidedKVShare":
         inputs = {"model": other, "timeline": timeline, "subject": ""}
     with pytest.raises(ValueError, match=rf"^{name}: the model is a Linear, but .*families: wan, .*Load one"):
-        run(name, **inputs)
+        run_node(name, **inputs)
 
 
 @pytest.mark.parametrize(
@@ -770,9 +748,9 @@ def test_settings_that_cannot_be_are_explained(name: str, changes: dict[str, Any
     ],
 )
 def test_sharing_that_cannot_be_is_explained(model: Any, clip: Any, changes: dict[str, Any], complaint: str) -> None:
-    timeline, *_ = run("LongVideoSegmenter", **segmenter(model, clip))
+    timeline, *_ = run_node("LongVideoSegmenter", **segmenter_inputs(model, clip))
     with pytest.raises(ValueError, match=complaint):
-        run("MaskGuidedKVShare", **{"model": model, "timeline": timeline, "subject": "", **changes})
+        run_node("MaskGuidedKVShare", **{"model": model, "timeline": timeline, "subject": "", **changes})
 
 
 @pytest.mark.parametrize(
@@ -785,11 +763,11 @@ def test_sharing_that_cannot_be_is_explained(model: Any, clip: Any, changes: dic
     ],
 )
 def test_what_cannot_be_probed_is_explained(model: Any, clip: Any, changes: dict[str, Any], complaint: str) -> None:
-    inputs = segmenter(model, clip, **{"prompts": "a red circle moves right", **changes})
-    timeline, positive, negative, latent, _ = run("LongVideoSegmenter", **inputs)
+    inputs = segmenter_inputs(model, clip, **{"prompts": "a red circle moves right", **changes})
+    timeline, positive, negative, latent, _ = run_node("LongVideoSegmenter", **inputs)
     settings = {"subject": "circle", "seed": 1, "steps": 2, "cfg": 3.0, "filename_prefix": "x"}
     with pytest.raises(ValueError, match=complaint):
-        run(
+        run_node(
             "KVShareProbe",
             model=model,
             timeline=timeline,
@@ -801,45 +779,45 @@ def test_what_cannot_be_probed_is_explained(model: Any, clip: Any, changes: dict
 
 
 def test_a_subject_is_refused_where_the_text_encoder_tells_no_words(model: Any, clip: Any) -> None:
-    timeline, *_ = run("LongVideoSegmenter", **segmenter(model, clip))
+    timeline, *_ = run_node("LongVideoSegmenter", **segmenter_inputs(model, clip))
     silent = replace(timeline, beats=tuple(replace(beat, words=None) for beat in timeline.beats))
     with pytest.raises(
         ValueError, match=r"^MaskGuidedKVShare: subject: .*leave subject empty, connect a mask, or give .*ref_token_idx"
     ):
-        run("MaskGuidedKVShare", model=model, timeline=silent, subject="circle")
+        run_node("MaskGuidedKVShare", model=model, timeline=silent, subject="circle")
 
 
 def test_a_preview_shows_one_subject_of_several(model: Any, clip: Any) -> None:
-    timeline, *_ = run("LongVideoSegmenter", **segmenter(model, clip))
+    timeline, *_ = run_node("LongVideoSegmenter", **segmenter_inputs(model, clip))
     both = torch.zeros(2, 1, timeline.latent_frames, 3, 3)
     both[0, :, :, 0] = both[1, :, :, 1] = 1
     subjects = tuple(RecordedSubject(name, heat, heat) for name, heat in zip(("fox", "dog"), both, strict=True))
     record = KVShareRecord()
     record.put(RecordedMasks(timeline, both.amax(0), both.amax(0), subjects), None)
     show = {"record": record, "images": torch.rand(33, 48, 48, 3), "opacity": 0.5}
-    parts = [run("AttentionMaskPreview", **show, subject=name)[1] for name in ("fox", " dog ", "")]
+    parts = [run_node("AttentionMaskPreview", **show, subject=name)[1] for name in ("fox", " dog ", "")]
     assert all(part.any() for part in parts)
     assert torch.equal(parts[0] + parts[1], parts[2])
     with pytest.raises(ValueError, match=r"^AttentionMaskPreview: subject: the run followed no 'cat', but fox, dog"):
-        run("AttentionMaskPreview", **show, subject="cat")
+        run_node("AttentionMaskPreview", **show, subject="cat")
 
 
 def test_a_preview_before_any_run_is_explained(model: Any, clip: Any) -> None:
-    timeline, *_ = run("LongVideoSegmenter", **segmenter(model, clip))
-    _, record = run("MaskGuidedKVShare", model=model, timeline=timeline, subject="")
+    timeline, *_ = run_node("LongVideoSegmenter", **segmenter_inputs(model, clip))
+    _, record = run_node("MaskGuidedKVShare", model=model, timeline=timeline, subject="")
     with pytest.raises(ValueError, match=r"^AttentionMaskPreview: no run .*Name a subject or connect a mask"):
-        run("AttentionMaskPreview", record=record, images=torch.zeros(1, 8, 8, 3), opacity=0.5)
+        run_node("AttentionMaskPreview", record=record, images=torch.zeros(1, 8, 8, 3), opacity=0.5)
 
 
 def test_a_point_to_look_from_is_shown(model: Any, clip: Any) -> None:
-    timeline, positive, negative, latent, _ = run("LongVideoSegmenter", **segmenter(model, clip))
+    timeline, positive, negative, latent, _ = run_node("LongVideoSegmenter", **segmenter_inputs(model, clip))
     images = torch.rand(33, 48, 48, 3)
-    patched, record = run("MaskGuidedKVShare", model=model, timeline=timeline, subject="", look_at="0.5, 0.5, 20")
+    patched, record = run_node("MaskGuidedKVShare", model=model, timeline=timeline, subject="", look_at="0.5, 0.5, 20")
     show = {"record": record, "images": images, "opacity": 0.5, "show": "look_at"}
-    with pytest.raises(ValueError, match=r"^AttentionMaskPreview: no run .*Give MaskGuidedKVShare one as look_at"):
-        run("AttentionMaskPreview", **show)
+    with pytest.raises(ValueError, match=r"^AttentionMaskPreview: no run .*Set look_at in MaskGuidedKVShare"):
+        run_node("AttentionMaskPreview", **show)
     Sampling(1).run(patched, positive, negative, tuple(latent["samples"].shape))
-    overlay, heat = run("AttentionMaskPreview", **show)
+    overlay, heat = run_node("AttentionMaskPreview", **show)
     assert overlay.shape == images.shape
     assert heat.shape == (33, 48, 48) and heat.min() >= 0 and heat[20].max() > 0.1
     # Latent frame 0 lies in no segment with the point: nothing is laid over it.
@@ -847,8 +825,8 @@ def test_a_point_to_look_from_is_shown(model: Any, clip: Any) -> None:
 
 
 def test_pictures_of_another_video_are_explained(model: Any, clip: Any) -> None:
-    timeline, positive, negative, latent, _ = run("LongVideoSegmenter", **segmenter(model, clip))
-    patched, record = run("MaskGuidedKVShare", model=model, timeline=timeline, subject="circle")
+    timeline, positive, negative, latent, _ = run_node("LongVideoSegmenter", **segmenter_inputs(model, clip))
+    patched, record = run_node("MaskGuidedKVShare", model=model, timeline=timeline, subject="circle")
     Sampling(1).run(patched, positive, negative, tuple(latent["samples"].shape))
     with pytest.raises(ValueError, match=r"^AttentionMaskPreview: 12 images, but the run made 1 .* of 33 frames"):
-        run("AttentionMaskPreview", record=record, images=torch.zeros(12, 8, 8, 3), opacity=0.5)
+        run_node("AttentionMaskPreview", record=record, images=torch.zeros(12, 8, 8, 3), opacity=0.5)

@@ -1,7 +1,7 @@
 """What every shared attention call of a run should give, written down once more from the script alone.
 
-Sits in front of `Session.attend` of any model, real or not, keeps each segment's keys and recomputes each call with one
-dense matrix of biases. The masks are the session's own; how they are found is tested elsewhere.
+Sits in front of `SamplingRun.attend` of any model, real or not, keeps each segment's keys and recomputes each call with
+one dense matrix of biases. The masks are the run's own; how they are found is tested elsewhere.
 """
 
 from collections.abc import Callable
@@ -14,9 +14,9 @@ from kvshare_core.attention.rope import RopeScheme, grid_positions
 from kvshare_core.families.base import AttentionCall, CallSite
 from kvshare_core.forward.forward import Forward
 from kvshare_core.plan.share_plan import SharePlan
-from kvshare_core.session.session import Session
-from tests.attention.test_rope import reference
+from kvshare_core.session.sampling_run import SamplingRun
 from tests.oracles.dense_reference import Tokens, dense_attention, heads_together, joint_sharing_bias
+from tests.oracles.rope_reference import rotated_reference
 
 
 def resolved(plan: SharePlan, rule: Any, target: int) -> set[int]:
@@ -73,10 +73,10 @@ class Oracle:
         self.kept: dict[Any, tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]] = {}
 
     def attend(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        """A method in place of `Session.attend`."""
+        """A method in place of `SamplingRun.attend`."""
 
-        def attend(session: Session, forward: Forward, call: AttentionCall, backend: Any) -> torch.Tensor | None:
-            number = forward.call_index
+        def attend(session: SamplingRun, forward: Forward, call: AttentionCall, backend: Any) -> torch.Tensor | None:
+            number = forward.cache.calls
             output = original(session, forward, call, backend)
             self._check(session, forward, call, number, output)
             return output
@@ -84,19 +84,22 @@ class Oracle:
         return attend
 
     def _check(
-        self, session: Session, forward: Forward, call: AttentionCall, number: int, output: torch.Tensor | None
+        self, session: SamplingRun, forward: Forward, call: AttentionCall, number: int, output: torch.Tensor | None
     ) -> None:
-        site = session.family.classify(session.diffusion_model, number, call, forward.video_tokens, forward.text_tokens)
-        if site.kind not in ("self", "joint") or site.block not in session.blocks or not forward.shares:
+        site = session.settings.family.classify(
+            session.settings.diffusion_model, number, call, forward.video_tokens, forward.text.tokens
+        )
+        if site.kind not in ("self", "joint") or site.block not in session.settings.blocks or not forward.shares:
             return
-        splits: Any = [None] * forward.rows
+        splits: Any = [None] * forward.batch.latents
         if self.plan.guided:
-            splits = session._tracker.splits(forward, site.block, call.key.device)
+            splits = session.tracker.splits(forward, site.block, call.key.device)
         if splits is None:
             assert output is None
             return
         for index in range(call.query.shape[0]):
-            chunk, row = forward.chunks[index // forward.rows], index % forward.rows
+            batch = forward.batch
+            chunk, row = batch.chunks[index // batch.latents], index % batch.latents
             own = tuple(tensor[index : index + 1] for tensor in (call.query, call.key, call.value))
             found = None if output is None else output[index : index + 1]
             self._check_row(forward, site, (site.block, chunk, row), own, splits[row], found)
@@ -174,8 +177,8 @@ class Oracle:
             return key
         assert self.scheme is not None
         key = key.double().clone()
-        raw = reference(key[:, :, video.start : video.stop], self.scheme, -places)
-        key[:, :, video.start : video.stop] = reference(raw, self.scheme, there)
+        raw = rotated_reference(key[:, :, video.start : video.stop], self.scheme, -places)
+        key[:, :, video.start : video.stop] = rotated_reference(raw, self.scheme, there)
         return key
 
 

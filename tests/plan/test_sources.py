@@ -17,86 +17,13 @@ from kvshare_core.plan.schedule import strength_at
 from kvshare_core.plan.share_plan import CastMember, SharePlan
 from kvshare_core.prompt_words import SubjectTokens
 from kvshare_core.record.record import SegmentMasks
-from kvshare_core.script.film import Duration, Script, ScriptBeat, Source, Transition
-from kvshare_core.session.session import Session
-from kvshare_core.timeline.planning import plan_timeline
-from kvshare_core.timeline.timeline import Timeline
+from kvshare_core.script.film import Duration, ScriptBeat, Source, Transition
+from kvshare_core.session.sampling_run import SamplingRun
 from tests.oracles.sources_oracle import Oracle, seen_by
 from tests.support.fake_family import SIGMAS, FakeModel, joint, self_and_cross, self_only
+from tests.support.share_plans import FROZEN, GRID, SHOWN, TOKENS, beats_of, share_plans, timeline_of
 
-GRID = (3, 2, 2)
-TOKENS = 12
 SCHEME = embed_nd_scheme((4, 2, 2), 10000.0)
-FROZEN = MaskSettings(freeze_after=0.0)
-SHOWN = SubjectTokens((1,), (0, 2))
-
-
-def timeline_of(*beats: ScriptBeat, transitions: int = 0) -> Timeline:
-    """Beats of one segment each, unless they last longer."""
-    return plan_timeline(Script(beats), GRID[0], 1, 16, 4, num_transition_blocks=transitions)
-
-
-def beats_of(count: int, **changes: ScriptBeat) -> list[ScriptBeat]:
-    """Plain beats but for those given as `beat2=...`."""
-    return [changes.get(f"beat{number}", ScriptBeat(f"prompt {number}")) for number in range(count)]
-
-
-def random_masks(plan: SharePlan, rows: int, seed: int) -> SegmentMasks:
-    """Subjects and background at random, without those that a segment does not show."""
-    generator = torch.Generator().manual_seed(seed)
-    masks: list[torch.Tensor] = []
-    for segment in plan.timeline.segments:
-        owners = torch.randint(-1, len(plan.names), (rows, TOKENS), generator=generator)
-        shown = plan.shown(segment)
-        masks.append(torch.stack([(owners == number) & (number in shown) for number in range(len(plan.names))]))
-    return SegmentMasks(plan.names, tuple(masks))
-
-
-def rules(beat: int) -> st.SearchStrategy[tuple[Source, ...] | None]:
-    """What a beat may say of whom it sees."""
-    known: list[tuple[Source, ...]] = [(), ("first",), ("previous",), ("first", "previous")]
-    earlier: list[tuple[Source, ...]] = [(source,) for source in range(beat)]
-    return st.none() | st.sampled_from([*known, *earlier, *((*rule, "previous") for rule in earlier)])
-
-
-@st.composite
-def plans(draw: st.DrawFn, subjects: int | None = None) -> SharePlan:
-    """Films whose beats and subjects say of themselves what they see, how strongly and how far away."""
-    count = draw(st.integers(2, 4))
-    beats: list[ScriptBeat] = []
-    for number in range(count):
-        cut = Transition("cut", gap=draw(st.sampled_from([None, Duration(2, "latent frames")])))
-        beats.append(
-            ScriptBeat(
-                f"prompt {number}",
-                Duration(draw(st.sampled_from([3, 5])), "latent frames"),
-                cut if number > 0 and draw(st.booleans()) else None,
-                sources=draw(rules(number)),
-                strength=draw(st.sampled_from([None, None, 0.0, 0.4, 2.0])),
-            )
-        )
-    cast = tuple(
-        CastMember(
-            f"subject {number}",
-            tuple(SHOWN if draw(st.integers(0, 3)) else None for _ in beats),
-            tuple(draw(rules(beat)) for beat in range(count)),
-        )
-        for number in range(draw(st.integers(0, 3)) if subjects is None else subjects)
-    )
-    mode = draw(st.sampled_from(["extend", "replace", "swap"]))
-    config = KVShareConfig(
-        mode=mode,
-        sources=draw(st.sampled_from(["first", "previous", "first and previous"])),
-        strength=draw(st.sampled_from([0.3, 1.0])),
-        share_background=draw(st.booleans()),
-        share_text=mode == "replace" and draw(st.booleans()),
-        position=draw(st.sampled_from(["same", "gap", "frame", "centred"])),
-        position_gap=1,
-        layer_idx=(0, 1),
-        masks=FROZEN,
-    )
-    plan = SharePlan(timeline_of(*beats), config, cast=cast, beat_tokens=((0, 1, 2),) * count if cast else ())
-    return replace(plan, known=random_masks(plan, 2, draw(st.integers(0, 99)))) if cast else plan
 
 
 def model_of(plan: SharePlan, text: bool) -> FakeModel:
@@ -105,14 +32,14 @@ def model_of(plan: SharePlan, text: bool) -> FakeModel:
     return FakeModel(plan, sites, GRID, rows=2, outside=outside, text_tokens=4, head_dim=8, scheme=SCHEME)
 
 
-def plain_pass(plan: SharePlan) -> Session:
+def plain_pass(plan: SharePlan) -> SamplingRun:
     model = model_of(plan, text=False)
     session = model.session()
     model.run_pass(session)
     return session
 
 
-def checked_pass(plan: SharePlan, text: bool = False) -> tuple[Oracle, Session]:
+def checked_pass(plan: SharePlan, text: bool = False) -> tuple[Oracle, SamplingRun]:
     """A pass of which every call was held against the dense reference."""
     model, oracle = model_of(plan, text), Oracle(plan, SCHEME, 1e-9)
     session = model.session()
@@ -123,7 +50,7 @@ def checked_pass(plan: SharePlan, text: bool = False) -> tuple[Oracle, Session]:
     return oracle, session
 
 
-@given(plans(), st.booleans())
+@given(share_plans(), st.booleans())
 @settings(max_examples=15)
 def test_a_pass_equals_the_dense_reference_of_its_script(plan: SharePlan, text: bool) -> None:
     oracle, session = checked_pass(plan, text)
@@ -134,7 +61,7 @@ def test_a_pass_equals_the_dense_reference_of_its_script(plan: SharePlan, text: 
     assert (session.shared_calls > 0) == bool(oracle.checked)
 
 
-@given(plans())
+@given(share_plans())
 @settings(max_examples=30)
 def test_what_the_bank_holds_is_predicted_exactly_by_a_mask_and_at_most_by_words(plan: SharePlan) -> None:
     config, session = plan.config, plain_pass(plan)
@@ -147,19 +74,19 @@ def test_what_the_bank_holds_is_predicted_exactly_by_a_mask_and_at_most_by_words
     member = tuple(replace(member, tokens=()) for member in plan.cast[:1])
     masked = replace(plan, cast=member, beat_tokens=(), known=None, mask=(torch.rand(200, 2, 2) < 0.5).float())
     session = plain_pass(masked)
-    found = [session._tracker._masks.get(segment.index) for segment in masked.timeline.segments]
+    found = [session.tracker._masks.get(segment.index) for segment in masked.timeline.segments]
     counts = [kept_tokens(config, True, TOKENS, 0 if mask is None else int(mask[0, 0].sum()), 0) for mask in found]
     assert session.bank.peak_bytes == predict_bytes(bank_uses(masked, counts), 2, 4, 2, 8, 8, config.memory)
 
 
-@given(plans(subjects=2))
+@given(share_plans(subjects=2))
 @settings(max_examples=100)
 def test_segments_are_kept_for_whoever_sees_them_and_for_nobody_else(plan: SharePlan) -> None:
     segments = plan.timeline.segments
     for segment in segments:
         said = plan.timeline.beats[segment.beat].script.strength
-        sight = plan.sight(segment.index)
-        for number, found in enumerate(sight.subjects):
+        part_sources = plan.part_sources(segment.index)
+        for number, found in enumerate(part_sources.subjects):
             wanted = [
                 source
                 for source in sorted(seen_by(plan, segment.index, number))
@@ -167,12 +94,12 @@ def test_segments_are_kept_for_whoever_sees_them_and_for_nobody_else(plan: Share
             ]
             assert list(found) == wanted
         wanted = sorted(seen_by(plan, segment.index, -1)) if plan.config.share_background and said != 0 else []
-        assert list(sight.background) == wanted
-        union = {*sight.background, *(source for sources in sight.subjects for source in sources)}
+        assert list(part_sources.background) == wanted
+        union = {*part_sources.background, *(source for sources in part_sources.subjects for source in sources)}
         assert plan.sources(segment.index) == tuple(sorted(union))
-        assert plan.readers(segment.index) == sum(segment.index in plan.sources(other.index) for other in segments)
-        read = plan.read(segment.index)
-        assert read.background == any(segment.index in plan.sight(other.index).background for other in segments)
+        assert plan.consumers(segment.index) == sum(segment.index in plan.sources(other.index) for other in segments)
+        read = plan.exported_parts(segment.index)
+        assert read.background == any(segment.index in plan.part_sources(other.index).background for other in segments)
 
 
 # Sources, strength and gaps in plain words.
@@ -316,7 +243,7 @@ def test_a_token_goes_to_the_subject_whose_map_is_strongest(seed: int, threshold
         session.begin_evaluation(evaluation)
         model.forward(session, evaluation, model.chunks)
     session.end_pass()
-    recorded = session._tracker.recorded()
+    recorded = session.tracker.recorded()
     assert recorded is not None and recorded.segments is not None
     assert recorded.segments.names == ("fox", "dog") == tuple(subject.name for subject in recorded.subjects)
     for segment, subjects in enumerate([(fox,), (fox, dog)]):
@@ -351,7 +278,7 @@ def test_a_run_that_starts_with_known_masks_goes_on_bit_for_bit(subjects: int, k
     config = KVShareConfig(masks=MaskSettings(kind, hysteresis=0.2, start="maps"), share_background=True)
     plan = SharePlan(timeline_of(*beats_of(3)), config, beat_tokens=((0, 1, 2, 3),) * 3, cast=cast[:subjects])
 
-    def outputs(plan: SharePlan, steps: range) -> tuple[list[torch.Tensor], Session]:
+    def outputs(plan: SharePlan, steps: range) -> tuple[list[torch.Tensor], SamplingRun]:
         model = FakeModel(plan, self_and_cross(2), GRID, text_tokens=5)
         session = model.session()
         results = [model.run_pass(session, step=step) for step in steps]

@@ -10,7 +10,7 @@ from kvshare_core.config import KVShareConfig
 from kvshare_core.plan.share_plan import SharePlan
 from kvshare_core.plan.stages import Stages, stages_of
 from kvshare_core.script.film import ScriptBeat
-from tests.plan.test_sources import beats_of, plans, timeline_of
+from tests.support.share_plans import beats_of, share_plans, timeline_of
 
 FIRST = KVShareConfig(order="sources_first")
 
@@ -40,7 +40,7 @@ def test_a_film_that_shares_nothing_has_one_stage(changes: dict[str, Any]) -> No
     assert len(stages_of(SharePlan(timeline_of(*beats_of(3)), replace(FIRST, **changes)))) == 1
 
 
-@given(plans())
+@given(share_plans())
 @settings(max_examples=60)
 def test_nobody_sees_what_is_not_sampled_yet_and_nothing_is_kept_for_nobody(plan: SharePlan) -> None:
     plan = replace(plan, config=replace(plan.config, order="sources_first"))
@@ -51,13 +51,14 @@ def test_nobody_sees_what_is_not_sampled_yet_and_nothing_is_kept_for_nobody(plan
             stages.next()
         assert segments == stages.segments and segments
         assert stages.first == (number == 0)
-        if stages.several:
+        if stages.has_early_stages:
             assert all(set(plan.sources(index)) <= done for index in segments)
         if stages.early:
-            assert all(plan.readers(index) and index not in done for index in segments)
-            assert {index for index in everything if stages.readers(index) is None} == segments
+            assert all(plan.consumers(index) and index not in done for index in segments)
+            assert {index for index in everything if stages.consumers(index) is None} == segments
             done |= segments
     assert segments == everything
     assert not stages.early
-    if stages.several:
-        assert not any(stages.readers(index) for index in everything)
+    if stages.has_early_stages:
+        # Not None, which would keep what the last stage makes for any number of consumers.
+        assert [stages.consumers(index) for index in everything] == [0] * len(everything)

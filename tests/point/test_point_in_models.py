@@ -11,7 +11,7 @@ from kv_share.nodes.attention_mask_preview import AttentionMaskPreview
 from kvshare_core.embedded.model import CROSS_ATTENTION, MODEL_FILES, load_embedded
 from kvshare_core.host.files.viewer import PREFIX
 from kvshare_core.timeline.timeline import Timeline
-from tests.nodes.test_nodes import run, segmenter
+from tests.support.node_calls import run_node, segmenter_inputs
 from tests.support.present import known
 from tests.tiny.models import Sampling
 
@@ -25,10 +25,12 @@ def embedded(request: pytest.FixtureRequest, one_thread: None) -> tuple[bool, An
 
 def point_told(embedded: Any, frame_of: Callable[[Timeline], int], how: str = "") -> dict[str, Any]:
     """What the viewer is told after one step of a point in the middle of a latent frame's first picture."""
-    inputs = {**segmenter(embedded.model, embedded.clip), "prompts": FILM.format(how=how)}
-    timeline, positive, negative, latent, _ = run("LongVideoSegmenter", **inputs)
+    inputs = {**segmenter_inputs(embedded.model, embedded.clip), "prompts": FILM.format(how=how)}
+    timeline, positive, negative, latent, _ = run_node("LongVideoSegmenter", **inputs)
     look_at = f"0.5, 0.5, {timeline.picture_range(frame_of(timeline), timeline.latent_frames)[0]}"
-    patched, record = run("MaskGuidedKVShare", model=embedded.model, timeline=timeline, subject="", look_at=look_at)
+    patched, record = run_node(
+        "MaskGuidedKVShare", model=embedded.model, timeline=timeline, subject="", look_at=look_at
+    )
     Sampling(1).run(patched, positive, negative, tuple(latent["samples"].shape))
     images = torch.rand(timeline.frames, 48, 48, 3)
     (told,) = AttentionMaskPreview.execute(record, images, 0.5, show="look_at").ui[PREFIX]

@@ -11,22 +11,25 @@ import pytest
 import torch
 
 from kvshare_core import devices
+from kvshare_core.bank.bank import Chunk
 from kvshare_core.config import KVShareConfig
 from kvshare_core.families.base import CallSite
+from kvshare_core.forward.forward import Forward
 from kvshare_core.host import COMMON_TAG
 from kvshare_core.host.sampling.patch import apply
 from kvshare_core.plan.making import make_plan
+from kvshare_core.plan.schedule import Evaluation
 from kvshare_core.plan.share_plan import SharePlan
 from kvshare_core.prompt_words import PromptWords
 from kvshare_core.record.look_point import LookPoint
 from kvshare_core.record.record import RecordedPoint, RecordedText
 from kvshare_core.script.film import Duration, Script, ScriptBeat, Transition
+from kvshare_core.session.sampling_run import SamplingRun
 from kvshare_core.timeline.planning import plan_timeline
 from kvshare_core.timeline.timeline import Timeline
-from tests.families.test_hunyuan_contracts import positive
-from tests.subject.test_tracker import DeviceTraffic, FreshTensors
+from tests.support.device_traffic import DeviceTraffic, FreshTensors
 from tests.support.fake_family import COND, UNCOND, FakeModel, joint, self_and_cross
-from tests.support.windows import beat_prompts, latent_shape, tiny_timeline
+from tests.support.windows import beat_prompts, joint_beat_prompts, latent_shape, tiny_timeline
 from tests.tiny.models import Sampling, joint_text, one_prompt, tiny_hunyuan, tiny_wan
 
 OFF = KVShareConfig(mode="off")
@@ -59,7 +62,7 @@ def look(
     plan = replace(make_plan(timeline, OFF, "", None), look=point)
     patched, record = apply(model, plan)
     tensor, extra = joint_text(99, 7)
-    told = conditioning or (positive(timeline) if name == "hunyuan" else beat_prompts(timeline))
+    told = conditioning or (joint_beat_prompts(timeline) if name == "hunyuan" else beat_prompts(timeline))
     negative = [[tensor, dict(extra)]] if name == "hunyuan" else one_prompt()
     Sampling(steps=1).run(patched, told, negative, latent_shape(timeline, batch))
     return record.latest_point()
@@ -191,7 +194,7 @@ def test_unknown_words_leave_the_rest(family: tuple[str, Any], words: PromptWord
 
 def test_a_common_prompt_is_not_told_as_the_beat_s(family: tuple[str, Any]) -> None:
     timeline = tiny_timeline(2, overlap=0)
-    told = positive(timeline) if family[0] == "hunyuan" else beat_prompts(timeline)
+    told = joint_beat_prompts(timeline) if family[0] == "hunyuan" else beat_prompts(timeline)
     common = [[tensor, {**extra, COMMON_TAG: True, "end_percent": 1.0}] for tensor, extra in told]
     own = [[tensor, {**extra, "start_percent": 1.0}] for tensor, extra in told]
     found = look(family, LookPoint(0.5, 0.5, 0), timeline=timeline, conditioning=common + own)
@@ -296,18 +299,17 @@ def test_a_transition_tells_both_texts_at_the_places_that_they_share() -> None:
 class Routed(FakeModel):
     """Its conditioning has the texts of all beats one behind the other, of five and four tokens."""
 
-    def session(self, **options: Any) -> Any:
-        session = super().session(**options)
-        open_forward = session.open_forward
-
-        def with_routes(*args: Any) -> Any:
-            forward = open_forward(*args)
-            if forward is not None and forward.segment.texts:
-                forward.routes = {place: (5, 4) for place, chunk in enumerate(args[1]) if chunk == COND}
-            return forward
-
-        session.open_forward = with_routes
-        return session
+    def open_forward(
+        self,
+        session: SamplingRun,
+        evaluation: Evaluation,
+        chunks: tuple[Chunk, ...] | None = None,
+        hides: int | None = None,
+        **text: Any,
+    ) -> Forward | None:
+        routed = [place for place, chunk in enumerate(chunks or self.chunks) if chunk == COND]
+        routes = dict.fromkeys(routed, (5, 4)) if evaluation.segment.texts else {}
+        return super().open_forward(session, evaluation, chunks, hides, routes=routes, **text)
 
 
 @pytest.mark.parametrize("place", [0, 1, 2])
@@ -354,7 +356,7 @@ def test_words_of_several_tokens_are_one_and_words_may_share_a_token() -> None:
 
 @pytest.mark.parametrize("shape", ["cross", "joint"])
 def test_watching_a_point_never_waits_inside_a_forward(shape: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(devices, "COPIED_ASIDE", ("meta",))
+    monkeypatch.setattr(devices, "STAGED_COPIES", ("meta",))
     plan = SharePlan(worded(None, beats=1), OFF, look=LookPoint(0, 0, 0))
     sites, outside = (self_and_cross(2), 0) if shape == "cross" else (joint(2, 5, 0), 5)
     model = FakeModel(plan, sites, GRID, outside=outside, text_tokens=5, device="meta")

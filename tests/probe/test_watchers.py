@@ -12,14 +12,14 @@ from kvshare_core.attention.groups import split_tokens
 from kvshare_core.attention.rope import embed_nd_scheme, rotate
 from kvshare_core.bank.bank import KeyValueBank
 from kvshare_core.families.base import AttentionCall, CallSite
-from kvshare_core.forward.forward import Forward
+from kvshare_core.forward.forward import Batch, Forward, PromptText
 from kvshare_core.probe.watchers import (
     Change,
     ChangeBlock,
     HideWords,
     KeepSubject,
+    ProbedCall,
     ReadMaps,
-    SeenCall,
     WatchedForward,
     Watcher,
     move_keys,
@@ -64,7 +64,7 @@ def watched(
     """What a forward with these calls gives back for each."""
     family = FakeFamily(sites)
     timeline = timeline_of(1, GRID[0])
-    forward = Forward(timeline.segments[0], ((0, 0),), 0, 1, GRID, text_tokens, 0)
+    forward = Forward(timeline.segments[0], Batch(((0, 0),)), PromptText(text_tokens), GRID)
     module = torch.nn.Module()
     seen = WatchedForward(family, family.describe(module, 16), module, forward, watcher)
     return [seen.attend(call, backend) for call in calls]
@@ -177,9 +177,9 @@ def test_maps_are_read_in_every_block_and_change_nothing() -> None:
 def test_only_the_named_block_is_changed() -> None:
     seen: list[int] = []
 
-    def change(call: SeenCall) -> torch.Tensor:
-        seen.append(call.site.block)
-        return call.call.query
+    def change(call: ProbedCall) -> torch.Tensor:
+        seen.append(call.block)
+        return call.context.call.query
 
     calls = [AttentionCall(*drawn(VIDEO))] * 3
     outputs = watched(self_only(3), calls, ChangeBlock(1, change))
@@ -197,7 +197,7 @@ def call_with(**changes: Any) -> AttentionCall:
     ("calls", "complaint"),
     [
         ([call_with()] * 2, "attention call 1 has no block to belong to; its blocks cannot be told apart"),
-        ([call_with(mask=torch.zeros(1, 1, VIDEO, VIDEO))], "attention call 0 comes with a mask that hides video"),
+        ([call_with(mask=torch.zeros(1, 1, VIDEO, VIDEO))], "attention comes with a mask that hides video"),
     ],
 )
 def test_calls_that_no_block_can_be_told_of_are_refused(calls: list[AttentionCall], complaint: str) -> None:

@@ -24,8 +24,8 @@ from kvshare_core.timeline.timeline import Timeline
 from tests.support.family_cases import CASES, FamilyCase, model_of
 from tests.support.family_contracts import sample
 from tests.support.present import present
+from tests.support.timelines import timelines
 from tests.support.windows import share, tiny_timeline
-from tests.timeline.test_timeline import plans
 from tests.tiny.models import Sampling
 
 OFF = KVShareConfig(mode="off")
@@ -70,7 +70,7 @@ def test_two_segments_side_by_side_come_as_near_as_was_asked(
 
 
 @settings(max_examples=30)
-@given(plans(), st.integers(0, 99), st.floats(0.0, 1.0))
+@given(timelines(), st.integers(0, 99), st.floats(0.0, 1.0))
 def test_what_segments_become_is_blended_as_they_are(timeline: Timeline, seed: int, strength: float) -> None:
     latent, parts = coloured(timeline.latent_frames, seed), parts_of(timeline)
     expected = torch.zeros_like(latent)

@@ -17,7 +17,8 @@ from kvshare_core.plan.bank_size import bank_uses, kept_tokens, predict_bytes
 from kvshare_core.plan.schedule import Evaluation
 from kvshare_core.plan.share_plan import SharePlan
 from kvshare_core.prompt_words import SubjectTokens
-from kvshare_core.session import session as session_module
+from kvshare_core.session import call_sharing
+from kvshare_core.session.sampling_run import SamplingRun
 from kvshare_core.subject import tracker as subject_module
 from tests.oracles.dense_reference import Tokens, dense_attention, heads_together, joint_sharing_bias
 from tests.support.fake_family import (
@@ -132,10 +133,10 @@ class WatchedBank(KeyValueBank):
         self.entries: dict[BankKey, BankEntry] = {}
         self.prefetched: list[list[BankKey]] = []
 
-    def put(self, key: BankKey, entry: BankEntry, readers: int | None) -> None:
+    def put(self, key: BankKey, entry: BankEntry, consumers: int | None) -> None:
         self.log.append(("put", key))
         self.entries[key] = entry
-        super().put(key, entry, readers)
+        super().put(key, entry, consumers)
 
     def get(self, key: BankKey) -> BankEntry | None:
         self.log.append(("get", key))
@@ -144,6 +145,13 @@ class WatchedBank(KeyValueBank):
     def prefetch(self, keys: Sequence[BankKey]) -> None:
         self.prefetched.append(list(keys))
         super().prefetch(keys)
+
+
+def watch_bank(session: SamplingRun) -> WatchedBank:
+    """Puts a watched bank in place of the session's own."""
+    bank = WatchedBank(session.bank)
+    session.use_bank(bank)
+    return bank
 
 
 def masks_of(outside: range, length: int, kind: str) -> dict[Chunk, torch.Tensor]:
@@ -205,6 +213,7 @@ def test_later_stages_see_what_a_source_ended_with(model: FakeModel) -> None:
     model.plan = replace(model.plan, config=replace(model.plan.config, order="sources_first"))
     session = model.session()
     kept: Kept = {}
+    held = (0, 0)
     for number, segments in enumerate(session.stages.all):
         if number > 0:
             session.next_stage()
@@ -213,8 +222,12 @@ def test_later_stages_see_what_a_source_ended_with(model: FakeModel) -> None:
             results = model.run_pass(session, step=step)
             assert {evaluation.segment.index for evaluation, _ in results} == segments
             assert_as_expected(model, results, kept=kept, keeps=not last)
-    assert (session.shared_calls > 0) == session.stages.several
-    assert (len(session.bank) > 0) == session.stages.several
+        if not last:
+            held = (len(session.bank), session.bank.held_bytes)
+    # The last stage adds nothing: nobody comes after it.
+    assert (len(session.bank), session.bank.held_bytes) == held
+    assert (session.shared_calls > 0) == session.stages.has_early_stages
+    assert (len(session.bank) > 0) == session.stages.has_early_stages
     session.close()
     assert (len(session.bank), session.bank.held_bytes) == (0, 0)
 
@@ -276,7 +289,7 @@ def test_every_latent_is_read_before_its_own_keys_are_written() -> None:
     plan = SharePlan(timeline_of(3, GRID[0]), KVShareConfig(sources="previous"))
     model = FakeModel(plan, self_only(1), GRID, rows=2)
     session = model.session()
-    session.bank = bank = WatchedBank(session.bank)
+    bank = watch_bank(session)
     model.run_pass(session)
     middle = [(kind, (key.chunk, key.row)) for kind, key in bank.log[4:12]]
     latents = [(chunk, row) for row in range(2) for chunk in (COND, UNCOND)]
@@ -287,7 +300,7 @@ def test_keys_are_fetched_ahead_for_the_next_shared_block_only() -> None:
     plan = SharePlan(timeline_of(2, GRID[0]), KVShareConfig(layer_idx=(0, 2, 3)))
     model = FakeModel(plan, self_only(5), GRID)
     session = model.session()
-    session.bank = bank = WatchedBank(session.bank)
+    bank = watch_bank(session)
     model.run_pass(session)
     ahead = [sorted({key.block for key in keys}) for keys in bank.prefetched if keys]
     assert ahead == [[0], [2], [3]]
@@ -341,7 +354,7 @@ def plain_pass(model: FakeModel, role: Any) -> list[tuple[Evaluation, Outputs]]:
 def test_what_does_not_share_never_touches_a_call(config: KVShareConfig) -> None:
     model = FakeModel(SharePlan(timeline_of(3, GRID[0]), config), self_only(1), GRID)
     session = model.session()
-    session.bank = bank = WatchedBank(session.bank)
+    bank = watch_bank(session)
     model.run_pass(session)
     assert (model.backend_calls, bank.log, session.shared_calls) == ([], [], 0)
 
@@ -355,7 +368,7 @@ def test_tokens_are_split_once_per_segment_or_forward(monkeypatch: pytest.Monkey
 
     split_tokens = subject_module.split_tokens
     monkeypatch.setattr(subject_module, "split_tokens", counting)
-    monkeypatch.setattr(session_module, "split_tokens", counting)
+    monkeypatch.setattr(call_sharing, "split_tokens", counting)
     timeline = timeline_of(3, GRID[0])
     for plan, wanted in (
         (SharePlan(timeline, KVShareConfig(), mask=picture_mask()), 3),
@@ -382,7 +395,7 @@ def test_a_mask_that_changes_within_a_forward_is_read_again() -> None:
     session = model.session()
     evaluations = session.begin_pass(1.0, SIGMAS)
     for evaluation in evaluations:
-        forward = session.open_forward(evaluation, (COND,), 0, 1, GRID, 4)
+        forward = model.open_forward(session, evaluation, (COND,))
         assert forward is not None
         for number in range(2):
             query, key, value = model.tensors(evaluation.segment.index, "both", number, COND, 0)
@@ -418,9 +431,9 @@ def test_a_mask_that_is_not_understood_leaves_the_call_alone_with_one_warning(ma
     plan = SharePlan(timeline_of(2, GRID[0]), KVShareConfig())
     model = FakeModel(plan, joint(1, 0, 12), GRID, outside=4, text_tokens=4)
     session = model.session()
-    session.bank = bank = WatchedBank(session.bank)
+    bank = watch_bank(session)
     for evaluation in session.begin_pass(1.0, SIGMAS):
-        forward = session.open_forward(evaluation, model.chunks, 0, 1, GRID, 4)
+        forward = model.open_forward(session, evaluation)
         assert forward is not None
         query, key, value = (torch.randn(2, 2, 16, 4) for _ in range(3))
         call = AttentionCall(query, key, value, mask)
@@ -446,7 +459,7 @@ def test_dropped_tokens_are_the_same_in_all_blocks_and_others_in_every_step() ->
     plan = SharePlan(timeline_of(2, GRID[0]), config, mask=torch.ones(1, 2, 2))
     model = FakeModel(plan, self_only(3), GRID)
     session = model.session()
-    session.bank = bank = WatchedBank(session.bank)
+    bank = watch_bank(session)
     chosen: list[set[tuple[int, ...]]] = []
     for step in range(4):
         bank.entries.clear()
@@ -462,7 +475,7 @@ def test_dropped_keys_are_those_of_the_tokens_that_stay() -> None:
     plan = SharePlan(timeline_of(2, GRID[0]), KVShareConfig(token_dropout=0.4))
     model = FakeModel(plan, joint(1, 4, 0), GRID, outside=4, text_tokens=4)
     session = model.session()
-    session.bank = bank = WatchedBank(session.bank)
+    bank = watch_bank(session)
     model.run_pass(session)
     for place, entry in bank.entries.items():
         _, key, value = model.tensors(0, "both", 0, place.chunk, place.row)

@@ -45,7 +45,7 @@ def test_likeness_does_not_depend_on_the_size_of_its_pieces(monkeypatch: pytest.
     value = random_tensor(0, 2, 2, 50, 4)
     examples = choose_examples(random_tensor(1, 2, 2, 50))
     whole = likeness(value, examples)
-    monkeypatch.setattr(appearance, "CHUNK_ELEMENTS", 7 * 2 * 8)
+    monkeypatch.setattr(appearance, "MAP_CHUNK_ELEMENTS", 7 * 2 * 8)
     torch.testing.assert_close(likeness(value, examples), whole, rtol=0, atol=1e-5)
 
 

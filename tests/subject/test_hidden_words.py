@@ -12,7 +12,7 @@ from kvshare_core.config import KVShareConfig, MaskSettings
 from kvshare_core.plan.share_plan import CastMember, SharePlan
 from kvshare_core.prompt_words import SubjectTokens
 from kvshare_core.record.record import SegmentMasks
-from kvshare_core.session.session import Session
+from kvshare_core.session.sampling_run import SamplingRun
 from kvshare_core.subject import appearance
 from kvshare_core.subject.hidden_words import words_effect
 from kvshare_core.subject.maps import Grid, normalise_over_clip, standardised
@@ -99,7 +99,7 @@ def latent(seed: int, rows: int = 1) -> torch.Tensor:
     return torch.randn(rows, 3, *GRID, generator=torch.Generator().manual_seed(seed))
 
 
-def see(session: Session, model: FakeModel, segment: Segment, seed: int, subjects: tuple[int, ...]) -> torch.Tensor:
+def see(session: SamplingRun, model: FakeModel, segment: Segment, seed: int, subjects: tuple[int, ...]) -> torch.Tensor:
     """Shows the session predictions without words, as a host does; what it should find, [subjects, rows, tokens]."""
     (evaluation,) = [one for one in session.begin_pass(SIGMAS[0], SIGMAS) if one.segment == segment]
     assert not session.wants_effects(segment, model.prompts)

@@ -2,16 +2,20 @@
 
 import itertools
 import math
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from kvshare_core.prompt_words import SubjectTokens
+from kvshare_core.subject import maps
 from kvshare_core.subject.maps import (
     attention_scores,
     clean_mask,
+    divide_claims,
     drop_absent_frames,
     mask_of_queries,
     mask_to_tokens,
@@ -64,6 +68,37 @@ def test_probabilities_from_the_log_sum_exp_are_those_of_the_whole_softmax(
     scores = call.scores(scale or 0.5)[:, :, video]
     found = text_probabilities(call.query[:, :, video], call.key[:, :, texts], scale, scores.logsumexp(-1).float())
     torch.testing.assert_close(found.double(), scores.softmax(-1)[..., texts].mean(1), rtol=0, atol=1e-6)
+
+
+class LargestScores(TorchDispatchMode):
+    """Remembers the number of elements of the largest tensor of scores [..., words, tokens] that any operation made."""
+
+    def __init__(self, words: int, tokens: int):
+        super().__init__()
+        self.shape = (words, tokens)
+        self.elements = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor) and result.shape[-2:] == self.shape:
+            self.elements = max(self.elements, result.numel())
+        return result
+
+
+@pytest.mark.parametrize("whole_softmax", [False, True])
+@pytest.mark.parametrize(("limit", "heads_at_once"), [(1 << 20, 8), (2 * 3 * 50 * 4 + 1, 2), (1, 1)])
+def test_scores_of_as_many_heads_are_held_as_fit_the_limit(
+    whole_softmax: bool, limit: int, heads_at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows, heads, tokens, words = 3, 8, 50, 4
+    call = Call(rows, heads, 1, tokens, words)
+    scores = call.scores()
+    total = scores.logsumexp(-1).float() if whole_softmax else None
+    monkeypatch.setattr(maps, "MAP_CHUNK_ELEMENTS", limit)
+    with LargestScores(words, tokens) as largest:
+        found = text_probabilities(call.query, call.key, None, total)
+    assert largest.elements == rows * heads_at_once * tokens * words
+    torch.testing.assert_close(found.double(), scores.softmax(-1).mean(1), rtol=0, atol=1e-6)
 
 
 @given(SIZES, st.integers(0, 4), st.sampled_from([None, 0.3]))
@@ -151,6 +186,29 @@ def test_a_token_enters_at_the_threshold_and_leaves_below_it(
             stays = knows and hysteresis > 0 and bool(before[row, token])
             lowest = 0.5 - hysteresis if stays else 0.5
             assert bool(found[row, token]) == (float(normalised[row, token]) >= lowest)
+
+
+def test_a_token_kept_by_hysteresis_is_not_lost_to_a_subject_that_does_not_claim_it() -> None:
+    """The first subject's score is below the threshold and below that of the second, which does not claim the token."""
+    normalised = torch.tensor([[[0.45]], [[0.48]]])
+    claims = threshold_mask(normalised, 0.5, torch.tensor([[[True]], [[False]]]), 0.1)
+    assert claims.flatten().tolist() == [True, False]
+    assert torch.equal(divide_claims(claims, normalised), claims)
+
+
+@given(st.integers(1, 3), st.integers(1, 20), st.integers(0, 99))
+def test_a_token_goes_to_the_strongest_of_those_that_claim_it(subjects: int, count: int, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    # Few different scores, so that some are equal.
+    normalised = torch.randint(0, 4, (subjects, 2, count), generator=generator) / 4
+    claims = torch.rand(subjects, 2, count, generator=generator) < 0.6
+    found = divide_claims(claims, normalised)
+    for row, token in itertools.product(range(2), range(count)):
+        claimants = [number for number in range(subjects) if claims[number, row, token]]
+        winner = max(claimants, key=lambda number: (float(normalised[number, row, token]), -number), default=None)
+        assert [number for number in range(subjects) if found[number, row, token]] == (
+            [] if winner is None else [winner]
+        )
 
 
 @given(GRIDS, st.sampled_from([0.2, 0.5, 0.9]), st.integers(0, 99))

@@ -17,7 +17,7 @@ from kvshare_core.plan.making import make_plan
 from kvshare_core.plan.share_plan import SharePlan
 from kvshare_core.prompt_words import PromptWords, SubjectTokens
 from kvshare_core.script.film import Duration, Script, ScriptBeat, Subject, Transition
-from kvshare_core.session.session import Session
+from kvshare_core.session.sampling_run import SamplingRun
 from kvshare_core.timeline.planning import plan_timeline
 from kvshare_core.timeline.timeline import Timeline
 from tests.oracles.sources_oracle import Oracle
@@ -68,7 +68,7 @@ def test_every_call_of_a_film_equals_the_dense_reference_of_its_script(
     family, _ = model_info(model_of(case.name))
     scheme = family.rope_scheme(model_of(case.name).get_model_object("diffusion_model"), {})
     oracle = Oracle(plan, scheme)
-    monkeypatch.setattr(Session, "attend", oracle.attend(Session.attend))
+    monkeypatch.setattr(SamplingRun, "attend", oracle.attend(SamplingRun.attend))
     assert torch.isfinite(sample(case, plan)).all()
     assert set(oracle.checked) == {segment.index for segment in plan.timeline.segments if plan.sources(segment.index)}
 
@@ -175,7 +175,7 @@ def test_words_beside_other_subjects_of_the_script_are_refused() -> None:
 def test_a_mask_and_token_places_are_one_subject() -> None:
     timeline = film(beat(), beat(), subjects=(FOX, DOG))
     masked = make_plan(timeline, SHARED, "", torch.ones(1, 8, 8))
-    assert (masked.names, masked.reads_maps, masked.sources(1)) == (("subject",), False, (0,))
+    assert (masked.names, masked.finds_subjects, masked.sources(1)) == (("subject",), False, (0,))
     places = KVShareConfig(masks=MaskSettings(ref_token_idx=(1,), cur_token_idx=(1,)))
     with pytest.raises(ValueError, match=r"^config: ref_token_idx gives the places of one subject, but .* fox, dog"):
         make_plan(timeline, places, "", None)
@@ -183,4 +183,4 @@ def test_a_mask_and_token_places_are_one_subject() -> None:
         make_plan(timeline, DITCTRL, "", None)
     alone = film(beat(), beat(), beat(), subjects=(DOG,))
     for plan in (make_plan(alone, places, "", None), make_plan(alone, SHARED, "", torch.ones(1, 8, 8))):
-        assert (plan.names, plan.sight(2).subjects) == (("dog",), ((1,),))
+        assert (plan.names, plan.part_sources(2).subjects) == (("dog",), ((1,),))

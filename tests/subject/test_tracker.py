@@ -8,16 +8,17 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.nn.functional import scaled_dot_product_attention
 
 from kvshare_core import devices
 from kvshare_core.attention.groups import TokenSplit
+from kvshare_core.attention.log_sum_exp import LogSumExpAttention
 from kvshare_core.attention.rope import embed_nd_scheme
 from kvshare_core.bank.bank import BankEntry, BankKey, Chunk, KeyValueBank
 from kvshare_core.config import KVShareConfig, MaskSettings
 from kvshare_core.families.base import AttentionCall, CallSite
-from kvshare_core.forward.forward import Forward
+from kvshare_core.forward.call import AttentionContext
+from kvshare_core.forward.forward import Batch, Forward, PromptText
 from kvshare_core.plan.schedule import Role
 from kvshare_core.plan.share_plan import SharePlan
 from kvshare_core.prompt_words import SubjectTokens
@@ -27,6 +28,7 @@ from kvshare_core.subject.tracker import SubjectTracker
 from kvshare_core.timeline.planning import plan_timeline
 from kvshare_core.timeline.timeline import Segment
 from tests.oracles.dense_reference import dense_attention, heads_together
+from tests.support.device_traffic import DeviceTraffic, FreshTensors
 from tests.support.fake_family import COND, UNCOND, FakeModel, joint, self_and_cross, timeline_of
 
 GRID = (3, 2, 3)
@@ -44,6 +46,10 @@ def plan_of(settings: MaskSettings, **values: Any) -> SharePlan:
     return SharePlan(timeline_of(3, GRID[0]), KVShareConfig(masks=settings), **values)
 
 
+def dense_backend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    return scaled_dot_product_attention(query, key, value, enable_gqa=True)
+
+
 class Watcher:
     """A tracker and the forwards that feed it. Calls are cross-attention with seeded tensors."""
 
@@ -56,8 +62,8 @@ class Watcher:
 
     def forward(self, segment: int | Segment = 0, role: Role = "both", **values: Any) -> Forward:
         chosen = self.plan.timeline.segments[segment] if isinstance(segment, int) else segment
-        given = {"chunks": (COND, UNCOND), "prompts": 0, "step": 0, "text_tokens": TEXT, **values}
-        return Forward(chosen, rows=self.rows, grid=GRID, role=role, **given)
+        batch = Batch(values.pop("chunks", (COND, UNCOND)), values.pop("prompts", 0), self.rows)
+        return Forward(chosen, batch, PromptText(values.pop("text_tokens", TEXT)), GRID, role=role, **values)
 
     def call(self, seed: int, chunks: int = 2) -> AttentionCall:
         generator = torch.Generator().manual_seed(seed)
@@ -67,9 +73,12 @@ class Watcher:
         return AttentionCall(query, key, key)
 
     def watch(self, forward: Forward, seed: int, block: int = 0) -> AttentionCall:
-        call = self.call(seed, len(forward.chunks))
-        self.tracker.watch(forward, call, CallSite(block, "cross"))
+        call = self.call(seed, len(forward.batch.chunks))
+        self.tracker.watch(self.context(forward, call, CallSite(block, "cross")))
         return call
+
+    def context(self, forward: Forward, call: AttentionCall, site: CallSite) -> AttentionContext:
+        return AttentionContext(forward, call, site, dense_backend, LogSumExpAttention())
 
     def probabilities(self, call: AttentionCall, row: int, tokens: Sequence[int]) -> torch.Tensor:
         """What every video token of latent `row` looks at, [video, len(tokens)], mean over heads; softmax over them."""
@@ -151,7 +160,7 @@ def test_appearance_masks_begin_with_words_and_go_on_with_looks(rows: int, block
         for block in range(blocks):
             own = watcher.call(seed + 50 + 10 * number + block)
             own = AttentionCall(own.query, own.query, own.query)
-            watcher.tracker.compare(forward, own, CallSite(block, "self"))
+            watcher.tracker.compare(watcher.context(forward, own, CallSite(block, "self")))
             if examples is not None:
                 looks += counted_rows(appearance.likeness(own.value[:rows], examples))
         call = watcher.watch(forward, seed + number)
@@ -209,7 +218,7 @@ def test_only_rows_of_the_segments_own_prompt_are_read() -> None:
     watcher.tracker.end_pass(CPU)
     expected = [above(watcher.contrast(call, row, FOX, REAL), 0.5) for row in (4, 5)]
     assert subjects_of(watcher.tracker.splits(forward, 0, CPU)) == expected
-    assert watcher.forward(chunks=(UNCOND, (0, 1))).conditional_rows is None
+    assert watcher.forward(chunks=(UNCOND, (0, 1))).batch.conditional_rows is None
 
 
 @pytest.mark.parametrize("kind", ["contrast", "threshold"])
@@ -388,9 +397,9 @@ class Entries(KeyValueBank):
         super().__init__()
         self.entries: dict[BankKey, BankEntry] = {}
 
-    def put(self, key: BankKey, entry: BankEntry, readers: int) -> None:
+    def put(self, key: BankKey, entry: BankEntry, consumers: int) -> None:
         self.entries[key] = entry
-        super().put(key, entry, readers)
+        super().put(key, entry, consumers)
 
 
 @pytest.mark.parametrize("chunks", [(COND, UNCOND), (UNCOND, COND)])
@@ -414,7 +423,8 @@ def test_threshold_masks_of_a_joint_model_are_those_of_the_whole_softmax(
     hidden[text_start + 3] = torch.finfo(torch.float64).min
     model.masks = {COND: hidden, UNCOND: hidden}
     session = model.session()
-    session.bank = bank = Entries()
+    bank = Entries()
+    session.use_bank(bank)
     results = model.run_pass(session)
     total = torch.zeros(12, dtype=torch.float64)
     for block in range(3):
@@ -433,45 +443,12 @@ def test_threshold_masks_of_a_joint_model_are_those_of_the_whole_softmax(
     assert session.shared_calls == 4
 
 
-class DeviceTraffic(TorchDispatchMode):
-    """Takes `meta` for a device whose results take time. Counts what makes the CPU wait for it; anything that depends
-    on data fails by itself there. What comes to the CPU is random."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.to_cpu = 0
-        self.blocking_uploads = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        name = func.name()
-        if name == "aten::_to_copy":
-            source, device = args[0].device.type, torch.device(kwargs.get("device") or args[0].device).type
-            if (source, device) == ("meta", "cpu"):
-                self.to_cpu += 1
-                return torch.rand(args[0].shape).round().to(kwargs.get("dtype") or args[0].dtype)
-            self.blocking_uploads += (source, device) == ("cpu", "meta") and not kwargs.get("non_blocking")
-        return func(*args, **kwargs)
-
-
-class FreshTensors(TorchFunctionMode):
-    """Counts `torch.tensor(..., device=...)`, which uploads and waits where no operation can be seen."""
-
-    uploads = 0
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if func in (torch.tensor, torch.as_tensor):
-            self.uploads += torch.device(kwargs.get("device") or "cpu").type == "meta"
-        return func(*args, **kwargs)
-
-
 @pytest.mark.parametrize("position", ["same", "gap", "frame", "matched", "centred"])
 @pytest.mark.parametrize("shape", ["cross", "joint"])
 def test_following_a_contrasted_subject_never_waits_inside_a_forward(
     shape: str, position: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(devices, "COPIED_ASIDE", ("meta",))
+    monkeypatch.setattr(devices, "STAGED_COPIES", ("meta",))
     grid = (3, 2, 2)
     config = KVShareConfig(
         masks=replace(CONTRAST, presence=0.2, clean=True, hysteresis=0.1),

@@ -10,10 +10,12 @@ from torch.nn.functional import scaled_dot_product_attention
 from kvshare_core.attention.rope import RopeScheme
 from kvshare_core.bank.bank import Chunk
 from kvshare_core.families.base import AttentionCall, CallSite, FamilyInfo, UnexpectedCallError
+from kvshare_core.forward.forward import Batch, Forward, PromptText
 from kvshare_core.plan.schedule import Evaluation
 from kvshare_core.plan.share_plan import SharePlan
 from kvshare_core.script.film import Duration, Script, ScriptBeat
-from kvshare_core.session.session import Session
+from kvshare_core.session.sampling_run import SamplingRun
+from kvshare_core.session.settings import RunSettings
 from kvshare_core.timeline.planning import plan_timeline
 from kvshare_core.timeline.timeline import Timeline
 
@@ -106,10 +108,11 @@ class FakeModel:
     overridden: bool = False
     step: int = 0
 
-    def session(self, **options: Any) -> Session:
+    def session(self, **options: Any) -> SamplingRun:
         family = FakeFamily(self.sites, self.scheme)
         module = torch.nn.Module()
-        return Session(self.plan, family, family.describe(module, 16), module, self.warnings.append, **options)
+        settings = RunSettings(self.plan, family, family.describe(module, 16), module, **options)
+        return SamplingRun(settings, self.warnings.append)
 
     @property
     def video_tokens(self) -> int:
@@ -135,11 +138,26 @@ class FakeModel:
         self.backend_calls.append((query.shape[0], key.shape[2]))
         return scaled_dot_product_attention(query, key, value, enable_gqa=True)
 
+    def open_forward(
+        self,
+        session: SamplingRun,
+        evaluation: Evaluation,
+        chunks: tuple[Chunk, ...] | None = None,
+        hides: int | None = None,
+        **text: Any,
+    ) -> Forward | None:
+        """A forward of the batch `chunks` as the host layer opens it; text: fields of PromptText."""
+        if not session.takes_part(evaluation, hides):
+            return None
+        batch = Batch(chunks or self.chunks, self.prompts, self.rows)
+        prompt = PromptText(self.text_tokens, hidden_subject=hides, **text)
+        return session.open_forward(evaluation, batch, prompt, self.grid)
+
     def forward(
-        self, session: Session, evaluation: Evaluation, chunks: tuple[Chunk, ...], hides: int | None = None
+        self, session: SamplingRun, evaluation: Evaluation, chunks: tuple[Chunk, ...], hides: int | None = None
     ) -> Outputs:
         """One forward of the batch `chunks`; hides: the subject whose words nothing sees."""
-        forward = session.open_forward(evaluation, chunks, self.prompts, self.rows, self.grid, self.text_tokens, hides)
+        forward = self.open_forward(session, evaluation, chunks, hides)
         batch = [(chunk, row) for chunk in chunks for row in range(self.rows)]
         outputs: Outputs = {place: [] for place in batch}
         # One mask tensor per forward, as hosts have it.
@@ -161,7 +179,7 @@ class FakeModel:
         return outputs
 
     def run_pass(
-        self, session: Session, batches: Sequence[tuple[Chunk, ...]] | None = None, step: int = 0
+        self, session: SamplingRun, batches: Sequence[tuple[Chunk, ...]] | None = None, step: int = 0
     ) -> list[tuple[Evaluation, Outputs]]:
         """A model call on the long latent; `batches` are the forwards that each evaluation is split into."""
         self.step = step
@@ -177,7 +195,7 @@ class FakeModel:
         session.end_pass()
         return results
 
-    def run_stages(self, session: Session) -> None:
+    def run_stages(self, session: SamplingRun) -> None:
         """A model call for every stage of the session's plan."""
         for number in range(len(session.stages.all)):
             if number > 0:

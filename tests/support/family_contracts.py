@@ -220,7 +220,7 @@ def looked_into(
     def look(executor: Any, *args: Any, **kwargs: Any) -> Any:
         window = args[5]["context_window"]
         if window.segment.index == 1 and window.hides is None:
-            stored = args[5][KEY].bank._entries
+            stored = args[5][KEY].run.bank._entries
             seen.append({key: [tensor.clone() for tensor in entry.tensors] for key, entry in stored.items()})
         return executor(*args, **kwargs)
 
@@ -237,7 +237,7 @@ def count_run(case: FamilyCase) -> tuple[int, int]:
     def look(executor: Any, *args: Any, **kwargs: Any) -> Any:
         if args[5]["context_window"].hides is None:
             forwards.append(1)
-        blocks.append(len(args[5][KEY].blocks))
+        blocks.append(len(args[5][KEY].run.settings.blocks))
         return executor(*args, **kwargs)
 
     timeline = tiny_timeline(2)
@@ -262,7 +262,7 @@ def _spied(
     """The patched model; `stop` is called in the first forward that meets keys."""
 
     def spy(executor: Any, *args: Any, **kwargs: Any) -> Any:
-        session = args[5][KEY]
+        session = args[5][KEY].run
         sessions.append(weakref.ref(session))
         held.append(len(session.bank))
         output = executor(*args, **kwargs)

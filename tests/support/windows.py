@@ -26,10 +26,10 @@ from kvshare_core.record.record import KVShareRecord
 from kvshare_core.script.parsing import parse_script
 from kvshare_core.timeline.planning import plan_timeline
 from kvshare_core.timeline.timeline import Timeline
-from tests.attention.test_rope import reference
 from tests.oracles.dense_reference import dense_attention, heads_apart, heads_together, sharing_bias
+from tests.oracles.rope_reference import rotated_reference
 from tests.oracles.sources_oracle import ways_between_centres
-from tests.tiny.models import CHANNELS, random_text
+from tests.tiny.models import CHANNELS, joint_text, random_text
 
 
 def tiny_timeline(beats: int, window: int = 3, overlap: int = 1) -> Timeline:
@@ -47,6 +47,12 @@ def latent_shape(timeline: Timeline, batch: int = 1, side: int = 6) -> tuple[int
 def beat_prompts(timeline: Timeline, tokens: int = 6, **extra: Any) -> list[Any]:
     """Positive conditioning of every beat with a seeded text of its own, tagged."""
     return [[random_text(10 + number, tokens), {BEAT_TAG: number, **extra}] for number in range(len(timeline.beats))]
+
+
+def joint_beat_prompts(timeline: Timeline, tokens: int = 7, real: int | None = None) -> list[Any]:
+    """The same for models with joint attention; of `tokens` the first `real` are text, the others padding."""
+    texts = [joint_text(10 + number, tokens, real) for number in range(len(timeline.beats))]
+    return [[tensor, {**extra, BEAT_TAG: number}] for number, (tensor, extra) in enumerate(texts)]
 
 
 def image_conditioning(timeline: Timeline, side: int = 6, seed: int = 3) -> dict[str, Any]:
@@ -278,8 +284,8 @@ class DenseSharing:
             return key
         places = grid_positions(torch.arange(key.shape[1]), self.grid).double()
         ways = ways_between_centres(places, mask.int() - 1, own_mask.int() - 1)
-        raw = reference(heads_apart(key, heads, 1), self.scheme, -places)
-        return heads_together(reference(raw, self.scheme, places + ways))
+        raw = rotated_reference(heads_apart(key, heads, 1), self.scheme, -places)
+        return heads_together(rotated_reference(raw, self.scheme, places + ways))
 
     def _sources(self) -> list[int]:
         chosen = {"first": {0}, "previous": {self.segment - 1}, "first and previous": {0, self.segment - 1}}

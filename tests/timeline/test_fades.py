@@ -7,7 +7,7 @@ from typing import get_args
 import pytest
 import torch
 from comfy.context_windows import create_weights_pyramid
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from kvshare_core.config import KVShareConfig, Order
@@ -25,8 +25,8 @@ from kvshare_core.timeline.fades import (
 from kvshare_core.timeline.timeline import BlendWeights, Timeline
 from tests.support.family_cases import CASES, model_of
 from tests.support.family_contracts import sample
+from tests.support.timelines import timelines
 from tests.support.windows import share, tiny_timeline
-from tests.timeline.test_timeline import plans
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -142,7 +142,7 @@ def over_time(timeline: Timeline, weights_of: Callable[[Fade], torch.Tensor]) ->
 
 
 @settings(max_examples=30)
-@given(plans())
+@given(timelines())
 @KINDS
 def test_parts_of_segments_sum_to_one_and_lie_where_they_are_shown(
     weights_of: Callable[[Fade], torch.Tensor], timeline: Timeline
@@ -163,14 +163,13 @@ def test_a_fade_run_backwards_has_its_weights_backwards(weights_of: Callable[[Fa
 
 
 @settings(max_examples=30)
-@given(plans())
+@given(timelines())
 @pytest.mark.parametrize(("kind", "steepest"), [("linear", 1.0), ("hann", torch.pi / 2)])
 def test_parts_change_over_time_no_faster_than_their_fades(
     kind: BlendWeights, steepest: float, timeline: Timeline
 ) -> None:
     """Half a sine wave is steepest in its middle."""
-    if shown_at_once(timeline) > 2:
-        return
+    assume(shown_at_once(timeline) <= 2)
     parts = over_time(timeline, WEIGHTS[kind])
     for segment, own in zip(timeline.segments, parts, strict=True):
         shown = own.roll(-segment.shown_start)[: segment.shown_stop - segment.shown_start]

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 import torch
-from comfy.patcher_extension import WrappersMP
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,6 +15,7 @@ from kvshare_core.timeline.holding import first_frame, hold_frames, latent_frame
 from kvshare_core.timeline.planning import plan_timeline
 from kvshare_core.timeline.timeline import Timeline
 from tests.support.family_cases import CASES, model_of
+from tests.support.segment_counts import counting_segments
 from tests.support.windows import share, tiny_timeline
 from tests.tiny.models import Sampling
 
@@ -128,19 +128,6 @@ def test_what_is_left_out_is_neither_wanted_nor_looked_at(
             assert not looked
 
 
-def counted(model: Any, forwards: Counter[int]) -> Any:
-    """The model, counting the rows that each segment is evaluated with."""
-
-    def count(executor: Any, *args: Any, **kwargs: Any) -> Any:
-        options = args[5]
-        forwards[options["context_window"].segment.index] += len(options["cond_or_uncond"])
-        return executor(*args, **kwargs)
-
-    clone = model.clone()
-    clone.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "count", count)
-    return clone
-
-
 @pytest.mark.parametrize("name", ["wan t2v", "wan ti2v 5b", "ltxv", "hunyuan video"])
 @pytest.mark.parametrize("order", ORDERS)
 def test_held_frames_come_out_bit_for_bit_and_cost_only_what_is_looked_at(name: str, order: Any) -> None:
@@ -157,7 +144,7 @@ def test_held_frames_come_out_bit_for_bit_and_cost_only_what_is_looked_at(name: 
         # Words tell the subject in every step; a mask needs maps in none.
         pictures = torch.zeros(1, 6, 6)
         pictures[:, :3] = 1
-        model = share(counted(model_of(name), forwards[-1]), timeline, config, mask=pictures)[0]
+        model = share(counting_segments(model_of(name), forwards[-1]), timeline, config, mask=pictures)[0]
         if not skipping:
             model.model_options["sampler_pre_cfg_function"] = [lambda args: args["conds_out"]]
         outputs.append(
@@ -191,7 +178,7 @@ def test_a_run_that_reads_maps_finds_the_masks_of_sources_too() -> None:
     for skipping in (True, False):
         forwards = Counter[int]()
         model, record = share(
-            counted(model_of(case.name), forwards), timeline, KVShareConfig(sources="first", start_step=2)
+            counting_segments(model_of(case.name), forwards), timeline, KVShareConfig(sources="first", start_step=2)
         )
         if not skipping:
             model.model_options["sampler_pre_cfg_function"] = [lambda args: args["conds_out"]]
@@ -231,7 +218,7 @@ def test_a_mask_that_another_node_changes_in_every_step_is_left_to_it() -> None:
     case, timeline = CASES["wan t2v"], tiny_timeline(3)
     existing = torch.randn(case.shape(timeline), generator=torch.Generator().manual_seed(7))
     forwards = Counter[int]()
-    model = share(counted(model_of(case.name), forwards), timeline, KVShareConfig(mode="off"), subject="")[0]
+    model = share(counting_segments(model_of(case.name), forwards), timeline, KVShareConfig(mode="off"), subject="")[0]
     model.set_model_denoise_mask_function(lambda sigma, mask, extra_options: torch.ones_like(mask))
     output = Sampling(steps=2).run(
         model,

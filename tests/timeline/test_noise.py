@@ -16,8 +16,8 @@ from kvshare_core.timeline.noise import SEEDS, shared_order, timeline_noise, wan
 from kvshare_core.timeline.timeline import Timeline
 from tests.support.family_cases import CASES, model_of
 from tests.support.present import present
+from tests.support.timelines import timelines
 from tests.support.windows import latent_shape, share, tiny_timeline
-from tests.timeline.test_timeline import plans
 from tests.tiny.models import Sampling
 
 OFF = KVShareConfig(mode="off")
@@ -39,7 +39,7 @@ def with_offsets(timeline: Timeline, *offsets: int) -> Timeline:
 
 
 @settings(max_examples=40)
-@given(plans(), st.integers(0, SEEDS - 1))
+@given(timelines(), st.integers(0, SEEDS - 1))
 def test_every_window_has_the_noise_of_the_first_one(timeline: Timeline, seed: int) -> None:
     assume(not timeline.script.loop)
     order = shared_order(timeline.latent_frames, timeline.window, [s.stop for s in timeline.segments], seed)
@@ -49,7 +49,7 @@ def test_every_window_has_the_noise_of_the_first_one(timeline: Timeline, seed: i
 
 
 @settings(max_examples=40)
-@given(plans(), st.integers(0, 5))
+@given(timelines(), st.integers(0, 5))
 def test_a_loop_has_nothing_but_the_first_windows_noise(timeline: Timeline, seed: int) -> None:
     order = shared_order(timeline.latent_frames, timeline.window, [s.stop for s in timeline.segments], seed)
     assert set(order.tolist()) == set(range(timeline.window))

@@ -15,45 +15,7 @@ from kvshare_core.script.parsing import parse_script
 from kvshare_core.timeline.fades import fade_of, triangle_weights, window_weights
 from kvshare_core.timeline.planning import overridden_inputs, plan_timeline
 from kvshare_core.timeline.timeline import Segment, Timeline, TimelineError
-
-SECONDS = st.floats(0.01, 30).map(Duration)
-PICTURES = st.integers(1, 400).map(lambda value: Duration(value, "frames"))
-LATENT_FRAMES = st.integers(1, 60).map(lambda value: Duration(value, "latent frames"))
-TRANSITIONS = st.one_of(
-    st.just(Transition("cut")),
-    st.just(Transition("cut", gap=Duration(8, "frames"))),
-    st.integers(1, 3).map(lambda count: Transition("segments", segments=count)),
-    st.builds(
-        lambda kind, frames: Transition(kind, Duration(frames, "latent frames")),
-        st.sampled_from(["blend", "route"]),
-        st.integers(1, 4),
-    ),
-)
-BEATS = st.builds(
-    ScriptBeat, st.just("p"), st.one_of(st.none(), SECONDS, PICTURES, LATENT_FRAMES), st.none() | TRANSITIONS
-)
-SCRIPTS = st.builds(
-    lambda beats, loop: Script((replace(beats[0], transition=None), *beats[1:]), loop=loop),
-    st.lists(BEATS, min_size=1, max_size=6),
-    st.booleans(),
-)
-PLAIN_SCRIPTS = st.lists(st.just(ScriptBeat("p")), min_size=1, max_size=5).map(lambda beats: Script(tuple(beats)))
-
-
-@st.composite
-def plans(draw: st.DrawFn, scripts: st.SearchStrategy[Script] = SCRIPTS) -> Timeline:
-    """A timeline with some window, overlap, speed and compression."""
-    window = draw(st.integers(1, 25))
-    overlap = draw(st.integers(0, window - 1))
-    fps = draw(st.sampled_from([8.0, 16.0, 23.976]))
-    compression = draw(st.sampled_from([1, 4, 8]))
-    extra = draw(st.integers(0, 4)), draw(st.integers(0, 3))
-    try:
-        return plan_timeline(draw(scripts), window, overlap, fps, compression, *extra)
-    except TimelineError as reason:
-        # A transition that was drawn longer than a segment or the beat before it.
-        assert re.search(r"it must be shorter than|the prompt before it lasts only", str(reason))
-        return draw(plans(PLAIN_SCRIPTS))
+from tests.support.timelines import PICTURES, PLAIN_SCRIPTS, SECONDS, timelines
 
 
 def frames_shown(timeline: Timeline, segment: Segment) -> list[int]:
@@ -69,7 +31,7 @@ def total_weights(timeline: Timeline, of: Sequence[torch.Tensor]) -> torch.Tenso
     return total
 
 
-@given(plans())
+@given(timelines())
 def test_all_segments_have_one_length_and_lie_in_the_video(timeline: Timeline) -> None:
     total = timeline.latent_frames
     assert {segment.length for segment in timeline.segments} == {timeline.window}
@@ -81,7 +43,7 @@ def test_all_segments_have_one_length_and_lie_in_the_video(timeline: Timeline) -
     assert [segment.index for segment in timeline.segments] == list(range(len(timeline.segments)))
 
 
-@given(plans())
+@given(timelines())
 @settings(max_examples=700)
 def test_beats_follow_each_other_without_a_gap_and_every_frame_is_shown(timeline: Timeline) -> None:
     assert timeline.beats[0].start == 0
@@ -99,7 +61,7 @@ def test_beats_follow_each_other_without_a_gap_and_every_frame_is_shown(timeline
         assert covered >= set(range(beat.start, beat.stop))
 
 
-@given(plans())
+@given(timelines())
 @settings(max_examples=700)
 def test_weights_are_positive_where_a_segment_is_shown_and_add_up_everywhere(timeline: Timeline) -> None:
     for weights_of in (window_weights, triangle_weights):
@@ -110,7 +72,7 @@ def test_weights_are_positive_where_a_segment_is_shown_and_add_up_everywhere(tim
         assert bool((total_weights(timeline, weights) > 0).all())
 
 
-@given(plans())
+@given(timelines())
 def test_linear_weights_sum_to_one_wherever_at_most_two_segments_are_shown(timeline: Timeline) -> None:
     weights = [window_weights(fade_of(segment)) for segment in timeline.segments]
     total = total_weights(timeline, weights)
@@ -120,7 +82,7 @@ def test_linear_weights_sum_to_one_wherever_at_most_two_segments_are_shown(timel
     torch.testing.assert_close(total[count <= 2], torch.ones_like(total[count <= 2]), rtol=0, atol=1e-12)
 
 
-@given(plans())
+@given(timelines())
 @settings(max_examples=700)
 def test_what_neighbours_share_is_what_they_fade_over(timeline: Timeline) -> None:
     total = timeline.latent_frames
@@ -134,7 +96,7 @@ def test_what_neighbours_share_is_what_they_fade_over(timeline: Timeline) -> Non
         assert timeline.segments[0].rise == timeline.segments[-1].fall == 0
 
 
-@given(plans())
+@given(timelines())
 def test_a_beat_takes_no_more_segments_than_it_needs(timeline: Timeline) -> None:
     overlap = min(timeline.overlap, timeline.window - 1)
     for number, _ in enumerate(timeline.beats):
@@ -144,7 +106,7 @@ def test_a_beat_takes_no_more_segments_than_it_needs(timeline: Timeline) -> None
         assert len(own) == needed
 
 
-@given(plans(PLAIN_SCRIPTS), st.integers(0, 4))
+@given(timelines(PLAIN_SCRIPTS), st.integers(0, 4))
 def test_beats_without_durations_take_a_segment_each_and_transitions_come_on_top(
     timeline: Timeline, transitions: int
 ) -> None:
@@ -162,7 +124,7 @@ def test_beats_without_durations_take_a_segment_each_and_transitions_come_on_top
     ]
 
 
-@given(plans())
+@given(timelines())
 def test_the_shown_text_moves_evenly_from_beat_to_beat(timeline: Timeline) -> None:
     story = [segment.beat + segment.mix for segment in timeline.segments]
     assert story == sorted(story)
@@ -217,6 +179,50 @@ def test_segments_latent_frames_and_pictures_of_known_plans(
     assert (len(timeline.segments), timeline.latent_frames, timeline.frames) == found
 
 
+def one_beat(frames: int, window: int, overlap: int, loop: bool = False) -> Timeline:
+    """A timeline of one prompt that lasts `frames` latent frames."""
+    beats = (ScriptBeat("p", Duration(frames, "latent frames")),)
+    return plan_timeline(Script(beats, loop=loop), window, overlap, 16, 4)
+
+
+@pytest.mark.parametrize(
+    ("frames", "window", "overlap", "shown", "fades"),
+    [
+        # Two windows fade over all that they share, however little overlap was asked for.
+        (12, 10, 2, [(0, 10), (2, 12)], [8]),
+        (12, 10, 8, [(0, 10), (2, 12)], [8]),
+        (18, 10, 2, [(0, 10), (8, 18)], [2]),
+        # Three fade over the overlap that was asked for, in the middle of what two of them share.
+        (15, 10, 6, [(0, 9), (3, 11), (5, 15)], [6, 6]),
+        (16, 10, 6, [(0, 9), (3, 12), (6, 16)], [6, 6]),
+    ],
+)
+def test_windows_of_one_beat_fade_into_each_other(
+    frames: int, window: int, overlap: int, shown: list[tuple[int, int]], fades: list[int]
+) -> None:
+    segments = one_beat(frames, window, overlap).segments
+    assert [(segment.shown_start, segment.shown_stop) for segment in segments] == shown
+    assert [segment.rise for segment in segments] == [0, *fades]
+    assert [segment.fall for segment in segments] == [*fades, 0]
+
+
+@given(timelines())
+def test_a_fade_within_a_beat_lies_in_the_middle_of_what_both_windows_have(timeline: Timeline) -> None:
+    for earlier, later in itertools.pairwise(timeline.segments):
+        same_text = (earlier.beat, earlier.next_beat, earlier.mix) == (later.beat, later.next_beat, later.mix)
+        if same_text and earlier.start < later.start:
+            before = later.shown_start - later.start
+            after = earlier.stop - (later.shown_start + later.rise)
+            assert after - before in (0, 1)
+
+
+@given(st.integers(1, 8), st.integers(1, 8), st.data())
+def test_no_two_windows_of_a_short_loop_are_the_same(frames: int, window: int, data: st.DataObject) -> None:
+    overlap = data.draw(st.integers(0, window - 1))
+    starts = [segment.start for segment in one_beat(frames, window, overlap, loop=True).segments]
+    assert len(set(starts)) == len(starts) <= frames
+
+
 @given(st.integers(1, 6), st.integers(0, 5))
 def test_only_middle_beats_grow_longer(beats: int, longer_mid: int) -> None:
     script = Script((ScriptBeat("p"),) * beats)
@@ -226,7 +232,7 @@ def test_only_middle_beats_grow_longer(beats: int, longer_mid: int) -> None:
     assert plan_timeline(timed, 5, 2, 16, 4, longer_mid_segment=longer_mid) == plan_timeline(timed, 5, 2, 16, 4)
 
 
-@given(plans())
+@given(timelines())
 def test_picture_ranges_of_latent_frames_partition_the_pictures(timeline: Timeline) -> None:
     pictures = [
         picture
@@ -307,7 +313,7 @@ def test_a_video_shorter_than_a_segment_says_so() -> None:
     assert "shorter than" not in plan_timeline(script, 5, 2, 16, 4).describe()
 
 
-@given(plans())
+@given(timelines())
 def test_routed_text_adds_up_in_every_frame_and_follows_the_beats(timeline: Timeline) -> None:
     for segment in timeline.segments:
         if not segment.texts:
@@ -350,7 +356,7 @@ def test_a_loop_goes_over_from_its_end_into_its_beginning(beats: int, overlap: i
     assert timeline.frames == 4 * timeline.latent_frames
 
 
-@given(plans())
+@given(timelines())
 def test_description_tells_every_beat_and_transition_its_pictures(timeline: Timeline) -> None:
     told = [line for line in timeline.describe().splitlines() if " s, frames " in line]
     expected: list[tuple[int, str]] = []

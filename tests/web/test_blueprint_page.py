@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from devtools import client
 from devtools.server import Server
-from tests.nodes.test_blueprint import BLUEPRINT, FILE, NODES, OUTSIDE, as_workflow
+from tests.support.blueprint import BLUEPRINT, FILE, NODES, OUTSIDE, as_workflow
 from tests.support.comfy_page import comfy_page
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import pytest
 from devtools.server import Server
 from kvshare_core.host.loading.model_files import EMBEDDED_JOINT
 from tests.support.comfy_page import MODES, ComfyPage
-from tests.web.test_viewer import FILM, NODE, Viewer, film_page
+from tests.support.viewer_page import FILM, NODE, Viewer, film_page
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -44,11 +44,11 @@ def test_the_words_of_the_prompt_have_bars(viewer: Viewer) -> None:
     assert all(text.endswith(" %") for text in words.locator(".kvs-part").all_inner_texts())
     longest = words.evaluate_all("all => Math.max(...all.map(one => Number(one.style.getPropertyValue('--kvs-part'))))")
     assert longest == 1
-    assert "Segment 1, beat 1: words have" in viewer.root.locator(".kvs-looks").inner_text()
+    assert "Segment 1, beat 1: words get" in viewer.root.locator(".kvs-looks").inner_text()
 
 
 def test_the_curve_leads_to_frames_by_mouse_and_keys(viewer: Viewer) -> None:
-    curve = viewer.root.get_by_role("slider", name="How much the point looks")
+    curve = viewer.root.get_by_role("slider", name="Attention of the point to each part")
     bars = curve.locator(".kvs-frame")
     assert bars.count() > 4 and bars.first.get_attribute("title").startswith("Frame 1: ")
     bars.nth(3).click()
@@ -95,7 +95,7 @@ def test_words_that_look_at_words_are_a_table(viewer: Viewer) -> None:
 def test_another_map_shows_nothing_of_the_point(viewer: Viewer) -> None:
     subjects = viewer.select("Subject")
     subjects.select_option("0")
-    assert subjects.locator("option:checked").inner_text() != "what the point looks at"
+    assert subjects.locator("option:checked").inner_text() != "attention of the point"
     assert viewer.root.locator(".kvs-looks, .kvs-curve, .kvs-check").filter(visible=True).count() == 0
-    subjects.select_option(label="what the point looks at")
+    subjects.select_option(label="attention of the point")
     assert viewer.root.locator(".kvs-bars li").count() == len(WORDS)

@@ -274,7 +274,7 @@ def test_text_is_what_counts(editor: Editor) -> None:
 def test_json_film_can_be_turned_into_text(editor: Editor) -> None:
     script = parse_script(FILM)
     editor.write(script_json(script))
-    turn = editor.root.get_by_role("button", name="Write this JSON film as text")
+    turn = editor.root.get_by_role("button", name="Convert this JSON film to the text form")
     turn.wait_for(state="visible")
     editor.choose(1)
     editor.press("d")

@@ -1,11 +1,11 @@
 /**
- * Elements of the page. Text is only ever set as text.
+ * Helpers to create DOM elements. Text is always set as text, never as HTML.
  */
 
 const SVG = "http://www.w3.org/2000/svg";
 
 /**
- * An element with attributes and children; a function is listened with, by the name of its event.
+ * An element with attributes and children. An attribute whose value is a function is an event listener.
  * @param {string} tag
  * @param {Record<string, any>} [attributes]
  * @param {...(Node | string)} children
@@ -16,7 +16,7 @@ export function element(tag, attributes = {}, ...children) {
 }
 
 /**
- * The same of a drawing.
+ * The same for SVG elements.
  * @param {string} tag
  * @param {Record<string, any>} [attributes]
  * @param {...(Node | string)} children

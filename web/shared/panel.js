@@ -1,23 +1,23 @@
 /**
- * Elements of the page inside a node, in both ways in which the frontend draws nodes.
+ * DOM panels inside a node, for both the classic canvas and Vue nodes.
  */
 
 import { addStyles } from "./dom.js";
 
-const MINE = ["pointerdown", "pointermove", "pointerup", "mousedown", "dblclick", "contextmenu", "keyup"];
+const OWN_EVENTS = ["pointerdown", "pointermove", "pointerup", "mousedown", "dblclick", "contextmenu", "keyup"];
 
 /**
- * Puts an element into a node. Nothing of it is saved, and what happens in it is not for the graph around it.
+ * Adds an element to a node. It is not saved with the workflow, and its events do not reach the canvas.
  * @param {any} node
  * @param {string} name
  * @param {any} root
- * @param {{height: number, width: number, close: () => void}} panel The least that it takes, and what to do when the
- * node is removed.
+ * @param {{height: number, width: number, close: () => void}} panel Minimum size, and what to call when the node is
+ * removed.
  */
 export function addPanel(node, name, root, { height, width, close }) {
     addStyles(new URL("./panel.css", import.meta.url));
     root.classList.add("kvs-panel");
-    for (const kind of MINE) {
+    for (const kind of OWN_EVENTS) {
         root.addEventListener(kind, (/** @type {Event} */ event) => event.stopPropagation());
     }
     const options = { serialize: false, hideOnZoom: true, getMinHeight: () => height, margin: 6 };

@@ -1,9 +1,9 @@
 /**
- * Numbers as people read them.
+ * Number formatting.
  */
 
 /**
- * For people: minutes only where there are some.
+ * A time, with minutes only if there are any.
  * @param {number} seconds
  */
 export function clock(seconds) {
@@ -13,7 +13,7 @@ export function clock(seconds) {
 }
 
 /**
- * Without zeros at its end.
+ * Without trailing zeros.
  * @param {number} value
  * @param {number} [digits]
  */
@@ -22,7 +22,7 @@ export function rounded(value, digits = 2) {
 }
 
 /**
- * A part of one in percent, the smaller it is the more exactly.
+ * A fraction in percent; smaller values get more digits.
  * @param {number} part
  */
 export function percent(part) {

@@ -1,19 +1,19 @@
 /**
- * Widgets of nodes.
+ * Helpers for node widgets.
  */
 
 /**
  * Sets a widget as if the user had typed the value.
- * @param {any} app The frontend's own.
+ * @param {any} app The frontend's app object.
  * @param {any} widget
  * @param {any} value
  */
 export function writeWidget(app, widget, value) {
     const canvas = app.canvas;
-    // Between these two the frontend takes notice of one change, for its own undo and for what it keeps of the page.
+    // The frontend records everything between these two calls as one change, for undo and for workflow drafts.
     canvas?.emitBeforeChange?.();
     widget.value = value;
-    // Widgets of the canvas have already called back; those of the page want to be told.
+    // Canvas widgets have already called their callback; DOM widgets need it called.
     widget.callback?.(value);
     canvas?.emitAfterChange?.();
 }

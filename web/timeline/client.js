@@ -1,5 +1,5 @@
 /**
- * Asks Python what a film is. One question at a time; while one is on its way, only the newest waits.
+ * Requests the plan of a film from Python. One request at a time; while one is pending, only the newest waits.
  */
 
 import { graphAround } from "./graph.js";
@@ -10,24 +10,24 @@ export class PlanClient {
     #api;
     #node;
     #asked = "";
-    #told = /** @type {any} */ (null);
+    #answered = /** @type {any} */ (null);
     #busy = false;
     #again = false;
     /** @type {(() => void)[]} */
     #waiting = [];
 
     /**
-     * @param {any} api The frontend's own.
+     * @param {any} api The frontend's API object.
      * @param {any} node
-     * @param {(answer: any, text: string) => void} hear Gets each answer, with the text that it is about.
+     * @param {(answer: any, text: string) => void} onAnswer Gets each answer, with the text it is for.
      */
-    constructor(api, node, hear) {
+    constructor(api, node, onAnswer) {
         this.#api = api;
         this.#node = node;
-        this.hear = hear;
+        this.onAnswer = onAnswer;
     }
 
-    /** Asks, unless nothing has changed since the last answer. Settles when the newest is there. */
+    /** Requests the plan, unless nothing has changed since the last answer. Resolves with the newest answer received. */
     async ask() {
         if (this.#busy) {
             this.#again = true;
@@ -46,7 +46,7 @@ export class PlanClient {
     }
 
     /**
-     * What the film would be with another text; nobody else hears of it.
+     * The answer for another text, without notifying anyone else.
      * @param {string} text
      */
     async read(text) {
@@ -63,10 +63,10 @@ export class PlanClient {
         const body = JSON.stringify({ node: String(this.#node.id), graph });
         if (body !== this.#asked) {
             this.#asked = body;
-            this.#told = await this.#answer(body);
+            this.#answered = await this.#answer(body);
         }
         const text = graph[this.#node.id].inputs.prompts;
-        this.hear(this.#told, typeof text === "string" ? text : "");
+        this.onAnswer(this.#answered, typeof text === "string" ? text : "");
     }
 
     /**
@@ -79,7 +79,7 @@ export class PlanClient {
             return await response.json();
         } catch {
             this.#asked = "";
-            return { error: { message: "The server does not answer. The text is all that counts.", at: null } };
+            return { error: { message: "The server does not respond, so no plan is shown. The text is kept.", at: null } };
         }
     }
 }

@@ -1,7 +1,7 @@
 /**
- * Changes to the text of a film, as pure functions from text to text. Nothing but what is asked for changes: comments,
- * empty lines, order and spelling of everything else stay as the user typed them. Where the parts of a beat stand comes
- * from Python (kvshare_core/script/editor_places.py); nothing is parsed here.
+ * Edits to the text of a film, as pure functions from text to text. Everything not edited stays as the user typed it:
+ * comments, empty lines, order and spelling. The positions of a beat's parts come from Python
+ * (kvshare_core/script/editor_places.py); nothing is parsed here.
  */
 
 import { isRemark, promptText, protectedStart, strippedEnd, withoutBrace, withoutOrigin } from "./script_words.js";
@@ -22,8 +22,8 @@ import {
 /** @typedef {import("./text_changes.js").Line} Line */
 
 /**
- * A field behind a prompt. `named`, `sources` and `list` are those of a subject or source that says where it comes
- * from: the part before `from`, beats counted from 1, and where these are listed.
+ * A field after a prompt. `named`, `sources` and `list` belong to a subject or source field with sources: the part
+ * before `from`, the sources (beats counted from 1), and the position of their list.
  * @typedef {{name: string, place: Place, value: Place, named?: Place, sources?: (string | number)[], list?: Place}} Field
  */
 
@@ -39,13 +39,13 @@ import {
  */
 
 /**
- * What a beat of a rearranged film is made of: the beat it was, counted from 0, and a new duration, if any; a `copy`
- * has no transition and no comments, and nobody's source is renumbered to it.
+ * Where a beat of a rearranged film comes from: the original beat, counted from 0, and a new duration, if any. A `copy`
+ * has no transition and no comments, and sources are never renumbered to it.
  * @typedef {{beat: number, duration?: string, copy?: boolean}} Origin
  */
 
 /**
- * Writes a prompt.
+ * Replaces a prompt.
  * @param {string} text
  * @param {Beat[]} beats
  * @param {number} index
@@ -57,7 +57,7 @@ export function setPrompt(text, beats, index, prompt) {
 }
 
 /**
- * Writes what stands in the brackets of a duration; null takes them away.
+ * Sets the text inside the brackets of a duration; null removes the brackets.
  * @param {string} text
  * @param {Beat[]} beats
  * @param {number} index
@@ -69,7 +69,7 @@ export function setDuration(text, beats, index, duration) {
 }
 
 /**
- * Writes what stands in the brackets of a transition; null takes them away.
+ * Sets the text inside the brackets of a transition; null removes the line.
  * @param {string} text
  * @param {Beat[]} beats
  * @param {number} index
@@ -91,7 +91,7 @@ export function setTransition(text, beats, index, transition) {
 }
 
 /**
- * Gives a beat these fields of a name, as they are written, in place of those that it has.
+ * Replaces all fields of one name in a beat with these values, written as given.
  * @param {string} text
  * @param {Beat[]} beats
  * @param {number} index
@@ -115,7 +115,7 @@ export function setFields(text, beats, index, name, values) {
 }
 
 /**
- * Puts a beat in another place: before the beat that is there now, or behind it when it moves towards the end.
+ * Moves a beat: before the beat at the new place, or after it when moving towards the end.
  * @param {string} text
  * @param {Beat[]} beats
  * @param {number} from
@@ -128,7 +128,7 @@ export function moveBeat(text, beats, from, to) {
 }
 
 /**
- * Puts a copy of a beat behind it.
+ * Inserts a copy of a beat after it.
  * @param {string} text
  * @param {Beat[]} beats
  * @param {number} index
@@ -139,7 +139,7 @@ export function duplicateBeat(text, beats, index) {
 }
 
 /**
- * Makes two beats of one, which last as long as these durations say.
+ * Splits a beat in two, with these durations.
  * @param {string} text
  * @param {Beat[]} beats
  * @param {number} index
@@ -153,7 +153,7 @@ export function splitBeat(text, beats, index, durations) {
 }
 
 /**
- * Takes a beat away; comments between its lines stay.
+ * Deletes a beat; comments between its lines stay.
  * @param {string} text
  * @param {Beat[]} beats
  * @param {number} index
@@ -167,8 +167,8 @@ export function deleteBeat(text, beats, index) {
 }
 
 /**
- * The film with lines of further beats at its end. Only what Python reads of that tells where the parts of these beats
- * stand, which is what `insertBeats` needs.
+ * The film with lines of more beats appended. Parsing this in Python gives the positions of the new beats' parts, which
+ * `insertBeats` needs.
  * @param {string} text
  * @param {string} lines
  */
@@ -178,9 +178,9 @@ export function appended(text, lines) {
 }
 
 /**
- * Writes lines of further beats behind one; their sources are numbered as beats of this film are.
+ * Inserts lines of more beats after one; their sources are numbered as in this film.
  * @param {string} text
- * @param {Beat[]} beats Those of the film with the lines appended.
+ * @param {Beat[]} beats The beats of the film with the lines appended.
  * @param {number} index
  * @param {string} lines
  */
@@ -203,7 +203,7 @@ export function insertBeats(text, beats, index, lines) {
 }
 
 /**
- * The lines of a beat as they are typed, without its transition, and with its duration where they say from when to when.
+ * The lines of a beat as typed, without its transition; start and end times are converted to a duration.
  * @param {string} text
  * @param {Beat} beat
  */
@@ -214,9 +214,9 @@ export function beatText(text, beat) {
 }
 
 /**
- * The film with its beats in another order. What stands between beats stays where it is. Numbers of beats that are
- * sources follow their beats; those that are gone, or no longer earlier, are left out. A transition goes with the beat
- * that it leads to; that of the beat which comes to be first goes to the one that was first.
+ * The film with its beats in another order. Text between beats stays where it is. Beat numbers used as sources follow
+ * their beats; sources that are gone, or no longer earlier, are removed. A transition moves with the beat that follows
+ * it; that of the new first beat goes to the one that was first.
  * @param {string} text
  * @param {Beat[]} beats
  * @param {Origin[]} order
@@ -228,7 +228,7 @@ function rearranged(text, beats, order) {
     const blocks = order.map((origin, place) => block(text, beats, order, origin, place, firstNew));
     /** @type {Line[]} */
     const result = rows.slice(0, beats[0].lines[0]);
-    // Blocks fill the places of the old ones; surplus ones stand beside the one that they were copied from.
+    // Blocks fill the slots of the old ones; additional ones come after the one they were copied from.
     let next = 0;
     for (let slot = 0; slot < beats.length; slot++) {
         const removed = !order.some((origin) => origin.beat === slot) && order.length < beats.length;
@@ -251,7 +251,7 @@ function rearranged(text, beats, order) {
  * @param {Origin[]} order
  * @param {Origin} origin
  * @param {number} place
- * @param {number} firstNew The first place where another beat stands than before.
+ * @param {number} firstNew The first place that has a different beat than before.
  * @returns {Line[]}
  */
 function block(text, beats, order, origin, place, firstNew) {
@@ -278,7 +278,7 @@ function block(text, beats, order, origin, place, firstNew) {
 }
 
 /**
- * Changes that give the sources of a beat their new numbers; place: where it stands in the new order.
+ * Changes that renumber the sources of a beat; place: its place in the new order.
  * @param {string} text
  * @param {Beat} beat
  * @param {Origin[]} order
@@ -313,7 +313,7 @@ function renumbered(text, beat, order, place) {
 }
 
 /**
- * Changes that take fields away, with their bars, and lines that have nothing else.
+ * Changes that remove fields with their bars, and lines that contain nothing else.
  * @param {string} text
  * @param {Beat} beat
  * @param {Set<Field>} gone
@@ -330,7 +330,7 @@ function withoutFields(text, beat, gone) {
             changes.push(wholeLine(text, start, stop));
             continue;
         }
-        // Fields are taken from the right, so that what is left of the line ends without a space.
+        // Fields are removed from the right, so that the rest of the line has no trailing space.
         let open = true;
         for (let number = fields.length - 1; number >= 0; number--) {
             if (!gone.has(fields[number])) {
@@ -368,7 +368,7 @@ function durationChange(text, beat, duration) {
 }
 
 /**
- * Changes that write times from when to when as durations, which do not depend on what comes before.
+ * Changes that convert start and end times to durations, which do not depend on earlier beats.
  * @param {string} text
  * @param {Beat[]} beats
  * @param {number} first

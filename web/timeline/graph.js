@@ -1,6 +1,6 @@
 /**
- * The graph around a node in ComfyUI's API format, as far as it can be seen without running anything: values of widgets
- * and links. What it means is for Python to say (nodes/live_plan.py).
+ * The graph around a node in ComfyUI's API format, as far as it is known without running anything: widget values and
+ * links. Python interprets it (nodes/live_plan.py).
  */
 
 const ALWAYS = 0;
@@ -22,7 +22,7 @@ export function graphAround(node) {
 }
 
 /**
- * The ids under which the host may run a node: in a subgraph they begin with those of the nodes that stand for it.
+ * The ids under which ComfyUI may execute a node: inside a subgraph, they are prefixed with the ids of the subgraph nodes.
  * @param {any} node
  * @returns {string[]}
  */

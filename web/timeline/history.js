@@ -1,5 +1,5 @@
 /**
- * Texts that one can go back to.
+ * Undo and redo history of the text.
  */
 
 const MOST = 200;
@@ -11,7 +11,7 @@ export class History {
     #future = [];
 
     /**
-     * Keeps a text that is about to change.
+     * Records a text that is about to change.
      * @param {string} text
      */
     keep(text) {
@@ -21,7 +21,7 @@ export class History {
     }
 
     /**
-     * The text before, or null; `now` is kept for `redo`.
+     * The previous text, or null; `now` is recorded for `redo`.
      * @param {string} now
      */
     undo(now) {
@@ -29,7 +29,7 @@ export class History {
     }
 
     /**
-     * The text that was undone last, or null.
+     * The last undone text, or null.
      * @param {string} now
      */
     redo(now) {

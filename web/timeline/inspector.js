@@ -1,5 +1,5 @@
 /**
- * The chosen beat in words: prompt, duration, transition and subjects, each written to the text when it is left.
+ * Fields of the selected beat: prompt, duration, transition and subjects. Each is written to the text on blur.
  */
 
 import { element } from "../shared/dom.js";
@@ -25,16 +25,16 @@ export class Inspector {
      */
     constructor(listener) {
         this.listener = listener;
-        this.prompt = element("textarea", { rows: 2, spellcheck: false, change: () => this.#tellPrompt() });
-        this.duration = element("input", { placeholder: "one segment", size: 8, change: () => this.#tellDuration() });
+        this.prompt = element("textarea", { rows: 2, spellcheck: false, change: () => this.#applyPrompt() });
+        this.duration = element("input", { placeholder: "one segment", size: 8, change: () => this.#applyDuration() });
         this.kind = element(
             "select",
-            { change: () => this.#tellKind() },
-            element("option", { value: "" }, "as usual"),
+            { change: () => this.#applyKind() },
+            element("option", { value: "" }, "default"),
             ...KINDS.map((kind) => element("option", { value: kind }, kind)),
         );
-        this.length = element("input", { size: 7, change: () => this.#tellTransition() });
-        this.subjects = element("input", { change: () => this.#tellSubjects() });
+        this.length = element("input", { size: 7, change: () => this.#applyTransition() });
+        this.subjects = element("input", { change: () => this.#applySubjects() });
         this.title = element("span", { class: "kvs-title" });
         this.root = element(
             "div",
@@ -44,15 +44,15 @@ export class Inspector {
             element("label", {}, "Transition", element("span", { class: "kvs-pair" }, this.kind, this.length)),
             element("label", { class: "kvs-grow" }, "Subject words", this.subjects),
         );
-        this.duration.setAttribute("title", "3s, 24f or 5l (latent frames); empty for one segment");
-        this.subjects.setAttribute("title", "Words of the prompt that stay the same; several with | between them, or none");
+        this.duration.setAttribute("title", "3s, 24f (frames) or 5l (latent frames). Empty: one segment");
+        this.subjects.setAttribute("title", "Words of the prompt that name the subject. Separate several subjects with |, or write none");
     }
 
     /**
      * @param {any} beat
      * @param {number} index
-     * @param {string} text The text that the beat stands in.
-     * @param {string[]} usual Subjects of beats that name none.
+     * @param {string} text The text that contains the beat.
+     * @param {string[]} usual Subjects of beats that set none.
      * @param {boolean} editable
      */
     show(beat, index, text, usual, editable) {
@@ -82,7 +82,7 @@ export class Inspector {
     }
 
     /**
-     * What is being typed is left alone.
+     * Does not overwrite a field while the user is typing in it.
      * @param {any} field
      * @param {string} value
      */
@@ -93,7 +93,7 @@ export class Inspector {
         }
     }
 
-    #tellPrompt() {
+    #applyPrompt() {
         const prompt = this.prompt.value.trim();
         if (prompt === "") {
             this.prompt.value = this.#shown.prompt;
@@ -102,26 +102,26 @@ export class Inspector {
         }
     }
 
-    #tellDuration() {
+    #applyDuration() {
         const duration = this.duration.value.replace(/[[\]]/g, "").trim();
         if (duration !== this.#shown.duration) {
             this.listener.duration(/^[\d.]+$/.test(duration) ? `${duration}s` : duration || null);
         }
     }
 
-    #tellKind() {
+    #applyKind() {
         this.length.value = this.kind.value === "segments" ? USUAL_SEGMENTS : "";
-        this.#tellTransition();
+        this.#applyTransition();
     }
 
-    #tellTransition() {
+    #applyTransition() {
         const kind = this.kind.value;
         const length = this.length.value.trim();
         const words = kind === "cut" && length ? `gap ${length}` : length;
         this.listener.transition(kind === "" ? null : `${kind} ${words}`.trim());
     }
 
-    #tellSubjects() {
+    #applySubjects() {
         const written = this.subjects.value.trim();
         if (written !== this.#shown.subjects) {
             this.listener.subjects(written.match(/(?:\\[|#[{:\\n]|[^|])+/g)?.map((/** @type {string} */ one) => one.trim()) ?? []);
@@ -129,7 +129,7 @@ export class Inspector {
     }
 
     /**
-     * Keys of text fields are theirs alone; Enter keeps what was typed and Escape does not.
+     * Keys in text fields do not reach the editor; Enter applies the typed text and Escape discards it.
      * @param {KeyboardEvent} event
      */
     #key(event) {

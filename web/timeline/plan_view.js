@@ -1,12 +1,12 @@
 /**
- * What a run is going to take, as Python tells it before any run.
+ * The expected cost of a run, as computed by Python.
  */
 
 import { element } from "../shared/dom.js";
 import { clock, rounded } from "../shared/text.js";
 
 const MIB = 2 ** 20;
-const DEVICES = /** @type {Record<string, string>} */ ({ cpu: "computer's memory" });
+const DEVICES = /** @type {Record<string, string>} */ ({ cpu: "system RAM" });
 
 export class PlanView {
     constructor() {
@@ -27,7 +27,7 @@ export class PlanView {
         );
         const unknown =
             answer.segments && !answer.model_known
-                ? ["The model is not known before it is loaded; clips of 21 latent frames are assumed."]
+                ? ["The model is unknown until it is loaded; segments of 21 latent frames are assumed."]
                 : [];
         this.lines.replaceChildren(
             ...(answer.problems ?? []).map((/** @type {string} */ line) => element("li", { class: "kvs-problem" }, line)),
@@ -37,7 +37,7 @@ export class PlanView {
 }
 
 /**
- * Name, value and what is said smaller behind it.
+ * Name, value and a detail in small print.
  * @param {any} answer
  * @returns {[string, string, string][]}
  */
@@ -46,7 +46,7 @@ export function planFacts(answer) {
     /** @type {[string, string, string][]} */
     const facts = [
         ["Length", clock(seconds), `${answer.frames} frames, ${answer.latent_frames} latent`],
-        ["Windows", String(answer.segments.length), `of ${answer.window} latent, ${percent(answer.windows_extra)} for overlaps`],
+        ["Segments", String(answer.segments.length), `of ${answer.window} latent frames, ${percent(answer.windows_extra)} for overlaps`],
     ];
     const sharing = answer.sharing;
     if (!sharing) {
@@ -56,8 +56,8 @@ export function planFacts(answer) {
         return [...facts, ["Sharing", "off", ""]];
     }
     const steps = sharing.steps === null ? "steps unknown" : `steps ${sharing.steps || "none"} of ${sharing.all_steps}`;
-    facts.push(["Sharing", `blocks ${sharing.blocks}`, `${steps}${sharing.limited ? ", and a part of the noise" : ""}`]);
-    facts.push(["Keys and values", `${sharing.exact ? "" : "up to "}${mib(sharing.bytes)}`, whereabouts(sharing)]);
+    facts.push(["Sharing", `blocks ${sharing.blocks}`, `${steps}${sharing.limited ? ", part of the noise schedule" : ""}`]);
+    facts.push(["Keys and values", `${sharing.exact ? "" : "up to "}${mib(sharing.bytes)}`, location(sharing)]);
     const most = percent(sharing.most_extra) === percent(sharing.extra) ? "" : `up to ${percent(sharing.most_extra)}`;
     facts.push(["Extra computation", `about ${percent(sharing.extra)}`, most]);
     return facts;
@@ -66,14 +66,14 @@ export function planFacts(answer) {
 /**
  * @param {any} sharing
  */
-function whereabouts(sharing) {
-    const device = DEVICES[sharing.device] ?? "GPU";
+function location(sharing) {
+    const device = DEVICES[sharing.device] ?? "VRAM";
     if (sharing.device_bytes >= sharing.bytes) {
-        return `in the ${device}`;
+        return `in ${device}`;
     }
     return sharing.device_bytes === 0
-        ? "in the computer's memory"
-        : `${mib(sharing.device_bytes)} in the ${device}, the rest in the computer's memory`;
+        ? "in system RAM"
+        : `${mib(sharing.device_bytes)} in ${device}, the rest in system RAM`;
 }
 
 /**

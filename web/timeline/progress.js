@@ -1,5 +1,5 @@
 /**
- * How far a run of the film is: the step, the window and its prompt, as Python tells them while it samples
+ * Progress of a run: the step, the segment and its prompt, from events that Python sends while sampling
  * (kvshare_core/host/sampling/progress.py).
  */
 
@@ -15,9 +15,9 @@ export class ProgressView {
     #running = /** @type {any} */ (null);
 
     /**
-     * @param {any} api The frontend's own.
-     * @param {any} node The node whose film it is.
-     * @param {(segment: number, segments: number) => void} mark Is told which window runs, -1 for none.
+     * @param {any} api The frontend's API object.
+     * @param {any} node The LongVideoSegmenter of the film.
+     * @param {(segment: number, segments: number) => void} mark Called with the running segment, -1 for none.
      */
     constructor(api, node, mark) {
         this.#api = api;
@@ -26,16 +26,16 @@ export class ProgressView {
         this.bar = element("progress", { max: 1, value: 0 });
         this.text = element("span");
         this.root = element("div", { class: "kvs-run", hidden: true }, this.bar, this.text);
-        api.addEventListener(EVENT, this.#hear);
+        api.addEventListener(EVENT, this.#onProgress);
         ENDS.forEach((kind) => api.addEventListener(kind, this.#end));
     }
 
     close() {
-        this.#api.removeEventListener(EVENT, this.#hear);
+        this.#api.removeEventListener(EVENT, this.#onProgress);
         ENDS.forEach((kind) => this.#api.removeEventListener(kind, this.#end));
     }
 
-    #hear = (/** @type {CustomEvent} */ { detail }) => {
+    #onProgress = (/** @type {CustomEvent} */ { detail }) => {
         if (!idsOf(this.#node).some((id) => detail.above.includes(id))) {
             return;
         }
@@ -50,8 +50,8 @@ export class ProgressView {
     };
 
     #end = (/** @type {CustomEvent} */ { type, detail }) => {
-        const goesOn = type === "executing" && (detail?.node ?? detail) === this.#running?.node;
-        if (this.#running && !goesOn) {
+        const continues = type === "executing" && (detail?.node ?? detail) === this.#running?.node;
+        if (this.#running && !continues) {
             this.#running = null;
             this.root.hidden = true;
             this.mark(-1, 0);

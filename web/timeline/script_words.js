@@ -1,6 +1,6 @@
 /**
- * How words are written in the text of a film, so that Python reads them as they are meant: what docs/timeline.md calls
- * characters that mean something.
+ * Escaping of words in the text of a film, so that Python parses them as intended: see "Special characters" in
+ * docs/timeline.md.
  */
 
 const SPACE = "\\t-\\r\\x1c-\\x20\\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000";
@@ -11,7 +11,7 @@ const FROM = new RegExp(`(^|[${SPACE}])from([${SPACE}]|$)`, "i");
 const NAMES = ["prompt", "negative", "subject", "common", "loop", "source", "strength", "lora", "seed"];
 
 /**
- * The text without the spaces around it that Python takes for such.
+ * The text without the surrounding characters that Python's str.strip removes.
  * @param {string} text
  */
 export function stripped(text) {
@@ -19,7 +19,7 @@ export function stripped(text) {
 }
 
 /**
- * The text without the spaces at its end.
+ * The text without trailing spaces.
  * @param {string} text
  */
 export function strippedEnd(text) {
@@ -27,7 +27,7 @@ export function strippedEnd(text) {
 }
 
 /**
- * How a prompt is written; bracketed: whether a duration stands before it.
+ * A prompt with its special characters escaped; bracketed: whether a duration precedes it.
  * @param {string} prompt
  * @param {boolean} bracketed
  */
@@ -37,7 +37,7 @@ export function promptText(prompt, bracketed) {
 }
 
 /**
- * How a text is written where `|` and backslashes mean something.
+ * The text with `|` and backslashes escaped.
  * @param {string} text
  */
 function escaped(text) {
@@ -45,7 +45,7 @@ function escaped(text) {
 }
 
 /**
- * A prompt that begins as no duration, comment, JSON or setting does.
+ * A prompt, escaped so that it does not begin like a duration, comment, JSON or setting.
  * @param {string} text
  */
 export function protectedStart(text) {
@@ -57,7 +57,7 @@ export function protectedStart(text) {
 }
 
 /**
- * What names a subject, written so that its last words are not taken for where it comes from.
+ * The words of a subject, quoted so that its last words are not parsed as its source.
  * @param {string} named
  */
 export function withoutOrigin(named) {
@@ -68,7 +68,7 @@ export function withoutOrigin(named) {
 }
 
 /**
- * A film whose first line has come to begin as JSON does.
+ * The film, escaped if its first line now begins like JSON.
  * @param {string} text
  */
 export function withoutBrace(text) {

@@ -1,5 +1,5 @@
 /**
- * Changes to parts of any text, and its lines.
+ * Changes to parts of a text, and its lines.
  */
 
 /**
@@ -49,7 +49,7 @@ export function changedPart(text, [first, last], changes) {
 }
 
 /**
- * What is inserted comes before what is replaced in the same place.
+ * Insertions come before replacements at the same place.
  * @param {Change} one
  * @param {Change} other
  */
@@ -58,7 +58,7 @@ function inOrder(one, other) {
 }
 
 /**
- * Takes a line away with its line break, the last one with that before it.
+ * Removes a line with its line break; for the last line, the one before it.
  * @param {string} text
  * @param {number} start
  * @param {number} stop
@@ -96,7 +96,7 @@ export function lineStarts(text) {
 }
 
 /**
- * Lines as text, each with a line break but the last.
+ * Lines as text, each but the last with a line break.
  * @param {Line[]} lines
  * @param {string} ending
  */
@@ -107,7 +107,7 @@ export function joined(lines, ending) {
 }
 
 /**
- * Lines with the line break of another text.
+ * Lines with their line breaks replaced.
  * @param {string} lines
  * @param {string} ending
  */
@@ -116,7 +116,7 @@ export function withEnding(lines, ending) {
 }
 
 /**
- * The line break that the text has.
+ * The line break used in the text.
  * @param {string} text
  */
 export function lineEnding(text) {

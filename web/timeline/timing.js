@@ -1,5 +1,5 @@
 /**
- * Latent frames, pictures and seconds, as kvshare_core/timeline/timeline.py and timeline_planning.py count them.
+ * Latent frames, video frames ("pictures") and seconds, counted as in kvshare_core/timeline/timeline.py and planning.py.
  */
 
 /**
@@ -10,7 +10,7 @@
 const DIGITS = [2, 3, 4, 5, 6];
 
 /**
- * Pictures that the first latent frames decode to.
+ * Number of pictures that the first `frame` latent frames decode to.
  * @param {Times} times
  * @param {number} frame
  */
@@ -22,7 +22,7 @@ export function picturesUntil(times, frame) {
 }
 
 /**
- * Where in the video a picture stands, in latent frames.
+ * Position of a picture in the video, in latent frames.
  * @param {Times} times
  * @param {number} picture
  */
@@ -31,8 +31,8 @@ export function frameOfPicture(times, picture) {
 }
 
 /**
- * How long a beat is written that becomes so many latent frames long, in the unit in which it is written now: as short as
- * it can be so that Python plans this beat and those behind it as they are shown.
+ * The duration text for a beat of `frames` latent frames, in its current unit: as short as possible, such that Python
+ * plans this beat and the ones after it as they are shown.
  * @param {Times} times
  * @param {number} index
  * @param {number} frames
@@ -45,7 +45,7 @@ export function durationText(times, index, frames) {
     }
     const longer = frames - (beat.stop - beat.start);
     const now = clocks(times, times.beats);
-    // What the film says beyond the nearest latent frames stays as it is, or is left out where nothing would be left.
+    // First keep the rounding remainder of the current text; if that does not work, drop it.
     const ends = [now[index].pictures + times.scale * longer, picturesUntil(times, now[index].frame + longer)];
     const near = (/** @type {number} */ end) => {
         const pictures = end - now[index].begin;
@@ -63,7 +63,7 @@ export function durationText(times, index, frames) {
 }
 
 /**
- * The durations of both parts of a beat that is split after so many latent frames; null where a part would have none.
+ * The durations of both parts of a beat split after `frames` latent frames; null if a part would be empty.
  * @param {Times} times
  * @param {number} index
  * @param {number} frames
@@ -88,8 +88,8 @@ export function splitDurations(times, index, frames) {
 }
 
 /**
- * Of each beat, the pictures where it begins and ends as far as the film says, and the latent frame where it ends: the
- * nearest.
+ * For each beat, the pictures at which it begins and ends according to the script, and the nearest latent frame to its
+ * end.
  * @param {Times} times
  * @param {TimedBeat[]} beats
  */
@@ -101,7 +101,7 @@ function clocks(times, beats) {
     };
     return beats.map(({ start, stop, duration }) => {
         if (start > last) {
-            // Segments of a transition, which Python counts in latent frames.
+            // Transition segments, which Python counts in latent frames.
             advance(start - last);
         }
         last = stop;
@@ -131,7 +131,7 @@ function wholeNear(value) {
 }
 
 /**
- * Numbers near another, those of few digits first.
+ * Numbers near the value, those with few digits first.
  * @param {number} value
  */
 function decimalsNear(value) {

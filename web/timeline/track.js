@@ -1,6 +1,6 @@
 /**
- * The film from left to right: ruler, beats, and under them the windows that are evaluated. During a drag only widths and
- * transforms change; what the drag means is told when it ends.
+ * The film from left to right: ruler, beats, and below them the segments that are evaluated. During a drag only widths
+ * and transforms change; listeners are called when it ends.
  */
 
 import { drawing, element } from "../shared/dom.js";
@@ -53,7 +53,7 @@ export class Track {
     }
 
     /**
-     * @param {any} answer An answer with times.
+     * @param {any} answer A plan with times.
      * @param {number} selected
      * @param {boolean} editable
      */
@@ -65,7 +65,7 @@ export class Track {
         this.draw();
     }
 
-    /** Pixels of a latent frame. */
+    /** Pixels per latent frame. */
     get scale() {
         return (Math.max(this.root.clientWidth - 2, 60) / this.#answer.latent_frames) * this.#zoom;
     }
@@ -80,7 +80,7 @@ export class Track {
     }
 
     /**
-     * Gives the keyboard to a beat.
+     * Focuses a beat.
      * @param {number} index
      */
     focus(index) {
@@ -89,7 +89,7 @@ export class Track {
     }
 
     /**
-     * Marks the window that is being worked on, where the film still has the windows of the run.
+     * Highlights the running segment, if the film still has the segments of the run.
      * @param {number} segment -1 for none.
      * @param {number} segments
      */
@@ -192,7 +192,7 @@ export class Track {
             element("span", { class: "kvs-prompt" }),
             element("span", { class: "kvs-length" }),
             element("span", { class: "kvs-joint" }),
-            // An input, since the frontend leaves the keys of inputs to them, Ctrl+Z above all.
+            // An input, because the frontend ignores keys in inputs, above all Ctrl+Z.
             element("input", {
                 class: "kvs-control",
                 type: "button",
@@ -227,7 +227,7 @@ export class Track {
                 drawing("rect", { x: start, y, width: stop - start, height, rx: 2, class: `kvs-reach ${kind}`, style }),
                 drawing("path", { d: shape, class: `kvs-window ${kind}`, style }),
             );
-            // Of a long film only those of the chosen beat can be told apart.
+            // In a long film, only the sources of the selected beat are drawn.
             const sources = mine || segments.length <= MOST_SOURCES ? segment.sources : [];
             for (const source of sources) {
                 const [x1, x2] = [middle(segments[source]), middle(segment)];
@@ -250,7 +250,7 @@ export class Track {
     }
 
     /**
-     * Begins to resize or to move a beat.
+     * Starts resizing or moving a beat.
      * @param {PointerEvent} event
      * @param {number} index
      */
@@ -264,7 +264,7 @@ export class Track {
         const drag = {
             event,
             index,
-            // The page may be drawn larger or smaller than it is.
+            // The canvas may be zoomed.
             ratio: block.offsetWidth / Math.max(box.width, 1),
             resizes: box.right - event.clientX <= Math.min(edge, box.width / 3),
             moved: 0,
@@ -314,7 +314,7 @@ export class Track {
             const shift = (drag.frames - length) * this.scale;
             block.style.width = `${drag.frames * this.scale}px`;
             if (this.later.parentElement === null) {
-                // What follows moves as one, however much it is.
+                // All later beats move as one element.
                 this.later.append(...this.#blocks.slice(drag.index + 1));
                 this.lane.append(this.later);
             }
@@ -335,18 +335,18 @@ export class Track {
 
     /**
      * @param {any} drag
-     * @param {boolean} meant
+     * @param {boolean} accepted
      */
-    #finish(drag, meant) {
+    #finish(drag, accepted) {
         const beat = this.#beats[drag.index];
         this.mark.hidden = true;
         this.later.style.transform = "";
         this.lane.append(...this.later.children);
         this.later.remove();
         this.#blocks[drag.index].classList.remove("kvs-dragged");
-        if (meant && drag.resizes && drag.frames !== beat.stop - beat.start) {
+        if (accepted && drag.resizes && drag.frames !== beat.stop - beat.start) {
             this.listener.resize(drag.index, durationText(this.#answer, drag.index, drag.frames));
-        } else if (meant && !drag.resizes && drag.to !== drag.index) {
+        } else if (accepted && !drag.resizes && drag.to !== drag.index) {
             this.listener.move(drag.index, drag.to);
         } else {
             this.draw();
@@ -370,7 +370,7 @@ export class Track {
 }
 
 /**
- * What of a beat has the keyboard.
+ * The focusable element of a beat.
  * @param {HTMLElement | undefined} block
  * @returns {any}
  */

@@ -1,6 +1,6 @@
 /**
- * The timeline editor in LongVideoSegmenter. The film is the text of the node's own `prompts`: every edit changes that
- * text, and everything shown comes from what Python reads of it. Without this module the node loses nothing.
+ * The timeline editor in LongVideoSegmenter. The film is the text of the node's `prompts` widget: every edit changes that
+ * text, and everything shown comes from Python's plan of it. The node works the same without this module.
  */
 
 import { addStyles, element } from "../shared/dom.js";
@@ -24,9 +24,9 @@ const NEW_BEAT = "a new scene";
 const TYPING_MILLISECONDS = 120;
 
 /**
- * Puts the editor into a node.
+ * Adds the editor to a node.
  * @param {any} node
- * @param {any} app The frontend's own, as `api`.
+ * @param {any} app The frontend's app object.
  * @param {any} api
  */
 export function addTimeline(node, app, api) {
@@ -54,7 +54,7 @@ class TimelineEditor {
 
     /**
      * @param {any} node
-     * @param {any} text The widget of the prompts.
+     * @param {any} text The `prompts` widget.
      * @param {any} app
      * @param {any} api
      */
@@ -63,7 +63,7 @@ class TimelineEditor {
         this.#text = text;
         this.#app = app;
         this.#api = api;
-        this.client = new PlanClient(api, node, (answer, about) => this.#hear(answer, about));
+        this.client = new PlanClient(api, node, (answer, about) => this.#onAnswer(answer, about));
         this.track = new Track({
             select: (index) => this.#select(index),
             resize: (index, duration) => this.#edit((now, beats) => edits.setDuration(now, beats, index, duration)),
@@ -87,7 +87,7 @@ class TimelineEditor {
         clearTimeout(this.#timer);
     }
 
-    /** Asks for the plan soon. */
+    /** Requests the plan after a short delay. */
     refresh = () => {
         clearTimeout(this.#timer);
         this.#timer = window.setTimeout(() => this.client.ask(), TYPING_MILLISECONDS);
@@ -103,10 +103,11 @@ class TimelineEditor {
             button("Duplicate", "Duplicate the beat (D)", () => this.#duplicate()),
             button("Delete", "Delete the beat (Delete)", () => this.#delete()),
         ];
-        this.addButton = button("+ Beat", "Add a beat behind the chosen one (A)", () => this.#add());
+        this.addButton = button("+ Beat", "Add a beat after the selected one (A)", () => this.#add());
         this.message = element("button", { type: "button", class: "kvs-message", click: () => this.#goToError() });
-        this.said = element("span", { class: "kvs-said", role: "status", "aria-live": "polite" });
-        this.turn = button("Turn into text", "Write this JSON film as text, which can be edited here", () => this.#turn());
+        this.status = element("span", { class: "kvs-said", role: "status", "aria-live": "polite" });
+        const convert = "Convert this JSON film to the text form, which can be edited here";
+        this.convertButton = button("Convert to text", convert, () => this.#convert());
         const bar = element(
             "div",
             { class: "kvs-bar", role: "toolbar", "aria-label": "Timeline" },
@@ -114,8 +115,8 @@ class TimelineEditor {
             ...this.beatButtons,
             this.undoButton,
             this.redoButton,
-            this.turn,
-            this.said,
+            this.convertButton,
+            this.status,
             button("−", "Zoom out (-)", () => this.track.zoom(1 / 1.5)),
             button("Fit", "Show the whole film (0)", () => this.track.zoom(0)),
             button("+", "Zoom in (+)", () => this.track.zoom(1.5)),
@@ -164,7 +165,7 @@ class TimelineEditor {
         return this.#answer?.beats ?? [];
     }
 
-    /** Whether what is shown is what is written, in the form that can be edited here. */
+    /** Whether the shown plan matches the current text, and the text is in the editable form. */
     get #editable() {
         return this.#answer?.form === "text" && this.#answerText === this.#now;
     }
@@ -179,9 +180,9 @@ class TimelineEditor {
 
     /**
      * @param {any} answer
-     * @param {string} text The text that it is about.
+     * @param {string} text The text it is for.
      */
-    #hear(answer, text) {
+    #onAnswer(answer, text) {
         const readable = Boolean(answer.beats?.length && answer.latent_frames);
         if (readable) {
             this.#answer = answer;
@@ -198,7 +199,7 @@ class TimelineEditor {
     #draw() {
         const empty = this.#beats.length === 0;
         this.track.root.hidden = this.inspector.root.hidden = empty;
-        this.turn.hidden = this.#answer?.form !== "json";
+        this.convertButton.hidden = this.#answer?.form !== "json";
         for (const button of this.beatButtons) {
             button.disabled = empty || !this.#editable;
         }
@@ -216,7 +217,7 @@ class TimelineEditor {
      */
     #say(error) {
         const empty = this.#now.trim() === "";
-        this.message.textContent = empty ? "No beats yet. Write one prompt a line above, or add a beat." : (error?.message ?? "");
+        this.message.textContent = empty ? "No beats yet. Write one prompt per line above, or add a beat." : (error?.message ?? "");
         this.message.hidden = !empty && !error;
         this.message.classList.toggle("kvs-hint", empty);
         this.message.dataset.at = empty || error?.at === null || error?.at === undefined ? "" : String(error.at);
@@ -243,12 +244,12 @@ class TimelineEditor {
     }
 
     /**
-     * Changes the text once what is shown is what is written; edits wait for each other.
+     * Changes the text once the shown plan is up to date; edits run one after another.
      * @param {(text: string, beats: any[]) => string | null | Promise<string | null>} change
-     * @param {number} [select] The beat to choose afterwards.
-     * @param {string} [said] What was done.
+     * @param {number} [select] The beat to select afterwards.
+     * @param {string} [message] Message for the status line.
      */
-    #edit(change, select, said) {
+    #edit(change, select, message) {
         this.#edits = this.#edits.then(async () => {
             await this.client.ask();
             if (!this.#editable) {
@@ -265,7 +266,7 @@ class TimelineEditor {
             this.#selected = select ?? this.#selected;
             this.#write(text);
             await this.client.ask();
-            this.said.textContent = this.said.title = said ?? "";
+            this.status.textContent = this.status.title = message ?? "";
             if (!typing && this.root.contains(document.activeElement)) {
                 this.track.focus(this.#selected);
             }
@@ -301,13 +302,13 @@ class TimelineEditor {
      */
     #move(from, to) {
         if (to >= 0 && to < this.#beats.length) {
-            const said = `Beat ${from + 1} is now beat ${to + 1}`;
-            this.#edit((now, beats) => edits.moveBeat(now, beats, from, to), to, said);
+            const message = `Beat ${from + 1} is now beat ${to + 1}`;
+            this.#edit((now, beats) => edits.moveBeat(now, beats, from, to), to, message);
         }
     }
 
     /**
-     * @param {number} frames Latent frames more or less.
+     * @param {number} frames Latent frames to add or remove.
      */
     #lengthen(frames) {
         const index = this.#selected;
@@ -334,8 +335,8 @@ class TimelineEditor {
     #delete() {
         const index = this.#selected;
         if (this.#beats.length > 1) {
-            const said = `Beat ${index + 1} deleted`;
-            this.#edit((now, beats) => edits.deleteBeat(now, beats, index), Math.max(0, index - 1), said);
+            const message = `Beat ${index + 1} deleted`;
+            this.#edit((now, beats) => edits.deleteBeat(now, beats, index), Math.max(0, index - 1), message);
         }
     }
 
@@ -355,7 +356,7 @@ class TimelineEditor {
         const change = async (/** @type {string} */ now, /** @type {any[]} */ beats) => {
             const longer = await this.client.read(edits.appended(now, lines));
             if (longer.form !== "text" || longer.beats.length <= beats.length) {
-                this.said.textContent = this.said.title = longer.error?.message ?? "There is no beat in what was to be added.";
+                this.status.textContent = this.status.title = longer.error?.message ?? "The pasted text contains no beat.";
                 return null;
             }
             return edits.insertBeats(now, longer.beats, index, lines);
@@ -363,7 +364,7 @@ class TimelineEditor {
         this.#edit(change, index + 1, "Beat added");
     }
 
-    #turn() {
+    #convert() {
         this.#history.keep(this.#now);
         this.#write(this.#answer.text);
     }
@@ -404,7 +405,7 @@ class TimelineEditor {
     }
 
     /**
-     * What a key means.
+     * The action of a key.
      * @param {KeyboardEvent} event
      * @returns {(() => void) | null}
      */

@@ -1,5 +1,5 @@
 /**
- * How much a point looks at every latent frame: bars over the scrubber, a click on which goes there.
+ * Attention of a point to each latent frame: bars above the scrubber; a click goes to the frame.
  */
 
 import { element } from "../shared/dom.js";
@@ -20,13 +20,13 @@ export class Curve {
             class: "kvs-curve",
             role: "slider",
             tabindex: 0,
-            "aria-label": "How much the point looks at every part of the video",
+            "aria-label": "Attention of the point to each part of the video",
             keydown: (/** @type {KeyboardEvent} */ event) => this.#key(event),
         });
     }
 
     /**
-     * @param {any} point What Python tells of the point; null hides the curve.
+     * @param {any} point The point's data from Python; null hides the curve.
      */
     show(point) {
         this.#point = point;
@@ -49,7 +49,7 @@ export class Curve {
         this.#chosen = barOf(this.#point, frame);
         this.#bars[this.#chosen].classList.add("kvs-now");
         this.root.setAttribute("aria-valuenow", String(this.#chosen + 1));
-        this.root.setAttribute("aria-valuetext", this.#said(this.#chosen));
+        this.root.setAttribute("aria-valuetext", this.#label(this.#chosen));
     }
 
     /**
@@ -62,7 +62,7 @@ export class Curve {
         return element("span", {
             class: barOf(this.#point, frame) === index ? "kvs-frame kvs-origin" : "kvs-frame",
             style: `flex-grow: ${stop - start}; --kvs-part: ${height.toFixed(4)}`,
-            title: this.#said(index),
+            title: this.#label(index),
             click: () => this.#goTo(start),
         });
     }
@@ -70,10 +70,10 @@ export class Curve {
     /**
      * @param {number} index
      */
-    #said(index) {
+    #label(index) {
         const [start, stop] = this.#point.spans[index];
         const frames = stop - start === 1 ? `Frame ${stop}` : `Frames ${start + 1} to ${stop}`;
-        return `${frames}: ${percent(this.#point.frames[index])} of its look at the video`;
+        return `${frames}: ${percent(this.#point.frames[index])} of its attention to the video`;
     }
 
     /**
@@ -93,7 +93,7 @@ export class Curve {
 }
 
 /**
- * The latent frame that a frame of the video belongs to.
+ * The latent frame that contains a video frame.
  * @param {any} point
  * @param {number} frame
  * @returns {number}

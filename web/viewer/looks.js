@@ -1,16 +1,16 @@
 /**
- * The words that a point looks at, with bars, and how much the words look at each other, as a table.
+ * Attention of a point to words, as bars, and attention between the words, as a table.
  */
 
 import { element } from "../shared/dom.js";
 import { percent } from "../shared/text.js";
 
 /**
- * @param {any} told
+ * @param {any} data
  * @returns {HTMLElement[]}
  */
-export function lookSections(told) {
-    const { texts, segments } = told.point;
+export function lookSections(data) {
+    const { texts, segments } = data.point;
     const silent = segments.filter(
         (/** @type {number} */ segment) => !texts.some((/** @type {any} */ text) => text.segment === segment),
     );
@@ -23,7 +23,7 @@ export function lookSections(told) {
 }
 
 /**
- * @param {any} text One of those that the point saw.
+ * @param {any} text One of the texts that the point attends to.
  */
 function sectionOf(text) {
     const title = titleOf(text);
@@ -40,9 +40,9 @@ function sectionOf(text) {
  * @param {any} text
  */
 function titleOf({ segment, beat, weight, looks, between }) {
-    const part = weight === 1 ? "" : `, ${percent(weight)} of its text`;
+    const part = weight === 1 ? "" : `, weight ${percent(weight)}`;
     const all = looks.reduce((/** @type {number} */ sum, /** @type {number} */ one) => sum + one, 0);
-    const among = between === null ? "what it looks at among the words" : `words have ${percent(all)} of its look`;
+    const among = between === null ? "attention to the words" : `words get ${percent(all)} of its attention`;
     return `Segment ${segment + 1}, beat ${beat + 1}${part}: ${among}`;
 }
 
@@ -79,14 +79,14 @@ function wordTable({ words, between }) {
     return element(
         "details",
         {},
-        element("summary", {}, "What the words look at among themselves"),
+        element("summary", {}, "Attention between the words"),
         element(
             "div",
-            { class: "kvs-table", tabindex: 0, role: "region", "aria-label": "Words that look at words" },
+            { class: "kvs-table", tabindex: 0, role: "region", "aria-label": "Attention between words" },
             element(
                 "table",
                 {},
-                element("caption", {}, "Each row is a word, and how many percent of its look at words each word has."),
+                element("caption", {}, "Each row is a query word; columns show its attention to each word, in percent."),
                 element("thead", {}, element("tr", {}, element("td"), ...head)),
                 element("tbody", {}, ...rows),
             ),

@@ -1,16 +1,16 @@
 /**
- * Pictures that travel as sheets: tiles of one size, row by row.
+ * Frames and maps sent as sheets: tiles of one size, row by row.
  */
 
 const [HEAT, MASK, STEPS] = [0, 1, 2];
-/** What has no mask has the heat of its own frame there. */
+/** Maps without a mask (a point's) have the heat of the point's own frame in this channel. */
 const OWN_HEAT = MASK;
 const LEVELS = 256;
 const MASK_LEVEL = 180;
 
 export class Sheet {
     /**
-     * @param {any} picture Something that can be drawn.
+     * @param {any} picture An image that a canvas can draw.
      * @param {[number, number]} size Width and height of a tile.
      * @param {number} columns
      */
@@ -31,11 +31,11 @@ export class Sheet {
     }
 }
 
-/** Heat and masks, which are painted here in their colours. */
+/** Heatmaps and masks, coloured here. */
 export class Maps {
     /**
      * @param {Sheet} sheet
-     * @param {number[][]} colours Of the heat from 0 to 1, evenly spaced.
+     * @param {number[][]} colours Colours of the heat from 0 to 1, evenly spaced.
      */
     constructor(sheet, colours) {
         this.sheet = sheet;
@@ -49,9 +49,9 @@ export class Maps {
     }
 
     /**
-     * The heat of a tile as a picture: cold places can be seen through.
+     * The heatmap of a tile as an image, transparent where it is cold.
      * @param {number} tile
-     * @param {boolean} [own] Whether that of a point's own frame alone is wanted.
+     * @param {boolean} [own] Whether to show only the point's own frame.
      */
     heat(tile, own = false) {
         const warm = (/** @type {number} */ value) => this.palette[value];
@@ -59,9 +59,9 @@ export class Maps {
     }
 
     /**
-     * The mask of a tile as a picture: what is not in it can be seen through.
+     * The mask of a tile as an image, transparent outside the mask.
      * @param {number} tile
-     * @param {number} step Which of the recorded steps' masks, -1 for the last one that was used.
+     * @param {number} step Index of the recorded step, -1 for the last mask used.
      */
     mask(tile, step) {
         const inStep = (/** @type {any} */ data, /** @type {number} */ place) =>
@@ -72,7 +72,7 @@ export class Maps {
 
     /**
      * @param {number} tile
-     * @param {(data: any, place: number) => number} valueOf How much can be seen of a place.
+     * @param {(data: any, place: number) => number} valueOf Opacity at a place.
      * @param {(value: number) => number[]} colourOf
      */
     #painted(tile, valueOf, colourOf) {
@@ -99,7 +99,7 @@ function paletteOf(colours) {
 }
 
 /**
- * Loads a picture that the server keeps.
+ * Loads an image from the server.
  * @param {any} api
  * @param {{filename: string, subfolder: string, type: string}} file
  */

@@ -1,6 +1,6 @@
 /**
- * The mask viewer in AttentionMaskPreview: the frames of the last run with the heat or the masks over them. It shows
- * what Python tells when the node has run (kvshare_core/host/files/viewer.py). Without it the node loses nothing.
+ * The mask viewer in AttentionMaskPreview: the frames of the last run, overlaid with heatmaps or masks. Its data comes
+ * from Python when the node has run (kvshare_core/host/files/viewer.py). The node works the same without this module.
  */
 
 import { addStyles, element } from "../shared/dom.js";
@@ -19,16 +19,16 @@ const WIDTH = 420;
 const SHARER = "MaskGuidedKVShare";
 const POINT = "look_at";
 const RECORD = "record";
-/** Colours and widths of a ring that can be seen on everything. */
+/** Colours and widths of a ring that is visible on any background. */
 const RING = /** @type {[string, number][]} */ ([
     ["#000", 4],
     ["#fff", 2],
 ]);
 
 /**
- * Puts the viewer into a node.
+ * Adds the viewer to a node.
  * @param {any} node
- * @param {any} app The frontend's own, as `api`.
+ * @param {any} app The frontend's app object.
  * @param {any} api
  */
 export function addViewer(node, app, api) {
@@ -46,16 +46,16 @@ export function addViewer(node, app, api) {
     addPanel(node, NAME, viewer.root, { height: HEIGHT, width: WIDTH, close: () => viewer.pause() });
     const executed = node.onExecuted;
     node.onExecuted = function (/** @type {any} */ output) {
-        const [told] = output?.[ANSWER] ?? [];
-        if (told) {
-            viewer.show(told);
+        const [data] = output?.[ANSWER] ?? [];
+        if (data) {
+            viewer.show(data);
         }
         return executed?.apply(this, arguments);
     };
 }
 
 /**
- * The widget that names the point whose attention is recorded; undefined where the record has no such node.
+ * The widget of the point whose attention is recorded; undefined if the record does not come from MaskGuidedKVShare.
  * @param {any} node
  */
 function pointWidget(node) {
@@ -69,7 +69,7 @@ function pointWidget(node) {
 class Viewer {
     #api;
     #write;
-    #told = /** @type {any} */ (null);
+    #data = /** @type {any} */ (null);
     #frames = /** @type {Sheet | null} */ (null);
     #maps = /** @type {Maps[]} */ ([]);
     #playing = 0;
@@ -77,7 +77,7 @@ class Viewer {
 
     /**
      * @param {any} api
-     * @param {(point: string) => boolean} write Sets the point for the next run, and says whether there is where to.
+     * @param {(point: string) => boolean} write Sets the point for the next run; returns false if there is no widget for it.
      */
     constructor(api, write) {
         this.#api = api;
@@ -111,14 +111,14 @@ class Viewer {
         this.canvas = element("canvas", { class: "kvs-screen", tabindex: 0, role: "img" });
         this.canvas.addEventListener("click", (/** @type {MouseEvent} */ event) => this.#click(event));
         this.pointButton = element("button", { type: "button", click: () => this.#aim(!this.#aiming) }, "Point");
-        this.pointButton.title = "Choose a point, to see after the next run what the model looks at from there";
+        this.pointButton.title = "Choose a point: its attention map is shown after the next run";
         this.pointButton.setAttribute("aria-label", this.pointButton.title);
-        this.said = element("span", { class: "kvs-aim", role: "status", "aria-live": "polite" });
+        this.status = element("span", { class: "kvs-aim", role: "status", "aria-live": "polite" });
         this.words = element("ul", { class: "kvs-lines kvs-words", "aria-label": "Words that named the subject" });
         this.looks = element("div", { class: "kvs-looks", tabindex: 0, role: "region" });
-        this.looks.setAttribute("aria-label", "Words that the point looks at");
+        this.looks.setAttribute("aria-label", "Attention of the point to words");
         this.message = element("div", { class: "kvs-message kvs-hint", role: "status" });
-        this.message.textContent = "Run the workflow to see here where the attention found the subject.";
+        this.message.textContent = "Run the workflow to see where the subject was found.";
         this.root = element(
             "div",
             { class: "kvs-viewer", keydown: (/** @type {KeyboardEvent} */ event) => this.#key(event) },
@@ -132,7 +132,7 @@ class Viewer {
                 this.time,
                 this.pointButton,
             ),
-            this.said,
+            this.status,
             element(
                 "div",
                 { class: "kvs-fields" },
@@ -157,13 +157,13 @@ class Viewer {
 
     /**
      * @param {boolean} aiming Whether the next click chooses a point.
-     * @param {string} [said]
+     * @param {string} [message]
      */
-    #aim(aiming, said = "") {
+    #aim(aiming, message = "") {
         this.pointButton.setAttribute("aria-pressed", String(aiming));
         this.canvas.classList.toggle("kvs-aiming", aiming);
-        this.said.textContent = aiming ? "Click on a place in the frame." : said;
-        this.said.hidden = this.said.textContent === "";
+        this.status.textContent = aiming ? "Click a place in the frame." : message;
+        this.status.hidden = this.status.textContent === "";
     }
 
     /**
@@ -172,7 +172,7 @@ class Viewer {
     #click(event) {
         this.canvas.focus();
         const box = this.canvas.getBoundingClientRect();
-        // The frame is as large as fits into its element, in the middle of it.
+        // The frame is scaled to fit its element, centred.
         const scale = Math.min(box.width / this.canvas.width, box.height / this.canvas.height);
         const [x, y] = [
             (event.clientX - box.left - box.width / 2) / (this.canvas.width * scale) + 0.5,
@@ -181,35 +181,35 @@ class Viewer {
         if (!this.#aiming || Math.min(x, y) < 0 || Math.max(x, y) > 1) {
             return;
         }
-        const point = `${rounded(x, 3)}, ${rounded(y, 3)}, ${this.#told.frames[this.#place]}`;
+        const point = `${rounded(x, 3)}, ${rounded(y, 3)}, ${this.#data.frames[this.#place]}`;
         const done = this.#write(point);
-        const why = "The record comes from no node with look_at.";
-        this.#aim(false, done ? `look_at is ${point}: run again to see it.` : why);
+        const why = "Connect record directly to MaskGuidedKVShare to set its look_at.";
+        this.#aim(false, done ? `look_at is set to ${point}. Run again to see its attention.` : why);
     }
 
     /**
-     * Shows the answer of a run.
-     * @param {any} told
+     * Shows the result of a run.
+     * @param {any} data
      */
-    async show(told) {
+    async show(data) {
         this.pause();
         this.#aim(false);
-        this.#told = told;
+        this.#data = data;
         this.root.setAttribute("aria-busy", "true");
         try {
-            const files = [told.picture, ...told.maps.map((/** @type {any} */ map) => map.picture)];
+            const files = [data.picture, ...data.maps.map((/** @type {any} */ map) => map.picture)];
             const [frames, ...maps] = await Promise.all(files.map((file) => loadPicture(this.#api, file)));
-            if (told !== this.#told) {
+            if (data !== this.#data) {
                 return;
             }
-            this.#frames = new Sheet(frames, told.size, told.columns);
+            this.#frames = new Sheet(frames, data.size, data.columns);
             this.#maps = maps.map(
-                (map, index) => new Maps(new Sheet(map, told.maps[index].size, told.columns), told.colours),
+                (map, index) => new Maps(new Sheet(map, data.maps[index].size, data.columns), data.colours),
             );
             this.#fill();
         } catch {
             this.#frames = null;
-            this.message.textContent = "The pictures of the last run are gone. Run the workflow again.";
+            this.message.textContent = "The images of the last run are gone. Run the workflow again.";
         }
         this.#enable(this.#frames !== null);
         this.root.setAttribute("aria-busy", "false");
@@ -222,29 +222,29 @@ class Viewer {
         this.#drawButton();
     }
 
-    /** The number of the tile that is shown. */
+    /** Number of the shown tile. */
     get #place() {
         return Number(this.scrub.value);
     }
 
     get #count() {
-        return this.#told?.frames.length ?? 0;
+        return this.#data?.frames.length ?? 0;
     }
 
     #fill() {
-        const told = this.#told;
-        [this.canvas.width, this.canvas.height] = told.size;
+        const data = this.#data;
+        [this.canvas.width, this.canvas.height] = data.size;
         this.scrub.max = this.#count - 1;
         this.scrub.value = Math.min(this.#place, this.#count - 1);
-        this.opacity.value = told.opacity;
-        const names = told.maps.map((/** @type {any} */ map) => nameOf(map));
+        this.opacity.value = data.opacity;
+        const names = data.maps.map((/** @type {any} */ map) => nameOf(map));
         this.subject.replaceChildren(...options(names));
-        const wanted = told.show === "look_at" ? "point" : told.subject ? "subject" : "all";
-        const index = told.maps.findIndex(
-            (/** @type {any} */ map) => map.kind === wanted && (wanted !== "subject" || map.name === told.subject),
+        const wanted = data.show === "look_at" ? "point" : data.subject ? "subject" : "all";
+        const index = data.maps.findIndex(
+            (/** @type {any} */ map) => map.kind === wanted && (wanted !== "subject" || map.name === data.subject),
         );
         this.subject.value = String(Math.max(index, 0));
-        const segments = told.segments.map(
+        const segments = data.segments.map(
             (/** @type {any} */ segment, /** @type {number} */ index) => `${index + 1}: ${this.#segmentName(segment)}`,
         );
         this.segment.replaceChildren(...options(segments));
@@ -256,41 +256,41 @@ class Viewer {
      */
     #segmentName({ beat, next_beat, span }) {
         const beats = next_beat === null ? `beat ${beat + 1}` : `from beat ${beat + 1} to ${next_beat + 1}`;
-        const [start, stop] = span.map((/** @type {number} */ frame) => clock(frame / this.#told.fps));
+        const [start, stop] = span.map((/** @type {number} */ frame) => clock(frame / this.#data.fps));
         return `${beats}, ${start} to ${stop}`;
     }
 
     #choose() {
-        const map = this.#told.maps[Number(this.subject.value)];
-        // What a point looks at has no mask.
+        const map = this.#data.maps[Number(this.subject.value)];
+        // The attention map of a point has no mask.
         this.layer.disabled = map.kind === "point";
         this.stepField.hidden = map.steps.length === 0;
         const names = ["last", ...map.steps.map((/** @type {number} */ step) => `after ${step + 1}`)];
         this.step.replaceChildren(...options(names));
-        this.words.replaceChildren(...wordLines(this.#told, map).map((line) => element("li", {}, line)));
-        this.#showPoint(map.kind === "point" ? this.#told.point : null);
+        this.words.replaceChildren(...wordLines(this.#data, map).map((line) => element("li", {}, line)));
+        this.#showPoint(map.kind === "point" ? this.#data.point : null);
         this.#draw();
     }
 
     /**
-     * @param {any} point What is told of the chosen point; null where something else is shown.
+     * @param {any} point Data of the chosen point; null if something else is shown.
      */
     #showPoint(point) {
         this.curve.show(point);
         this.ownField.hidden = this.looks.hidden = point === null;
         this.ownFrame.checked = false;
-        this.looks.replaceChildren(...(point === null ? [] : lookSections(this.#told)));
+        this.looks.replaceChildren(...(point === null ? [] : lookSections(this.#data)));
     }
 
-    /** In other frames there would be nothing to see. */
+    /** Goes to the point's frame, because other frames would show nothing. */
     #chooseOwnFrame() {
         if (this.ownFrame.checked) {
-            this.#goToFrame(this.#told.point.frame);
+            this.#goToFrame(this.#data.point.frame);
         }
         this.#draw();
     }
 
-    /** Only masks are kept of the steps on the way. */
+    /** Earlier steps only have masks. */
     #chooseStep() {
         if (this.step.value !== "0") {
             this.layer.value = "mask";
@@ -321,16 +321,16 @@ class Viewer {
     }
 
     #goToSegment() {
-        const [start] = this.#told.segments[Number(this.segment.value)].span;
-        this.#goToFrame(start % this.#told.frame_count);
+        const [start] = this.#data.segments[Number(this.segment.value)].span;
+        this.#goToFrame(start % this.#data.frame_count);
     }
 
     /**
-     * Goes to the first shown frame from a frame of the video on.
+     * Goes to the first shown frame at or after a frame of the video.
      * @param {number} begin
      */
     #goToFrame(begin) {
-        const first = this.#told.frames.findIndex((/** @type {number} */ frame) => frame >= begin);
+        const first = this.#data.frames.findIndex((/** @type {number} */ frame) => frame >= begin);
         this.#goTo(first < 0 ? this.#count - 1 : first);
     }
 
@@ -341,9 +341,9 @@ class Viewer {
         }
         this.#goTo(this.#place === this.#count - 1 ? 0 : this.#place);
         const step = () => {
-            const length = this.#told.frame_count / this.#told.fps;
+            const length = this.#data.frame_count / this.#data.fps;
             const now = ((performance.now() - this.#begun) / 1000) % length;
-            const later = this.#told.frames.findIndex((/** @type {number} */ frame) => frame / this.#told.fps > now);
+            const later = this.#data.frames.findIndex((/** @type {number} */ frame) => frame / this.#data.fps > now);
             const place = (later < 0 ? this.#count : Math.max(later, 1)) - 1;
             if (place !== this.#place) {
                 this.scrub.value = place;
@@ -359,7 +359,7 @@ class Viewer {
      * @param {number} place
      */
     #secondsAt(place) {
-        return this.#told.frames[place] / this.#told.fps;
+        return this.#data.frames[place] / this.#data.fps;
     }
 
     #drawButton() {
@@ -373,7 +373,7 @@ class Viewer {
         if (!this.#frames) {
             return;
         }
-        const told = this.#told;
+        const data = this.#data;
         const place = this.#place;
         const { width, height } = this.canvas;
         const screen = /** @type {any} */ (this.canvas.getContext("2d"));
@@ -385,27 +385,27 @@ class Viewer {
         const map = this.#maps[Number(this.subject.value)];
         const painted = masked ? map.mask(place, Number(this.step.value) - 1) : map.heat(place, this.ownFrame.checked);
         screen.drawImage(painted, 0, 0, width, height);
-        const frame = told.frames[place];
+        const frame = data.frames[place];
         this.curve.mark(frame);
         this.#drawPoint(screen, frame);
-        this.time.textContent = `${frame + 1} of ${told.frame_count}, ${clock(frame / told.fps)}`;
-        this.time.title = told.videos > 1 ? `The first of ${told.videos} videos` : "";
+        this.time.textContent = `${frame + 1} of ${data.frame_count}, ${clock(frame / data.fps)}`;
+        this.time.title = data.videos > 1 ? `The first of ${data.videos} videos` : "";
         this.scrub.setAttribute("aria-valuetext", this.time.textContent);
         const subject = this.subject.selectedOptions[0].text;
         this.canvas.setAttribute("aria-label", `Frame ${this.time.textContent}, ${subject}`);
-        const shows = (/** @type {any} */ segment) => contains(segment.span, frame, told.frame_count);
-        if (!shows(told.segments[Number(this.segment.value)])) {
-            this.segment.value = String(Math.max(told.segments.findIndex(shows), 0));
+        const shows = (/** @type {any} */ segment) => contains(segment.span, frame, data.frame_count);
+        if (!shows(data.segments[Number(this.segment.value)])) {
+            this.segment.value = String(Math.max(data.segments.findIndex(shows), 0));
         }
     }
 
     /**
-     * A ring around the chosen point, in the frames that belong to it.
+     * Draws a ring around the chosen point, in the video frames of its latent frame.
      * @param {any} screen
      * @param {number} frame
      */
     #drawPoint(screen, frame) {
-        const { point } = this.#told;
+        const { point } = this.#data;
         if (this.looks.hidden || barOf(point, frame) !== barOf(point, point.frame)) {
             return;
         }
@@ -442,7 +442,7 @@ class Viewer {
 }
 
 /**
- * Whether a frame lies in a span, which in a loop may run over the end.
+ * Whether a frame lies in a span, which in a loop may wrap around the end.
  * @param {[number, number]} span
  * @param {number} frame
  * @param {number} frames
@@ -455,7 +455,7 @@ function contains([start, stop], frame, frames) {
  * @param {any} map
  */
 function nameOf(map) {
-    return map.kind === "point" ? "what the point looks at" : map.name || "all subjects";
+    return map.kind === "point" ? "attention of the point" : map.name || "all subjects";
 }
 
 /**

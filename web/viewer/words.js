@@ -1,6 +1,6 @@
 /**
- * From words to a mask, told in words: which of them named the subject in every beat, and at which places their tokens
- * stand in the text that the model reads.
+ * Text lines about the words behind a mask: which words named the subject in each beat, and the positions of their
+ * tokens.
  */
 
 /**
@@ -8,22 +8,22 @@
  */
 
 /**
- * One line for every beat; several lines where all subjects are shown together.
- * @param {any} told
+ * One line per beat; several where all subjects are shown together.
+ * @param {any} data
  * @param {any} map One of its maps.
  * @returns {string[]}
  */
-export function wordLines(told, map) {
+export function wordLines(data, map) {
     if (map.kind === "point") {
-        return ["Bright is what the model looks at from the ringed point."];
+        return ["Bright areas get the most attention from the ringed point."];
     }
-    const own = map.words.length > 0 ? [map] : told.maps;
+    const own = map.words.length > 0 ? [map] : data.maps;
     const maps = own.filter((/** @type {any} */ one) => one.words.length > 0);
     if (maps.length === 0) {
-        return ["No words named this subject: it comes from a connected mask, or from a run that was loaded."];
+        return ["No words for this subject: it comes from a connected mask or a loaded run."];
     }
     return maps.flatMap((/** @type {any} */ { name, words }) =>
-        words.map((/** @type {any} */ said, /** @type {number} */ beat) => `Beat ${beat + 1}, ${name}: ${path(said)}`),
+        words.map((/** @type {any} */ named, /** @type {number} */ beat) => `Beat ${beat + 1}, ${name}: ${path(named)}`),
     );
 }
 

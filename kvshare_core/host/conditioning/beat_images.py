@@ -15,11 +15,9 @@ import torch
 from comfy.utils import common_upscale
 
 from ...families.model_inputs import ImageChannels
-from ...timeline.timeline import Segment, Timeline
+from ...timeline.timeline import FRAME_DIM, Segment, Timeline
 from .. import BEAT_TAG, NEGATIVE_TAG
 from ..loading.model_info import model_info
-
-FRAME_DIM = 2
 
 Clip = tuple[Segment, torch.Tensor | None, torch.Tensor | None]
 """A segment, the images that it begins with and those that it ends with [pictures, height, width, 3]."""

@@ -14,9 +14,8 @@ import torch
 
 from ...families.model_inputs import InputLayout, PerFrame
 from ...timeline.fades import take_frames
-from ...timeline.timeline import Segment
+from ...timeline.timeline import FRAME_DIM, Segment
 
-FRAME_DIM = 2
 """Where video latents [batch, channels, frames, height, width] have their frames."""
 
 Resize = Callable[..., Any]

@@ -1,6 +1,8 @@
-"""The pack's place in front of the host's attention: one call in the host's own words, and what stands behind it."""
+"""Puts the pack in front of the host's attention for one call of the model."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -8,6 +10,7 @@ import torch
 
 from ...attention.parts import Backend
 from ...families.base import AttentionCall
+from ..conditioning.mixing import TEXT_TOKENS
 
 Shapes = dict[str, tuple[tuple[int, ...], ...]]
 """Of a model's inputs, by their names."""
@@ -17,7 +20,55 @@ Attend = Callable[[AttentionCall, Backend], torch.Tensor | None]
 the host would have done."""
 
 
-def input_shapes(inputs: dict[str, Any]) -> Shapes:
+@dataclass(frozen=True)
+class ModelInputs:
+    """What the host calls its model with."""
+
+    latent: torch.Tensor
+    text: torch.Tensor | None
+    options: dict[str, Any]
+    """Transformer options."""
+    others: Mapping[str, Any]
+    """Every other input, by name."""
+
+    @property
+    def text_tokens(self) -> int:
+        """Text tokens that the model attends to; 0 without text."""
+        if self.text is None:
+            return 0
+        return min(self.text.shape[1], self.others.get(TEXT_TOKENS, self.text.shape[1]))
+
+
+def apply_model_wrapper(
+    opened: Callable[[ModelInputs], tuple[Attend, AbstractContextManager[Any]] | None],
+) -> Callable[..., Any]:
+    """A wrapper of the host's `apply_model`. `opened` gets the inputs of every call of the model and returns what
+    computes its attention, and a context to run the model in; None leaves the call as it is."""
+
+    def apply_model(
+        executor: Any,
+        x: torch.Tensor,
+        t: torch.Tensor,
+        c_concat: Any = None,
+        c_crossattn: Any = None,
+        control: Any = None,
+        transformer_options: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        options = transformer_options or {}
+        forward = opened(ModelInputs(x, c_crossattn, options, kwargs))
+        if forward is None:
+            return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
+        attend, region = forward
+        override = attention_override(attend, options, input_shapes(kwargs))
+        options = {**options, "optimized_attention_override": override}
+        with region:
+            return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
+
+    return apply_model
+
+
+def input_shapes(inputs: Mapping[str, Any]) -> Shapes:
     """Shapes of the tensors among a model's inputs, and of those in lists; of shapes, the shapes themselves."""
     tensors = {
         name: value if isinstance(value, list) else [value]  # pyright: ignore[reportUnknownVariableType]

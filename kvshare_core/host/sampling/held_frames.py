@@ -12,12 +12,8 @@ import torch
 from comfy.sampler_helpers import prepare_mask
 from comfy.utils import unpack_latents
 
-from ...timeline.timeline import Timeline
-from ..conditioning.slicing import FRAME_DIM
+from ...timeline.timeline import FRAME_DIM, Timeline
 from .packed_latent import Stretch
-
-HELD_KEY = "kvshare_held"
-"""Transformer option of a run with a noise mask: its HeldFrames."""
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,7 @@ import torch
 from comfy.utils import pack_latents, unpack_latents
 
 from ...timeline.fades import Fade, OverlapAdd, fade_of, take_frames
-from ...timeline.timeline import Timeline
-from ..conditioning.slicing import FRAME_DIM
+from ...timeline.timeline import FRAME_DIM, Timeline
 
 SHAPES = "latent_shapes"
 """Input of the model: shapes of the packed parts."""

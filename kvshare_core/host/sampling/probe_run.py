@@ -17,7 +17,7 @@ from ...attention.rope import RopeScheme
 from ...bank.bank import KeyValueBank
 from ...config import KVShareConfig, MeasuredModel, MemorySettings
 from ...families.base import Family, FamilyInfo
-from ...forward.forward import Forward
+from ...forward.forward import Batch, Forward, PromptText
 from ...plan.making import make_plan
 from ...plan.share_plan import SharePlan
 from ...probe.figures import (
@@ -49,9 +49,8 @@ from ...probe.watchers import (
 from ...subject.hidden_words import words_effect
 from ...timeline.timeline import Timeline
 from .. import KEY, is_prompt
-from ..conditioning.mixing import TEXT_TOKENS
 from ..loading.model_info import model_info
-from .attention_override import attention_override, input_shapes
+from .attention_override import Attend, ModelInputs, apply_model_wrapper
 from .eager import EagerRegion
 from .packed_latent import SHAPES, part_shapes
 
@@ -220,7 +219,7 @@ class ProbeRun:
             return outputs
 
         model.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, KEY, calc_cond_batch)
-        model.add_wrapper_with_key(WrappersMP.APPLY_MODEL, KEY, self._apply_model)
+        model.add_wrapper_with_key(WrappersMP.APPLY_MODEL, KEY, apply_model_wrapper(self._open_forward))
         return comfy.sample.sample(
             model,
             noise,
@@ -303,32 +302,16 @@ class ProbeRun:
     def _scheme(self, rope_options: Mapping[str, float]) -> RopeScheme | None:
         return self.family.rope_scheme(self.diffusion_model, rope_options)
 
-    def _apply_model(
-        self,
-        executor: Any,
-        x: torch.Tensor,
-        t: torch.Tensor,
-        c_concat: Any = None,
-        c_crossattn: Any = None,
-        control: Any = None,
-        transformer_options: dict[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> Any:
-        options = transformer_options or {}
-        watcher: Watcher | None = options.get(WATCHER_KEY)
+    def _open_forward(self, inputs: ModelInputs) -> tuple[Attend, EagerRegion] | None:
+        """What computes the attention of one call of the model; None where nothing probes it."""
+        watcher: Watcher | None = inputs.options.get(WATCHER_KEY)
         if watcher is None:
-            return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
-        shapes = kwargs.get(SHAPES) or [x.shape]
+            return None
+        shapes = inputs.others.get(SHAPES) or [inputs.latent.shape]
         self.grid = self.info.grid(*shapes[0][2:])
-        text_tokens = min(c_crossattn.shape[1], kwargs.get(TEXT_TOKENS, c_crossattn.shape[1]))
-        forward = Forward(self.plan.timeline.segments[0], ((0, 0),), 0, 1, self.grid, text_tokens, 0)
-        watched = WatchedForward(self.family, self.info, self.diffusion_model, forward, watcher)
-        options = {
-            **options,
-            "optimized_attention_override": attention_override(watched.attend, options, input_shapes(kwargs)),
-        }
-        with EagerRegion():
-            return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
+        segment = self.plan.timeline.segments[0]
+        forward = Forward(segment, Batch(((0, 0),)), PromptText(inputs.text_tokens), self.grid)
+        return WatchedForward(self.family, self.info, self.diffusion_model, forward, watcher).attend, EagerRegion()
 
 
 def _check(model: Any, plan: SharePlan, positive: list[Any], latent: dict[str, Any]) -> None:

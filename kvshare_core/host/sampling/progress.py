@@ -12,9 +12,6 @@ from ...timeline.timeline import Segment, Timeline
 from ..graph import Graph
 from ..server import running_server
 
-PROGRESS_KEY = "kvshare_progress"
-"""Transformer option of a run: its RunProgress."""
-
 EVENT = "kv_share.progress"
 
 CHEAP_PREVIEWS = (LatentPreviewMethod.Auto, LatentPreviewMethod.Latent2RGB)

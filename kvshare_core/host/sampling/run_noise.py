@@ -7,8 +7,7 @@ from comfy.sample import prepare_noise_inner
 from comfy.utils import pack_latents, unpack_latents
 
 from ...timeline.noise import timeline_noise, wants_noise
-from ...timeline.timeline import Timeline
-from ..conditioning.slicing import FRAME_DIM
+from ...timeline.timeline import FRAME_DIM, Timeline
 
 MOST_LATENTS = 64
 """How many latents of a batch are looked through for one that was taken out of it."""

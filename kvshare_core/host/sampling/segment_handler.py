@@ -18,16 +18,15 @@ from comfy.model_management import throw_exception_if_processing_interrupted
 from ...config import Order
 from ...families.model_inputs import InputLayout
 from ...plan.schedule import Evaluation, evaluations, needed_evaluations, step_of
-from ...session.session import Session
+from ...session.sampling_run import SamplingRun
 from ...timeline.fades import WEIGHTS, Fade, fade_of, take_frames, weights_over_time
-from ...timeline.timeline import Timeline
-from .. import BEAT_TAG, COMMON_TAG, KEY, is_prompt
+from ...timeline.timeline import FRAME_DIM, Timeline
+from .. import BEAT_TAG, COMMON_TAG, is_prompt
 from ..conditioning.joining import join_texts
 from ..conditioning.mixing import interpolate_conditioning
-from ..conditioning.slicing import FRAME_DIM, slice_conditioning
-from .held_frames import HELD_KEY, HeldFrames
+from ..conditioning.slicing import slice_conditioning
 from .packed_latent import AudioWindow, Blend, Latent, check_audio, latent_of, part_shapes
-from .progress import PROGRESS_KEY, RunProgress
+from .run_state import RunState, run_state
 
 GUIDES = frozenset({"keyframe_idxs", "generated_keyframes"})
 """Inputs of LTX-Video: where in time the guide frames stand that were put behind the latent's own."""
@@ -244,13 +243,14 @@ class SegmentHandler(ContextHandlerABC):
         after guidance, as DiTCtrl does. Frames of segments whose output is not used come back as they were.
         """
         options = model_options["transformer_options"]
-        session: Session | None = options.get(KEY)
+        state = run_state(options)
+        run = None if state is None else state.run
         latent = latent_of(x_in, conds, self.timeline)
         sums = [Blend(latent) for _ in conds]
         conds = [cond and in_force(cond, float(timestep[0])) for cond in conds]
-        planned = self._begin_pass(session, options, timestep)
-        needed = self._needed(planned, session, latent, model_options)
-        progress: RunProgress | None = options.get(PROGRESS_KEY)
+        planned = self._begin_pass(state, options, timestep)
+        needed = self._needed(planned, state, latent, model_options)
+        progress = None if state is None else state.progress
         for number, evaluation in enumerate(needed):
             index = evaluation.segment.index
             piece = latent.piece(index)
@@ -269,77 +269,73 @@ class SegmentHandler(ContextHandlerABC):
                 (index for index, entries in enumerate(window_conds) if entries and is_prompt(entries[0])), None
             )
             window.common = any(COMMON_TAG in entry for entries in window_conds for entry in entries or ())
-            if session is not None:
-                session.begin_evaluation(evaluation)
+            if run is not None:
+                run.begin_evaluation(evaluation)
             if progress is not None:
                 progress.begin_segment(evaluation.segment, number / len(needed))
             evaluate = partial(_evaluate, calc_cond_batch, model, piece, timestep, model_options)
             outputs = evaluate(window, window_conds)
-            if session is not None and not window.common:
-                self._see_effects(session, window, latent, window_conds, outputs, evaluate)
+            if run is not None and not window.common:
+                self._see_effects(run, window, latent, window_conds, outputs, evaluate)
             for total, output in zip(sums, outputs, strict=True):
                 total.add(index, output, partial(segment_weights, self.timeline, self.order, evaluation.weight))
             if progress is not None:
                 progress.end_segment(outputs[window.prompts or 0], (number + 1) / len(needed))
-        if session is not None:
-            session.end_pass()
+        if run is not None:
+            run.end_pass()
         complete = len({evaluation.segment.index for evaluation in needed}) == len(self.timeline.segments)
         return [total.result(complete) for total in sums]
 
     def _see_effects(
         self,
-        session: Session,
+        run: SamplingRun,
         window: SegmentWindow,
         latent: Latent,
         conds: list[Conditioning | None],
         outputs: list[torch.Tensor],
         evaluate: Callable[[SegmentWindow, list[Conditioning | None]], list[torch.Tensor]],
     ) -> None:
-        """Shows the session what hiding the subjects' words makes of a segment's prediction, if it asks for that.
+        """Gives the run what hiding the subjects' words makes of a segment's prediction, if it asks for that.
 
         conds, outputs: lists of conditioning and what they predict.
         """
         segment, prompts = window.segment, window.prompts
-        if not session.wants_effects(segment, prompts) or prompts is None:
+        if not run.wants_effects(segment, prompts) or prompts is None:
             return
         hidden: dict[int, torch.Tensor] = {}
-        for subject in session.plan.shown(segment):
+        for subject in run.settings.plan.shown(segment):
             hiding, prompt = window.hiding(subject, conds[prompts] or [])
             output = evaluate(hiding, [*[None] * prompts, prompt])[prompts]
             hidden[subject] = latent.video_of(segment.index, output)
-        session.see_effects(segment, latent.video_of(segment.index, outputs[prompts]), hidden)
+        run.see_effects(segment, latent.video_of(segment.index, outputs[prompts]), hidden)
 
     def _begin_pass(
-        self, session: Session | None, options: dict[str, Any], timestep: torch.Tensor
+        self, state: RunState | None, options: dict[str, Any], timestep: torch.Tensor
     ) -> Sequence[Evaluation]:
-        if session is None:
+        if state is None:
             return evaluations(self.timeline, self.order, shared=False)
         sigma, sigmas = float(timestep.max()), options["sample_sigmas"].tolist()
-        progress: RunProgress | None = options.get(PROGRESS_KEY)
-        if progress is not None:
-            progress.begin_pass(step_of(sigma, sigmas), len(sigmas) - 1)
-        return session.begin_pass(sigma, sigmas)
+        state.progress.begin_pass(step_of(sigma, sigmas), len(sigmas) - 1)
+        return state.run.begin_pass(sigma, sigmas)
 
     def _needed(
-        self, planned: Sequence[Evaluation], session: Session | None, latent: Latent, model_options: dict[str, Any]
+        self, planned: Sequence[Evaluation], state: RunState | None, latent: Latent, model_options: dict[str, Any]
     ) -> Sequence[Evaluation]:
         """Those of the planned evaluations whose output or keys are used; all when nothing is held, or when something
         compares whole videos."""
-        held: HeldFrames | None = model_options["transformer_options"].get(HELD_KEY)
-        compared = session is not None and session.plan.config.drift_control > 0
-        if held is None or compared or GUIDANCE_FUNCTIONS & model_options.keys():
+        if state is None or state.held is None or GUIDANCE_FUNCTIONS & model_options.keys():
             return planned
-        wanted = held.free_segments(latent.stretches)
-        if session is None:
-            return needed_evaluations(planned, wanted, lambda _: ())
-        plan = session.plan
+        run, plan = state.run, state.run.settings.plan
+        if plan.config.drift_control > 0:
+            return planned
+        wanted = state.held.free_segments(latent.stretches)
         if plan.look is not None:
             looked = self.timeline.frame_of(plan.look.picture)
             wanted |= {segment.index for segment in self.timeline.segments_at(looked)}
-        if session.stages.early:
+        if run.stages.early:
             of_run = needed_evaluations(evaluations(self.timeline, self.order, shared=True), wanted, plan.sources)
             wanted = {evaluation.segment.index for evaluation in of_run}
-        return needed_evaluations(planned, wanted, plan.sources if session.needs_sources else lambda _: ())
+        return needed_evaluations(planned, wanted, plan.sources if run.needs_sources else lambda _: ())
 
 
 def _evaluate(

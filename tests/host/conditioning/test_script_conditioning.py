@@ -224,7 +224,7 @@ def test_the_subject_is_found_once_the_beats_own_prompts_hold(
 
     def look(executor: Any, x: Any, t: Any, *args: Any, **kwargs: Any) -> Any:
         output = executor(x, t, *args, **kwargs)
-        shared_at[float(t[0])] = args[3][KEY].shared_calls
+        shared_at[float(t[0])] = args[3][KEY].run.shared_calls
         return output
 
     patched, record = share(model, timeline, config)
@@ -247,7 +247,7 @@ def test_sharing_without_a_subject_goes_on_through_the_common_part(case: FamilyC
 
     def look(executor: Any, x: Any, t: Any, *args: Any, **kwargs: Any) -> Any:
         output = executor(x, t, *args, **kwargs)
-        shared_at[float(t[0])] = args[3][KEY].shared_calls
+        shared_at[float(t[0])] = args[3][KEY].run.shared_calls
         return output
 
     patched = share(model, timeline, KVShareConfig(share_uncond=uncond), subject="")[0]

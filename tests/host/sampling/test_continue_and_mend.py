@@ -16,8 +16,8 @@ from kvshare_core.host.loading.model_info import model_info
 from kvshare_core.script.film import Duration, Script, ScriptBeat
 from kvshare_core.timeline.planning import plan_timeline
 from kvshare_core.timeline.timeline import Timeline
-from tests.nodes.test_nodes import run
-from tests.timeline.test_holding import counted
+from tests.support.node_calls import run_node
+from tests.support.segment_counts import counting_segments
 from tests.tiny.models import Sampling
 
 STEPS, GUIDANCE = 6, 4.0
@@ -51,9 +51,9 @@ class Film:
     ) -> tuple[torch.Tensor, Counter[int]]:
         """The sampled latent, and how many rows each segment was evaluated with."""
         latent, forwards = latent or self.latent, Counter[int]()
-        model, _ = run(
+        model, _ = run_node(
             "MaskGuidedKVShare",
-            model=counted(self.model, forwards),
+            model=counting_segments(self.model, forwards),
             timeline=self.timeline,
             subject="circle",
             config=config,
@@ -83,7 +83,7 @@ def test_a_beat_that_is_made_again_follows_its_new_prompt_and_leaves_the_others_
     loaded: tuple[Any, Any, Any], finished: torch.Tensor
 ) -> None:
     film = Film(loaded, RIGHT, "a large blue circle moves left over sand", RIGHT)
-    (latent,) = run("LongVideoRedoBeat", timeline=film.timeline, latent={"samples": finished}, beat=2)
+    (latent,) = run_node("LongVideoRedoBeat", timeline=film.timeline, latent={"samples": finished}, beat=2)
     samples, forwards = film.sample(latent, seed=4, config=replace(CONFIG, mode="off"))
     # It fades in over the last frame of the first prompt and out over its own last.
     free = list(range(4, 10))
@@ -107,7 +107,7 @@ def test_a_real_video_is_continued_and_led_into(loaded: tuple[Any, Any, Any], ho
     scenes = sample_scenes(1, torch.Generator().manual_seed(2))
     first, last = film.timeline.picture_range(*((0, 4) if hold == "start" else (6, 10)))
     video = render(scenes, frames=last - first)[0][0].movedim(1, -1)
-    (latent,) = run(
+    (latent,) = run_node(
         "LongVideoContinue",
         timeline=film.timeline,
         latent=film.latent,
@@ -135,7 +135,7 @@ def test_pictures_in_the_middle_of_a_video_are_encoded_as_what_they_stand_for(lo
     errors: list[float] = []
     with torch.inference_mode():
         whole = film.vae.encode(video)
-        (latent,) = run(
+        (latent,) = run_node(
             "LongVideoContinue",
             timeline=film.timeline,
             latent={"samples": whole},
@@ -153,7 +153,7 @@ def test_pictures_in_the_middle_of_a_video_are_encoded_as_what_they_stand_for(lo
 def test_a_loop_closes_as_smoothly_as_it_runs(loaded: tuple[Any, Any, Any]) -> None:
     film = Film(loaded, RIGHT, LEFT, loop=True)
     samples, _ = film.sample()
-    pictures = run(
+    pictures = run_node(
         "LongVideoDecodeLoop",
         samples={"samples": samples},
         vae=film.vae,
@@ -179,6 +179,6 @@ def test_a_loop_is_decoded_in_tiles_too(loaded: tuple[Any, Any, Any]) -> None:
     with torch.inference_mode():
         samples = {"samples": film.vae.encode(video)}
     settings = {"samples": samples, "vae": film.vae, "overlap": 8, "temporal_size": 16, "temporal_overlap": 8}
-    whole, tiled = (run("LongVideoDecodeLoop", tile_size=size, **settings)[0] for size in (0, 32))
+    whole, tiled = (run_node("LongVideoDecodeLoop", tile_size=size, **settings)[0] for size in (0, 32))
     assert tiled.shape == whole.shape
     assert (tiled - whole).abs().mean() < 0.02

@@ -232,8 +232,8 @@ def test_hook_loras_share(case: FamilyCase) -> None:
     held: list[int] = []
 
     def look(executor: Any, *args: Any, **kwargs: Any) -> Any:
-        sessions.append(weakref.ref(args[5][KEY]))
-        held.append(len(args[5][KEY].bank))
+        sessions.append(weakref.ref(args[5][KEY].run))
+        held.append(len(args[5][KEY].run.bank))
         return executor(*args, **kwargs)
 
     patched, record = share(model, timeline, SHARED)

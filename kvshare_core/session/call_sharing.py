@@ -1,0 +1,147 @@
+"""Shares keys and values in one attention call: stores the segment's own, fetches those of its sources, attends."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import torch
+
+from ..attention.groups import TokenSplit, sharing_groups, split_tokens
+from ..attention.key_masks import ODD_MASK, KeyMask
+from ..bank.bank import BankEntry, BankKey, KeyValueBank
+from ..forward.call import AttentionContext, OutputPiece
+from ..forward.entries import exported_entry, imported_entry
+from ..forward.forward import Forward
+from ..forward.rows import SharedRow, grouped, join_entries
+from ..subject.tracker import SubjectTracker
+from .settings import RunSettings
+
+Splits = Sequence[TokenSplit | None]
+"""Of each latent, which tokens are subject and which background; None where nothing divides them."""
+
+
+class CallSharer:
+    """Computes the calls of one run that share keys and values."""
+
+    def __init__(self, settings: RunSettings, tracker: SubjectTracker, warn: Callable[[str], None]):
+        self.bank = KeyValueBank(settings.plan.config.memory, settings.bank_budget)
+        self.shared_calls = 0
+        """Batch rows computed with source keys so far, over all calls."""
+        self._settings = settings
+        self._plan = settings.plan
+        self._tracker = tracker
+        self._warn = warn
+        self._mover = settings.position_mover()
+
+    def share(self, context: AttentionContext) -> torch.Tensor | None:
+        """The output [rows, heads, tokens, head_dim] of a self- or joint attention in a block that shares; None where
+        no row attends to source keys."""
+        masks = context.key_masks
+        if masks is None:
+            self._warn(f"{self._settings.info.family}: {ODD_MASK}; it is left unshared.")
+            return None
+        splits = self._splits(context)
+        if splits is None:
+            self._warn_of_early_negative(context.forward)
+            return None
+        rows = self._exchange(context, masks, splits)
+        self.prefetch(context.forward, context.site.block + 1)
+        pieces = self._attend(context, rows, splits)
+        return context.complete(pieces, masks) if pieces else None
+
+    def prefetch(self, forward: Forward, block: int) -> None:
+        """Starts fetching what `forward` attends to in the first block that shares, from `block` on."""
+        following = next((shared for shared in self._settings.blocks if shared >= block), None)
+        if following is None or not forward.shares:
+            return
+        self.bank.prefetch(
+            [
+                BankKey(source, following, chunk, row)
+                for source in forward.sources
+                for chunk in forward.batch.chunks
+                for row in range(forward.batch.latents)
+            ]
+        )
+
+    def _splits(self, context: AttentionContext) -> Splits | None:
+        """The split of every latent; None where it is not known yet."""
+        forward, device = context.forward, context.call.query.device
+        if self._plan.guided:
+            # Masks of a block that another thread is still finding would be there in some runs and not in others.
+            if self._tracker.per_block and not forward.batch.alone and context.conditional_rows is None:
+                return None
+            splits = self._tracker.splits(forward, context.site.block, device)
+            return None if splits is None else [split.on(device) for split in splits]
+        if self._plan.config.position != "frame":
+            return [None] * forward.batch.latents
+        if forward.cache.undivided is None:
+            forward.cache.undivided = split_tokens(torch.ones(forward.video_tokens, dtype=torch.bool), device)
+        return [forward.cache.undivided] * forward.batch.latents
+
+    def _warn_of_early_negative(self, forward: Forward) -> None:
+        """Masks of a block exist only once the prompt itself has passed it."""
+        expected = forward.finds_subjects and forward.batch.prompts is not None
+        if self._tracker.per_block and expected and forward.batch.conditional_rows is None:
+            self._warn(
+                "negative conditioning was evaluated before the prompt's or together with another's; it is left "
+                "unshared there."
+            )
+
+    def _exchange(self, context: AttentionContext, masks: Sequence[KeyMask], splits: Splits) -> list[SharedRow]:
+        """Fetches the sources of every batch row that shares, and stores the row's own keys and values; the rows for
+        which there was something to fetch."""
+        forward, device = context.forward, context.call.key.device
+        segment, batch = forward.segment.index, forward.batch
+        rows: list[SharedRow] = []
+        for latent in range(batch.latents):
+            for place, chunk in enumerate(batch.chunks):
+                if chunk[0] != batch.prompts and not self._plan.config.share_uncond:
+                    continue
+                index = place * batch.latents + latent
+                key = BankKey(segment, context.site.block, chunk, latent)
+                fetched = [(source, self.bank.get(replace(key, segment=source))) for source in forward.sources]
+                found = [
+                    (source, imported_entry(self._plan, segment, source, entry.on(device)))
+                    for source, entry in fetched
+                    if entry is not None
+                ]
+                if forward.consumers != 0:
+                    own = context.own_tokens([index], masks[index])
+                    entry = exported_entry(self._plan, forward, own, splits[latent], latent)
+                    self.bank.put(key, entry, forward.consumers)
+                if found:
+                    sources, entries = zip(*found, strict=True)
+                    rows.append(SharedRow(index, latent, sources, entries, masks[index]))
+        return rows
+
+    def _attend(self, context: AttentionContext, rows: list[SharedRow], splits: Splits) -> list[OutputPiece]:
+        """Outputs of the rows that attend to source keys, several rows at once where they are alike."""
+        forward, config = context.forward, self._plan.config
+        pieces: list[OutputPiece] = []
+        for alike in grouped(rows):
+            indices, split = [row.index for row in alike], splits[alike[0].row]
+            moved = [self._moved(context, row, split) for row in alike]
+            entries = [join_entries(entries) for entries in zip(*moved, strict=True)]
+            own = context.own_tokens(indices, alike[0].mask)
+            groups = sharing_groups(own, split, entries, config, forward.strength, forward.frame_tokens)
+            if groups is None:
+                continue
+            self.shared_calls += len(alike)
+            pieces.append((indices, context.attend_groups(context.query(indices), groups)))
+        return pieces
+
+    def _moved(self, context: AttentionContext, row: SharedRow, split: TokenSplit | None) -> list[BankEntry]:
+        """The source entries of a batch row, their keys moved to where the configuration wants them. The distance is
+        found for every row alone, so that it does not depend on the host's batches, and once per forward, unless every
+        block has masks of its own."""
+        forward = context.forward
+        own = context.own_tokens([row.index], row.mask)
+        block = context.site.block if self._tracker.per_block else 0
+        offsets = forward.cache.offsets
+        moved: list[BankEntry] = []
+        for source, entry in zip(row.sources, row.entries, strict=True):
+            name = block, row.index, source
+            if name not in offsets:
+                gap = self._plan.gap(source, forward.segment.index)
+                offsets[name] = self._mover.offsets(entry, own, split, forward.grid, gap)
+            moved.append(self._mover.move(entry, offsets[name]))
+        return moved

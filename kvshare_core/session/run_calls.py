@@ -1,0 +1,59 @@
+"""Computes the attention calls of a run: what each is, and which part of the run it concerns."""
+
+import torch
+
+from ..attention.log_sum_exp import LogSumExpAttention
+from ..attention.parts import Backend
+from ..families.base import AttentionCall
+from ..forward.call import AttentionContext, next_site
+from ..forward.forward import Forward
+from ..point.watcher import PointWatcher
+from .call_maps import CallMaps
+from .call_sharing import CallSharer
+from .call_texts import CallTexts
+from .settings import RunSettings
+
+
+class RunCalls:
+    """The attention calls of one run, in the order in which the model makes them."""
+
+    def __init__(
+        self, settings: RunSettings, maps: CallMaps, texts: CallTexts, sharer: CallSharer, points: PointWatcher
+    ):
+        self.device: torch.device | None = None
+        """Where the last call was computed."""
+        self.prompted: set[int] = set()
+        """Segments whose own prompt the model has received in the current pass."""
+        self._settings = settings
+        self._maps = maps
+        self._texts = texts
+        self._sharer = sharer
+        self._points = points
+        self._lse_attention = LogSumExpAttention()
+
+    def attend(self, forward: Forward, call: AttentionCall, backend: Backend) -> torch.Tensor | None:
+        """The output [rows, heads, tokens, head_dim] of one call, or None where the ordinary call will do.
+
+        Raises UnexpectedCallError when the call is not one of the family's.
+        """
+        settings = self._settings
+        site = next_site(settings.family, settings.diffusion_model, forward, call)
+        if site.kind == "other":
+            return None
+        self.device = call.query.device
+        context = AttentionContext(forward, call, site, backend, self._lse_attention)
+        if forward.text.hidden_subject is not None:
+            return self._texts.without_words(context)
+        if site.kind == "aside":
+            return None
+        if context.conditional_rows is not None:
+            if forward.text.own:
+                self.prompted.add(forward.segment.index)
+            self._points.watch(context)
+        own_output = self._maps.gather(context)
+        if site.kind == "cross":
+            return self._texts.routed(context) if forward.text.routes else None
+        if not forward.shares or site.block not in settings.blocks:
+            return own_output
+        shared = self._sharer.share(context)
+        return own_output if shared is None else shared

@@ -1,0 +1,245 @@
+"""One sampling run: owns the bank, the subjects' masks and the counters.
+
+The host layer makes a run when sampling starts and closes it when sampling ends, however it ends. A model call on the
+long latent is a *pass*: `begin_pass`, then one forward (or more, when the host splits its batch) for every evaluation
+in order, then `end_pass`, after which only keys that later stages need are kept. In a plan of several stages the latent
+is sampled once for each, with `next_stage` in between.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+import torch
+
+from ..attention.parts import Backend
+from ..bank.bank import KeyValueBank
+from ..families.base import AttentionCall, UnexpectedCallError
+from ..forward.forward import Batch, Forward, PromptText
+from ..plan import schedule
+from ..plan.schedule import Evaluation
+from ..plan.stages import Stages
+from ..point.watcher import PointWatcher
+from ..record.record import RecordedMasks, RecordedPoint
+from ..subject.hidden_words import HiddenWords
+from ..subject.tracker import UNKNOWN_PROMPT, SubjectTracker
+from ..timeline.timeline import Segment
+from .call_maps import CallMaps
+from .call_sharing import CallSharer
+from .call_texts import CallTexts
+from .model_pass import ModelPass, plan_pass
+from .run_calls import RunCalls
+from .settings import RunSettings
+from .warnings import WarnOnce
+
+
+class SamplingRun:
+    """State of one sampling run, from which the pieces that compute its attention calls are put together."""
+
+    def __init__(self, settings: RunSettings, warn: Callable[[str], None]):
+        """warn: receives each warning once."""
+        plan = settings.plan
+        self.settings = settings
+        self.warn_once = WarnOnce(warn)
+        self.stages = Stages(plan)
+        self.tracker = SubjectTracker(plan, self.warn_once, settings.frame_patch, settings.held)
+        self._points = PointWatcher(plan, settings.frame_patch)
+        self._hidden_words = HiddenWords(plan, settings.info, self.warn_once)
+        self._sharer = CallSharer(settings, self.tracker, self.warn_once)
+        self._calls = RunCalls(
+            settings,
+            CallMaps(settings, self.tracker, self.warn_once),
+            CallTexts(settings, self._hidden_words, self.warn_once),
+            self._sharer,
+            self._points,
+        )
+        self._pass: ModelPass | None = None
+        self._last_sigma: float | None = None
+        self._trusted = True
+        self._ever_shared = False
+
+    @property
+    def bank(self) -> KeyValueBank:
+        """Holds the keys and values of source segments."""
+        return self._sharer.bank
+
+    def use_bank(self, bank: KeyValueBank) -> None:
+        """Replaces the bank before its first entry, by one that measures what a run does with it."""
+        self._sharer.bank = bank
+
+    @property
+    def shared_calls(self) -> int:
+        """Batch rows computed with source keys so far, over all attention calls."""
+        return self._sharer.shared_calls
+
+    def close(self) -> None:
+        """Frees everything; safe to call twice."""
+        self.bank.clear()
+        self.tracker.clear()
+        self._points.clear()
+
+    def finish(self) -> tuple[RecordedMasks | None, RecordedPoint | None]:
+        """Ends a run that sampled to its end: what it found, and a warning when no step shared."""
+        expected = self._trusted and self.settings.plan.shares and self._pass is not None
+        if expected and not self._ever_shared:
+            self.warn_once("nothing was shared: none of this run's steps is among those that the configuration names.")
+        return self.tracker.recorded(), self._points.recorded()
+
+    def next_stage(self) -> None:
+        """Ends a stage; the latent is sampled from its beginning again."""
+        self.stages.next()
+        self._last_sigma = None
+        self.tracker.begin_stage()
+
+    def begin_pass(self, sigma: float, sample_sigmas: Sequence[float]) -> list[Evaluation]:
+        """Starts a model call on the long latent; the evaluations of the stage's segments, in order.
+
+        sample_sigmas: the sigmas of the run, falling, with the final one.
+        """
+        # A second pass at one sigma is guidance that perturbs the model (by skipping layers, for example): its maps do
+        # not count for later passes.
+        repeats = sigma == self._last_sigma
+        step, steps = schedule.step_of(sigma, sample_sigmas), len(sample_sigmas) - 1
+        finds_subjects = (not repeats or self.tracker.per_block) and self.tracker.reads(step, steps)
+        if self._last_sigma is None and self.stages.first and sigma >= self.settings.full_noise * (1 - 1e-4):
+            self.tracker.begin_anew()
+        self._last_sigma = sigma
+        self._pass = plan_pass(self.settings, sigma, sample_sigmas, finds_subjects, repeats)
+        shares = self._trusted and self._pass.shares
+        self._ever_shared |= shares
+        self._calls.prompted.clear()
+        self._release()
+        self.tracker.begin_pass(repeats, step, self.tracker.frozen(step, steps))
+        return self._evaluations(shares)
+
+    @property
+    def needs_sources(self) -> bool:
+        """Whether segments attend to others that the current pass evaluates, or a later one uses their maps; in a run
+        of several stages the source keys exist already."""
+        now = self._current
+        return not self.stages.has_early_stages and now is not None and (now.shares or now.finds_subjects)
+
+    def end_pass(self) -> None:
+        """Ends a model call: turns the maps it gathered into masks and releases its keys."""
+        self._release()
+        self.tracker.end_pass(self._calls.device)
+        self._points.end_pass()
+
+    def begin_evaluation(self, evaluation: Evaluation) -> None:
+        """Releases the keys that neither this evaluation nor a later one attends to."""
+        if not self.stages.has_early_stages:
+            plan = self.settings.plan
+            remaining = range(evaluation.segment.index, len(plan.timeline.segments))
+            self.bank.keep_segments({source for later in remaining for source in plan.sources(later)})
+
+    def wants_effects(self, segment: Segment, prompts: int | None) -> bool:
+        """Whether `segment` should be evaluated again in this pass, once for each of its subjects, with the subject's
+        words hidden. Asked after its ordinary evaluation, in which the model must have received its own prompt.
+        prompts: as in Batch."""
+        if not self._finds_by_effect(segment.index):
+            return False
+        if prompts is None:
+            self.warn_once(UNKNOWN_PROMPT)
+        return segment.index in self._calls.prompted
+
+    def see_effects(self, segment: Segment, plain: torch.Tensor, hidden: Mapping[int, torch.Tensor]) -> None:
+        """Takes a segment's prediction [rows, channels, frames, height, width], and by number of each of its subjects
+        the prediction with that subject's words hidden."""
+        if self._trusted and not self._hidden_words.record_effects(segment.index, plain, hidden, self.tracker):
+            number = segment.index + 1
+            self.warn_once(f"hiding the subject's words changed nothing in segment {number}; it is not followed there.")
+
+    def takes_part(self, evaluation: Evaluation, hidden_subject: int | None = None) -> bool:
+        """Whether a forward of `evaluation` differs from the host's or is of any use to the run.
+
+        hidden_subject: number of the subject whose words it hides, or None.
+        """
+        if self._pass is None or not self._trusted:
+            return False
+        return (
+            hidden_subject is not None
+            or self._takes_part_in_sharing(evaluation)
+            or self._gathers_maps(evaluation)
+            or bool(evaluation.segment.texts)
+            or self._points.wants(evaluation.segment)
+        )
+
+    def open_forward(
+        self, evaluation: Evaluation, batch: Batch, text: PromptText, grid: tuple[int, int, int]
+    ) -> Forward:
+        """A forward of the current pass that takes part. One that hides words does nothing else."""
+        now, segment = self._pass, evaluation.segment
+        assert now is not None
+        shares = text.hidden_subject is None and self._takes_part_in_sharing(evaluation)
+        finds_subjects = text.hidden_subject is None and text.own and self._gathers_maps(evaluation)
+        is_target, is_source = evaluation.role in ("both", "target"), evaluation.role in ("both", "source")
+        # Later stages must not attend to a model that guidance perturbs.
+        perturbed = self.stages.has_early_stages and now.repeats
+        forward = Forward(
+            segment,
+            batch,
+            text,
+            grid,
+            now.step,
+            evaluation.role,
+            now.strengths[segment.index],
+            shares,
+            finds_subjects,
+            self.settings.plan.sources(segment.index) if is_target else (),
+            self.stages.consumers(segment.index) if is_source and not perturbed else 0,
+        )
+        self._sharer.prefetch(forward, 0)
+        return forward
+
+    def attend(self, forward: Forward, call: AttentionCall, backend: Backend) -> torch.Tensor | None:
+        """The output [rows, heads, tokens, head_dim] of one attention call, or None where the ordinary call will do.
+
+        `backend(query, key, value)` attends as the host would have done.
+        """
+        if not self._trusted:
+            return None
+        try:
+            return self._calls.attend(forward, call, backend)
+        except UnexpectedCallError as reason:
+            # What was found and kept so far may belong to other calls than it seemed.
+            self._trusted = False
+            self.close()
+            self.warn_once(f"{self.settings.info.family}: {reason}; this model is left unshared.")
+            return None
+
+    @property
+    def _current(self) -> ModelPass | None:
+        """The current pass of a run whose attention calls are known; None without one."""
+        return self._pass if self._trusted else None
+
+    def _evaluations(self, shares: bool) -> list[Evaluation]:
+        """The evaluations of the current stage in a pass that shares or does not."""
+        plan = self.settings.plan
+        planned = schedule.evaluations(plan.timeline, plan.config.order, shares)
+        now = [evaluation for evaluation in planned if evaluation.segment.index in self.stages.segments]
+        if shares or not self._trusted or not self.stages.early:
+            return now
+        # Whichever steps share, later stages attend to what an early one ends with.
+        return [replace(evaluation, role="source") for evaluation in now]
+
+    def _takes_part_in_sharing(self, evaluation: Evaluation) -> bool:
+        """Whether an evaluation gives or takes keys. The effect of words is measured without sharing."""
+        now = self._current
+        shares = now is not None and evaluation.role != "plain" and (now.shares or self.stages.early)
+        return shares and not self._finds_by_effect(evaluation.segment.index)
+
+    def _gathers_maps(self, evaluation: Evaluation) -> bool:
+        """Whether an evaluation's attention maps count for the subjects' masks."""
+        now = self._current
+        if now is None or not now.finds_subjects:
+            return False
+        return not self.tracker.per_block or self._takes_part_in_sharing(evaluation)
+
+    def _finds_by_effect(self, index: int) -> bool:
+        """Whether the current pass finds the subjects of segment `index` by the effect of their words."""
+        now = self._current
+        return now is not None and now.finds_subjects and self.tracker.wants_effects(index)
+
+    def _release(self) -> None:
+        """Releases the keys of a pass, unless later stages need them."""
+        if not self.stages.has_early_stages:
+            self.bank.clear()

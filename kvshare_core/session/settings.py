@@ -1,0 +1,51 @@
+"""What a sampling run is made from, gathered by the host layer when sampling starts."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+from ..attention.positions import PositionMover
+from ..families.base import Family, FamilyInfo
+from ..plan import schedule
+from ..plan.share_plan import SharePlan
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """The plan, the model, and what the host knows of this run."""
+
+    plan: SharePlan
+    family: Family
+    info: FamilyInfo
+    diffusion_model: Any
+    sigma_window: tuple[float, float] = (math.inf, 0.0)
+    """Highest and lowest sigma that share: start_percent and end_percent of the configuration."""
+    bank_budget: int | None = None
+    """Bytes that the bank may keep on the device where the configuration leaves that open; None for no limit."""
+    rope_options: Mapping[str, float] = field(default_factory=dict[str, float])
+    """How the host scales positions in this run."""
+    full_noise: float = math.inf
+    """The model's highest sigma, at which a run starts from nothing but noise."""
+    held: frozenset[int] = frozenset()
+    """Segments with frames that the run leaves as they are."""
+
+    @cached_property
+    def blocks(self) -> tuple[int, ...]:
+        """The transformer blocks that share, ascending."""
+        return tuple(sorted(schedule.shared_blocks(self.plan.config, self.info.blocks)))
+
+    @property
+    def frame_patch(self) -> int:
+        """Latent frames per token frame."""
+        return self.info.patch[0]
+
+    def position_mover(self) -> PositionMover:
+        """Moves source keys as the configuration says. Raises ValueError when the model's keys cannot be moved so."""
+        config = self.plan.config
+        if config.position == "centred" and not self.plan.guided:
+            # Whole videos have one centre: without subjects the keys would be rotated by nothing.
+            config = replace(config, position="same")
+        scheme = self.family.rope_scheme(self.diffusion_model, self.rope_options)
+        return PositionMover(config, scheme, self.frame_patch, self.plan.gapped_beat)
