@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 
 from devtools import environment, server
+from devtools import map as architecture_map
 
 
 def setup(arguments: Sequence[str], host_name: str | None) -> int:
@@ -75,6 +76,11 @@ def mutate(arguments: Sequence[str], host_name: str | None) -> int:
     return _run_module("devtools.mutate", arguments, host_name, needs=["pytest", "hypothesis", "mutmut"])
 
 
+def map(arguments: Sequence[str], host_name: str | None) -> int:
+    """draw the rooms of the pack in docs/architecture.md, from their imports [--check]"""
+    return architecture_map.main(arguments)
+
+
 def check(arguments: Sequence[str], host_name: str | None) -> int:
     """lint, format check and strict types"""
     _no_arguments("check", arguments)
@@ -89,7 +95,7 @@ def check(arguments: Sequence[str], host_name: str | None) -> int:
 
 
 COMMANDS: dict[str, Callable[[Sequence[str], str | None], int]] = {
-    command.__name__: command for command in (setup, demo, test, serve, train, bench, words, mutate, check)
+    command.__name__: command for command in (setup, demo, test, serve, train, bench, words, mutate, map, check)
 }
 
 

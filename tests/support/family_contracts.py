@@ -1,4 +1,4 @@
-"""The contracts of the design (architecture.md 4) as functions of one family; AssertionError when one is broken."""
+"""The contracts (docs/architecture.md#contracts) as functions of one family; AssertionError when one is broken."""
 
 import gc
 import weakref

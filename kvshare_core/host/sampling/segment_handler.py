@@ -1,7 +1,7 @@
 """Evaluates a long latent segment by segment inside the host's `calc_cond_batch`.
 
 Sitting there catches every guider and every sub-step of every sampler, and leaves batching, offloading and wrappers to
-the host (host.md 2.6).
+the host (docs/architecture.md#a-tensors-trip).
 """
 
 import copy
