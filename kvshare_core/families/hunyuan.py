@@ -1,7 +1,7 @@
 """HunyuanVideo and HunyuanVideo 1.5, text-to-video and image-to-video, and SkyReels.
 
 Joint attention over video and text: first the calls of the text refiner, over the prompt alone, then one call per
-double block and one per single block. Newer hosts put the text before the video, ComfyUI 0.3.75 behind it. Besides the
+double block and one per single block. Newer hosts put the text before the video, ComfyUI 0.3.75 after it. Besides the
 prompt's tokens the text has those of an image (`clip_fea`) and of text to be rendered (`txt_byt5`); the tokens of a
 reference image (`ref_latent`) come right before the video's.
 """
@@ -79,7 +79,7 @@ QWEN_AND_BYT5 = TextEncoders(
     (QWEN25_7B, EncoderFile("byT5 small glyph", ("BYT5_SMALL_GLYPH",))),
     PromptTokens(("HunyuanImageTEModel", "QwenImageTEModel"), after_qwen_header),
 )
-"""Those of 1.5."""
+"""The text encoders of 1.5."""
 
 
 class HunyuanFamily:

@@ -28,7 +28,7 @@ QWEN_AND_CLIP = TextEncoders(
 
 
 class Kandinsky5Family:
-    """Video models of the host's `Kandinsky5` class; those for pictures take no second latent beside the noisy one."""
+    """Video models of the host's `Kandinsky5` class; those for images take no second latent besides the noisy one."""
 
     name = "kandinsky5"
     inputs = INPUTS

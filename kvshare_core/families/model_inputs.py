@@ -1,4 +1,4 @@
-"""What models of a family take beside the noisy latent, and how it lies over the latent's frames.
+"""What models of a family take besides the noisy latent, and how it lies over the latent's frames.
 
 The host calls each of these by a name (`out[...]` in the `extra_conds` of its model classes). A segment's forward must
 get the segment's part of it, and whether a tensor belongs to frames is known by its name, never by a size that happens
@@ -44,7 +44,7 @@ a family use one name for different things."""
 
 @dataclass(frozen=True)
 class ImageChannels:
-    """How a model takes the images that a video begins or ends with: as input channels beside the noisy latent's.
+    """How a model takes the images that a video begins or ends with: as input channels besides the noisy latent's.
 
     The host's nodes for such models write two values into the conditioning: `concat_latent_image`, the encoded images
     in a latent as long as the video, and `concat_mask`, which is 0 where an image is given and 1 elsewhere.

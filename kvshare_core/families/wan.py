@@ -54,9 +54,9 @@ SHARING_CLASSES = (
 REFUSED = {
     "CausalWanModel": "this is a causal Wan model (Self-Forcing), which makes the video piece by piece with a memory "
     "of keys of its own, so it cannot be cut into segments. Load the Wan model that it was made from",
-    "SCAILWanModel": "this is Wan SCAIL, which reads reference pictures and poses in an order of its own that KV Share "
+    "SCAILWanModel": "this is Wan SCAIL, which takes reference images and poses in an order of its own that KV Share "
     "does not know yet. Load Wan Animate or VACE",
-    "SCAIL2WanModel": "this is Wan SCAIL 2, which reads reference pictures and poses in an order of its own that KV "
+    "SCAIL2WanModel": "this is Wan SCAIL 2, which takes reference images and poses in an order of its own that KV "
     "Share does not know yet. Load Wan Animate or VACE",
     "WanAnimate2Model": "this is Wan Animate 2, which attends to its pose video and its reference in calls of its own "
     "for every frame, and KV Share does not know them yet. Load Wan Animate or VACE",
