@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 
 from devtools import environment, server
+from devtools import map as architecture_map
 
 
 def setup(arguments: Sequence[str], host_name: str | None) -> int:
@@ -70,6 +71,16 @@ def words(arguments: Sequence[str], host_name: str | None) -> int:
     return _run_module("devtools.words", arguments, host_name)
 
 
+def mutate(arguments: Sequence[str], host_name: str | None) -> int:
+    """change the core in small ways: which changes do the tests miss? [--jobs N] [FILES]"""
+    return _run_module("devtools.mutate", arguments, host_name, needs=["pytest", "hypothesis", "mutmut"])
+
+
+def map(arguments: Sequence[str], host_name: str | None) -> int:
+    """draw the rooms of the pack in docs/architecture.md, from their imports [--check]"""
+    return architecture_map.main(arguments)
+
+
 def check(arguments: Sequence[str], host_name: str | None) -> int:
     """lint, format check and strict types"""
     _no_arguments("check", arguments)
@@ -84,7 +95,7 @@ def check(arguments: Sequence[str], host_name: str | None) -> int:
 
 
 COMMANDS: dict[str, Callable[[Sequence[str], str | None], int]] = {
-    command.__name__: command for command in (setup, demo, test, serve, train, bench, words, check)
+    command.__name__: command for command in (setup, demo, test, serve, train, bench, words, mutate, map, check)
 }
 
 

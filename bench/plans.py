@@ -30,8 +30,8 @@ Numbers = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Reference:
-    """What research.md 4.3 derives for a model: tokens, TFLOP of attention and in total, MiB of one block's keys and
-    values in bf16, GiB of all blocks'."""
+    """What a model's published sizes give by hand (2 FLOP for a multiplication and an addition, batch 1, no guidance):
+    tokens, TFLOP of attention and in total, MiB of one block's keys and values in bf16, GiB of all blocks'."""
 
     tokens: int
     attention: float
@@ -404,7 +404,7 @@ FIGURES = (
 def _worst_difference(
     reference: Reference | None, tokens: int, attention: float, total: float, block_bytes: int, blocks: int
 ) -> float | None:
-    """Largest relative difference from what research.md derives; None where it says nothing."""
+    """Largest relative difference from the numbers found by hand; None where there are none."""
     if reference is None:
         return None
     pairs = (

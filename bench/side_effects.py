@@ -85,7 +85,7 @@ def in_tokens(masks: torch.Tensor) -> torch.Tensor:
 
 def cscv_lite(storyboard: Measured, embed: Embed) -> list[float]:
     """DiTCtrl's CSCV with another embedding than CLIP's: 1 / (1 + 10 * spread / mean) of the likenesses of neighbouring
-    frames. A still picture has 1. Not comparable with published CSCV (research.md 3.1, 3.4)."""
+    frames. A still picture has 1. Not comparable with published CSCV, which is of CLIP features."""
     features = F.normalize(embed(storyboard.frames), dim=1)
     likeness = (features[1:] * features[:-1]).sum(1)
     return [float(1 / (1 + CSCV_LAMBDA * likeness.std(correction=0) / likeness.mean()))]

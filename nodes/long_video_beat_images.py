@@ -3,7 +3,7 @@ from typing import Any
 import torch
 from comfy_api.latest import io
 
-from ..kvshare_core.host.conditioning.beat_images import add_beat_images, both_seen
+from ..kvshare_core.host.conditioning.beat_images import add_beat_images, joined_vision
 from ..kvshare_core.timeline.timeline import Timeline
 from .errors import named_errors
 from .inputs import search_words, video_samples
@@ -70,7 +70,7 @@ class LongVideoBeatImages(io.ComfyNode):
         clip_vision_end_image: Any = None,
     ) -> io.NodeOutput:
         with named_errors("LongVideoBeatImages"):
-            vision = both_seen(clip_vision_start_image, clip_vision_end_image)
+            vision = joined_vision(clip_vision_start_image, clip_vision_end_image)
             samples = video_samples("latent", latent)
             return io.NodeOutput(
                 *add_beat_images(

@@ -34,7 +34,30 @@ import torch  # noqa: E402
 from tests.support.family_cases import CASES, FamilyCase  # noqa: E402
 from tests.support.present import present  # noqa: E402
 
-torch.set_num_threads(2)
+torch.set_num_threads(1)
+
+TESTS = Path(__file__).parent
+
+ON_THE_OLDEST_HOST = (
+    "devtools",
+    "families",
+    "nodes",
+    "host/loading",
+    "web/test_console.py",
+    "web/test_blueprint_page.py",
+)
+"""Folders and files whose tests carry the mark `oldest`: contracts, nodes, workflows, and the pages open at all."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks the tests that also have to pass on the oldest host. Raises UsageError for a place that is gone."""
+    places = [TESTS / place for place in ON_THE_OLDEST_HOST]
+    gone = [str(place) for place in places if not place.exists()]
+    if gone:
+        raise pytest.UsageError(f"ON_THE_OLDEST_HOST of tests/conftest.py names what is not there: {', '.join(gone)}")
+    for item in items:
+        if any(item.path.is_relative_to(place) for place in places):
+            item.add_marker(pytest.mark.oldest)
 
 
 @pytest.fixture(scope="session")

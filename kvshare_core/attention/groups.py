@@ -1,4 +1,7 @@
-"""Who sees whose keys: the configuration turned into query groups. (architecture.md 5; DiTCtrl section 3.3.)"""
+"""Turns the configuration into query groups: which queries attend to which keys.
+
+(docs/architecture.md#the-algebra-of-sharing; DiTCtrl, arXiv 2412.18597, section 3.3.)
+"""
 
 import math
 from collections.abc import Sequence

@@ -54,8 +54,9 @@ def attend(
     """Attention of `query` over all `parts`, each weighed by exp(bias).
 
     Parts of one weight are concatenated. One weight in all goes through `backend` in one call; otherwise results per
-    weight are merged by their log-sum-exp, out = sum exp(l_p + b_p) o_p / sum exp(l_p + b_p) (architecture.md 5;
-    DiTCtrl section 3.3 is the case bias(own) = -inf). `scale` is the factor on the scores, head_dim ** -0.5 for None.
+    weight are merged by their log-sum-exp, out = sum exp(l_p + b_p) o_p / sum exp(l_p + b_p)
+    (docs/architecture.md#the-algebra-of-sharing; DiTCtrl section 3.3 is the case bias(own) = -inf). `scale` is the
+    factor on the scores, head_dim ** -0.5 for None.
 
     Raises ValueError when nothing is left to attend to.
     """

@@ -1,4 +1,4 @@
-"""Where source keys seem to stand: the position modes of the configuration. (architecture.md 5, research.md 2.3.)"""
+"""Where source keys appear: the position modes of the configuration (docs/architecture.md#positions-of-shared-keys)."""
 
 from dataclasses import dataclass, replace
 

@@ -2,9 +2,9 @@
 
 Cached keys are already rotated at the positions of their own segment, in which frames count from 0. Rotations compose,
 so turning such a key by the angles of (new position - old position) gives the key that the model would have computed at
-the new position, exact up to rounding (research.md 2.3). Of the position modes, "same index" and "frame-locked" turn
-nothing, "gap" moves all keys alike, "centred" uses `centred_offsets`, and "matched token" uses `match_tokens` and
-`matched_offsets`.
+the new position, exact up to rounding (docs/architecture.md#positions-of-shared-keys). Of the position modes, "same"
+and "frame" rotate nothing, "gap" moves all keys alike, "centred" uses `centred_offsets`, and "matched" uses
+`match_tokens` and `matched_offsets`.
 
 Keys have the layout [rows, heads, tokens, head_dim]. Positions and offsets are (frame, height, width) in token steps.
 """

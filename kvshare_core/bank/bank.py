@@ -1,6 +1,6 @@
 """Keys and values of earlier segments, kept for the length of one model call on the long latent.
 
-(architecture.md 3; research.md 4.3: sharing within one step needs the keys of one step only.)
+(docs/architecture.md#evaluation-orders: sharing within one step needs the keys of one step only.)
 """
 
 import threading

@@ -1,6 +1,19 @@
-"""The model families that keys and values can be shared in."""
+"""The model families in which keys and values can be shared. ComfyUI is not imported here: a family describes the
+host's modules and calls, and generic code in `host/` applies what it states.
 
-from torch import nn
+A new family is one file with a class that has everything in `base.Family`, and one line in FAMILIES:
+
+1. `describe`: recognise the host's model class; state blocks, heads, patch, compression and native frames.
+2. `classify`: list the attention calls of one forward in their order, and check each by its number of tokens.
+3. `rope_scheme`: how keys are rotated, or None with the reason.
+4. `inputs`: everything that the host's `extra_conds` adds for this class, and how it is cut over time.
+5. `text_encoders`: the host's `CLIPType`, the files, and which rows of the embedding are the prompt's.
+6. `image_channels`: the layout of image-to-video models, or None.
+7. Tests: a tiny model in `tests/tiny/`, a line in `tests/support/family_cases.py` (all contracts run on it), its text
+   encoder in `tests/tiny/encoders.py`, and the released sizes in `bench/plans.py`.
+"""
+
+from typing import Any
 
 from .base import Family, FamilyInfo, UnsupportedModelError
 from .cogvideox import CogVideoXFamily
@@ -26,8 +39,8 @@ FAMILIES: tuple[Family, ...] = (
 )
 
 
-def find_family(diffusion_model: nn.Module, latent_channels: int) -> tuple[Family, FamilyInfo]:
-    """The family of a loaded diffusion model and its numbers. Raises UnsupportedModelError naming the model."""
+def find_family(diffusion_model: Any, latent_channels: int) -> tuple[Family, FamilyInfo]:
+    """The family of a loaded diffusion model and what the model is. Raises UnsupportedModelError naming the model."""
     for family in FAMILIES:
         info = family.describe(diffusion_model, latent_channels)
         if info is not None:

@@ -1,123 +1,189 @@
-"""What a model family tells about its attention calls. One file per family; this one holds what they share."""
+"""What every model family states about itself. Each family has a file of its own; this one has what they share.
+
+`diffusion_model` is `Any` throughout: it is a module of one of the host's classes, whose attributes only the family
+knows.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 
 from ..attention.rope import RopeScheme
 from .block_presets import BlockPreset
+from .model_inputs import ImageChannels, InputLayout
+from .text_encoders import TextEncoders
+
+Shapes = Mapping[str, tuple[tuple[int, ...], ...]]
+"""Shapes of a model's inputs by the host's names; several for an input that is a list."""
 
 CallKind = Literal["self", "joint", "cross", "aside", "other"]
+"""What attends to what in an attention call.
+
+self: the video's tokens to themselves. joint: one sequence of video and text to itself. cross: the video's tokens to
+the text's. aside: cross-attention to the text in a branch outside the video's own blocks (VACE's control branch, the
+audio of LTX-2); it has no attention map of the video, and matters only where words of the prompt are masked out. other:
+anything else, which is left as it is.
+"""
 
 
 @dataclass(frozen=True)
 class AttentionCall:
-    """One attention call of the host, tensors as [rows, heads, tokens, head_dim].
-
-    Keys and values may have fewer heads than queries (grouped). mask: the call's own attention mask as the host passed
-    it; scale: factor on the scores, None for head_dim ** -0.5; overridden: another pack's attention stands behind ours.
-    inputs: shapes of what the model was called with besides latent and text, by the host's name (several for a list).
-    """
+    """One attention call of the host; all tensors are [rows, heads, tokens, head_dim]."""
 
     query: torch.Tensor
+    """Queries."""
+
     key: torch.Tensor
+    """Keys; they may have fewer heads than the queries (grouped-query attention)."""
+
     value: torch.Tensor
+    """Values, of as many heads and tokens as the keys."""
+
     mask: torch.Tensor | None = None
+    """The call's own attention mask, as the host passed it."""
+
     scale: float | None = None
+    """Factor on the scores; None for head_dim ** -0.5."""
+
     overridden: bool = False
-    inputs: Mapping[str, tuple[tuple[int, ...], ...]] = field(default_factory=dict[str, tuple[tuple[int, ...], ...]])
+    """Whether another pack's attention function computes what ours passes on."""
+
+    inputs: Shapes = field(default_factory=dict[str, tuple[tuple[int, ...], ...]])
+    """Shapes of what the model was called with besides latent and text."""
 
     @property
     def query_tokens(self) -> int:
+        """Number of query tokens."""
         return self.query.shape[2]
 
     @property
     def key_tokens(self) -> int:
+        """Number of key tokens."""
         return self.key.shape[2]
 
 
 @dataclass(frozen=True)
 class CallSite:
-    """What an attention call is: the block it belongs to and what its queries look at.
-
-    self: video to video; joint: one sequence of video and text; cross: video to text; aside: what runs beside the
-    video's own blocks to the text, neither read nor shared; other: anything else. video_start, text_start: where in
-    the sequence the video's and the prompt's tokens begin; tokens outside both (reference frames) stay the segment's
-    own.
-    """
+    """What an attention call is in its model. Tokens outside video and prompt, such as those of reference frames, are
+    never shared."""
 
     block: int
+    """Number of the transformer block, from 0."""
+
     kind: CallKind
+    """What attends to what."""
+
     video_start: int = 0
+    """Index of the video's first token in the sequence."""
+
     text_start: int = 0
+    """Index of the prompt's first token in the sequence."""
 
 
 @dataclass(frozen=True)
 class FamilyInfo:
-    """Numbers of one loaded model.
-
-    joint: whether video and text share one attention.
-    patch, compression: (frames, height, width) tokens per latent step and latent steps per picture step.
-    native_frames: latent frames of the clips the model was trained on.
-    routes_text: whether frames can have texts of their own: every attention to the text is one that `classify` tells,
-        and nothing else mixes the text's tokens.
-    presets: what is known of its blocks, the best of each purpose first.
-    """
+    """What one loaded model is."""
 
     family: str
+    """Name of its family."""
+
     blocks: int
+    """Number of transformer blocks that attend over the video."""
+
     heads: int
+    """Attention heads of a block."""
+
     head_dim: int
+    """Channels of a head."""
+
     joint: bool
+    """Whether video and text are one sequence of one attention."""
+
     patch: tuple[int, int, int]
+    """Latent steps of a token: (frames, height, width)."""
+
     compression: tuple[int, int, int]
+    """Picture steps of a latent step: (frames, height, width)."""
+
     latent_channels: int
+    """Channels of the latent."""
+
     native_frames: int
+    """Latent frames of the clips that the model was trained on."""
+
     routes_text: bool = False
+    """Whether frames can have texts of their own: `classify` finds every attention to the text, and nothing else mixes
+    the text's tokens."""
+
     presets: tuple[BlockPreset, ...] = ()
+    """What is known of its blocks, the best for each purpose first."""
+
+    text_encoders: TextEncoders | None = None
+    """The text encoders it was trained with; None when they are not known, so that it loads with the host's nodes only.
+    """
 
     def grid(self, frames: int, height: int, width: int) -> tuple[int, int, int]:
         """Token grid of a latent of that size; sizes that the patch does not divide are padded, as the models do."""
-        sizes = (frames, height, width)
-        return tuple(-(-size // patch) for size, patch in zip(sizes, self.patch, strict=True))  # type: ignore[return-value]
+        frame_patch, height_patch, width_patch = self.patch
+        return -(-frames // frame_patch), -(-height // height_patch), -(-width // width_patch)
 
 
 class UnsupportedModelError(ValueError):
-    """A model that no keys can be shared in; the message names the model and the reason."""
+    """A model in which keys and values cannot be shared; the message names the model and the reason."""
 
 
 class UnexpectedCallError(Exception):
-    """An attention call that does not fit the family's call cycle: sharing must leave this forward alone."""
+    """An attention call that does not fit the family's sequence of calls: this forward must stay unshared."""
 
 
 class Family(Protocol):
-    """One model family. Stateless: the position in the call cycle is passed in."""
+    """One model family. Stateless: the number of the call in its forward is passed in.
 
-    name: str
+    The package's docstring says what to supply for a new one.
+    """
 
-    def describe(self, diffusion_model: torch.nn.Module, latent_channels: int) -> FamilyInfo | None:
-        """Numbers of `diffusion_model`, or None when it is not of this family.
+    @property
+    def name(self) -> str:
+        """How the family is called in messages, files and presets."""
+        ...
 
-        Raises UnsupportedModelError for a model of the family that cannot share, with the reason.
+    @property
+    def inputs(self) -> Mapping[str, InputLayout]:
+        """What its models take besides what the host gives to models of every family, by the host's name."""
+        ...
+
+    @property
+    def text_encoders(self) -> tuple[TextEncoders, ...]:
+        """The text encoders of all its models; `describe` picks those of a model."""
+        ...
+
+    @property
+    def image_channels(self) -> ImageChannels | None:
+        """How its image-to-video models take their images; None when none takes them as input channels."""
+        ...
+
+    def describe(self, diffusion_model: Any, latent_channels: int) -> FamilyInfo | None:
+        """What `diffusion_model` is, or None when it is not of this family.
+
+        Raises UnsupportedModelError, with the reason, for a model of the family that cannot share.
         """
         ...
 
     def classify(
-        self,
-        diffusion_model: torch.nn.Module,
-        call_index: int,
-        call: AttentionCall,
-        video_tokens: int,
-        text_tokens: int,
+        self, diffusion_model: Any, call_index: int, call: AttentionCall, video_tokens: int, text_tokens: int
     ) -> CallSite:
-        """What the `call_index`-th attention call of a forward is. Raises UnexpectedCallError when shapes disagree."""
+        """What the attention call number `call_index`, from 0, of a forward is.
+
+        video_tokens, text_tokens: tokens of the segment's latent and of its prompt. Raises UnexpectedCallError when
+        the call's shapes are not those of the expected one.
+        """
         ...
 
-    def rope_scheme(self, diffusion_model: torch.nn.Module, rope_options: Mapping[str, float]) -> RopeScheme | None:
-        """How the model's keys carry their positions; None when they carry none that could be moved.
+    def rope_scheme(self, diffusion_model: Any, rope_options: Mapping[str, float]) -> RopeScheme | None:
+        """How the model rotates its keys by their positions; None when it does not, or not in a way that can be undone.
 
-        rope_options: what the host's node for scaling positions set for this run; empty without it.
+        rope_options: the host's transformer option of that name, with which a node scales positions; empty without it.
         """
         ...

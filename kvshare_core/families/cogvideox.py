@@ -1,17 +1,18 @@
-"""CogVideoX 1.0 and 1.5: text-to-video, image-to-video and inpainting (host.md 1.3).
+"""CogVideoX 1.0 and 1.5: text-to-video, image-to-video and inpainting. ComfyUI 0.3.75 lacks it.
 
-Joint attention over text and video, one call per block, the text first. In 1.5 a token stands for two latent frames;
-the host pads a latent that these do not divide at its end. The newest hosts only.
+Joint attention over text and video, one call per block, the text first. In 1.5 a token covers two latent frames; the
+host pads a latent with an odd number of them at its end.
 """
 
 from collections.abc import Mapping
-
-from torch import nn
+from typing import Any
 
 from ..attention.rope import RopeScheme, embed_nd_scheme
 from .base import AttentionCall, CallSite, FamilyInfo
 from .block_presets import BlockPreset
 from .joint import joint_call
+from .model_inputs import InputLayout
+from .text_encoders import PLAIN_PROMPT, T5_XXL, TextEncoders
 
 NATIVE_FRAMES = 13
 NATIVE_FRAMES_1_5 = 21
@@ -19,7 +20,7 @@ NATIVE_FRAMES_1_5 = 21
 ROPE_THETA = 10000.0
 """Base of the host's rotary frequencies; its model has no attribute for it."""
 
-# Taken to be counted from 1 in the source, whose first list has a block 42 of 42.
+# The source counts from 1, it seems: its first list has a block 42 of 42.
 BACHVID = tuple(block - 1 for block in (1, 2, 12, 13, 14, 15, 16, 18, 20, 21, 22, 24, 30, 35, 42))
 BACHVID_MASKS = tuple(block - 1 for block in range(6, 21))
 
@@ -40,50 +41,56 @@ PRESETS: Mapping[tuple[int, int], tuple[BlockPreset, ...]] = {
         BlockPreset("matches", (15, 17, 18), "published", "DiffTrack for CogVideoX-5B"),
     ),
 }
-"""What is known of the blocks of a 1.0 model with that many of them and that many heads."""
+"""Block presets of 1.0 models by their numbers of blocks and heads."""
+
+INPUTS: Mapping[str, InputLayout] = {"ofs": "whole video"}
 
 
 class CogVideoXFamily:
     """Models of the host's `CogVideoXTransformer3DModel` class."""
 
     name = "cogvideox"
+    inputs = INPUTS
+    text_encoders = (TextEncoders("COGVIDEOX", (T5_XXL,), PLAIN_PROMPT),)
+    image_channels = None
 
-    def describe(self, diffusion_model: nn.Module, latent_channels: int) -> FamilyInfo | None:
+    def describe(self, diffusion_model: Any, latent_channels: int) -> FamilyInfo | None:
         if type(diffusion_model).__name__ != "CogVideoXTransformer3DModel":
             return None
-        frame_patch, side = _frame_patch(diffusion_model), int(diffusion_model.patch_size)  # type: ignore[arg-type]
-        blocks = len(diffusion_model.blocks)  # type: ignore[arg-type]
-        heads = int(diffusion_model.num_attention_heads)  # type: ignore[arg-type]
+        frame_patch, side = _frame_patch(diffusion_model), int(diffusion_model.patch_size)
+        blocks = len(diffusion_model.blocks)
+        heads = int(diffusion_model.num_attention_heads)
         return FamilyInfo(
             family=self.name,
             blocks=blocks,
             heads=heads,
-            head_dim=int(diffusion_model.attention_head_dim),  # type: ignore[arg-type]
+            head_dim=int(diffusion_model.attention_head_dim),
             joint=True,
             patch=(frame_patch or 1, side, side),
             compression=(4, 8, 8),
             latent_channels=latent_channels,
             native_frames=NATIVE_FRAMES if frame_patch is None else NATIVE_FRAMES_1_5,
             presets=PRESETS.get((blocks, heads), ()) if frame_patch is None else (),
+            text_encoders=self.text_encoders[0],
         )
 
     def classify(
-        self, diffusion_model: nn.Module, call_index: int, call: AttentionCall, video_tokens: int, text_tokens: int
+        self, diffusion_model: Any, call_index: int, call: AttentionCall, video_tokens: int, text_tokens: int
     ) -> CallSite:
         parts = {"text": text_tokens, "video": video_tokens}
-        return joint_call(call_index, len(diffusion_model.blocks), call, parts)  # type: ignore[arg-type]
+        return joint_call(call_index, len(diffusion_model.blocks), call, parts)
 
-    def rope_scheme(self, diffusion_model: nn.Module, rope_options: Mapping[str, float]) -> RopeScheme | None:
-        """None for the 2B model: its positions are added to the tokens, so its keys do not turn with them."""
+    def rope_scheme(self, diffusion_model: Any, rope_options: Mapping[str, float]) -> RopeScheme | None:
+        """None for the 2B model, which adds positions to its tokens in place of rotating keys."""
         if not diffusion_model.use_rotary_positional_embeddings:
             return None
-        width = int(diffusion_model.attention_head_dim)  # type: ignore[arg-type]
+        width = int(diffusion_model.attention_head_dim)
         # 1.0 stretches height and width; 1.5 counts tokens.
         counts_tokens = _frame_patch(diffusion_model) is not None
-        stretch = 1.0 if counts_tokens else float(diffusion_model.spatial_interpolation_scale)  # type: ignore[arg-type]
+        stretch = 1.0 if counts_tokens else float(diffusion_model.spatial_interpolation_scale)
         return embed_nd_scheme([width // 4, width // 8 * 3, width // 8 * 3], ROPE_THETA, (1.0, stretch, stretch))
 
 
-def _frame_patch(diffusion_model: nn.Module) -> int | None:
+def _frame_patch(diffusion_model: Any) -> int | None:
     """Latent frames per token in 1.5, None in 1.0."""
     return getattr(diffusion_model, "patch_size_t", None)

@@ -1,29 +1,48 @@
-"""HunyuanVideo and HunyuanVideo 1.5, text-to-video and image-to-video, and SkyReels (host.md 1.3).
+"""HunyuanVideo and HunyuanVideo 1.5, text-to-video and image-to-video, and SkyReels.
 
 Joint attention over video and text: first the calls of the text refiner, over the prompt alone, then one call per
-double block and one per single block. Newer hosts put the text before the video, the oldest supported one behind it.
-Beside the prompt's own tokens the text has those of an image (`clip_fea`) and of written signs (`txt_byt5`); those of a
-reference picture (`ref_latent`) stand right before the video.
+double block and one per single block. Newer hosts put the text before the video, ComfyUI 0.3.75 after it. Besides the
+prompt's tokens the text has those of an image (`clip_fea`) and of text to be rendered (`txt_byt5`); the tokens of a
+reference image (`ref_latent`) come right before the video's.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from torch import nn
-
 from ..attention.rope import RopeScheme, embed_nd_scheme
-from .base import AttentionCall, CallSite, FamilyInfo
+from .base import AttentionCall, CallSite, FamilyInfo, Shapes
 from .block_presets import BlockPreset
 from .joint import check_tokens, joint_call
+from .model_inputs import ImageChannels, InputLayout
+from .text_encoders import (
+    CLIP_L,
+    QWEN25_7B,
+    EncoderFile,
+    Excerpt,
+    PromptTokens,
+    TextEncoders,
+    after_qwen_header,
+    find_piece,
+)
 
 NATIVE_FRAMES = 33
 NATIVE_FRAMES_1_5 = 31
 NATIVE_FRAMES_SKYREELS = 25
 
-IMAGE_TEXT, SIGNS_TEXT, REFERENCE = "clip_fea", "txt_byt5", "ref_latent"
-"""Inputs of the model that bring tokens: [batch, tokens, width] twice, and [batch, channels, frames, height, width]."""
+IMAGE_TEXT, RENDERED_TEXT, REFERENCE = "clip_fea", "txt_byt5", "ref_latent"
+"""Inputs that add tokens: [batch, tokens, width] twice, and [batch, channels, frames, height, width]."""
+
+INPUTS: Mapping[str, InputLayout] = {
+    IMAGE_TEXT: "whole video",
+    RENDERED_TEXT: "whole video",
+    REFERENCE: "whole video",
+    "guidance": "whole video",
+    "guiding_frame_index": "first segment",
+}
+
+LLAMA_HEADER = ["<|start_header_id|>", "user", "<|end_header_id|>"]
 
 PRESETS: Mapping[tuple[int, int], tuple[BlockPreset, ...]] = {
     (8, 1): (
@@ -36,24 +55,51 @@ PRESETS: Mapping[tuple[int, int], tuple[BlockPreset, ...]] = {
         BlockPreset("matches", (16,), "published", "DiffTrack for HunyuanVideo, at step 29 of 30"),
     ),
 }
-"""What is known of the blocks of a model with that many of them and that many heads."""
+"""Block presets by a model's numbers of blocks and heads."""
 
-Shapes = Mapping[str, tuple[tuple[int, ...], ...]]
-"""Shapes of the model's inputs, as AttentionCall has them."""
+
+def after_llama_header(pieces: Sequence[str]) -> Excerpt | None:
+    """The host keeps what follows the last user header and, if it can, leaves out the end of it and a blank line."""
+    headers = [place for place in range(len(pieces) - 2) if list(pieces[place : place + 3]) == LLAMA_HEADER]
+    if not headers:
+        return None
+    start = headers[-1] + 3
+    stop = find_piece(pieces, "<|eot_id|>", start)
+    cut = list(pieces[start : start + 1]) == ["\u010a\u010a"] and len(pieces) > start + 1
+    return Excerpt(start + 1 if cut else start - 1, start, stop)
+
+
+LLAMA_AND_CLIP = TextEncoders(
+    "HUNYUAN_VIDEO",
+    (EncoderFile("LLaVA-LLaMA-3 8B", ("LLAMA3_8",)), CLIP_L),
+    PromptTokens(("HunyuanVideoClipModel",), after_llama_header, encoder_part="llama", tokenizer_part="llama"),
+)
+QWEN_AND_BYT5 = TextEncoders(
+    "HUNYUAN_VIDEO_15",
+    (QWEN25_7B, EncoderFile("byT5 small glyph", ("BYT5_SMALL_GLYPH",))),
+    PromptTokens(("HunyuanImageTEModel", "QwenImageTEModel"), after_qwen_header),
+)
+"""The text encoders of 1.5."""
 
 
 class HunyuanFamily:
     """Models of the host's `HunyuanVideo` class that make videos.
 
-    The class also makes images: those have two-dimensional patches, or the patches of 1.5 without its image input.
+    The class has image models too: their patches have two dimensions, or are those of 1.5 without its image input.
     """
 
     name = "hunyuan"
+    inputs = INPUTS
+    text_encoders = (LLAMA_AND_CLIP, QWEN_AND_BYT5)
+    # HunyuanImageToVideo ("v1 (concat)") and HunyuanVideo15ImageToVideo of the host.
+    image_channels = ImageChannels(
+        "img_in.proj.weight", extra_channels=None, mask_channels=1, empty_pixel=None, last_image=False
+    )
 
-    def describe(self, diffusion_model: nn.Module, latent_channels: int) -> FamilyInfo | None:
+    def describe(self, diffusion_model: Any, latent_channels: int) -> FamilyInfo | None:
         if type(diffusion_model).__name__ != "HunyuanVideo":
             return None
-        model: Any = diffusion_model
+        model = diffusion_model
         patch = tuple(model.patch_size)
         newer = patch == (1, 1, 1) and getattr(model, "vision_in", None) is not None
         if patch != (1, 2, 2) and not newer:
@@ -71,12 +117,13 @@ class HunyuanFamily:
             latent_channels=latent_channels,
             native_frames=NATIVE_FRAMES_1_5 if newer else NATIVE_FRAMES_SKYREELS if skyreels else NATIVE_FRAMES,
             presets=PRESETS.get((blocks, heads), ()),
+            text_encoders=QWEN_AND_BYT5 if newer else LLAMA_AND_CLIP,
         )
 
     def classify(
-        self, diffusion_model: nn.Module, call_index: int, call: AttentionCall, video_tokens: int, text_tokens: int
+        self, diffusion_model: Any, call_index: int, call: AttentionCall, video_tokens: int, text_tokens: int
     ) -> CallSite:
-        model: Any = diffusion_model
+        model = diffusion_model
         block = call_index - len(model.txt_in.individual_token_refiner.blocks)
         if block < 0:
             check_tokens(call, {"text": text_tokens})
@@ -89,20 +136,21 @@ class HunyuanFamily:
         site = joint_call(block, len(model.double_blocks) + len(model.single_blocks), call, parts)
         return replace(site, text_start=site.text_start + before)
 
-    def rope_scheme(self, diffusion_model: nn.Module, rope_options: Mapping[str, float]) -> RopeScheme:
+    def rope_scheme(self, diffusion_model: Any, rope_options: Mapping[str, float]) -> RopeScheme:
         embedder = diffusion_model.pe_embedder
-        return embed_nd_scheme(embedder.axes_dim, embedder.theta)  # type: ignore[union-attr, arg-type]
+        return embed_nd_scheme(embedder.axes_dim, embedder.theta)
 
 
 def _tokens_around_prompt(model: Any, inputs: Shapes) -> tuple[int, int]:
-    """Tokens of the text that stand before the prompt's own and behind them."""
+    """Numbers of text tokens before the prompt's and after them."""
     image = sum(shape[1] for shape in inputs.get(IMAGE_TEXT, ()))
-    signs = 0 if model.byt5_in is None else sum(shape[1] for shape in inputs.get(SIGNS_TEXT, ()))
-    # 1.5, which tells kinds of text apart by an embedding, puts the signs first.
-    return (image + signs, 0) if model.cond_type_embedding is not None else (image, signs)
+    rendered = 0 if model.byt5_in is None else sum(shape[1] for shape in inputs.get(RENDERED_TEXT, ()))
+    # 1.5, which marks the kinds of text by an embedding, puts all other text before the prompt.
+    return (image + rendered, 0) if model.cond_type_embedding is not None else (image, rendered)
 
 
 def _reference_tokens(model: Any, inputs: Shapes) -> int:
+    """Number of tokens of reference images."""
     return sum(
         math.prod(-(-size // patch) for size, patch in zip(shape[2:], model.patch_size, strict=True))
         for shape in inputs.get(REFERENCE, ())

@@ -1,4 +1,4 @@
-"""The attention call of models whose video and text make one sequence, all of which looks at all of it."""
+"""The attention call of models whose video and text are one sequence in which every token attends to every other."""
 
 from collections.abc import Mapping
 

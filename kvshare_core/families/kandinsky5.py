@@ -1,55 +1,66 @@
-"""Kandinsky 5: text-to-video and image-to-video (host.md 1.3; the oldest supported host lacks it).
+"""Kandinsky 5: text-to-video and image-to-video. ComfyUI 0.3.75 lacks it.
 
-First come the self-attention calls of the text blocks, over text alone; then every visual block calls self-attention
-and cross-attention to the text.
+First come the self-attention calls of the text blocks, over the text alone; then every visual block calls
+self-attention and cross-attention to the text.
 """
 
 import math
 from collections.abc import Mapping
-
-from torch import nn
+from typing import Any
 
 from ..attention.rope import RopeScheme, embed_nd_scheme
 from .base import AttentionCall, CallSite, FamilyInfo, UnexpectedCallError
+from .model_inputs import InputLayout, PerFrame
 from .self_cross import self_then_cross
+from .text_encoders import CLIP_L, QWEN25_7B, PromptTokens, TextEncoders, after_qwen_header
 
 NATIVE_FRAMES = 31
 """121 pictures, 5 seconds."""
 
 PRO_MODEL_CHANNELS = 4096
-"""The model that spreads its positions differently from a certain picture size on."""
+"""Width of the model that scales its positions differently from a certain picture size on."""
+
+INPUTS: Mapping[str, InputLayout] = {"time_dim_replace": PerFrame(2, length="any")}
+
+QWEN_AND_CLIP = TextEncoders(
+    "KANDINSKY5", (QWEN25_7B, CLIP_L), PromptTokens(("Kandinsky5TEModel", "QwenImageTEModel"), after_qwen_header)
+)
 
 
 class Kandinsky5Family:
-    """Video models of the host's `Kandinsky5` class; those for pictures take no second latent beside the noisy one."""
+    """Video models of the host's `Kandinsky5` class; those for images take no second latent besides the noisy one."""
 
     name = "kandinsky5"
+    inputs = INPUTS
+    text_encoders = (QWEN_AND_CLIP,)
+    image_channels = None
 
-    def describe(self, diffusion_model: nn.Module, latent_channels: int) -> FamilyInfo | None:
+    def describe(self, diffusion_model: Any, latent_channels: int) -> FamilyInfo | None:
         if type(diffusion_model).__name__ != "Kandinsky5":
             return None
-        patch: tuple[int, int, int] = tuple(diffusion_model.patch_size)  # type: ignore[arg-type]
-        if int(diffusion_model.visual_embed_dim) <= latent_channels * math.prod(patch):  # type: ignore[arg-type]
+        frames, height, width = diffusion_model.patch_size
+        if int(diffusion_model.visual_embed_dim) <= latent_channels * math.prod((frames, height, width)):
             return None
-        attention = diffusion_model.visual_transformer_blocks[0].self_attention  # type: ignore[index, union-attr]
+        attention = diffusion_model.visual_transformer_blocks[0].self_attention
         return FamilyInfo(
             family=self.name,
-            blocks=len(diffusion_model.visual_transformer_blocks),  # type: ignore[arg-type]
-            heads=int(attention.num_heads),  # type: ignore[arg-type]
-            head_dim=int(attention.head_dim),  # type: ignore[arg-type]
+            blocks=len(diffusion_model.visual_transformer_blocks),
+            heads=int(attention.num_heads),
+            head_dim=int(attention.head_dim),
             joint=False,
-            patch=patch,
+            patch=(frames, height, width),
             compression=(4, 8, 8),
             latent_channels=latent_channels,
             native_frames=NATIVE_FRAMES,
+            text_encoders=QWEN_AND_CLIP,
         )
 
     def classify(
-        self, diffusion_model: nn.Module, call_index: int, call: AttentionCall, video_tokens: int, text_tokens: int
+        self, diffusion_model: Any, call_index: int, call: AttentionCall, video_tokens: int, text_tokens: int
     ) -> CallSite:
-        visual_call = call_index - len(diffusion_model.text_transformer_blocks)  # type: ignore[arg-type]
+        visual_call = call_index - len(diffusion_model.text_transformer_blocks)
         if visual_call >= 0:
-            blocks = len(diffusion_model.visual_transformer_blocks)  # type: ignore[arg-type]
+            blocks = len(diffusion_model.visual_transformer_blocks)
             return self_then_cross(visual_call, call, blocks, video_tokens, text_tokens)
         if (call.query_tokens, call.key_tokens) != (text_tokens, text_tokens):
             raise UnexpectedCallError(
@@ -57,14 +68,15 @@ class Kandinsky5Family:
             )
         return CallSite(0, "other")
 
-    def rope_scheme(self, diffusion_model: nn.Module, rope_options: Mapping[str, float]) -> RopeScheme | None:
-        """None for the largest model: how far apart its positions lie depends on the picture's size, which nobody
-        tells here, unless `rope_options` set it."""
+    def rope_scheme(self, diffusion_model: Any, rope_options: Mapping[str, float]) -> RopeScheme | None:
+        """None for the largest model unless `rope_options` set the scale: it scales its positions by the picture's
+        size, which is not known here."""
         embedder = diffusion_model.rope_embedder_3d
         if rope_options:
             scale = tuple(rope_options.get(name, 1.0) for name in ("scale_t", "scale_y", "scale_x"))
         elif diffusion_model.model_dim == PRO_MODEL_CHANNELS:
             return None
         else:
-            scale = tuple(1 / factor for factor in diffusion_model.rope_scale_factor)  # type: ignore[union-attr]
-        return embed_nd_scheme(embedder.axes_dim, embedder.theta, scale)  # type: ignore[union-attr, arg-type]
+            scale = tuple(1 / factor for factor in diffusion_model.rope_scale_factor)
+        frame, height, width = scale
+        return embed_nd_scheme(embedder.axes_dim, embedder.theta, (frame, height, width))

@@ -1,23 +1,23 @@
-"""LTX-2: video with audio, packed into one latent, or video alone (host.md 1.3).
+"""LTX-2: video with audio, packed into one latent, or video alone.
 
 Every block calls attention six times: video to itself, video to text, audio to itself, audio to text, video to audio,
-audio to video; a latent without audio has the first two only. The hosts pass no block index, so blocks are counted
-within one forward. Keys and values are shared in the first; the audio of a segment stays its own.
+audio to video; with a latent without audio, only the first two. No host passes a block index, so calls are counted
+within one forward. Keys and values are shared in the first of the six; the audio of a segment stays its own.
 
-Guidance that leaves audio, video or what lies between them out changes the cycle. That is told by shapes and left
-unshared, as are guides (see ltxv).
+Guidance that skips audio, video or the attention between them changes the sequence of calls. Shapes show that, and such
+a forward is left unshared, as are guides (see ltxv).
 """
 
-from typing import Literal
-
-from torch import nn
+from collections.abc import Sequence
+from typing import Any, Literal
 
 from .base import AttentionCall, CallKind, CallSite, UnexpectedCallError
 from .ltxv import LTXVideoFamily, check_mask
+from .text_encoders import EncoderFile, Excerpt, PromptTokens, TextEncoders
 
-Sequence = Literal["video", "text", "audio"]
+Modality = Literal["video", "text", "audio"]
 
-CYCLE: tuple[tuple[Sequence, Sequence, CallKind], ...] = (
+CYCLE: tuple[tuple[Modality, Modality, CallKind], ...] = (
     ("video", "video", "self"),
     ("video", "text", "cross"),
     ("audio", "audio", "other"),
@@ -25,33 +25,59 @@ CYCLE: tuple[tuple[Sequence, Sequence, CallKind], ...] = (
     ("video", "audio", "other"),
     ("audio", "video", "other"),
 )
-"""Whose queries look at whose keys in one block, in the order of the calls."""
+"""Whose queries attend to whose keys in one block, in the order of the calls."""
 
 LATENT_SHAPES = "latent_shapes"
-"""Input that tells the shapes of what is packed: video [batch, channels, frames, height, width] and, where there is
-any, audio [batch, channels, steps, bands]."""
+"""Input with the shapes of the packed parts: video [batch, channels, frames, height, width] and, where there is any,
+audio [batch, channels, steps, bands]."""
+
+GEMMA = EncoderFile(
+    "Gemma 3 12B (or the Gemma 4 that the model was made with)",
+    ("GEMMA_3_12B", "GEMMA_4_E4B", "GEMMA_4_E2B", "GEMMA_4_12B", "GEMMA_4_31B"),
+)
+"""What the host takes for LTX-2; which of them a model needs shows when its projection is loaded."""
+
+PROJECTION = EncoderFile(
+    "text projection",
+    detector="comfy.text_encoders.lt.sd_detect",
+    combined_kinds=("GEMMA_4_12B",),
+    in_model_file=True,
+)
+"""The layer after Gemma: part of the model's checkpoint, a file of its own, or in one file with Gemma 4 12B."""
+
+
+def after_padding(pieces: Sequence[str]) -> Excerpt:
+    """The host pads at the front, and drops the padding."""
+    padding = next((place for place, piece in enumerate(pieces) if piece != "<pad>"), len(pieces))
+    return Excerpt(padding, padding, len(pieces))
+
+
+GEMMA_AND_PROJECTION = TextEncoders(
+    "LTXV", (GEMMA, PROJECTION), PromptTokens(("LTXAVTEModel",), after_padding, encoder_part="gemma3_12b")
+)
 
 
 class LTX2Family(LTXVideoFamily):
     """Models of the host's `LTXAVModel` class, whose video part is one of LTX-Video."""
 
     name = "ltx2"
+    text_encoders = (GEMMA_AND_PROJECTION,)
     model_class = "LTXAVModel"
     # Its connectors mix the text's tokens.
     routes_text = False
 
     def classify(
-        self, diffusion_model: nn.Module, call_index: int, call: AttentionCall, video_tokens: int, text_tokens: int
+        self, diffusion_model: Any, call_index: int, call: AttentionCall, video_tokens: int, text_tokens: int
     ) -> CallSite:
         shapes = call.inputs.get(LATENT_SHAPES, ())
         if len(shapes) < 2:
             return super().classify(diffusion_model, call_index, call, video_tokens, text_tokens)
         blocks = diffusion_model.transformer_blocks
-        block, place = divmod(call_index, len(CYCLE))
-        if block >= len(blocks):  # type: ignore[arg-type]
+        block, step = divmod(call_index, len(CYCLE))
+        if block >= len(blocks):
             raise UnexpectedCallError("no block to belong to")
-        queries, keys, kind = CYCLE[place]
-        # Reference audio stands in front of the latent's own, so there may be more of it.
+        queries, keys, kind = CYCLE[step]
+        # Reference audio comes before the latent's own, so there may be more of it.
         expected = {"video": (video_tokens, False), "text": (text_tokens, False), "audio": (shapes[1][2], True)}
         for name, role, found in ((queries, "query", call.query_tokens), (keys, "key", call.key_tokens)):
             count, may_be_more = expected[name]
@@ -59,10 +85,10 @@ class LTX2Family(LTXVideoFamily):
                 raise UnexpectedCallError(f"{found} {role} tokens where the {name} has {count}")
         if queries == keys and call.query_tokens != call.key_tokens:
             raise UnexpectedCallError(f"{call.key_tokens} key tokens in a self-attention over {call.query_tokens}")
-        attention = blocks[0].attn1 if "audio" not in (queries, keys) else blocks[0].audio_attn1  # type: ignore[index, union-attr]
-        if call.query.shape[-1] != attention.dim_head:  # type: ignore[union-attr]
+        attention = blocks[0].attn1 if "audio" not in (queries, keys) else blocks[0].audio_attn1
+        if call.query.shape[-1] != attention.dim_head:
             raise UnexpectedCallError(
-                f"heads of {call.query.shape[-1]} channels where {queries} looks at {keys} in {attention.dim_head}"  # type: ignore[union-attr]
+                f"heads of {call.query.shape[-1]} channels where {queries} attends to {keys} with {attention.dim_head}"
             )
         site = CallSite(block, kind)
         check_mask(site, call)

@@ -1,4 +1,4 @@
-"""The plain call cycle of models whose every block looks at the video, then at the text."""
+"""The plain sequence of calls: every block attends to the video, then to the text."""
 
 from .base import AttentionCall, CallSite, UnexpectedCallError
 
@@ -8,12 +8,12 @@ def self_then_cross(call_index: int, call: AttentionCall, blocks: int, video_tok
 
     Raises UnexpectedCallError when there are fewer than that many `blocks` or the number of tokens is another.
     """
-    block, place = divmod(call_index, 2)
+    block, step = divmod(call_index, 2)
     if block >= blocks:
         raise UnexpectedCallError("no block to belong to")
     if call.query_tokens != video_tokens:
         raise UnexpectedCallError(f"{call.query_tokens} query tokens where the video has {video_tokens}")
-    if place == 0:
+    if step == 0:
         if call.key_tokens != video_tokens:
             raise UnexpectedCallError(f"{call.key_tokens} key tokens in a self-attention over {video_tokens}")
         return CallSite(block, "self")

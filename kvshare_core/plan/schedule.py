@@ -27,7 +27,7 @@ def evaluations(timeline: Timeline, order: Order, shared: bool) -> list[Evaluati
     `lockstep` and `sources_first` evaluate each segment once. `ditctrl` gives what the paper's pairs of neighbours
     give: every pair (k, k + 1) evaluates its source unshared and its target with the source's keys, so inner segments
     count twice, as target and as source. Where nothing is shared both are the same and one evaluation of weight 2 does
-    (ditctrl.md 6.4 A).
+    (docs/ditctrl.md#what-is-the-same-but-cheaper).
     """
     segments = timeline.segments
     if order != "ditctrl" or len(segments) == 1:

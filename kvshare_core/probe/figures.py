@@ -1,6 +1,7 @@
 """Which blocks of a model are good for masks and for sharing: figures from a few model calls, and a choice by them.
 
-(research.md 2.2: probes that need no labels.)
+No figure needs labels. Moving one block's keys in time is FreeFlux's probe (arXiv 2503.16153), and switching a block's
+part off and measuring what changes is Stable Flow's (arXiv 2411.14430).
 """
 
 from collections.abc import Sequence

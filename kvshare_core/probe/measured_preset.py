@@ -7,11 +7,14 @@ from dataclasses import dataclass, replace
 from .. import VERSION
 from ..config import KVShareConfig, MeasuredModel, format_indices
 from ..families.block_presets import BlockPreset, best_preset, for_model
-from ..plain_values import from_plain, to_plain
+from ..plain_values import from_document, to_document
 from .figures import BlockFigures, ProbeSettings, blocks_for_masks, blocks_for_sharing
 
 CONTENT = "kvshare_preset"
 """The only key of a file's JSON."""
+
+FORMAT = 1
+"""The number of the format of what lies under it; see plain_values on when it rises."""
 
 COLUMNS = ("agreement", "contrast", "alone", "moved", "within", "beside", "pull")
 """The figures of a table, as BlockFigures names them."""
@@ -45,7 +48,7 @@ class MeasuredPreset:
 
     def to_json(self) -> str:
         """As `read_preset` takes it."""
-        return json.dumps({CONTENT: to_plain(self, {})}, indent=1)
+        return json.dumps({CONTENT: to_document(self, {}, FORMAT)}, indent=1)
 
     def table(self) -> str:
         """What was chosen, and a line of figures for each block."""
@@ -80,9 +83,10 @@ def preset_of(
 
 
 def read_preset(text: str) -> MeasuredPreset:
-    """The preset that `to_json` wrote. Raises ValueError for any other text, and for blocks that its model lacks."""
+    """The preset that `to_json` wrote. Raises NewerFormatError for one that a newer version of the pack wrote,
+    ValueError for any other text and for blocks that its model lacks."""
     try:
-        preset = from_plain(MeasuredPreset, json.loads(text)[CONTENT], {})
+        preset = from_document(MeasuredPreset, json.loads(text)[CONTENT], {}, FORMAT)
     except (KeyError, TypeError) as error:
         raise ValueError(f"it does not hold a preset: {error}") from error
     for purpose in ("share", "masks"):

@@ -162,7 +162,7 @@ def see_only_oneself(probed: ProbedCall) -> torch.Tensor:
 
 
 def move_keys(scheme: RopeScheme, frames: int) -> Change:
-    """The video sees its own keys as they would be `frames` token frames earlier (FreeFlux; research.md 2.2)."""
+    """The video sees its own keys as they would be `frames` token frames earlier (FreeFlux, arXiv 2503.16153)."""
 
     def change(probed: ProbedCall) -> torch.Tensor:
         outside, own = probed.own.outside, probed.own.video_part(0.0)

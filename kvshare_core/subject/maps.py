@@ -30,7 +30,7 @@ def text_probabilities(
     query: video queries; text_key: keys of the text tokens wanted. Without `log_sum_exp` the softmax runs over exactly
     these tokens: complete for cross-attention when they are all real ones, and in joint attention independent of how
     much the query looks at video. With the `log_sum_exp` [rows, heads, video] of the whole call the result is the exact
-    probability in it (ditctrl.md 6.4 C).
+    probability in it (docs/ditctrl.md#what-is-the-same-but-cheaper).
     """
     factor = query.shape[-1] ** -0.5 if scale is None else scale
     rows, heads, tokens, _ = query.shape

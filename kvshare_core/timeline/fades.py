@@ -41,7 +41,7 @@ def window_weights(fade: Fade) -> torch.Tensor:
 
 def triangle_weights(fade: Fade) -> torch.Tensor:
     """DiTCtrl's weights of a window's frames, [length] in 0..1: the same for every window that counts as a whole, the
-    middle frame highest (ditctrl.md 3.4)."""
+    middle frame highest (docs/ditctrl.md#how-it-works)."""
     count = fade.stop - fade.first
     rising = 2 * (torch.arange(count, dtype=torch.float64) + 0.5) / count
     return _padded(fade, torch.minimum(rising, 2 - rising))

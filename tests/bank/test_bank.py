@@ -501,7 +501,7 @@ def lockstep(segments: int, sources: Callable[[int], set[int]], tokens: int) -> 
 
 
 def test_the_prediction_for_a_known_model() -> None:
-    """Wan 2.1 1.3B at 480p, 81 frames: 192 MiB of bf16 keys and values per block (research.md 4.3) and places."""
+    """Wan 2.1 1.3B at 480p, 81 frames: 192 MiB of bf16 keys and values per block, and places."""
     per_block = 2 * 32760 * 12 * 128 * 2 + 8 * 32760
     sizes = {"blocks": 10, "rows": 2, "key_heads": 12, "head_dim": 128, "element_size": 2}
     first = predict_bytes(lockstep(5, lambda k: {0} if k else set(), 32760), **sizes, memory=MemorySettings())

@@ -130,7 +130,7 @@ def test_a_run_shares_the_blocks_known_of_its_model(
     family = KVShareConfig(layer_preset="family")
     assert torch.equal(sampled(family), sampled(KVShareConfig(layer_preset="middle")))
     with monkeypatch.context() as patch, caplog.at_level(logging.INFO):
-        patch.setitem(wan.PRESETS, (3, 1), (BlockPreset("share", (0, 2), "measured", "this test"),))  # type: ignore
+        patch.setitem(wan.PRESETS, (3, 1), (BlockPreset("share", (0, 2), "measured", "this test"),))
         known = sampled(family)
     assert torch.equal(known, sampled(KVShareConfig(layer_idx=(0, 2))))
     assert not torch.equal(known, sampled(KVShareConfig(layer_preset="middle")))

@@ -21,6 +21,7 @@ from comfy_extras.nodes_custom_sampler import Guider_DualCFG
 
 from kvshare_core.attention.key_masks import ODD_MASK
 from kvshare_core.config import KVShareConfig, MaskSettings, MemorySettings
+from kvshare_core.families import wan
 from kvshare_core.families.base import AttentionCall, CallSite, UnexpectedCallError
 from kvshare_core.host import BEAT_TAG, KEY
 from kvshare_core.host.loading.model_info import model_info
@@ -201,7 +202,7 @@ def test_a_plan_put_on_twice_is_replaced(t2v: Case) -> None:
 
 def test_copies_of_the_handler_are_equal(t2v: Case) -> None:
     handler = share(t2v.model, tiny_timeline(2))[0].model_options["context_handler"]
-    assert copy.deepcopy(handler) == copy.copy(handler) == handler == SegmentHandler(tiny_timeline(2))
+    assert copy.deepcopy(handler) == copy.copy(handler) == handler == SegmentHandler(tiny_timeline(2), wan.INPUTS)
 
 
 def test_the_session_is_gone_after_a_run(case: Case) -> None:

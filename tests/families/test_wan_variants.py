@@ -419,7 +419,7 @@ def test_s2v_is_refused_where_the_host_hides_its_attention() -> None:
     if lacks("wan s2v") is None:
         assert model_info(model_of("wan s2v"))[1].native_frames == 20
     else:
-        assert "this version of ComfyUI does not let other nodes see its attention" in refused(WanModel_S2V)
+        assert "this version of ComfyUI does not let other nodes change its attention" in refused(WanModel_S2V)
 
 
 def test_an_unknown_wan_is_refused_by_name() -> None:

@@ -1,4 +1,4 @@
-"""The contracts of the design (architecture.md 4) as functions of one family; AssertionError when one is broken."""
+"""The contracts (docs/architecture.md#contracts) as functions of one family; AssertionError when one is broken."""
 
 import gc
 import weakref
@@ -237,7 +237,7 @@ def count_run(case: FamilyCase) -> tuple[int, int]:
     def look(executor: Any, *args: Any, **kwargs: Any) -> Any:
         if args[5]["context_window"].hides is None:
             forwards.append(1)
-        blocks.append(len(args[5][KEY].run.blocks))
+        blocks.append(len(args[5][KEY].run.settings.blocks))
         return executor(*args, **kwargs)
 
     timeline = tiny_timeline(2)

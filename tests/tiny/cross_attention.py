@@ -1,4 +1,4 @@
-"""Tiny models whose blocks look at the video, then at the text: LTX-Video, Cosmos and Kandinsky 5."""
+"""Tiny models whose blocks attend to the video, then to the text: LTX-Video, Cosmos and Kandinsky 5."""
 
 import json
 from typing import Any
@@ -50,7 +50,7 @@ LTXV_TEXT_WIDTH = 64
 
 
 def tiny_ltxv(layers: int = 3, heads: int = 4) -> Any:
-    """An LTX-Video MODEL with heads of 32 channels, its sizes told by a checkpoint's metadata."""
+    """An LTX-Video MODEL with heads of 32 channels, its sizes in a checkpoint's metadata."""
     sizes = {
         "num_attention_heads": heads,
         "attention_head_dim": 32,

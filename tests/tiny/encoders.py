@@ -42,7 +42,7 @@ SIZES: dict[str, Any] = {
     "gemma3_12b_model_config": LANGUAGE_SIZES,
 }
 UNUSED = ("visual.", "vision_model.", "multi_modal_projector.", "byt5_small.")
-"""Parts that take no part in reading a prompt; some are large."""
+"""Parts that are not used for a prompt; some are large."""
 
 CORPUS = [
     "a red fox runs through tall green grass",
@@ -124,7 +124,7 @@ KINDS: dict[str, Callable[[], Parts]] = {
 
 
 def tiny_encoder(kind: str, embeddings: Path | None = None) -> Any:
-    """A CLIP of one of KINDS, whose tokens do not look at each other: each row of its output shows one token.
+    """A CLIP of one of KINDS, whose tokens do not attend to each other: each row of its output depends on one token.
 
     embeddings: the folder of the prompt's `embedding:` files. Skips the test where the host has no such kind.
     """

@@ -1,4 +1,4 @@
-"""Tiny models of the other layouts of the host's HunyuanVideo class, and what their conditioning brings beside text."""
+"""Tiny models of the other layouts of the host's HunyuanVideo class, and what their conditioning has besides text."""
 
 from dataclasses import fields
 from types import SimpleNamespace
@@ -78,12 +78,12 @@ def start_image(timeline: Timeline, channels: int = CHANNELS, side: int = 6) -> 
 
 
 def start_image_seen(timeline: Timeline, side: int = 3) -> dict[str, Any]:
-    """A start picture for HunyuanVideo 1.5, with what the vision encoder says of it."""
+    """A start picture for HunyuanVideo 1.5, with the vision encoder's output for it."""
     generator = torch.Generator().manual_seed(4)
-    seen = torch.randn(1, VISION_TOKENS, VISION_WIDTH, generator=generator)
+    vision = torch.randn(1, VISION_TOKENS, VISION_WIDTH, generator=generator)
     return {
         **start_image(timeline, CHANNELS_1_5, side),
-        "clip_vision_output": SimpleNamespace(last_hidden_state=seen),
+        "clip_vision_output": SimpleNamespace(last_hidden_state=vision),
     }
 
 

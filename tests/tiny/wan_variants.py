@@ -1,4 +1,4 @@
-"""Tiny models of the Wan layouts beside plain text- and image-to-video, and what their nodes put in a conditioning."""
+"""Tiny models of the Wan layouts besides plain text- and image-to-video, and what their nodes put in a conditioning."""
 
 from collections.abc import Callable, Mapping
 from types import SimpleNamespace
@@ -27,7 +27,7 @@ CLASSES: dict[str, Any] = {
 
 
 def tiny_variant(kind: str = "", layers: int = 3, channels: int = CHANNELS, extra: int = 0, **options: Any) -> Any:
-    """A Wan MODEL of 128 channels of the class that CLASSES names; `extra` input channels beside the latent's."""
+    """A Wan MODEL of 128 channels of the class that CLASSES names; `extra` input channels besides the latent's."""
     if kind:
         options.setdefault("model_type", kind)
     module = CLASSES[kind](
@@ -126,8 +126,8 @@ def pictures_behind(timeline: Timeline) -> Mapping[str, Any]:
     return {"time_dim_concat": video(timeline, frames=2)}
 
 
-def video_and_picture_beside(timeline: Timeline) -> Mapping[str, Any]:
-    """A video to edit and a larger picture to look at, in context."""
+def reference_video_and_image(timeline: Timeline) -> Mapping[str, Any]:
+    """A video to edit and a larger reference image."""
     return {"context_latents": [video(timeline), seeded(8, 1, CHANNELS, 1, SIDE + 2, SIDE)]}
 
 
@@ -156,7 +156,7 @@ BUILDERS: dict[str, tuple[Callable[[], Any], Callable[[Timeline], Mapping[str, A
     "wan humo": (lambda: tiny_variant("humo"), speech),
     "wan animate": (lambda: tiny_variant("animate", layers=5, extra=20), poses),
     "wan phantom": (tiny_variant, pictures_behind),
-    "wan in context": (tiny_variant, video_and_picture_beside),
+    "wan in context": (tiny_variant, reference_video_and_image),
     "wan s2v": (lambda: tiny_variant("s2v", audio_inject_layers=[0, 2]), sound),
 }
 """How to make each layout's MODEL, and what its nodes add to a conditioning."""
@@ -167,5 +167,5 @@ def lacks(name: str) -> str | None:
     if name == "wan in context" and "context_latents" not in host.WanModel.forward_orig.__code__.co_consts:
         return "the host has no latents in context"
     if name == "wan s2v" and "block_index" not in host.WanModel_S2V.forward_orig.__code__.co_consts:
-        return "the host lets nobody see the attention of Wan S2V"
+        return "the host does not let packs override the attention of Wan S2V"
     return None

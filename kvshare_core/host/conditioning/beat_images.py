@@ -1,29 +1,26 @@
-"""Pictures with which a beat begins or ends, for models that take them as further input channels.
+"""Images with which a beat begins or ends, for models that take them as further input channels.
 
-The host's own nodes (WanFirstLastFrameToVideo, HunyuanImageToVideo, HunyuanVideo15ImageToVideo) say it for a whole
-clip: a latent with the encoded pictures, and a mask that is 0 where they are. Here every beat has such a latent and
-mask of its own, as long as the video, of which its segments are cut.
+The host's own nodes (WanFirstLastFrameToVideo, HunyuanImageToVideo, HunyuanVideo15ImageToVideo) set them for a whole
+clip: a latent with the encoded images, and a mask that is 0 where they are. Here every beat has such a latent and mask
+of its own, as long as the video, of which its segments are cut. Their layout is stated by the model's family
+(`families/model_inputs.py`).
 """
 
 from collections.abc import Mapping
+from operator import attrgetter
 from types import SimpleNamespace
 from typing import Any
 
 import torch
 from comfy.utils import common_upscale
 
+from ...families.model_inputs import ImageChannels
 from ...timeline.timeline import FRAME_DIM, Segment, Timeline
 from .. import BEAT_TAG, NEGATIVE_TAG
 from ..loading.model_info import model_info
 
-GREY = 0.5
-"""What Wan's nodes encode where there is no picture."""
-
-WAN_EXTRA_CHANNELS = 20
-"""Of Wan's image-to-video models: a latent and four channels of mask."""
-
-PICTURE_MASKS = 4
-"""Wan's mask has a channel for each picture of a latent frame."""
+Clip = tuple[Segment, torch.Tensor | None, torch.Tensor | None]
+"""A segment, the images that it begins with and those that it ends with [pictures, height, width, 3]."""
 
 
 def add_beat_images(
@@ -39,17 +36,17 @@ def add_beat_images(
     vision: Any = None,
 ) -> tuple[list[Any], list[Any]]:
     """Both conditionings, in which the beat number `beat` (from 1) begins with `start_image` and ends with `end_image`
-    [pictures, height, width, 3], each in the window that shows its beginning or its end.
+    [pictures, height, width, 3], each in the segment that has its beginning or its end.
 
-    latent: [batch, channels, frames, height, width] of the timeline. vision: what a vision encoder says of them.
-    Conditioning for all beats becomes one of each. Raises ValueError when there is no such beat, when there are no
-    pictures, and for models that do not take such ones.
+    latent: [batch, channels, frames, height, width] of the timeline. vision: a vision encoder's output for them.
+    Conditioning for all beats is repeated for each of them. Raises ValueError when there is no such beat, when there
+    are no images, and for models that do not take such ones.
     """
     if not 1 <= beat <= len(timeline.beats):
         raise ValueError(f"beat is {beat}; the timeline has prompts 1 to {len(timeline.beats)}.")
     if start_image is None and end_image is None:
         raise ValueError("start_image: connect a start_image, an end_image or both.")
-    values = _pictures(model, vae, timeline, latent, beat - 1, start_image, end_image)
+    values = _image_values(model, vae, timeline, latent, beat - 1, start_image, end_image)
     if vision is not None:
         values["clip_vision_output"] = vision
     beats = range(len(timeline.beats))
@@ -59,11 +56,11 @@ def add_beat_images(
     )
 
 
-def both_seen(start: Any, end: Any) -> Any:
-    """What a vision encoder says of the first picture and of the last, as Wan's nodes put it together."""
+def joined_vision(start: Any, end: Any) -> Any:
+    """A vision encoder's output for the first image and for the last, joined as the host's Wan nodes do."""
     if start is None or end is None:
         return end if start is None else start
-    states = [seen.penultimate_hidden_states for seen in (start, end)]
+    states = [output.penultimate_hidden_states for output in (start, end)]
     return SimpleNamespace(penultimate_hidden_states=torch.cat(states, dim=-2))
 
 
@@ -81,7 +78,7 @@ def _with(entries: list[Any], beat: int, values: Mapping[str, Any]) -> list[Any]
     return [[tensor, {**extra, **values} if extra[BEAT_TAG] == beat else extra] for tensor, extra in entries]
 
 
-def _pictures(
+def _image_values(
     model: Any,
     vae: Any,
     timeline: Timeline,
@@ -91,75 +88,87 @@ def _pictures(
     end_image: torch.Tensor | None,
 ) -> dict[str, torch.Tensor]:
     """What the host's nodes write into a conditioning, for one beat of a long video."""
-    _, info = model_info(model)
-    weights = model.get_model_object("diffusion_model")
-    pictures = timeline.temporal_compression * (timeline.window - 1) + 1
+    pictures = _segment_pictures(timeline)
     for name, image in (("start_image", start_image), ("end_image", end_image)):
         if image is not None and len(image) > pictures:
             raise ValueError(f"{name}: it has {len(image)} pictures, but a segment has {pictures}. Take fewer.")
+    family, info = model_info(model)
+    channels = family.image_channels
+    if channels is None or not _takes_images(channels, model.get_model_object("diffusion_model"), info.latent_channels):
+        raise ValueError(
+            "model: it does not take pictures as input channels. Load an image-to-video model, such as those of Wan "
+            "and HunyuanVideo, or hold the encoded picture with LongVideoContinue."
+        )
+    if end_image is not None and not channels.last_image:
+        raise ValueError(f"end_image: a {info.family} model takes a picture to begin with only. Disconnect end_image.")
     size = _picture_size(vae, latent)
     start, end = (None if image is None else _scaled(image, *size) for image in (start_image, end_image))
-    if info.family == "wan" and weights.patch_embedding.weight.shape[1] - info.latent_channels == WAN_EXTRA_CHANNELS:
-        return _for_wan(vae, timeline, latent, beat, start, end)
-    if info.family == "hunyuan" and weights.img_in.proj.weight.shape[1] > info.latent_channels:
-        if start is None or end is not None:
-            raise ValueError("end_image: HunyuanVideo takes a picture to begin with only. Disconnect end_image.")
-        return _for_hunyuan(vae, timeline, latent, beat, start)
-    raise ValueError(
-        "model: it does not take pictures as input channels. Load an image-to-video model of Wan or HunyuanVideo, or "
-        "hold the encoded picture with LongVideoContinue."
-    )
+    clips = _clips(timeline, beat, start, end)
+    if channels.empty_pixel is None:
+        return _encoded_alone(vae, timeline, latent, clips, channels)
+    return _encoded_in_clips(vae, timeline, latent, clips, channels, channels.empty_pixel)
 
 
-def _for_wan(
+def _takes_images(channels: ImageChannels, diffusion_model: Any, latent_channels: int) -> bool:
+    """Whether a model of the family is an image-to-video model, by the input channels of its first layer."""
+    extra = attrgetter(channels.weight)(diffusion_model).shape[1] - latent_channels
+    return extra > 0 if channels.extra_channels is None else extra == channels.extra_channels
+
+
+def _segment_pictures(timeline: Timeline) -> int:
+    """Pictures of a segment."""
+    return timeline.temporal_compression * (timeline.window - 1) + 1
+
+
+def _clips(timeline: Timeline, beat: int, start: torch.Tensor | None, end: torch.Tensor | None) -> list[Clip]:
+    """The beat's segments that have its beginning or its end, with their images; the first segment comes last, because
+    its image counts where both overlap."""
+    own = [segment for segment in timeline.segments if segment.beat == beat and segment.next_beat is None]
+    clips = [(own[0], start, end)] if len(own) == 1 else [(own[-1], None, end), (own[0], start, None)]
+    return [(segment, head, tail) for segment, head, tail in clips if head is not None or tail is not None]
+
+
+def _encoded_in_clips(
     vae: Any,
     timeline: Timeline,
     latent: torch.Tensor,
-    beat: int,
-    start: torch.Tensor | None,
-    end: torch.Tensor | None,
+    clips: list[Clip],
+    channels: ImageChannels,
+    empty_pixel: float,
 ) -> dict[str, torch.Tensor]:
-    """As in WanFirstLastFrameToVideo: everything but the pictures is grey."""
-    first, last = _ends(timeline, beat)
+    """The images at the ends of clips of a segment's length whose other pictures are empty."""
     width, height = _picture_size(vae, latent)
-    grey = torch.full((timeline.temporal_compression * (timeline.window - 1) + 1, height, width, 3), GREY)
-    # What stands in the middle of a long grey video.
-    image = vae.encode(grey)[:, :, -1:].repeat(1, 1, timeline.latent_frames, 1, 1)
-    mask = torch.ones(1, PICTURE_MASKS, timeline.latent_frames, *latent.shape[3:])
-    clips = [(first, start, end)] if first == last else [(last, None, end), (first, start, None)]
+    empty = torch.full((_segment_pictures(timeline), height, width, 3), empty_pixel)
+    # What is in the middle of a long empty video.
+    image = vae.encode(empty)[:, :, -1:].repeat(1, 1, timeline.latent_frames, 1, 1)
+    mask = torch.ones(1, channels.mask_channels, timeline.latent_frames, *latent.shape[3:])
     for segment, head, tail in clips:
-        if head is None and tail is None:
-            continue
-        clip, open_pictures = grey.clone(), torch.ones(len(grey))
+        clip, is_empty = empty.clone(), torch.ones(len(empty))
         if head is not None:
-            clip[: len(head)], open_pictures[: len(head)] = head, 0
+            clip[: len(head)], is_empty[: len(head)] = head, 0
         if tail is not None:
-            clip[-len(tail) :], open_pictures[-len(tail) :] = tail, 0
+            clip[-len(tail) :], is_empty[-len(tail) :] = tail, 0
         frames = timeline.frames_of(segment)
         image[:, :, frames] = vae.encode(clip).to(image)
-        # The first latent frame is one picture, which has all four channels.
-        channels = torch.cat([open_pictures[:1].repeat(PICTURE_MASKS - 1), open_pictures])
-        mask[:, :, frames] = channels.unflatten(0, (-1, PICTURE_MASKS)).T[None, :, :, None, None]
+        # The first latent frame is one picture, which has all the channels.
+        of_pictures = torch.cat([is_empty[:1].repeat(channels.mask_channels - 1), is_empty])
+        mask[:, :, frames] = of_pictures.unflatten(0, (-1, channels.mask_channels)).T[None, :, :, None, None]
     return {"concat_latent_image": image, "concat_mask": mask}
 
 
-def _for_hunyuan(
-    vae: Any, timeline: Timeline, latent: torch.Tensor, beat: int, start: torch.Tensor
+def _encoded_alone(
+    vae: Any, timeline: Timeline, latent: torch.Tensor, clips: list[Clip], channels: ImageChannels
 ) -> dict[str, torch.Tensor]:
-    """As in HunyuanImageToVideo and HunyuanVideo15ImageToVideo: everything but the picture is zero."""
-    encoded = vae.encode(start)
+    """The images to begin with in latent frames of their own, 0 in all others."""
     image = torch.zeros(1, *latent.shape[1:])
-    mask = torch.ones(1, 1, *latent.shape[FRAME_DIM:])
-    frames = timeline.frames_of(_ends(timeline, beat)[0])[: encoded.shape[FRAME_DIM]]
-    image[:, :, frames] = encoded.to(image)
-    mask[:, :, frames] = 0
+    mask = torch.ones(1, channels.mask_channels, *latent.shape[FRAME_DIM:])
+    for segment, head, _ in clips:
+        if head is not None:
+            encoded = vae.encode(head)
+            frames = timeline.frames_of(segment)[: encoded.shape[FRAME_DIM]]
+            image[:, :, frames] = encoded.to(image)
+            mask[:, :, frames] = 0
     return {"concat_latent_image": image, "concat_mask": mask}
-
-
-def _ends(timeline: Timeline, beat: int) -> tuple[Segment, Segment]:
-    """The segments that show a beat's beginning and its end."""
-    own = [segment for segment in timeline.segments if segment.beat == beat and segment.next_beat is None]
-    return own[0], own[-1]
 
 
 def _picture_size(vae: Any, latent: torch.Tensor) -> tuple[int, int]:

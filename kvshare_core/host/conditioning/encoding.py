@@ -21,7 +21,7 @@ def encode_timeline(clip: Any, timeline: Timeline, negative_prompt: str) -> tupl
     """Positive conditioning of every beat, tagged, and negative: one for all beats, or where they differ, one of each,
     tagged; and the timeline with its words located.
 
-    A common prompt holds for the first part of the noise schedule, and the beats' own from there on (TunerDiT: early
+    A common prompt applies to the first part of the noise schedule, and the beats' own from there on (TunerDiT: early
     steps share a prompt, which settles the layout). LoRAs of a beat act on all conditioning of that beat.
     negative_prompt: of beats for which the script has none. A text that occurs several times is encoded once.
 

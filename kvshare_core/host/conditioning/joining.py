@@ -1,4 +1,4 @@
-"""The texts of a routed segment one behind the other, for the model to get them at once."""
+"""The texts of a segment whose frames have several prompts, concatenated for one forward of the model."""
 
 import uuid
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from .mixing import TEXT, TEXT_MASK, all_tokens_read
+from .mixing import TEXT, TEXT_MASK, all_tokens_kept
 
 
 def join_texts(own: dict[str, Any], entries: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], tuple[int, ...]]:
@@ -28,7 +28,7 @@ def join_texts(own: dict[str, Any], entries: Sequence[dict[str, Any]]) -> tuple[
         masks = [
             entry["model_conds"][TEXT_MASK].cond
             if TEXT_MASK in entry["model_conds"]
-            else all_tokens_read(masked.cond, text)
+            else all_tokens_kept(masked.cond, text)
             for entry, text in zip(entries, texts, strict=True)
         ]
         joined[TEXT_MASK] = masked._copy_with(torch.cat(masks, 1))

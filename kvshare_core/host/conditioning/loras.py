@@ -14,15 +14,15 @@ from ..host_errors import host_errors
 
 FOLDER = "loras"
 MOST_NAMES = 20
-"""How many names of files an error lists."""
+"""How many file names an error lists."""
 
 
 def lora_hooks(beats: Sequence[Beat]) -> list[Any]:
-    """Of every beat the host's hooks for its LoRAs on the video model, None without any.
+    """For every beat, the host's hooks for its LoRAs on the video model; None for a beat without any.
 
     A transition between two beats has those of the beat before it. Beats with the same LoRAs have the same hooks, so
-    that the host prepares their weights once. Raises ValueError, naming the beat and the files there are, for a file
-    that is not there or cannot be read.
+    that the host prepares their weights once. Raises ValueError for a file that is missing or cannot be read, naming
+    the beat and the files that exist.
     """
 
     @cache

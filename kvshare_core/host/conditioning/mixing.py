@@ -1,4 +1,4 @@
-"""Text between two prompts, for transition segments (DiTCtrl, released code: interpolated prompt embeddings).
+"""Text between two prompts, for transition segments: interpolated prompt embeddings, as in DiTCtrl's released code.
 
 Works on the host's processed conditioning: dictionaries with the inputs of the model in "model_conds", each an object
 of `comfy.conds` that holds its value in `cond`.
@@ -13,16 +13,16 @@ TEXT = "c_crossattn"
 """Text embeddings [batch, tokens, width]."""
 
 TEXT_MASK = "attention_mask"
-"""Which tokens of TEXT are read [batch, tokens]: 1 or 0, or in floating point what is added to their scores."""
+"""Which tokens of TEXT the model attends to [batch, tokens]: 1 or 0, or in floating point a bias on their scores."""
 
 TEXT_TOKENS = "num_tokens"
-"""How many tokens TEXT_MASK reads; models drop the others."""
+"""How many tokens TEXT_MASK keeps; models drop the others."""
 
 
 def interpolate_conditioning(first: dict[str, Any], second: dict[str, Any], mix: float) -> dict[str, Any]:
     """Conditioning between `first` (mix 0) and `second` (mix 1), the text token by token.
 
-    A shorter text is padded with zeros, and a token that either text reads is read. Other floating point tensors of
+    A shorter text is padded with zeros, and a token is kept if either mask keeps it. Other floating point tensors of
     equal shape, such as pooled text, are interpolated too; everything else comes from `first`. Mix 0 gives `first`
     itself; otherwise the uuid is derived from both and `mix`, so that caches keyed by it do not mix segments.
 
@@ -35,21 +35,21 @@ def interpolate_conditioning(first: dict[str, Any], second: dict[str, Any], mix:
     for name in conds.keys() & other_conds.keys():
         model_conds[name] = _between(name, conds[name], other_conds[name], mix)
     if (TEXT_MASK in conds) != (TEXT_MASK in other_conds) and TEXT in conds and TEXT in other_conds:
-        # Hosts leave the mask out where every token is read.
+        # Hosts leave the mask out where every token is kept.
         unmasked, masked = (conds, other_conds) if TEXT_MASK in other_conds else (other_conds, conds)
         mask = masked[TEXT_MASK]
-        read = all_tokens_read(mask.cond, unmasked[TEXT].cond)
-        model_conds[TEXT_MASK] = _between(TEXT_MASK, mask, mask._copy_with(read), mix)
+        whole = all_tokens_kept(mask.cond, unmasked[TEXT].cond)
+        model_conds[TEXT_MASK] = _between(TEXT_MASK, mask, mask._copy_with(whole), mix)
     return {**first, "model_conds": model_conds, "uuid": uuid.uuid5(first["uuid"], f"{second['uuid']} {mix!r}")}
 
 
-def all_tokens_read(like: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
-    """The mask [batch, tokens] that a text without one stands for, of the kind of the mask `like`."""
+def all_tokens_kept(like: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
+    """The mask [batch, tokens] that a text without a mask is equal to, in the form of the mask `like`."""
     return like.new_full(text.shape[:2], 0 if like.is_floating_point() else 1)
 
 
 def _between(name: str, first: Any, second: Any, mix: float) -> Any:
-    """What lies between two inputs of the model; `first` itself where nothing does."""
+    """The interpolation of two inputs of the model; `first` itself for inputs that have none."""
     if name == TEXT_TOKENS:
         return first._copy_with(max(first.cond, second.cond))
     one, other = getattr(first, "cond", None), getattr(second, "cond", None)
@@ -57,8 +57,8 @@ def _between(name: str, first: Any, second: Any, mix: float) -> Any:
         return first
     other = other.to(one.device)
     if name == TEXT_MASK:
-        unread = -torch.inf if one.is_floating_point() else 0
-        return first._copy_with(torch.maximum(*_equally_long(name, one, other, unread)))
+        dropped = -torch.inf if one.is_floating_point() else 0
+        return first._copy_with(torch.maximum(*_equally_long(name, one, other, dropped)))
     if name == TEXT:
         one, other = _equally_long(name, one, other, 0)
     if one.shape != other.shape or not one.is_floating_point() or not other.is_floating_point():
@@ -69,7 +69,7 @@ def _between(name: str, first: Any, second: Any, mix: float) -> Any:
 def _equally_long(
     name: str, first: torch.Tensor, second: torch.Tensor, padding: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Both tensors [batch, tokens, ...] with `padding` behind the shorter one's tokens."""
+    """Both tensors [batch, tokens, ...] with `padding` after the shorter one's tokens."""
     sizes, other_sizes = list(first.shape), list(second.shape)
     if sizes[:1] + sizes[2:] != other_sizes[:1] + other_sizes[2:]:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Pictures to latents and back where the stock nodes know only whole videos."""
+"""Encodes and decodes parts and loops of a video, for which the stock nodes, made for whole videos, are not enough."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,20 +13,27 @@ NEIGHBOURS = 4
 
 @dataclass(frozen=True)
 class Tiles:
-    """How to decode in pieces: pixels of a piece and of what it shares with the next, and the same in pictures."""
+    """How to decode in tiles, to save memory."""
 
     side: int
+    """Pixels of a tile's sides."""
+
     overlap: int
+    """Pixels that neighbouring tiles share."""
+
     frames: int
+    """Pictures of a tile."""
+
     shared_frames: int
+    """Pictures that successive tiles share."""
 
 
 def encode_stretch(vae: Any, images: torch.Tensor, timeline: Timeline, start: int, frames: int) -> torch.Tensor:
-    """The latent frames [1, channels, frames, height, width] of pictures [n, height, width, 3] that stand for latent
-    frames [start, start + frames) of the timeline.
+    """The latent frames [start, start + frames) of the timeline, [1, channels, frames, height, width], encoded from
+    their pictures [n, height, width, 3].
 
-    A VAE takes the first frame of what it gets for one picture. Where it stands for several, a picture is put in front
-    and what becomes of it is dropped.
+    A causal VAE makes the first latent frame of one picture. Where it has to cover several, a picture is put in front
+    and its latent frame is dropped.
     """
     pictures = images[..., :3]
     first, last = timeline.picture_range(start, start + frames)
@@ -37,10 +44,10 @@ def encode_stretch(vae: Any, images: torch.Tensor, timeline: Timeline, start: in
 
 def decode_loop(vae: Any, samples: torch.Tensor, tiles: Tiles | None) -> torch.Tensor:
     """Pictures [temporal compression * frames, height, width, 3] of a video [batch, channels, frames, height, width]
-    whose last frame goes over into its first; videos of a batch follow one another.
+    that loops from its last frame to its first; videos of a batch follow one another.
 
-    Both ends are decoded as what stands between their neighbours, and the neighbours' pictures are dropped: the first
-    frame then is as many pictures as any other. Raises ValueError for what is no video.
+    Both ends are decoded between their neighbours in the loop, whose pictures are dropped: the first latent frame then
+    becomes as many pictures as any other. Raises ValueError for a latent that is no video.
     """
     if samples.ndim != 5:
         raise ValueError(f"samples: the latent has the shape {list(samples.shape)}; connect that of a video.")

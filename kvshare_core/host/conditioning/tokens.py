@@ -1,13 +1,17 @@
-"""Finds the words of a prompt among the tokens of the user's own text encoder."""
+"""Finds the words of a prompt among the tokens of the user's own text encoder.
+
+Where the prompt stands among them is stated by the families (`families/text_encoders.py`).
+"""
 
 import codecs
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import takewhile
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import torch
 
+from ... import families
+from ...families.text_encoders import PromptTokens
 from ...prompt_words import PromptWords, find_words
 
 SPACE = "\u2581"
@@ -22,44 +26,34 @@ BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 SPECIAL = re.compile(r"<[^<>]+>")
 """A token that is no text, such as <unk> or <|im_end|>."""
 
-LLAMA_HEADER = ["<|start_header_id|>", "user", "<|end_header_id|>"]
-
-
-class Excerpt(NamedTuple):
-    """Which tokens of a stream count: the embedding begins with token `kept`, the prompt is start <= token < stop."""
-
-    kept: int
-    start: int
-    stop: int
-
 
 def locate_words(clip: Any, text: str) -> PromptWords | None:
     """Words of `text` and the positions of their tokens in the encoded text; None when this encoder does not tell.
 
     Works from the tokens that the encoder itself makes, so weights syntax and normalisation are accounted for, and
-    templates around the prompt are left out. An encoder that the pack does not know could cut or reorder its output,
-    so it gives None, as does an image among the tokens.
+    templates around the prompt are left out. An encoder that no family states could cut or reorder its output, so it
+    gives None, as does an image among the tokens.
     """
     own = getattr(clip.tokenizer, "locate_words", None)
     if own is not None:
         return own(text)
-    maker = _maker(clip.cond_stage_model)
-    if maker not in EXCERPTS:
+    prompt = _prompt_tokens(_defining_class(clip.cond_stage_model))
+    if prompt is None:
         return None
-    encoder, tokenizer, chunks = _attended_stream(clip, maker, clip.tokenize(text))
-    if _maker(encoder) != "ClipTokenWeightEncoder":
+    encoder, tokenizer, chunks = _language_model(clip, prompt, clip.tokenize(text))
+    if _defining_class(encoder) != "ClipTokenWeightEncoder":
         return None
     vocabulary: dict[int, str] = tokenizer.inv_vocab
     tokens = [token for chunk in chunks for token, *_ in chunk]
     pieces = [vocabulary.get(token, "") if isinstance(token, int) else "" for token in tokens]
-    excerpt = EXCERPTS[maker](pieces)
+    excerpt = prompt.excerpt(pieces)
     rows = _rows(chunks, encoder)
     if excerpt is None or rows is None:
         return None
     silent = {tokenizer.start_token, tokenizer.end_token, tokenizer.pad_token}
-    read = sentencepiece_text if any(SPACE in piece for piece in vocabulary.values()) else byte_level_text
+    spelling = sentencepiece_text if any(SPACE in piece for piece in vocabulary.values()) else byte_level_text
     return align_pieces(
-        (read(pieces[place]), rows[place] - excerpt.kept)
+        (spelling(pieces[place]), rows[place] - excerpt.kept)
         for place in range(excerpt.start, excerpt.stop)
         if isinstance(tokens[place], int) and tokens[place] not in silent
     )
@@ -111,19 +105,26 @@ def _byte_alphabet() -> dict[str, int]:
 BYTE_OF = {character: bytes([byte]) for character, byte in _byte_alphabet().items()}
 
 
-def _maker(encoder: Any) -> str:
+def _defining_class(encoder: Any) -> str:
     """Name of the host's class whose method turns tokens into the embedding; what it cuts depends on nothing else."""
     return next((kind.__name__ for kind in type(encoder).__mro__ if "encode_token_weights" in vars(kind)), "")
 
 
-def _attended_stream(clip: Any, maker: str, streams: Any) -> tuple[Any, Any, Sequence[Sequence[Any]]]:
-    """Encoder, tokenizer and token chunks of the stream that becomes the conditioning; others are pooled or extra."""
+def _prompt_tokens(encoder_class: str) -> PromptTokens | None:
+    """What the families state about a class of text encoders; None for one of no family."""
+    stated = (encoders.prompt for family in families.FAMILIES for encoders in family.text_encoders)
+    return next((prompt for prompt in stated if encoder_class in prompt.encoders), None)
+
+
+def _language_model(clip: Any, prompt: PromptTokens, streams: Any) -> tuple[Any, Any, Sequence[Sequence[Any]]]:
+    """Encoder, tokenizer and token chunks of the language model whose output becomes the conditioning; that of others
+    is pooled or added to it."""
     encoder, tokenizer = clip.cond_stage_model, clip.tokenizer
-    if maker == "HunyuanVideoClipModel":
-        return encoder.llama, tokenizer.llama, streams["llama"]
-    name = tokenizer.clip_name
-    inner = encoder.gemma3_12b if maker == "LTXAVTEModel" else getattr(encoder, encoder.clip)
-    return inner, getattr(tokenizer, tokenizer.clip), streams[name]
+    return (
+        getattr(encoder, prompt.encoder_part or encoder.clip),
+        getattr(tokenizer, prompt.tokenizer_part or tokenizer.clip),
+        streams[prompt.tokenizer_part or tokenizer.clip_name],
+    )
 
 
 def _rows(chunks: Sequence[Sequence[Any]], encoder: Any) -> list[int] | None:
@@ -148,50 +149,3 @@ def _rows(chunks: Sequence[Sequence[Any]], encoder: Any) -> list[int] | None:
                 padding += 0 if fits else token.numel() // width
         row += padding
     return rows
-
-
-def _everything(pieces: list[str]) -> Excerpt:
-    return Excerpt(0, 0, len(pieces))
-
-
-def _after_padding(pieces: list[str]) -> Excerpt:
-    padding = sum(1 for _ in takewhile(lambda piece: piece == "<pad>", pieces))
-    return Excerpt(padding, padding, len(pieces))
-
-
-def _after_llama_header(pieces: list[str]) -> Excerpt | None:
-    """The host keeps what follows the last user header and, if it can, leaves out the end of it and a blank line."""
-    headers = [place for place in range(len(pieces) - 2) if pieces[place : place + 3] == LLAMA_HEADER]
-    if not headers:
-        return None
-    start = headers[-1] + 3
-    stop = _find(pieces, "<|eot_id|>", start)
-    cut = pieces[start : start + 1] == ["\u010a\u010a"] and len(pieces) > start + 1
-    return Excerpt(start + 1 if cut else start - 1, start, stop)
-
-
-def _after_qwen_header(pieces: list[str]) -> Excerpt | None:
-    """The host keeps what follows the second message's start and, if it can, leaves out 'user' and a line break."""
-    messages = [place for place, piece in enumerate(pieces) if piece == "<|im_start|>"][:2]
-    if not messages or messages[0] != 0:
-        return None
-    message = messages[-1]
-    header = pieces[message + 1 : message + 3]
-    start = message + 2 if header[:1] == ["user"] else message + 1
-    cut = header == ["user", "\u010a"] and len(pieces) > message + 3
-    return Excerpt(message + 3 if cut else message, start, _find(pieces, "<|im_end|>", start))
-
-
-def _find(pieces: list[str], piece: str, start: int) -> int:
-    return next((place for place in range(start, len(pieces)) if pieces[place] == piece), len(pieces))
-
-
-EXCERPTS: dict[str, Callable[[list[str]], Excerpt | None]] = {
-    "SD1ClipModel": _everything,
-    "HunyuanVideoClipModel": _after_llama_header,
-    "QwenImageTEModel": _after_qwen_header,
-    "HunyuanImageTEModel": _after_qwen_header,
-    "Kandinsky5TEModel": _after_qwen_header,
-    "LTXAVTEModel": _after_padding,
-}
-"""By the class that makes the embedding: what it keeps of its tokens, and where the prompt stands in them."""

@@ -1,7 +1,7 @@
 """Files of measured presets: JSON, in the host's folders."""
 
 from ...probe.measured_preset import MeasuredPreset, read_preset
-from .user_files import change_of, names_of, new_file, path_of
+from .user_files import change_of, names_of, new_file, path_of, refused
 
 SUFFIX = ".kvshare.json"
 WRITER = "KVShareProbe"
@@ -15,13 +15,13 @@ def save(preset: MeasuredPreset, prefix: str) -> str:
 
 
 def load(name: str) -> MeasuredPreset:
-    """What a file of `file_names` holds. Raises ValueError for a name outside the host's folders and for a file that
-    holds no preset."""
+    """Loads a preset by its name in `file_names`. Raises ValueError for a name outside the host's folders, for a file
+    that holds no preset, and for one that a newer version of the pack wrote."""
     path = path_of(name, SUFFIX, WRITER)
     try:
         return read_preset(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"file: {name} was not written by {WRITER} ({error}). Choose another.") from error
+        raise refused(name, WRITER, error) from error
 
 
 def file_names() -> list[str]:

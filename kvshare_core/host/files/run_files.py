@@ -1,6 +1,6 @@
-"""Files of long videos that are to be gone on with: the latent, its noise mask, the timeline and the subject masks.
+"""Files for resuming a long video: the latent, its noise mask, the timeline and the subject masks.
 
-A file is in safetensors format; everything that is no tensor is JSON in its metadata.
+A file is in safetensors format; everything but the tensors is JSON in its metadata.
 """
 
 import json
@@ -14,30 +14,37 @@ import safetensors.torch
 import torch
 from comfy.nested_tensor import NestedTensor
 
-from ...plain_values import from_plain, to_plain
+from ...plain_values import from_document, to_document
 from ...record.record import KVShareRecord, RecordedMasks
 from ...timeline.timeline import Timeline
-from .user_files import change_of, names_of, new_file, path_of
+from .user_files import change_of, names_of, new_file, path_of, refused
 
 SUFFIX = ".kvshare.safetensors"
+WRITER = "LongVideoSave"
 CONTENT = "kvshare_long_video"
 """Key of the JSON in a file's metadata."""
+
+FORMAT = 1
+"""The number of the JSON's format; see plain_values on when it rises."""
 
 
 @dataclass(frozen=True)
 class LongVideoFile:
-    """What a file holds. samples, noise_mask: of video alone, or of video and audio; batch_index: which noise of the
-    seed each latent has, empty where it is its own."""
+    """What a file holds."""
 
     timeline: Timeline
     samples: tuple[torch.Tensor, ...]
+    """The latent of the video [batch, channels, latent frames, height, width], and that of the audio where there is
+    one."""
     noise_mask: tuple[torch.Tensor, ...] = ()
+    """One for each of `samples`; empty for none."""
     batch_index: tuple[int, ...] = ()
+    """For each latent of the batch, which of the seed's noises it has; empty where that is its place in the batch."""
     masks: RecordedMasks | None = None
 
     @property
     def latent(self) -> dict[str, Any]:
-        """As the host's LATENT."""
+        """The host's LATENT."""
         latent: dict[str, Any] = {"samples": _joined(self.samples)}
         if self.noise_mask:
             latent["noise_mask"] = _joined(self.noise_mask)
@@ -47,14 +54,14 @@ class LongVideoFile:
 
     @property
     def record(self) -> KVShareRecord:
-        """The subject masks as a run that found them leaves them; empty when there are none."""
+        """The record of the run that found the masks; empty when there are none."""
         record = KVShareRecord()
         record.put(self.masks, None)
         return record
 
 
 def file_of(timeline: Timeline, latent: dict[str, Any], record: KVShareRecord | None) -> LongVideoFile:
-    """What is to be saved of a timeline's latent. Raises ValueError for the latent of another timeline."""
+    """What to save of a timeline's latent. Raises ValueError for the latent of another timeline."""
     samples = _parts(latent["samples"])
     if samples[0].ndim != 5 or samples[0].shape[2] != timeline.latent_frames:
         raise ValueError(
@@ -72,30 +79,30 @@ def file_of(timeline: Timeline, latent: dict[str, Any], record: KVShareRecord | 
 
 
 def save(content: LongVideoFile, prefix: str) -> tuple[str, str]:
-    """Writes a new file into the host's output folder: its subfolder and its name.
+    """Writes a new file into the host's output folder and returns its subfolder and its name.
 
-    prefix: may name a subfolder and the host's variables; the host refuses what leads out of its folder.
+    prefix: of the name; may name a subfolder and the host's variables; the host refuses what leads out of its folder.
     """
     tensors: dict[str, torch.Tensor] = {}
-    plain = to_plain(content, tensors)
+    document = to_document(content, tensors, FORMAT)
     new = new_file(prefix, SUFFIX)
     on_cpu = {key: tensor.cpu().clone() for key, tensor in tensors.items()}
-    safetensors.torch.save_file(on_cpu, str(new.path), {CONTENT: json.dumps(plain)})
+    safetensors.torch.save_file(on_cpu, str(new.path), {CONTENT: json.dumps(document)})
     return new.subfolder, new.path.name
 
 
 def load(name: str) -> LongVideoFile:
-    """What a file of `file_names` holds. Raises ValueError for a name outside the host's folders and for a file that
-    `save` has not written."""
+    """Loads a file by its name in `file_names`. Raises ValueError for a name outside the host's folders, for a file
+    that `save` has not written, and for one that a newer version of the pack wrote."""
     path = _path(name)
     tensors: dict[str, torch.Tensor] = {}
     try:
         with safetensors.safe_open(str(path), framework="pt") as opened:
             metadata = opened.metadata() or {}
             tensors = {key: opened.get_tensor(key) for key in opened.keys()}
-        return from_plain(LongVideoFile, json.loads(metadata[CONTENT]), tensors)
+        return from_document(LongVideoFile, json.loads(metadata[CONTENT]), tensors, FORMAT)
     except (KeyError, ValueError, OSError, safetensors.SafetensorError) as error:
-        raise ValueError(f"file: {name} was not written by LongVideoSave ({error}). Choose another.") from error
+        raise refused(name, WRITER, error) from error
 
 
 def file_names() -> list[str]:
@@ -109,7 +116,7 @@ def fingerprint(name: str) -> str:
 
 
 def _path(name: str) -> Path:
-    return path_of(name, SUFFIX, "LongVideoSave")
+    return path_of(name, SUFFIX, WRITER)
 
 
 def _parts(samples: Any) -> tuple[torch.Tensor, ...]:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import folder_paths
 
+from ...plain_values import NewerFormatError
+
 OUTPUT = " [output]"
 """What the host puts behind the name of a file that is in its output folder."""
 
@@ -43,6 +45,15 @@ def path_of(name: str, suffix: str, writer: str) -> Path:
     if not path.is_relative_to(Path(folder).resolve()) or not path.name.endswith(suffix) or not path.is_file():
         raise ValueError(f"file: there is no {name}. Save one with {writer}, or put it into the input folder.")
     return path
+
+
+def refused(name: str, writer: str, error: Exception) -> ValueError:
+    """What to raise for a file that cannot be loaded; writer: the node that writes such files."""
+    if isinstance(error, NewerFormatError):
+        return ValueError(
+            f"file: {name} was saved by a newer version of KV Share ({error}). Update KV Share, or choose another file."
+        )
+    return ValueError(f"file: {name} was not written by {writer} ({error}). Choose another.")
 
 
 def change_of(path: Path) -> str:

@@ -20,7 +20,7 @@ from .model_info import NATIVE_FRAMES_ATTACHMENT, model_info
 from .text_encoders import NO_FILE, check_text_encoders, load_text_encoders, text_encoder_files
 
 FROM_CHECKPOINT = "from checkpoint"
-"""Choice of the text encoder or VAE that lies in the same file as the model."""
+"""Choice of the text encoder or VAE in the same file as the model."""
 
 WEIGHT_DTYPES: dict[str, dict[str, Any]] = {
     "default": {},
@@ -30,7 +30,7 @@ WEIGHT_DTYPES: dict[str, dict[str, Any]] = {
     "bf16": {"dtype": torch.bfloat16},
     "fp16": {"dtype": torch.float16},
 }
-"""What each choice tells the host's loader; `default` keeps the file's, or what the host finds best."""
+"""Options of the host's loader for each choice; `default` keeps the file's dtype, or lets the host choose."""
 
 
 def text_encoder_names() -> list[str]:
@@ -53,8 +53,8 @@ def load_video_model(
 ) -> tuple[Any, Any, Any]:
     """MODEL, CLIP and VAE of the named files.
 
-    What is small is checked before what is large is loaded. Raises ValueError, naming the input, for names that do not
-    go together, files that are gone, that the host cannot load or that do not fit the model;
+    Small files are checked before large ones are loaded. Raises ValueError, naming the input, for names that do not go
+    together, and for files that are missing, that the host cannot load or that do not fit the model;
     families.UnsupportedModelError when the model is no video diffusion transformer; FileNotFoundError when a file of an
     embedded model is missing.
     """
@@ -81,12 +81,12 @@ def load_video_model(
 
 
 def model_report(model: Any) -> str:
-    """What a MODEL is, one line for each number. Raises families.UnsupportedModelError."""
+    """What a MODEL is, one property a line. Raises families.UnsupportedModelError."""
     info = model_info(model)[1]
     pictures = (info.native_frames - 1) * info.compression[0] + 1
     dtypes: Counter[str] = Counter()
     for parameter in model.get_model_object("diffusion_model").parameters():
-        # Quantised weights pretend to have the dtype that they were made from.
+        # Quantised weights report the dtype that they were made from.
         held = getattr(parameter, "_qdata", parameter)
         dtypes[str(held.dtype).removeprefix("torch.")] += parameter.numel()
     lines = {
@@ -108,7 +108,7 @@ def model_report(model: Any) -> str:
 def load_model_files(paths: tuple[str, ...], model_options: Mapping[str, Any], disable_dynamic: bool = False) -> Any:
     """The MODEL of a file, or of all shards of one.
 
-    Newer hosts call this again for one more GPU, or to have the model without dynamic loading. Raises what the host's
+    Newer hosts call this again for a further GPU, or to get the model without dynamic loading. Raises what the host's
     loader raises, RuntimeError when it knows no such model.
     """
     options: dict[str, Any] = {"disable_dynamic": True} if disable_dynamic else {}
@@ -166,7 +166,7 @@ def _load_diffusion_model(name: str, files: ModelFiles, weight_dtype: str) -> tu
         f"diffusion_model '{name}' is no diffusion model that ComfyUI can load (it does not convert video models from "
         "the layout of diffusers; for those, download the single file made for ComfyUI)"
     ):
-        # As the host's UNETLoader does, of checkpoints too: this keeps what a second GPU needs, and every dtype.
+        # As in the host's UNETLoader, for checkpoints too: this keeps what a second GPU needs, and every dtype.
         model = load_model_files(files.paths, options)
     try:
         info = model_info(model)[1]
@@ -195,7 +195,7 @@ def _load_vae(path: str, name: str) -> Any:
 
 
 def _check_vae(vae: Any, name: str, model_name: str, info: FamilyInfo) -> None:
-    """Whether the VAE makes the latents that the model works on. Raises ValueError, naming both, when not."""
+    """Raises ValueError, naming both, unless the VAE makes latents of the model's kind."""
     compression = (vae.temporal_compression_decode() or 1, *(vae.spacial_compression_encode(),) * 2)
     made = f"{vae.latent_channels} channels, {' x '.join(map(str, compression))} pixels for each value"
     needed = f"{info.latent_channels} channels, {' x '.join(map(str, info.compression))} pixels"

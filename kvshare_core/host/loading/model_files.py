@@ -11,11 +11,11 @@ import folder_paths
 from ...embedded.model import CROSS_ATTENTION, JOINT_ATTENTION, ONE_STREAM_ATTENTION, Attention, is_available
 
 EMBEDDED = "embedded"
-"""Name of the small model that ships with the pack, in every list of the loader."""
+"""Name of the small model that ships with the pack, in all lists of the loader."""
 
 EMBEDDED_JOINT = "embedded (joint attention)"
 EMBEDDED_ONE_STREAM = "embedded (one-stream attention)"
-"""Names of the other small models; their text encoders and VAEs are called EMBEDDED too."""
+"""Names of the other small models; their text encoders and VAEs are named EMBEDDED too."""
 
 EMBEDDED_MODELS: Mapping[str, Attention] = {
     EMBEDDED: CROSS_ATTENTION,
@@ -25,29 +25,32 @@ EMBEDDED_MODELS: Mapping[str, Attention] = {
 """The models that ship with the pack, by their names in the list."""
 
 CHECKPOINT = "checkpoint: "
-"""In front of the names of checkpoints, which may be called like a diffusion model."""
+"""Prefix of the names of checkpoints, which may be the same as those of diffusion models."""
 
 DIFFUSERS = "diffusers folder: "
-"""In front of the names of folders in the diffusers layout."""
+"""Prefix of the names of folders in the diffusers layout."""
 
 SHARD = re.compile(r"(?P<front>.*-)(?P<number>\d{5})-of-(?P<count>\d{5})(?P<end>\.\w+)")
-"""One part of a model that is cut into several files: model-00001-of-00006.safetensors."""
+"""One part of a model in several files: model-00001-of-00006.safetensors."""
 
 SINGLE_FILES = ("diffusion_pytorch_model.fp16.safetensors", "diffusion_pytorch_model.safetensors")
 
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """Files of one diffusion model, all its shards in order; checkpoint: they may hold a text encoder and a VAE too."""
+    """The files of one diffusion model."""
 
     paths: tuple[str, ...]
+    """All its shards in order, or its single file."""
+
     checkpoint: bool = False
+    """Whether they may contain a text encoder and a VAE too."""
 
 
 def diffusion_model_names() -> list[str]:
     """The embedded models that this host can load, then the user's diffusion models, checkpoints and diffusers folders.
 
-    Of a model in shards only the first is listed; it stands for all.
+    Of a model in shards only the first shard is listed.
     """
     return [
         *(name for name, attention in EMBEDDED_MODELS.items() if is_available(attention)),
@@ -58,7 +61,7 @@ def diffusion_model_names() -> list[str]:
 
 
 def find_model(name: str) -> ModelFiles:
-    """The files behind a name of the list other than the embedded ones. Raises ValueError for a file that is gone."""
+    """The files of a listed model other than the embedded ones. Raises ValueError for a file that is missing."""
     if name.startswith(DIFFUSERS):
         return ModelFiles(_all_shards(name, _transformer_file(name)))
     if name.startswith(CHECKPOINT):
@@ -68,7 +71,7 @@ def find_model(name: str) -> ModelFiles:
 
 
 def find_file(input_name: str, folder: str, name: str) -> str:
-    """Path of a file in one of the host's model folders. Raises ValueError, naming the input, when it is gone."""
+    """Path of a file in one of the host's model folders. Raises ValueError, naming the input, when it is missing."""
     path = folder_paths.get_full_path(folder, name)
     if path is None:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""What a model file is, from its header alone: no weight is read, and the model is built without memory."""
+"""What a model file contains, from its header alone: no weight is loaded, and the model is built on the meta device."""
 
 import json
 import os
@@ -36,13 +36,13 @@ DTYPES = {
     "U8": torch.uint8,
     "BOOL": torch.bool,
 }
-"""The dtypes of the safetensors format."""
+"""The dtypes of the safetensors format by their names in it."""
 
 
 def facts_of(name: str) -> ModelFacts | None:
     """What is known of a model by its name in the list of LoadVideoDiT; None for names that are not listed.
 
-    Raises families.UnsupportedModelError for a model that keys cannot be shared in.
+    Raises families.UnsupportedModelError for a model in which keys cannot be shared.
     """
     if name in EMBEDDED_MODELS:
         file = weight_file(WEIGHTS, MODEL_FILES[EMBEDDED_MODELS[name]][0])
@@ -53,7 +53,7 @@ def facts_of(name: str) -> ModelFacts | None:
     try:
         return model_facts(find_model(name).paths)
     except ValueError:
-        # A file that is gone; the loader says so when it runs.
+        # A missing file; the loader reports it when it runs.
         return None
 
 
@@ -61,13 +61,13 @@ def model_facts(paths: tuple[str, ...]) -> ModelFacts | None:
     """What is known of the model in these safetensors files, all its shards; None for files of another kind, and for
     models that the host does not know.
 
-    Raises families.UnsupportedModelError for a model that keys cannot be shared in.
+    Raises families.UnsupportedModelError for a model in which keys cannot be shared.
     """
     try:
         return _read_facts(paths, tuple(os.stat(path).st_mtime_ns for path in paths))
     except UnsupportedModelError:
         raise
-    # Whatever the host's detection stumbles over in a header is no error of the user's: it is asked before any run.
+    # This runs before the user starts anything, so a header that the host's detection cannot handle is no error yet.
     except Exception:
         return None
 
@@ -102,7 +102,7 @@ def _header(path: str) -> dict[str, Any]:
 
 
 def _compute_dtype(config: Any, weights: dict[str, torch.Tensor]) -> torch.dtype:
-    """The dtype that the host's loader is going to compute in."""
+    """The dtype in which the host will compute with the model."""
     management = comfy.model_management
     supported = list(config.supported_inference_dtypes)
     weight_dtype: Any = management.unet_dtype(

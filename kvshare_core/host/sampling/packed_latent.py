@@ -1,6 +1,6 @@
 """A sampler's latent as its parts: the video and, for models that make both, the audio packed with it.
 
-Hosts pack the parts into [batch, 1, numbers] and give the model their shapes (host.md 6.12). Every segment has the
+Hosts pack the parts into [batch, 1, numbers] and give the model their shapes. Every segment has the
 stretch of audio that sounds while its pictures are shown, so that both begin at the same moment.
 """
 

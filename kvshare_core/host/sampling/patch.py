@@ -57,7 +57,7 @@ def apply(model: Any, plan: SharePlan, earlier: KVShareRecord | None = None) -> 
         )
     patched = model.clone()
     record = KVShareRecord()
-    patched.model_options["context_handler"] = SegmentHandler(plan.timeline, plan.config.order)
+    patched.model_options["context_handler"] = SegmentHandler(plan.timeline, family.inputs, plan.config.order)
     for wrapper_type, wrapper in (
         (WrappersMP.OUTER_SAMPLE, outer_sample_wrapper(SampledPlan(plan, family, info, record, earlier))),
         (WrappersMP.PREPARE_SAMPLING, _prepare_sampling_wrapper),

@@ -1,12 +1,12 @@
 """Evaluates a long latent segment by segment inside the host's `calc_cond_batch`.
 
 Sitting there catches every guider and every sub-step of every sampler, and leaves batching, offloading and wrappers to
-the host (host.md 2.6).
+the host (docs/architecture.md#a-tensors-trip).
 """
 
 import copy
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,6 +16,7 @@ from comfy.context_windows import ContextHandlerABC, ContextWindowABC
 from comfy.model_management import throw_exception_if_processing_interrupted
 
 from ...config import Order
+from ...families.model_inputs import InputLayout
 from ...plan.schedule import Evaluation, evaluations, needed_evaluations, step_of
 from ...session.sampling_run import SamplingRun
 from ...timeline.fades import WEIGHTS, Fade, fade_of, take_frames, weights_over_time
@@ -117,6 +118,8 @@ class SegmentHandler(ContextHandlerABC):
     """Frozen, so that copies of a MODEL may share it or copy it."""
 
     timeline: Timeline
+    family_inputs: Mapping[str, InputLayout]
+    """How the inputs of the model's family lie over time."""
     order: Order = "lockstep"
 
     @property
@@ -194,7 +197,7 @@ class SegmentHandler(ContextHandlerABC):
         resize = getattr(model, "resize_cond_for_context_window", None)
 
         def sliced(cond: dict[str, Any]) -> dict[str, Any]:
-            return slice_conditioning(cond, x_in, window.segment, window, resize)
+            return slice_conditioning(cond, x_in, window.segment, window, self.family_inputs, resize)
 
         own = [sliced(cond) for cond in cond_in if cond.get(BEAT_TAG, beat) == beat]
         tagged = [cond for cond in own if BEAT_TAG in cond]

@@ -10,7 +10,7 @@ from comfy.patcher_extension import WrappersMP
 
 from kvshare_core.config import KVShareConfig
 from kvshare_core.host import BEAT_TAG
-from kvshare_core.host.conditioning.beat_images import add_beat_images, both_seen
+from kvshare_core.host.conditioning.beat_images import add_beat_images, joined_vision
 from kvshare_core.script.film import Duration, Script, ScriptBeat
 from kvshare_core.timeline.planning import plan_timeline
 from kvshare_core.timeline.timeline import Timeline
@@ -160,10 +160,10 @@ def test_what_both_pictures_look_like_to_the_vision_encoder_is_joined() -> None:
     output = type("Output", (), {})
     start, end = output(), output()
     start.penultimate_hidden_states, end.penultimate_hidden_states = torch.zeros(1, 2, 3), torch.ones(1, 2, 3)
-    assert both_seen(start, None) is start
-    assert both_seen(None, end) is end
+    assert joined_vision(start, None) is start
+    assert joined_vision(None, end) is end
     assert torch.equal(
-        both_seen(start, end).penultimate_hidden_states, torch.cat([torch.zeros(1, 2, 3), torch.ones(1, 2, 3)], 1)
+        joined_vision(start, end).penultimate_hidden_states, torch.cat([torch.zeros(1, 2, 3), torch.ones(1, 2, 3)], 1)
     )
 
 
@@ -174,7 +174,7 @@ def test_what_both_pictures_look_like_to_the_vision_encoder_is_joined() -> None:
         (
             "hunyuan video i2v",
             (1, picture(1), picture(2)),
-            "end_image: HunyuanVideo takes a picture to begin with only",
+            "end_image: a hunyuan model takes a picture to begin with only",
         ),
         ("wan i2v", (4, picture(1), None), "beat is 4; the timeline has prompts 1 to 2"),
         ("wan i2v", (1, None, None), "start_image: connect"),

@@ -1,6 +1,7 @@
 """What belongs to frames is cut to each segment, what does not stays whole, and what cannot be cut is refused."""
 
 import uuid
+from collections.abc import Mapping
 from typing import Any
 
 import comfy.conds
@@ -14,25 +15,54 @@ from hypothesis import strategies as st
 
 from kvshare_core.config import KVShareConfig
 from kvshare_core.embedded.model import load_vae
+from kvshare_core.families import FAMILIES
+from kvshare_core.families.model_inputs import InputLayout, PerFrame
 from kvshare_core.host import BEAT_TAG
-from kvshare_core.host.conditioning.slicing import AUDIO, PER_FRAME, WHOLE, PerFrame, slice_conditioning
+from kvshare_core.host.conditioning.slicing import COMMON_INPUTS, slice_conditioning
 from kvshare_core.timeline.timeline import Segment
 from tests.support.windows import beat_prompts, latent_shape, share, tiny_timeline
 from tests.tiny.models import Sampling, one_prompt, random_text, tiny_wan
 
-LAYOUTS = {**PER_FRAME, **{f"audio_embed {dims}": layout for dims, layout in AUDIO.items()}}
+INPUTS: dict[str, Mapping[str, InputLayout]] = {"common": COMMON_INPUTS} | {
+    family.name: family.inputs for family in FAMILIES
+}
+"""Inputs with a known layout: those of every family, and each family's own."""
+
+Input = tuple[str, str, int | None]
+"""Family, name and, where it decides about the layout, number of dimensions of an input."""
+
+PER_FRAME: dict[Input, PerFrame] = {}
+WHOLE: list[Input] = []
+for _family, _inputs in INPUTS.items():
+    for _name, _layout in _inputs.items():
+        if isinstance(_layout, PerFrame):
+            PER_FRAME[_family, _name, None] = _layout
+        elif isinstance(_layout, Mapping):
+            PER_FRAME |= {(_family, _name, dims): layout for dims, layout in _layout.items()}
+        elif _layout == "whole video":
+            WHOLE.append((_family, _name, None))
+
+
+def dims_of(name: str, dims: int | None = None) -> int:
+    """Number of dimensions of an input that has frames."""
+    return dims or (6 if name == "vace_context" else 5)
 
 
 def cut(
-    model_conds: dict[str, Any], segment: Segment, frames: int, resize: Any = None, **entries: Any
+    model_conds: dict[str, Any],
+    segment: Segment,
+    frames: int,
+    resize: Any = None,
+    family: str = "wan",
+    **entries: Any,
 ) -> dict[str, Any]:
     """A conditioning of these inputs for one segment of a latent of `frames` frames."""
     cond = {"model_conds": model_conds, "uuid": uuid.uuid4(), **entries}
-    return slice_conditioning(cond, torch.zeros(1, 16, frames, 4, 4), segment, "window", resize)
+    return slice_conditioning(cond, torch.zeros(1, 16, frames, 4, 4), segment, "window", INPUTS[family], resize)
 
 
-def cut_one(name: str, tensor: torch.Tensor, segment: Segment, frames: int) -> torch.Tensor | None:
-    value = cut({name: comfy.conds.CONDRegular(tensor)}, segment, frames)["model_conds"].get(name)
+def cut_one(name: str, tensor: torch.Tensor, segment: Segment, frames: int, family: str = "wan") -> torch.Tensor | None:
+    value = cut({name: comfy.conds.CONDRegular(tensor)}, segment, frames, family=family)["model_conds"].get(name)
     return None if value is None else value.cond
 
 
@@ -53,14 +83,13 @@ def places(draw: st.DrawFn) -> tuple[Segment, int]:
     return Segment(draw(st.integers(0, 5)), 0, draw(st.integers(0, frames - length)), length), frames
 
 
-@given(places(), st.sampled_from(sorted(LAYOUTS)), st.booleans())
-def test_an_input_with_frames_is_cut_at_them(place: tuple[Segment, int], name: str, same_size: bool) -> None:
-    segment, frames = place
-    layout = LAYOUTS[name]
-    dims = int(name[-1]) if name.startswith("audio") else 6 if name == "vace_context" else 5
+@given(places(), st.sampled_from(list(PER_FRAME)), st.booleans())
+def test_an_input_with_frames_is_cut_at_them(place: tuple[Segment, int], entry: Input, same_size: bool) -> None:
+    (segment, frames), (family, name, dims), layout = place, entry, PER_FRAME[entry]
     # Other dimensions of the very same size must not matter.
-    full = numbered(dims, layout.dim, (frames - layout.first) * layout.per_frame, frames if same_size else 2)
-    found = cut_one(name.split()[0], full, segment, frames)
+    size = frames if same_size else 2
+    full = numbered(dims_of(name, dims), layout.dim, (frames - layout.first) * layout.per_frame, size)
+    found = cut_one(name, full, segment, frames, family)
     assert found is not None
     wanted = [
         (frame - layout.first) * layout.per_frame + number
@@ -73,20 +102,22 @@ def test_an_input_with_frames_is_cut_at_them(place: tuple[Segment, int], name: s
     ]
 
 
-@given(places(), st.sampled_from(sorted(WHOLE)), st.integers(1, 5))
-def test_an_input_for_the_whole_video_stays_whatever_its_size(place: tuple[Segment, int], name: str, dims: int) -> None:
-    segment, frames = place
+@given(places(), st.sampled_from(WHOLE), st.integers(1, 5))
+def test_an_input_for_the_whole_video_stays_whatever_its_size(
+    place: tuple[Segment, int], entry: Input, dims: int
+) -> None:
+    (segment, frames), (family, name, _) = place, entry
     full = torch.randn([frames] * dims)
-    found = cut_one(name, full, segment, frames)
-    assert found is full
+    assert cut_one(name, full, segment, frames, family) is full
 
 
-@pytest.mark.parametrize("name", sorted(name for name, layout in PER_FRAME.items() if layout.length == "exact"))
+@pytest.mark.parametrize("entry", [entry for entry, layout in PER_FRAME.items() if layout.length == "exact"])
 @pytest.mark.parametrize("difference", [-1, 1])
-def test_an_input_of_another_length_is_refused_and_named(name: str, difference: int) -> None:
-    full = numbered(6 if name == "vace_context" else 5, PER_FRAME[name].dim, 7 + difference, 7)
+def test_an_input_of_another_length_is_refused_and_named(entry: Input, difference: int) -> None:
+    family, name, dims = entry
+    full = numbered(dims_of(name, dims), PER_FRAME[entry].dim, 7 + difference, 7)
     with pytest.raises(ValueError, match=rf"MaskGuidedKVShare: .*{name} covers {7 + difference} latent frames.* 7"):
-        cut_one(name, full, Segment(1, 0, 2, 4), 7)
+        cut_one(name, full, Segment(1, 0, 2, 4), 7, family)
 
 
 def test_a_pose_video_may_end_early_and_is_left_out_behind_its_end() -> None:
@@ -113,6 +144,11 @@ def test_a_video_beside_the_video_is_cut_with_it_and_a_picture_is_not() -> None:
     latents = cut(conds, Segment(1, 0, 2, 4), 7)["model_conds"]["context_latents"].cond
     assert latents[0][0, 0, :, 0, 0].tolist() == [2, 3, 4, 5]
     assert latents[1] is picture
+
+
+def test_an_input_of_another_family_is_unknown() -> None:
+    with pytest.raises(ValueError, match="an input 'camera_conditions'"):
+        cut_one("camera_conditions", torch.zeros(1, 7, 7), Segment(1, 0, 2, 4), 7, family="mochi")
 
 
 def test_an_unknown_input_in_the_layout_of_a_latent_is_cut() -> None:
@@ -245,8 +281,8 @@ def test_what_the_host_cuts_itself_is_cut_as_here() -> None:
     x_in = torch.zeros(latent_shape(timeline))
     frames = timeline.latent_frames
     for name, base_class in classes.items():
-        layout = PER_FRAME.get(name, PerFrame(1))
-        full = numbered(6 if name == "vace_context" else 5, layout.dim, (frames - layout.first) * layout.per_frame, 2)
+        layout = PER_FRAME["wan", name, 5 if name == "audio_embed" else None]
+        full = numbered(dims_of(name), layout.dim, (frames - layout.first) * layout.per_frame, 2)
         value = comfy.conds.CONDRegular(full)
         for segment in timeline.segments:
             window = window_of(segment, x_in)
