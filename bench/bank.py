@@ -106,7 +106,7 @@ class WitnessBank(KeyValueBank):
 
     def put(self, key: BankKey, entry: BankEntry, consumers: int) -> None:
         """As KeyValueBank does it; the entry is remembered until the next one of its key."""
-        super().put(key, entry, readers)
+        super().put(key, entry, consumers)
         self._originals[key] = entry
 
     def get(self, key: BankKey) -> BankEntry | None:
