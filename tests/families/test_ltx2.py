@@ -104,11 +104,6 @@ def test_without_audio_a_block_calls_twice(model: Any) -> None:
     assert classify(model, 3, VIDEO, TEXT, 32, audio=False) == CallSite(1, "cross")
 
 
-def _host_mentions(name: str, module: str) -> bool:
-    """Whether a module of the host knows an option of that name."""
-    return name in inspect.getsource(importlib.import_module(module))
-
-
 @pytest.mark.parametrize(
     "flags",
     [

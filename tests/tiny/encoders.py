@@ -7,7 +7,6 @@ import functools
 import inspect
 import io
 from collections.abc import Callable
-from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -102,13 +101,7 @@ def _kandinsky5() -> Parts:
     return _newer("kandinsky5").Kandinsky5Tokenizer, _newer("kandinsky5").te()
 
 
-LTX2_OF_ANY_SIZE = hasattr(lt, "ltxav_te") and "video_projection_dim" in signature(lt.ltxav_te).parameters
-"""Whether the host makes LTX-2's text encoder in the size of its files. ComfyUI 0.30.0 knows one size, of gigabytes."""
-
-
 def _ltxav() -> Parts:
-    if not LTX2_OF_ANY_SIZE:
-        pytest.skip("this ComfyUI has no text encoder of LTX-2 that can be made small")
     newer: Any = lt
     if not hasattr(newer, "ltxav_te"):
         pytest.skip("this ComfyUI has no LTX-2")

@@ -35,7 +35,6 @@ from kvshare_core.host.loading.model_info import model_info
 from kvshare_core.host.loading.text_encoders import check_text_encoders, load_text_encoders
 from tests.support.family_cases import CASES
 from tests.support.windows import share, tiny_timeline
-from tests.tiny.encoders import LTX2_OF_ANY_SIZE
 from tests.tiny.ltx2 import ltx2_weights
 from tests.tiny.models import Sampling, seeded_state_dict, tiny_hunyuan
 
@@ -515,13 +514,11 @@ def test_a_family_gets_its_own_kind_of_text_encoder(models: Path, family: str, o
     tokenizer_of_llama = Path(comfy.sd.__file__).parent / "text_encoders" / "llama_tokenizer" / "tokenizer.json"
     if family == "hunyuan" and not tokenizer_of_llama.is_file():
         pytest.skip("this copy of the host lacks the tokenizer of LLaMA")
-    if family == "ltx2" and not LTX2_OF_ANY_SIZE:
-        pytest.skip("this ComfyUI has no text encoder of LTX-2 that can be made small")
     clip = load_text_encoders(info_of(family), first, second)
     assert type(clip.tokenizer).__name__ == tokenizer
 
 
-@pytest.mark.skipif(not LTX2_OF_ANY_SIZE, reason="this ComfyUI has no text encoder of LTX-2 that can be made small")
+@has_ltx2
 @allocates_lazily
 @pytest.mark.usefixtures("small_projection")
 def test_the_checkpoint_of_ltx_2_completes_its_text_encoder(models: Path, tmp_path: Path) -> None:
