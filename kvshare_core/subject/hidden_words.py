@@ -64,7 +64,7 @@ class HiddenWords:
         if effects is None:
             tracker.give_up(segment)
         else:
-            tracker.see_effects(segment, effects, grid)
+            tracker.add_effects(segment, effects, grid)
         return effects is not None
 
     def effects(self, plain: torch.Tensor, hidden: Mapping[int, torch.Tensor], grid: Grid) -> torch.Tensor | None:

@@ -92,6 +92,13 @@ def subject_score(probabilities: torch.Tensor, tokens: tuple[int, ...], subject:
     return score
 
 
+def summed_probability(probabilities: torch.Tensor, tokens: tuple[int, ...], subject: SubjectTokens) -> torch.Tensor:
+    """How much each video token attends to all words of the subject together, [rows, video tokens], as in DiTCtrl;
+    probabilities, tokens: as for `subject_score`."""
+    column = {token: place for place, token in enumerate(tokens)}
+    return probabilities[..., [column[token] for token in subject.subject]].sum(-1)
+
+
 def standardised(score: torch.Tensor) -> torch.Tensor:
     """Scores [..., tokens] as deviations from the mean of their row in units of its spread, so that the maps of all
     blocks count alike when they are added up; a flat row becomes zero."""
