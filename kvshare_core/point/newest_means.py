@@ -1,18 +1,18 @@
-"""What the blocks of one model call told, averaged, until the next call tells something newer."""
+"""Means over the blocks of a model call, kept until the next call replaces them."""
 
 import torch
 
 
 class NewestMeans:
-    """Means over the blocks of a model call, by the index of their segment. newest: those of the last ended call that
-    told something."""
+    """Means over the blocks of a model call, by the index of their segment."""
 
     def __init__(self) -> None:
         self.newest: dict[int, torch.Tensor] = {}
+        """The means of the last finished call that added values to a segment."""
         self._running: dict[int, tuple[torch.Tensor, int]] = {}
 
     def add(self, index: int, values: torch.Tensor) -> None:
-        """Takes the values of one block of the running call."""
+        """Adds the values of one block of the running call."""
         known = self._running.get(index)
         self._running[index] = (values, 1) if known is None else (known[0] + values, known[1] + 1)
 

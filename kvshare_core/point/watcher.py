@@ -1,7 +1,7 @@
-"""What one chosen point of the video looks at: DiTCtrl's visualisations (section 3.2) for a single query.
+"""What one chosen point of the video attends to: DiTCtrl's visualisations (section 3.2) for a single query.
 
-Where in the video, how much in every frame, and at which words. For looking only; nothing is shared by it. Its cost is
-one row of scores per block, and in joint attention one small matrix of the prompt's words.
+Where in the video, how much in every frame, and to which words. It only visualises and does not change what is shared.
+It costs one row of scores per block, and in joint attention one small matrix of the prompt's words.
 """
 
 import torch
@@ -17,9 +17,10 @@ from .words import WordWatcher
 
 
 class PointWatcher:
-    """Follows the plan's point through a run; frame_patch: latent frames per token frame."""
+    """Follows the plan's point through a run."""
 
     def __init__(self, plan: SharePlan, frame_patch: int = 1):
+        """frame_patch: latent frames per token frame."""
         self.plan = plan
         self.frame_patch = frame_patch
         self.frame = None if plan.look is None else plan.timeline.frame_of(plan.look.picture)
@@ -38,15 +39,15 @@ class PointWatcher:
         self._words.clear()
 
     def end_pass(self) -> None:
-        """Ends a model call: what it told replaces what the call before did."""
+        """Ends a model call: its maps replace those of the call before."""
         self._maps.end_pass()
         self._words.end_pass()
 
     def wants(self, segment: Segment) -> bool:
-        """Whether `segment` counts where the point lies."""
+        """Whether `segment` contributes to the frame of the point."""
         return segment.index in self._indices
 
-    def watch(self, context: AttentionContext) -> None:
+    def add_map(self, context: AttentionContext) -> None:
         """Computes what the point's query attends to in one call, in the conditional rows."""
         forward, call, site, rows = context.forward, context.call, context.site, context.conditional_rows
         if rows is None or not self.wants(forward.segment):
@@ -60,7 +61,7 @@ class PointWatcher:
         if site.kind != "cross":
             self._maps.add(forward.segment.index, scores[..., context.video].softmax(-1).mean(1))
         if site.kind != "self" and forward.text.own:
-            self._words.watch(context, scores, token_frame)
+            self._words.add_map(context, scores, token_frame)
 
     def _place(self, forward: Forward) -> tuple[int, int]:
         """The token frame of the point, and its token among those of the video."""
@@ -72,16 +73,16 @@ class PointWatcher:
         return place, (place * height + row) * width + column
 
     def recorded(self) -> RecordedPoint | None:
-        """What the point looked at over the whole timeline as it was last; None when nothing was read."""
+        """What the point attends to over the whole timeline by the newest maps; None when there are none."""
         look, timeline = self.plan.look, self.plan.timeline
         if not self._maps.newest or self._grid is None or look is None:
             return None
-        found = {index: looked.cpu().unflatten(-1, self._grid) for index, looked in self._maps.newest.items()}
+        found = {index: attended.cpu().unflatten(-1, self._grid) for index, attended in self._maps.newest.items()}
         heat = over_timeline(
             timeline,
             {
-                index: maps.spread_over_latent_frames(looked, timeline.window, self.frame_patch)
-                for index, looked in found.items()
+                index: maps.spread_over_latent_frames(attended, timeline.window, self.frame_patch)
+                for index, attended in found.items()
             },
         )
         return RecordedPoint(
@@ -97,9 +98,9 @@ class PointWatcher:
         segments: [rows, latent frames], summing to one."""
         timeline, patch = self.plan.timeline, self.frame_patch
         total = torch.zeros(next(iter(found.values())).shape[0], timeline.latent_frames)
-        for index, looked in found.items():
+        for index, attended in found.items():
             latent_frames = [min(patch, timeline.window - first) for first in range(0, timeline.window, patch)]
-            each = looked.sum((2, 3)) / torch.tensor(latent_frames)
+            each = attended.sum((2, 3)) / torch.tensor(latent_frames)
             own = each.repeat_interleave(torch.tensor(latent_frames), dim=1)
             total.index_add_(1, torch.tensor(timeline.frames_of(timeline.segments[index])), own / len(found))
         return total

@@ -1,7 +1,8 @@
-"""How much a chosen point looks at every word of its prompt, and the words at each other (DiTCtrl section 3.2, its
+"""How much a chosen point attends to every word of its prompt, and the words to each other (DiTCtrl section 3.2, its
 video-to-text and text-to-text maps).
 
-Where a segment shows two texts, each is told with its weight; a text whose words or places are unknown is not told.
+Where a segment has two texts, each is recorded with its weight; texts whose words or positions are unknown are not
+recorded.
 """
 
 import math
@@ -22,81 +23,86 @@ from .newest_means import NewestMeans
 
 
 @dataclass(frozen=True)
-class _ReadTexts:
-    """The real tokens of the texts that one frame looks at: their `places` in the sequence of keys, what the weight of
-    its text adds to the score of each, and of every text its beat, weight, words and first place."""
+class _RealTokens:
+    """The real tokens of the texts that one frame attends to."""
 
     places: tuple[int, ...]
+    """Their positions in the sequence of keys."""
     bias: tuple[float, ...]
+    """What the weight of its text adds to the score of each."""
     texts: tuple[tuple[int, float, PromptWords, int], ...]
+    """Beat, weight, words and first position of every text."""
 
 
 class WordWatcher:
-    """Follows the words that the plan's point sees through a run; frame_patch: latent frames per token frame."""
+    """Follows the attention of the plan's point to words through a run."""
 
     def __init__(self, plan: SharePlan, frame_patch: int = 1):
+        """frame_patch: latent frames per token frame."""
         self.plan = plan
         self.frame_patch = frame_patch
-        self._looks = NewestMeans()
+        self._to_words = NewestMeans()
         self._between = NewestMeans()
-        self._read: dict[int, _ReadTexts] = {}
+        self._tokens: dict[int, _RealTokens] = {}
         self._uploaded: dict[tuple[tuple[float, ...], torch.dtype, torch.device], torch.Tensor] = {}
 
     def clear(self) -> None:
         """Frees everything."""
-        for store in (self._looks, self._between, self._read, self._uploaded):
+        for store in (self._to_words, self._between, self._tokens, self._uploaded):
             store.clear()
 
     def end_pass(self) -> None:
-        """Ends a model call: what it told replaces what the call before did."""
-        self._looks.end_pass()
+        """Ends a model call: its maps replace those of the call before."""
+        self._to_words.end_pass()
         self._between.end_pass()
 
-    def watch(self, context: AttentionContext, scores: torch.Tensor, token_frame: int) -> None:
-        """Reads one attention that sees text; scores: [rows, heads, keys] of the point's query, in `token_frame`.
+    def add_map(self, context: AttentionContext, scores: torch.Tensor, token_frame: int) -> None:
+        """Adds the map of one cross- or joint attention; scores: [rows, heads, keys] of the point's query, in
+        `token_frame`.
 
-        In joint attention words have their exact probabilities beside the video's; in cross-attention the real words
-        share all of it, because models pad a text with tokens that mean nothing.
+        In joint attention the words keep their exact probabilities in the softmax over video and text; in
+        cross-attention the softmax runs over the real words only, because models pad a text with meaningless tokens.
         """
         call, site, rows = context.call, context.site, context.conditional_rows or slice(0, 0)
-        read = self._real_tokens(attended_texts(context, self.frame_patch), token_frame)
-        if read is None or read.places[-1] >= call.key_tokens:
+        real = self._real_tokens(attended_texts(context, self.frame_patch), token_frame)
+        if real is None or real.places[-1] >= call.key_tokens:
             return
         index = context.forward.segment.index
-        self._read[index] = read
-        places = self._on_device(read.places, torch.long, scores.device)
+        self._tokens[index] = real
+        places = self._on_device(real.places, torch.long, scores.device)
         if site.kind == "cross":
-            bias = self._on_device(read.bias, scores.dtype, scores.device)
+            bias = self._on_device(real.bias, scores.dtype, scores.device)
             probabilities = (scores[..., places] + bias).softmax(-1)
         else:
             probabilities = scores.softmax(-1)[..., places]
             self._between.add(index, self._among_words(call, rows, places))
-        self._looks.add(index, probabilities.mean(1))
+        self._to_words.add(index, probabilities.mean(1))
 
     def _among_words(self, call: AttentionCall, rows: slice, places: torch.Tensor) -> torch.Tensor:
-        """How much each text token at `places` looks at each, of what it looks at them all: [rows, tokens, tokens].
-        Without the video, whose scores would be a whole map for every token."""
+        """Attention of the text tokens at `places` to each other, softmax over them alone: [rows, tokens, tokens].
+        Video keys are left out; their scores would be a whole map for every token."""
         query, key = (tensor[rows].index_select(TOKEN_DIM, places) for tensor in (call.query, call.key))
         mask = maps.mask_of_queries(call.mask, rows, places)
         own = None if mask is None else mask[..., places]
         return maps.attention_scores(query, key, call.scale, own).softmax(-1).mean(1)
 
-    def _real_tokens(self, texts: tuple[AttendedText, ...], token_frame: int) -> _ReadTexts | None:
-        """None when the words of a text that is seen are unknown, or do not lie in it."""
+    def _real_tokens(self, texts: tuple[AttendedText, ...], token_frame: int) -> _RealTokens | None:
+        """The real tokens of the texts with a weight in `token_frame`; None when the words of one are unknown or do not
+        lie in it, or there are none."""
         bias: dict[int, float] = {}
-        seen: list[tuple[int, float, PromptWords, int]] = []
+        weighted: list[tuple[int, float, PromptWords, int]] = []
         for text in texts:
             weight, words = text.weight_at(token_frame), self.plan.timeline.beats[text.beat].words
             if weight == 0:
                 continue
             if words is None or max(words.tokens, default=-1) >= text.length:
                 return None
-            seen.append((text.beat, weight, words, text.start))
+            weighted.append((text.beat, weight, words, text.start))
             # Texts of their own places are weighed in the attention; those of a transition are mixed before it.
             own = math.log(weight) if isinstance(text.weight, tuple) else 0.0
             bias |= {text.start + token: own for token in words.tokens}
         places = tuple(sorted(bias))
-        return _ReadTexts(places, tuple(bias[place] for place in places), tuple(seen)) if places else None
+        return _RealTokens(places, tuple(bias[place] for place in places), tuple(weighted)) if places else None
 
     def _on_device(self, numbers: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
         """Numbers as a tensor; made once per run."""
@@ -106,20 +112,20 @@ class WordWatcher:
         return self._uploaded[name]
 
     def recorded(self) -> tuple[RecordedText, ...]:
-        """What was read last, segment by segment."""
+        """The newest maps, segment by segment."""
         texts: list[RecordedText] = []
-        for index, looks in sorted(self._looks.newest.items()):
-            read, between = self._read[index], self._between.newest.get(index)
-            looks, between = looks.cpu(), None if between is None else between.cpu()
-            for beat, weight, words, start in read.texts:
-                of_words = _columns_of_words(read.places, words, start)
+        for index, to_words in sorted(self._to_words.newest.items()):
+            real, between = self._tokens[index], self._between.newest.get(index)
+            to_words, between = to_words.cpu(), None if between is None else between.cpu()
+            for beat, weight, words, start in real.texts:
+                of_words = _columns_of_words(real.places, words, start)
                 texts.append(
                     RecordedText(
                         index,
                         beat,
                         weight,
                         words.words,
-                        looks @ of_words,
+                        to_words @ of_words,
                         None if between is None else _mean_rows(of_words) @ between @ of_words,
                     )
                 )

@@ -1,19 +1,22 @@
-"""A point of the video whose attention is looked at. Pure Python."""
+"""A point of the video whose attention is recorded. Pure Python."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class LookPoint:
-    """A point of the video to look from: `x` and `y` in 0..1 from the upper left, in picture number `picture`."""
+    """A point of the video whose query's attention is recorded."""
 
     x: float
+    """Horizontal position in 0..1, from the left."""
     y: float
+    """Vertical position in 0..1, from the top."""
     picture: int
+    """Number of the frame, counted from 0."""
 
 
 def parse_look_point(text: str, pictures: int) -> LookPoint:
-    """Reads "x, y, picture" for a video of that many pictures. Raises ValueError naming look_at and what is wrong."""
+    """Parses "x, y, picture" for a video of that many pictures. Raises ValueError naming look_at and what is wrong."""
     parts = [part.strip() for part in text.split(",")]
     try:
         x, y, picture = float(parts[0]), float(parts[1]), int(parts[2])

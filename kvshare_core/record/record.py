@@ -1,4 +1,4 @@
-"""What a sampling run found out about its subject, for looking at afterwards."""
+"""What a sampling run found out about its subjects and about a chosen point, for the nodes that show or reuse it."""
 
 import threading
 from collections.abc import Mapping
@@ -14,10 +14,12 @@ from .look_point import LookPoint
 
 @dataclass(frozen=True)
 class Examples:
-    """Which tokens show each subject and which surely do not: boolean [subjects, rows, tokens]."""
+    """Tokens that others are compared with: boolean [subjects, rows, tokens]."""
 
     subject: torch.Tensor
+    """The tokens that most surely belong to each subject."""
     rest: torch.Tensor
+    """The tokens that surely do not belong to it."""
 
     def to(self, device: torch.device) -> "Examples":
         """The same on `device`."""
@@ -26,28 +28,30 @@ class Examples:
 
 @dataclass(frozen=True)
 class SegmentMasks:
-    """The subjects' tokens as a run used them last: what another run of the same film goes on with.
-
-    names: the subjects; masks: for each segment bool [subjects, batch, tokens] on the CPU, None where none was found;
-    examples: for each segment what its tokens are compared with, effects: where the words act, float [shown subjects,
-    batch, tokens]; both on the CPU, and None or empty where they are not.
-    """
+    """The masks that a run used last, from which another run of the same film can start. All tensors are on the CPU."""
 
     names: tuple[str, ...]
+    """The subjects."""
     masks: tuple[torch.Tensor | None, ...]
+    """For each segment bool [subjects, batch, tokens], or None where no mask was found."""
     examples: tuple[Examples | None, ...] = ()
+    """For each segment the tokens that others are compared with, or None; empty where no segment has any."""
     effects: tuple[torch.Tensor | None, ...] = ()
+    """For each segment how strongly the words of its subjects act at each token, float [subjects in the segment, batch,
+    tokens], or None; empty where no segment has any."""
 
 
 @dataclass(frozen=True)
 class RecordedSubject:
-    """One subject's `heat` (normalised map) and `mask`, both float [batch, latent frames, h, w] in 0..1 on the token
-    grid. tokens: for each beat those that name it, None in beats that do not; empty where no words said what it is."""
+    """One subject over the whole timeline, on the token grid."""
 
     name: str
     heat: torch.Tensor
+    """The normalised map, float [batch, latent frames, h, w] in 0..1."""
     mask: torch.Tensor
+    """The mask, float [batch, latent frames, h, w] in 0..1."""
     tokens: tuple[SubjectTokens | None, ...] = ()
+    """For each beat the text tokens that name the subject, None where none do; empty where no words define it."""
 
 
 @dataclass(frozen=True)
@@ -60,15 +64,19 @@ class RecordedStep:
 
 @dataclass(frozen=True)
 class RecordedMasks:
-    """`heat` and `mask` of all subjects together, as those of a RecordedSubject; subjects: each by itself; segments:
-    the masks as they were used; course: those of some steps on the way, in their order."""
+    """The masks of one run over the whole timeline, on the token grid."""
 
     timeline: Timeline
     heat: torch.Tensor
+    """The maximum over the subjects' heat, float [batch, latent frames, h, w] in 0..1."""
     mask: torch.Tensor
+    """The union of the subjects' masks, float [batch, latent frames, h, w] in 0..1."""
     subjects: tuple[RecordedSubject, ...] = ()
+    """Each subject by itself."""
     segments: SegmentMasks | None = None
+    """The masks of each segment as attention used them."""
     course: tuple[RecordedStep, ...] = ()
+    """The masks of some steps of the run, in order."""
 
     def of(self, name: str) -> "RecordedMasks":
         """The same with `heat` and `mask` of one subject. Raises ValueError naming the subjects there are."""
@@ -82,36 +90,40 @@ class RecordedMasks:
 
 @dataclass(frozen=True)
 class RecordedText:
-    """What a chosen point saw of one text in segment `segment`: that of `beat`, whose weight there is `weight`.
-
-    looks: float [batch, words], how much the point looks at each word: of all it looks at in joint attention, of the
-    words alone in cross-attention. between: float [batch, words, words], how much each word (a row) looks at each, of
-    what it looks at words; None where words do not look at each other.
-    """
+    """How much a chosen point attends to the words of one text in one segment."""
 
     segment: int
     beat: int
+    """The beat whose text it is."""
     weight: float
+    """The weight of the text in the segment."""
     words: tuple[str, ...]
     looks: torch.Tensor
+    """Attention of the point to each word, float [batch, words]: its share of the whole attention in joint attention,
+    of that to words in cross-attention."""
     between: torch.Tensor | None = None
+    """Attention of each word (a row) to each word, float [batch, words, words], as a share of its attention to words;
+    None where words do not attend to each other."""
 
 
 @dataclass(frozen=True)
 class RecordedPoint:
-    """What the point `look` looks at: float `heat` [batch, latent frames, h, w] on the token grid, 1 where it looks
-    most; 0 in latent frames that its segments do not reach. frames: float [batch, latent frames], the part of its look
-    at video that each has, summing to one; texts: the words it saw, where they are known."""
+    """What a chosen point of the video attends to."""
 
     timeline: Timeline
     look: LookPoint
+    """The point."""
     heat: torch.Tensor
+    """Attention to each video token, float [batch, latent frames, h, w] on the token grid, 1 at the maximum; 0 in
+    latent frames outside the point's segments."""
     frames: torch.Tensor
+    """The share of each latent frame in the point's attention to video, float [batch, latent frames], summing to 1."""
     texts: tuple[RecordedText, ...] = ()
+    """Attention to words, where the words are known."""
 
     @property
     def own_heat(self) -> torch.Tensor:
-        """`heat` within the latent frame of the point alone, 1 where it looks most there; 0 in all others."""
+        """`heat` within the latent frame of the point, scaled to a maximum of 1; 0 in all other frames."""
         frame = self.timeline.frame_of(self.look.picture)
         own = torch.zeros_like(self.heat)
         own[:, frame] = self.heat[:, frame] / self.heat[:, frame].amax(dim=(1, 2), keepdim=True)
@@ -134,10 +146,11 @@ def over_timeline(timeline: Timeline, found: Mapping[int, torch.Tensor]) -> torc
 
 
 class KVShareRecord:
-    """A letter box between a sampling run and the nodes behind it.
+    """A container through which a sampling run hands its result to the nodes that come after it.
 
-    The node that patches a model makes one and hands it out; each run of that model puts its result in when it ends.
-    It is the only value of the pack that changes after it was made, because maps exist only after sampling.
+    The node that patches a model creates it as an output; each run of that model replaces its content when it ends.
+    Unlike the frozen values that other sockets carry it is mutable, because maps exist only after sampling. It is safe
+    to use from several threads, and a deep copy of it is the same object.
     """
 
     def __init__(self) -> None:
@@ -149,7 +162,7 @@ class KVShareRecord:
         return self
 
     def put(self, masks: RecordedMasks | None, point: RecordedPoint | None) -> None:
-        """Replaces what an earlier run put in; None leaves it as it is."""
+        """Replaces the result of an earlier run; None keeps it."""
         with self._lock:
             self._masks = masks or self._masks
             self._point = point or self._point
@@ -160,6 +173,6 @@ class KVShareRecord:
             return self._masks
 
     def latest_point(self) -> RecordedPoint | None:
-        """What the chosen point looked at in the newest finished run that had one, or None."""
+        """What the chosen point attends to in the newest finished run that had one, or None."""
         with self._lock:
             return self._point

@@ -29,7 +29,7 @@ ROUNDED_DOWN = 0.25
 """What to add to a whole number so that it is still that one when its 255th part was rounded down to a byte."""
 
 DIGITS = 6
-"""Decimal places of numbers that are told as such."""
+"""Decimal places of the numbers that the viewer receives."""
 
 ALL, SUBJECT, POINT = "all", "subject", "point"
 
@@ -38,19 +38,21 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class ShownMap:
-    """One map of the viewer. kind: `all` subjects together, one `subject`, or what the chosen `point` looks at.
-
-    sheet: [height, width, 3] in 0..1, tiles on the token grid: red is the heat, green the mask or of a point what it
-    looks at in its own latent frame, and bit k of blue the mask of steps[k]. words: for each beat what names it there,
-    as `naming_words` tells it; empty where no words do.
-    """
+    """One map of the viewer."""
 
     kind: str
+    """`all` subjects together, one `subject`, or the attention of the chosen `point`."""
     name: str
+    """The subject; empty where there is no single one."""
     sheet: torch.Tensor
+    """[height, width, 3] in 0..1, tiles on the token grid: red is the heat, green the mask (of a point: the heat within
+    its own latent frame), and bit k of blue the mask of steps[k]."""
     grid: tuple[int, int]
+    """Height and width of a tile."""
     words: tuple[Json | None, ...] = ()
+    """For each beat the words that name the subject, as `naming_words` returns them; empty where no words do."""
     steps: tuple[int, ...] = ()
+    """The sampler steps whose masks the sheet holds."""
 
 
 def shown_frames(frames: int) -> list[int]:
@@ -132,11 +134,11 @@ def _words_at(known: PromptWords | None, places: tuple[int, ...]) -> list[tuple[
 
 
 def described_point(point: RecordedPoint) -> Json:
-    """What the viewer has to know about a point besides its map, of the first video of a run.
+    """What the viewer needs to know about a point besides its map, of the first video of a run.
 
-    x, y, frame: where it is; frames: the part of its look at video that each latent frame has; spans: first picture and
-    stop of each; segments: those that show it; texts: of every text it saw in one its segment, beat, weight, words, how
-    much it looks at each, and how much they look `between` each other, None where they do not.
+    x, y, frame: its position; frames: the share of each latent frame in its attention to video; spans: first picture
+    and stop of each; segments: those that contain it; texts: of every text that it attends to the segment, beat,
+    weight, words, its attention to each word (`looks`) and theirs to each other (`between`, None where there is none).
     """
     timeline, look = point.timeline, point.look
     return {
@@ -166,7 +168,7 @@ def _numbers(values: torch.Tensor) -> list[Any]:
 
 
 def described_film(timeline: Timeline, frames: list[int], videos: int) -> Json:
-    """What the viewer has to know about the film besides pictures.
+    """What the viewer needs to know about the film besides pictures.
 
     frames: numbers of the shown ones; segments: first frame and stop of the frames in which each counts, in a loop over
     the end; videos: how many the run made, of which the first is shown.

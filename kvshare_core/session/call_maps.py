@@ -27,11 +27,11 @@ class CallMaps:
         if not forward.finds_subjects:
             return None
         if site.kind != "cross":
-            self._tracker.compare(context)
-        if not self._tracker.reads_block(forward.segment.index, site.block):
+            self._tracker.add_likeness(context)
+        if not self._tracker.uses_block(forward.segment.index, site.block):
             return None
         if site.kind == "cross" or (site.kind == "joint" and not self._tracker.per_block):
-            self._tracker.watch(context)
+            self._tracker.add_map(context)
         elif site.kind == "joint" and self._is_before_sharing_ends(site.block):
             return self._gather_exactly(context)
         return None
@@ -54,9 +54,9 @@ class CallMaps:
             return None
         output, log_sum_exp = attention
         if unused:
-            self._tracker.watch(context, log_sum_exp)
+            self._tracker.add_map(context, log_sum_exp)
             return None
-        self._tracker.watch(context, log_sum_exp[rows, :, video])
+        self._tracker.add_map(context, log_sum_exp[rows, :, video])
         return output
 
     def _will_share(self, context: AttentionContext) -> bool:

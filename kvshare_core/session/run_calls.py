@@ -49,7 +49,7 @@ class RunCalls:
         if context.conditional_rows is not None:
             if forward.text.own:
                 self.prompted.add(forward.segment.index)
-            self._points.watch(context)
+            self._points.add_map(context)
         own_output = self._maps.gather(context)
         if site.kind == "cross":
             return self._texts.routed(context) if forward.text.routes else None

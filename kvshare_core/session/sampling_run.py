@@ -21,7 +21,9 @@ from ..plan.stages import Stages
 from ..point.watcher import PointWatcher
 from ..record.record import RecordedMasks, RecordedPoint
 from ..subject.hidden_words import HiddenWords
-from ..subject.tracker import UNKNOWN_PROMPT, SubjectTracker
+from ..subject.map_reader import UNKNOWN_PROMPT
+from ..subject.strategies import MaskPass
+from ..subject.tracker import SubjectTracker
 from ..timeline.timeline import Segment
 from .call_maps import CallMaps
 from .call_sharing import CallSharer
@@ -99,16 +101,17 @@ class SamplingRun:
         # not count for later passes.
         repeats = sigma == self._last_sigma
         step, steps = schedule.step_of(sigma, sample_sigmas), len(sample_sigmas) - 1
-        finds_subjects = (not repeats or self.tracker.per_block) and self.tracker.reads(step, steps)
+        mask_pass = MaskPass(step, steps, repeats)
+        finds_subjects = self.tracker.finds_in_pass(mask_pass)
         if self._last_sigma is None and self.stages.first and sigma >= self.settings.full_noise * (1 - 1e-4):
-            self.tracker.begin_anew()
+            self.tracker.forget_effects()
         self._last_sigma = sigma
         self._pass = plan_pass(self.settings, sigma, sample_sigmas, finds_subjects, repeats)
         shares = self._trusted and self._pass.shares
         self._ever_shared |= shares
         self._calls.prompted.clear()
         self._release()
-        self.tracker.begin_pass(repeats, step, self.tracker.frozen(step, steps))
+        self.tracker.begin_pass(mask_pass)
         return self._evaluations(shares)
 
     @property

@@ -1,7 +1,7 @@
-"""Where the subject is, by what it looks like: words point at it once, then tokens are compared with examples of it.
+"""Locating the subject by its appearance: words locate it once, then tokens are compared with examples of it.
 
-A prompt's words find a subject surely but vaguely. The values that attention moves around tell things apart far better
-and hold no position, so the tokens of which the words are surest serve as examples for all the others. (Concept tokens
+A prompt's words locate a subject reliably but coarsely. Attention values separate objects far better and carry no
+position, so the tokens with the strongest scores from words serve as examples for all the others. (Concept tokens
 and similarity among video tokens: IMAP, arXiv 2603.02919; here without any score between two video tokens, and measured
 in docs/laboratory.md.) Weights and scores are [subjects, rows, tokens].
 """
@@ -30,7 +30,7 @@ def choose_examples(belief: torch.Tensor) -> Examples:
 
 
 def likeness(value: torch.Tensor, examples: Examples) -> torch.Tensor:
-    """How much more every token looks like a subject than like everything else, float32 [subjects, rows, tokens].
+    """How much more every token resembles a subject than everything else, float32 [subjects, rows, tokens].
 
     value: [rows, heads, tokens, head_dim] of one attention call. Tokens are compared by the cosine of what sets them
     apart from the clip's mean; everything else is the mean of the other subjects' examples and of the rest.

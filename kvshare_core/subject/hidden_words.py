@@ -1,7 +1,7 @@
-"""Where a subject is, by what becomes of the prediction when nothing sees the subject's words.
+"""Locating a subject by how the prediction changes when the subject's words are hidden from attention.
 
-Which of a model's attention maps show a subject differs from model to model, and some show anything but it. What a word
-does to the picture needs no choice of blocks (docs/laboratory.md, measured on models of three layouts).
+Which attention maps locate a subject differs from model to model, and some locate anything else. The effect of a word
+on the picture needs no choice of blocks (docs/laboratory.md, measured on models of three layouts).
 """
 
 import math
@@ -21,18 +21,18 @@ from .tracker import SubjectTracker
 
 
 class HiddenWords:
-    """Hides the words of subjects from forwards of one run, and tells what that changed. warn: is told what cannot be
-    hidden."""
+    """Hides the words of subjects from forwards of one run, and measures what that changes."""
 
     def __init__(self, plan: SharePlan, info: FamilyInfo, warn: Callable[[str], None]):
+        """warn: receives the reason where words cannot be hidden."""
         self.plan = plan
         self.info = info
         self._warn = warn
         self._hidden: set[int] = set()
 
     def masks(self, context: AttentionContext) -> list[KeyMask] | None:
-        """What every batch row may look at in a call of a forward that hides a subject's words; None where the call is
-        left as it is."""
+        """The keys that each batch row may attend to in a call of a forward that hides a subject's words; None where
+        the call stays unchanged."""
         subject = context.forward.text.hidden_subject
         if context.site.kind == "self" or context.conditional_rows is None or subject is None:
             return None
@@ -64,7 +64,7 @@ class HiddenWords:
         if effects is None:
             tracker.give_up(segment)
         else:
-            tracker.see_effects(segment, effects, grid)
+            tracker.add_effects(segment, effects, grid)
         return effects is not None
 
     def effects(self, plain: torch.Tensor, hidden: Mapping[int, torch.Tensor], grid: Grid) -> torch.Tensor | None:
@@ -92,8 +92,8 @@ def words_effect(hidden: torch.Tensor, plain: torch.Tensor, grid: Grid, patch: G
 
 
 def places_of_words(texts: Iterable[AttendedText], words: Callable[[int], SubjectTokens | None]) -> frozenset[int]:
-    """Where the words of a subject stand in the sequence of keys, in all texts that a segment sees; words: of each
-    beat. Raises ValueError when a text is too short for them, or has no other tokens."""
+    """Where the words of a subject stand in the sequence of keys, in all texts that a segment attends to; words: of
+    each beat. Raises ValueError when a text is too short for them, or has no other tokens."""
     places: set[int] = set()
     for text in texts:
         subject = words(text.beat)

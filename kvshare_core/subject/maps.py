@@ -1,8 +1,9 @@
-"""Where the subject is: maps from video queries to text tokens, and masks made of them.
+"""Locating the subject: attention maps from video queries to text tokens, and the masks made from them.
 
-Only the columns of real text tokens are ever computed: memory is video tokens x text tokens. (DiTCtrl section 3.2 uses
-the same cue; the contrast with the other content words replaces its per-frame min-max, which sees a subject in every
-frame.) Tensors of a call are [rows, heads, tokens, head_dim].
+`text_probabilities` computes the columns of the given text tokens only, so its memory grows with video tokens x text
+tokens, not with the square of the sequence. (DiTCtrl section 3.2 starts from the same maps; its min-max per frame finds
+a subject in every frame, which the contrast with the other content words avoids.) Tensors of a call are [rows, heads,
+tokens, head_dim].
 """
 
 from collections.abc import Sequence
@@ -25,12 +26,12 @@ def text_probabilities(
     scale: float | None = None,
     log_sum_exp: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """How much every video query looks at every given text token, mean over heads: float32 [rows, video, text].
+    """How much every video query attends to every given text token, mean over heads: float32 [rows, video, text].
 
     query: video queries; text_key: keys of the text tokens wanted. Without `log_sum_exp` the softmax runs over exactly
     these tokens: complete for cross-attention when they are all real ones, and in joint attention independent of how
-    much the query looks at video. With the `log_sum_exp` [rows, heads, video] of the whole call the result is the exact
-    probability in it (docs/ditctrl.md#what-is-the-same-but-cheaper).
+    much the query attends to video. With the `log_sum_exp` [rows, heads, video] of the whole call the result is the
+    exact probability in it (docs/ditctrl.md#what-is-the-same-but-cheaper).
     """
     factor = query.shape[-1] ** -0.5 if scale is None else scale
     rows, heads, tokens, _ = query.shape
@@ -67,7 +68,7 @@ def attention_scores(
 
 def mask_of_queries(mask: torch.Tensor | None, rows: slice, queries: slice | torch.Tensor) -> torch.Tensor | None:
     """The part of a call's own mask for some batch rows and queries, [rows or 1, heads or 1, queries or 1, keys]; never
-    read on the CPU.
+    copied to the CPU.
 
     mask: of any shape that hosts broadcast to [rows, heads, queries, keys]; two dimensions mean [queries, keys], three
     [rows, queries, keys].
@@ -80,7 +81,7 @@ def mask_of_queries(mask: torch.Tensor | None, rows: slice, queries: slice | tor
 
 
 def subject_score(probabilities: torch.Tensor, tokens: tuple[int, ...], subject: SubjectTokens) -> torch.Tensor:
-    """How much more each video token looks at the subject than at the other content words, [rows, video tokens].
+    """How much more each video token attends to the subject than to the other content words, [rows, video tokens].
 
     probabilities: [rows, video tokens, len(tokens)], columns in the order of `tokens`. Means, not sums, so that long
     words and long prompts do not decide. Without other content words the subject's own probability is the score.
@@ -90,6 +91,13 @@ def subject_score(probabilities: torch.Tensor, tokens: tuple[int, ...], subject:
     if subject.others:
         score = score - probabilities[..., [column[token] for token in subject.others]].mean(-1)
     return score
+
+
+def summed_probability(probabilities: torch.Tensor, tokens: tuple[int, ...], subject: SubjectTokens) -> torch.Tensor:
+    """How much each video token attends to all words of the subject together, [rows, video tokens], as in DiTCtrl;
+    probabilities, tokens: as for `subject_score`."""
+    column = {token: place for place, token in enumerate(tokens)}
+    return probabilities[..., [column[token] for token in subject.subject]].sum(-1)
 
 
 def standardised(score: torch.Tensor) -> torch.Tensor:

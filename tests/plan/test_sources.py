@@ -74,7 +74,11 @@ def test_what_the_bank_holds_is_predicted_exactly_by_a_mask_and_at_most_by_words
     member = tuple(replace(member, tokens=()) for member in plan.cast[:1])
     masked = replace(plan, cast=member, beat_tokens=(), known=None, mask=(torch.rand(200, 2, 2) < 0.5).float())
     session = plain_pass(masked)
-    found = [session.tracker._masks.get(segment.index) for segment in masked.timeline.segments]
+    recorded = session.tracker.recorded()
+    if recorded is None or recorded.segments is None:
+        found = (None,) * len(masked.timeline.segments)
+    else:
+        found = recorded.segments.masks
     counts = [kept_tokens(config, True, TOKENS, 0 if mask is None else int(mask[0, 0].sum()), 0) for mask in found]
     assert session.bank.peak_bytes == predict_bytes(bank_uses(masked, counts), 2, 4, 2, 8, 8, config.memory)
 

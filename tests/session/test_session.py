@@ -19,7 +19,7 @@ from kvshare_core.plan.share_plan import SharePlan
 from kvshare_core.prompt_words import SubjectTokens
 from kvshare_core.session import call_sharing
 from kvshare_core.session.sampling_run import SamplingRun
-from kvshare_core.subject import tracker as subject_module
+from kvshare_core.subject import strategies as subject_module
 from tests.oracles.dense_reference import Tokens, dense_attention, heads_together, joint_sharing_bias
 from tests.support.fake_family import (
     COND,

@@ -24,6 +24,7 @@ from kvshare_core.plan.share_plan import SharePlan
 from kvshare_core.prompt_words import SubjectTokens
 from kvshare_core.script.parsing import parse_script
 from kvshare_core.subject import appearance, maps
+from kvshare_core.subject.strategies import MaskPass
 from kvshare_core.subject.tracker import SubjectTracker
 from kvshare_core.timeline.planning import plan_timeline
 from kvshare_core.timeline.timeline import Segment
@@ -74,7 +75,7 @@ class Watcher:
 
     def watch(self, forward: Forward, seed: int, block: int = 0) -> AttentionCall:
         call = self.call(seed, len(forward.batch.chunks))
-        self.tracker.watch(self.context(forward, call, CallSite(block, "cross")))
+        self.tracker.add_map(self.context(forward, call, CallSite(block, "cross")))
         return call
 
     def context(self, forward: Forward, call: AttentionCall, site: CallSite) -> AttentionContext:
@@ -134,7 +135,7 @@ def test_contrast_masks_hold_from_the_next_pass_on(rows: int, calls: int, heads:
     watcher = Watcher(plan_of(CONTRAST), rows, heads)
     known: list[list[int]] | None = None
     for number in range(3):
-        watcher.tracker.begin_pass()
+        watcher.tracker.begin_pass(MaskPass())
         scores = [torch.zeros(VIDEO, dtype=torch.float64) for _ in range(rows)]
         forward = watcher.forward(1)
         for block in range(calls):
@@ -155,13 +156,13 @@ def test_appearance_masks_begin_with_words_and_go_on_with_looks(rows: int, block
     watcher = Watcher(plan_of(settings), rows)
     examples: appearance.Examples | None = None
     for number in range(3):
-        watcher.tracker.begin_pass()
+        watcher.tracker.begin_pass(MaskPass())
         forward = watcher.forward(1)
         words, looks = (torch.zeros(1, rows, VIDEO) for _ in range(2))
         for block in range(blocks):
             own = watcher.call(seed + 50 + 10 * number + block)
             own = AttentionCall(own.query, own.query, own.query)
-            watcher.tracker.compare(watcher.context(forward, own, CallSite(block, "self")))
+            watcher.tracker.add_likeness(watcher.context(forward, own, CallSite(block, "self")))
             if examples is not None:
                 looks += counted_rows(appearance.likeness(own.value[:rows], examples))
         call = watcher.watch(forward, seed + number)
@@ -184,7 +185,7 @@ def counted_rows(scores: torch.Tensor) -> torch.Tensor:
 def test_threshold_masks_belong_to_one_forward_block_by_block(rows: int, seed: int) -> None:
     watcher = Watcher(plan_of(MaskSettings(kind="threshold", thres=0.4, rim=0)), rows)
     for number in range(2):
-        watcher.tracker.begin_pass()
+        watcher.tracker.begin_pass(MaskPass())
         for segment in range(2):
             forward = watcher.forward(segment)
             assert watcher.tracker.splits(forward, 0, CPU) is None
@@ -201,7 +202,7 @@ def test_threshold_masks_belong_to_one_forward_block_by_block(rows: int, seed: i
 
 def test_the_unconditional_forward_behind_uses_the_masks_of_the_conditional_one() -> None:
     watcher = Watcher(plan_of(MaskSettings(kind="threshold", thres=0.5, rim=0)))
-    watcher.tracker.begin_pass()
+    watcher.tracker.begin_pass(MaskPass())
     conditional = watcher.forward(chunks=(COND,))
     unconditional = watcher.forward(chunks=(UNCOND,))
     watcher.watch(conditional, 1)
@@ -213,7 +214,7 @@ def test_the_unconditional_forward_behind_uses_the_masks_of_the_conditional_one(
 
 def test_only_rows_of_the_segments_own_prompt_are_read() -> None:
     watcher = Watcher(plan_of(CONTRAST), rows=2)
-    watcher.tracker.begin_pass()
+    watcher.tracker.begin_pass(MaskPass())
     forward = watcher.forward(chunks=((0, 1), UNCOND, COND))
     call = watcher.watch(forward, 3)
     watcher.tracker.end_pass(CPU)
@@ -228,7 +229,7 @@ def test_targets_may_have_words_of_their_own(kind: Any) -> None:
     watcher = Watcher(plan_of(MaskSettings(kind=kind, thres=0.5, rim=0), target_subjects=(target,)))
     found: dict[str, Any] = {}
     for role, subject in (("source", FOX), ("target", target)):
-        watcher.tracker.begin_pass()
+        watcher.tracker.begin_pass(MaskPass())
         forward = watcher.forward(1, role)  # type: ignore[arg-type]
         call = watcher.watch(forward, 5)
         if kind == "contrast":
@@ -249,7 +250,7 @@ def test_a_transition_weighs_the_words_of_both_beats(mix: float) -> None:
     timeline = plan_timeline(parse_script("a\nb"), GRID[0], 1, 16, 4, num_transition_blocks=1)
     plan = SharePlan(timeline, KVShareConfig(masks=CONTRAST), (FOX, second), tokens)
     watcher = Watcher(plan)
-    watcher.tracker.begin_pass()
+    watcher.tracker.begin_pass(MaskPass())
     transition = replace(timeline.segments[1], mix=mix)
     assert transition.next_beat == 1
     forward = watcher.forward(transition)
@@ -271,7 +272,7 @@ def test_masks_are_cleaned_and_frames_without_a_subject_left_out(kind: Any) -> N
     )
     found: list[torch.Tensor] = []
     for watcher in (rough, fine):
-        watcher.tracker.begin_pass()
+        watcher.tracker.begin_pass(MaskPass())
         forward = watcher.forward()
         call = watcher.watch(forward, 20)
         if kind == "contrast":
@@ -290,8 +291,9 @@ def test_frozen_masks_are_read_no_more() -> None:
     watcher = Watcher(plan_of(replace(CONTRAST, freeze_after=0.5)))
     reads: list[bool] = []
     for step in range(4):
-        reads.append(watcher.tracker.reads(step, 4))
-        watcher.tracker.begin_pass()
+        now = MaskPass(step, 4)
+        reads.append(watcher.tracker.finds_in_pass(now))
+        watcher.tracker.begin_pass(now)
         if reads[-1]:
             watcher.watch(watcher.forward(), step)
         watcher.tracker.end_pass(CPU)
@@ -300,24 +302,24 @@ def test_frozen_masks_are_read_no_more() -> None:
 
 def test_masks_frozen_from_the_start_are_found_once() -> None:
     watcher = Watcher(plan_of(replace(CONTRAST, freeze_after=0.0)))
-    assert watcher.tracker.reads(3, 4)
+    assert watcher.tracker.finds_in_pass(MaskPass(3, 4))
     watcher.watch(watcher.forward(), 0)
     watcher.tracker.end_pass(CPU)
-    assert not watcher.tracker.reads(0, 4)
+    assert not watcher.tracker.finds_in_pass(MaskPass(0, 4))
 
 
 @pytest.mark.parametrize("kind", ["contrast", "threshold"])
 def test_chosen_steps_and_blocks_alone_are_read(kind: Any) -> None:
     chosen = MaskSettings(kind=kind, attn_map_step_idx=(1, 3), attn_map_layer_idx=(2,))
     tracker = Watcher(plan_of(chosen)).tracker
-    assert [tracker.reads(step, 5) for step in range(5)] == [False, True, False, True, False]
-    assert [tracker.reads_block(0, block) for block in range(4)] == [False, False, True, False]
+    assert [tracker.finds_in_pass(MaskPass(step, 5)) for step in range(5)] == [False, True, False, True, False]
+    assert [tracker.uses_block(0, block) for block in range(4)] == [False, False, True, False]
 
 
 def test_a_users_mask_is_used_at_once_and_for_every_latent() -> None:
     pictures = (torch.rand(29, 4, 6, generator=torch.Generator().manual_seed(0)) < 0.5).float()
     watcher = Watcher(plan_of(CONTRAST, mask=pictures), rows=2)
-    assert not watcher.tracker.reads(0, 4)
+    assert not watcher.tracker.finds_in_pass(MaskPass(0, 4))
     for segment in watcher.plan.timeline.segments:
         first, last = watcher.plan.timeline.picture_range(segment.start, segment.stop)
         frames: list[torch.Tensor] = []
@@ -331,7 +333,7 @@ def test_a_users_mask_is_used_at_once_and_for_every_latent() -> None:
 
 def test_what_is_recorded_averages_over_segments_that_overlap() -> None:
     watcher = Watcher(plan_of(CONTRAST), rows=2)
-    watcher.tracker.begin_pass()
+    watcher.tracker.begin_pass(MaskPass())
     heat, mask = torch.zeros(2, 7, 6), torch.zeros(2, 7, 6)
     count = torch.zeros(7)
     for segment in watcher.plan.timeline.segments:
@@ -360,7 +362,7 @@ def test_nothing_stays_after_clearing() -> None:
     watcher.tracker.clear()
     assert watcher.tracker.recorded() is None
     assert watcher.tracker.splits(watcher.forward(), 0, CPU) is None
-    assert watcher.tracker.reads(3, 4)
+    assert watcher.tracker.finds_in_pass(MaskPass(3, 4))
 
 
 @pytest.mark.parametrize(("values", "named"), [({"prompts": None}, "LongVideoSegmenter"), ({"text_tokens": 2}, "more")])
@@ -379,7 +381,7 @@ def test_tokens_stay_in_a_mask_until_they_fall_below_by_the_hysteresis() -> None
     scores: list[torch.Tensor] = []
     for number in range(2):
         for watcher in (plain, slow):
-            watcher.tracker.begin_pass()
+            watcher.tracker.begin_pass(MaskPass())
             call = watcher.watch(watcher.forward(), 20 + number)
             watcher.tracker.end_pass(CPU)
         scores.append(plain.contrast(call, 0, FOX, REAL))

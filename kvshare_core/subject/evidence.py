@@ -1,0 +1,84 @@
+"""The evidence for one mask per segment: scores from words, from their effects, and from the likeness to examples.
+
+Scores are [subjects shown in the segment, rows, tokens].
+"""
+
+from collections.abc import Collection
+
+import torch
+
+from ..forward.call import AttentionContext
+from ..plan.share_plan import SharePlan
+from ..record.record import Examples
+from . import appearance, maps
+
+
+class Evidence:
+    """The scores of the running model call and what later calls reuse, by segment. Examples and effects begin with
+    those of the plan's known masks."""
+
+    def __init__(self, plan: SharePlan):
+        self.examples: dict[int, Examples] = {}
+        """The tokens of each segment that others are compared with."""
+        self.effects: dict[int, torch.Tensor] = {}
+        """Where the words of each segment's subjects act, standardised."""
+        if plan.known is not None:
+            self.examples |= {index: known for index, known in enumerate(plan.known.examples) if known is not None}
+            self.effects |= {index: known for index, known in enumerate(plan.known.effects) if known is not None}
+        self._by_appearance = plan.config.masks.kind == "appearance"
+        self._words: dict[int, torch.Tensor] = {}
+        self._likeness: dict[int, torch.Tensor] = {}
+
+    @property
+    def segments(self) -> Collection[int]:
+        """The segments that have scores from the running model call."""
+        return {*self._words, *self._likeness}
+
+    def add_words(self, index: int, score: torch.Tensor) -> None:
+        """Adds the score of the words in one block of segment `index`."""
+        _add(self._words, index, maps.standardised(score))
+
+    def add_effects(self, index: int, effects: torch.Tensor) -> None:
+        """Takes how strongly hiding the words changes the prediction of segment `index` at each token."""
+        self.effects[index] = self._words[index] = maps.standardised(effects)
+
+    def add_likeness(self, context: AttentionContext) -> bool:
+        """Compares the video tokens of one self- or joint attention with the examples of its segment; returns whether
+        there are any to compare with."""
+        forward, rows = context.forward, context.conditional_rows
+        examples = self.examples.get(forward.segment.index)
+        if not self._by_appearance or examples is None or rows is None or forward.batch.prompts is None:
+            return False
+        value = context.call.value[rows, :, context.video]
+        likeness = appearance.likeness(value, examples.to(value.device))
+        _add(self._likeness, forward.segment.index, maps.standardised(likeness))
+        return True
+
+    def score(self, index: int) -> torch.Tensor:
+        """The score of segment `index`: the likeness to its examples where there is one, else that of the words.
+
+        With masks by appearance it also chooses the examples of the next model call, where words and likeness agree.
+        """
+        words = self._words.get(index, self.effects.get(index))
+        score = self._likeness.get(index, words)
+        assert score is not None
+        if self._by_appearance:
+            by_words = score if words is None else words.to(score.device)
+            self.examples[index] = appearance.choose_examples(maps.standardised(score) + maps.standardised(by_words))
+        return score
+
+    def drop_scores(self) -> None:
+        """Drops the scores of the running model call."""
+        self._words.clear()
+        self._likeness.clear()
+
+    def clear(self) -> None:
+        """Frees everything."""
+        self.drop_scores()
+        self.examples.clear()
+        self.effects.clear()
+
+
+def _add(totals: dict[int, torch.Tensor], index: int, score: torch.Tensor) -> None:
+    """Adds a block's score to that of segment `index`."""
+    totals[index] = totals[index] + score if index in totals else score
