@@ -30,7 +30,6 @@ def make_plan(
     subjects of the script or that no prompt shows, and as SharePlan does.
     """
     look = parse_look_point(look_at, timeline.frames) if look_at.strip() else None
-    words = " ".join(subject.split())
     scripted = _script_subjects(timeline)
     plan = SharePlan(timeline, config, look=look)
     if mask is not None:
@@ -39,15 +38,15 @@ def make_plan(
                 f"mask: it has {mask.shape[0]} pictures; give 1 for all frames, or one for each of the "
                 f"{timeline.frames} frames of the timeline."
             )
-        return replace(plan, cast=(_located_otherwise(scripted, words),), mask=mask)
+        return replace(plan, cast=(_located_otherwise(scripted, subject),), mask=mask)
     if config.masks.ref_token_idx:
-        member = _member_at_indices(timeline, config, scripted, words)
+        member = _member_at_indices(timeline, config, scripted, subject)
         return replace(plan, cast=(member,), beat_tokens=_beat_tokens(timeline))
     if scripted:
-        _check_agreement(scripted, words)
+        _check_agreement(scripted, subject)
         cast = tuple(_scripted_member(timeline, name, in_beats) for name, in_beats in scripted.items())
-    elif words:
-        cast = (_member_of_words(timeline, words),)
+    elif subject.strip():
+        cast = (_member_of_words(timeline, subject),)
     else:
         return plan
     return replace(plan, cast=cast, beat_tokens=_beat_tokens(timeline))
@@ -62,13 +61,13 @@ def _script_subjects(timeline: Timeline) -> ScriptSubjects:
     return found
 
 
-def _check_agreement(scripted: ScriptSubjects, words: str) -> None:
-    """Raises ValueError when `words` are given and the script names anything else."""
+def _check_agreement(scripted: ScriptSubjects, subject: str) -> None:
+    """Raises ValueError when `subject` is given and the script names anything else."""
     named = {" ".join(split_words(found.words)) for in_beats in scripted.values() for found in in_beats if found}
-    if words and named != {" ".join(split_words(words))}:
+    if subject.strip() and named != {" ".join(split_words(subject))}:
         raise ValueError(
-            f"subject: it is '{words}', but the script names {', '.join(scripted)} itself; leave subject empty, or "
-            "take the subjects out of the script."
+            f"subject: it is '{subject.strip()}', but the script names {', '.join(scripted)} itself; leave subject "
+            "empty, or take the subjects out of the script."
         )
 
 
@@ -80,25 +79,28 @@ def _scripted_member(timeline: Timeline, name: str, in_beats: Sequence[Subject |
     return CastMember(name, tokens, _sources(in_beats))
 
 
-def _member_of_words(timeline: Timeline, words: str) -> CastMember:
+def _member_of_words(timeline: Timeline, subject: str) -> CastMember:
     """The only subject, located by the same words in all beats but those that show none."""
     shows = [beat.script.subjects != () for beat in timeline.beats]
     if not any(shows):
-        raise ValueError(f"subject: it is '{words}', but every prompt says that it shows none.")
-    return CastMember(
-        words, tuple(_tokens(timeline, beat, words) if shown else None for beat, shown in enumerate(shows))
-    )
+        raise ValueError(f"subject: it is '{subject.strip()}', but every prompt says that it shows none.")
+    tokens = tuple(_tokens(timeline, beat, subject) if shown else None for beat, shown in enumerate(shows))
+    return CastMember(_name_of(subject), tokens)
 
 
-def _located_otherwise(scripted: ScriptSubjects, words: str) -> CastMember:
-    """The only subject, where its words do not locate it: the script's when it has one, else named by `words`."""
+def _located_otherwise(scripted: ScriptSubjects, subject: str) -> CastMember:
+    """The only subject, where its words do not locate it: the script's when it has one, else named by `subject`."""
     if len(scripted) == 1:
         ((name, in_beats),) = scripted.items()
         return CastMember(name, sources=_sources(in_beats))
-    return CastMember(words or ONLY_SUBJECT)
+    return CastMember(_name_of(subject) or ONLY_SUBJECT)
 
 
-def _member_at_indices(timeline: Timeline, config: KVShareConfig, scripted: ScriptSubjects, words: str) -> CastMember:
+def _name_of(subject: str) -> str:
+    return " ".join(subject.split())
+
+
+def _member_at_indices(timeline: Timeline, config: KVShareConfig, scripted: ScriptSubjects, subject: str) -> CastMember:
     """The only subject, located by the configured indices of its text tokens, as in the paper's code."""
     if len(scripted) > 1:
         raise ValueError(
@@ -112,7 +114,7 @@ def _member_at_indices(timeline: Timeline, config: KVShareConfig, scripted: Scri
 
     masks = config.masks
     return replace(
-        _located_otherwise(scripted, words),
+        _located_otherwise(scripted, subject),
         tokens=in_every_beat(masks.ref_token_idx),
         target_tokens=in_every_beat(masks.cur_token_idx) if masks.cur_token_idx != masks.ref_token_idx else (),
     )

@@ -347,13 +347,7 @@ def plain_pass(model: FakeModel, role: Any) -> list[tuple[Evaluation, Outputs]]:
 
 
 @pytest.mark.parametrize(
-    "config",
-    [
-        KVShareConfig(mode="off"),
-        KVShareConfig(strength=0.0),
-        KVShareConfig(step_idx=(3,)),
-        KVShareConfig(layer_idx=(1,)),
-    ],
+    "config", [KVShareConfig(mode="off"), KVShareConfig(strength=0.0), KVShareConfig(step_idx=(3,))]
 )
 def test_what_does_not_share_never_touches_a_call(config: KVShareConfig) -> None:
     model = FakeModel(SharePlan(timeline_of(3, GRID[0]), config), self_only(1), GRID)
