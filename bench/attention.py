@@ -193,7 +193,7 @@ def ours(problem: Problem, path: SharingPath, lse_attention: LogSumExpAttention)
     split = split_tokens(problem.mask, device)
     mover = PositionMover(config, problem.scheme)
     entry = mover.move(entry, mover.offsets(entry, own, split, problem.grid))
-    groups = sharing_groups(own, split, [entry], config, config.strength)
+    groups = sharing_groups(own, split, [entry], config.rules(config.strength))
     if groups is None:
         return plain(problem)
     return attend_groups(problem.query, groups, F.scaled_dot_product_attention, lse_attention)

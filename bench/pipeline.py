@@ -150,7 +150,7 @@ class Pipeline:
             timeline, *conditioning = encode_timeline(self.clip, timeline, "")
             plans.append(make_plan(timeline, method.config, subject if method.guided else "", mask))
             encoded.append(conditioning)
-        if len({(plan.subjects, plan.cast, plan.beat_tokens) for plan in plans}) > 1:
+        if len({(tuple(member.tokens for member in plan.cast), plan.beat_tokens) for plan in plans}) > 1:
             raise ValueError("films made together must have their words at the same places")
         timeline = plans[0].timeline
         positive = joined([positive for positive, _ in encoded])

@@ -141,6 +141,25 @@ class MeasuredModel:
 
 
 @dataclass(frozen=True)
+class SharingRules:
+    """How one segment attends to its sources in one sampler step: the part of a configuration that attention needs,
+    with the strength that holds there."""
+
+    mode: Mode
+    strength: float
+    """Weight of the source keys besides own keys of weight 1, more than 0."""
+    share_background: bool = False
+    share_text: bool = False
+    frame_locked: bool = False
+    """Whether every latent frame attends only to the source's same frame."""
+
+    @property
+    def own_weight(self) -> float:
+        """Weight of the own keys that source keys stand in for."""
+        return 1.0 if self.mode == "extend" else max(0.0, 1.0 - self.strength)
+
+
+@dataclass(frozen=True)
 class KVShareConfig:
     """How, how strongly, when and where keys and values of earlier segments are shared.
 
@@ -233,6 +252,10 @@ class KVShareConfig:
             _check_indices(f"{what}_idx", getattr(self, f"{what}_idx"))
         if self.share_text and self.mode not in ("off", "replace"):
             raise ValueError("share_text works in mode 'replace' only; own and foreign text would mix.")
+
+    def rules(self, strength: float) -> SharingRules:
+        """How segments attend to their sources where the strength of the source keys is `strength`."""
+        return SharingRules(self.mode, strength, self.share_background, self.share_text, self.position == "frame")
 
 
 DITCTRL = KVShareConfig(

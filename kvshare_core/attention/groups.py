@@ -11,7 +11,7 @@ from functools import cached_property
 import torch
 
 from ..bank.bank import BankEntry, StoredTokens
-from ..config import KVShareConfig
+from ..config import SharingRules
 from ..devices import upload
 from .parts import TOKEN_DIM, KeyValuePart, QueryGroup
 
@@ -125,19 +125,11 @@ class OwnTokens:
         )
 
 
-def own_bias(config: KVShareConfig, strength: float) -> float:
-    """Log-weight of the segment's own keys that source keys stand in for, where source keys are seen."""
-    if config.mode == "extend":
-        return 0.0
-    return -math.inf if strength >= 1.0 else math.log(1.0 - strength)
-
-
 def sharing_groups(
     own: OwnTokens,
     split: TokenSplit | None,
     sources: Sequence[BankEntry],
-    config: KVShareConfig,
-    strength: float,
+    rules: SharingRules,
     frame_tokens: int = 0,
 ) -> list[QueryGroup] | None:
     """Query groups of one latent's attention, or None when nothing foreign is to be seen.
@@ -149,16 +141,16 @@ def sharing_groups(
     Sources without a single token leave a group as it was. frame_tokens: tokens of one latent frame, for position
     `frame`.
     """
-    builder = GroupBuilder(own, config, strength)
+    builder = GroupBuilder(own, rules)
     subjects = [
-        _foreign_tokens(sources, [entry.subjects[number] for entry in sources], config)
+        _foreign_tokens(sources, [entry.subjects[number] for entry in sources], rules)
         for number in range(1 if split is None else len(split.subjects))
     ]
     if split is None:
         return _unguided(own, subjects[0], builder)
-    background = _foreign_tokens(sources, [entry.background for entry in sources], config)
+    background = _foreign_tokens(sources, [entry.background for entry in sources], rules)
     assignments = [
-        (split.background, background if config.share_background else ForeignTokens()),
+        (split.background, background if rules.share_background else ForeignTokens()),
         *zip(split.subjects, subjects, strict=True),
     ]
     if not any(builder.foreign_parts(seen) for _, seen in assignments):
@@ -169,12 +161,12 @@ def sharing_groups(
         same_kind = SameKindTokens(
             tokens[number], tuple(other for place, other in enumerate(tokens) if place != number)
         )
-        if seen.video and config.position == "frame":
+        if seen.video and rules.frame_locked:
             groups += _frames(places.on_cpu, same_kind, seen, builder, frame_tokens)
         else:
             groups.append(builder.group(tokens[number], seen, same_kind))
     if own.outside is not None:
-        texts = _foreign_tokens(sources, [entry.text for entry in sources], config).texts
+        texts = _foreign_tokens(sources, [entry.text for entry in sources], rules).texts
         video = [tokens for seen in (*subjects, background) for tokens in seen.video]
         groups.append(builder.group(own.outside, ForeignTokens(texts, video) if texts else ForeignTokens()))
     return groups
@@ -198,13 +190,13 @@ class ForeignTokens:
 
 
 def _foreign_tokens(
-    sources: Sequence[BankEntry], parts: Sequence[StoredTokens | None], config: KVShareConfig
+    sources: Sequence[BankEntry], parts: Sequence[StoredTokens | None], rules: SharingRules
 ) -> ForeignTokens:
     """What is seen of the `sources` by queries that see `parts` of them, one or None for each."""
     texts = [
         entry.text
         for entry, part in zip(sources, parts, strict=True)
-        if config.share_text and part is not None and entry.text is not None
+        if rules.share_text and part is not None and entry.text is not None
     ]
     return ForeignTokens(texts, [part for part in parts if part is not None])
 
@@ -214,8 +206,13 @@ class GroupBuilder:
     """What a query sees of itself and of source tokens."""
 
     own: OwnTokens
-    config: KVShareConfig
-    strength: float
+    rules: SharingRules
+
+    @property
+    def _own_bias(self) -> float:
+        """Log-weight of the own keys that source keys stand in for."""
+        weight = self.rules.own_weight
+        return math.log(weight) if weight > 0 else -math.inf
 
     def group(self, queries: torch.Tensor, seen: ForeignTokens, same_kind: SameKindTokens | None = None) -> QueryGroup:
         """The group of `queries` that see `seen`, or their own keys alone when there is nothing to see."""
@@ -223,7 +220,7 @@ class GroupBuilder:
 
     def foreign_parts(self, seen: ForeignTokens, weight: float = 1.0) -> list[KeyValuePart]:
         """The parts of `seen`, without empty ones; weight: what they count for at full strength."""
-        bias = math.log(self.strength * weight)
+        bias = math.log(self.rules.strength * weight)
         return [
             KeyValuePart(tokens.key, tokens.value, bias)
             for tokens in (*seen.texts, *seen.video)
@@ -236,19 +233,19 @@ class GroupBuilder:
         foreign = self.foreign_parts(seen)
         if not foreign:
             return None
-        if self.config.mode == "extend":
+        if self.rules.mode == "extend":
             return (self.own.everything(), *foreign)
-        if self.config.mode == "swap":
+        if self.rules.mode == "swap":
             if same_kind is not None and same_kind.tokens.numel() == 0:
                 return None
             return self._swapped(seen, sum(part.key.shape[TOKEN_DIM] for part in foreign), same_kind)
-        replaced = own_bias(self.config, self.strength)
+        replaced = self._own_bias
         outside = self.own.outside_part(replaced if seen.texts else 0.0)
         return (*([] if outside is None else [outside]), self.own.video_part(replaced), *foreign)
 
     def _swapped(self, seen: ForeignTokens, count: int, same_kind: SameKindTokens | None) -> tuple[KeyValuePart, ...]:
         """All parts where `count` source tokens take over a part of what the own tokens of their kind count for."""
-        bias = own_bias(self.config, self.strength)
+        bias = self._own_bias
         if same_kind is None:
             outside = self.own.outside_part()
             kept, same = ([] if outside is None else [outside]), self.own.video_part(bias)

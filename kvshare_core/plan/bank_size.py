@@ -8,8 +8,8 @@ from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 
 from ..config import KVShareConfig, MemorySettings
-from ..families.base import FamilyInfo
 from . import schedule
+from .model_fit import FittedPlan
 from .share_plan import ExportedParts, SharePlan
 from .stages import Stages
 
@@ -40,7 +40,7 @@ def bank_uses(plan: SharePlan, counts: Sequence[TokenCounts]) -> list[BankUse]:
     for number, segments in enumerate(stages.all):
         if number > 0:
             stages.next()
-        for evaluation in schedule.evaluations(plan.timeline, plan.config.order, shared=True):
+        for evaluation in schedule.sharing_evaluations(plan.timeline, plan.config.order):
             index = evaluation.segment.index
             if index not in segments:
                 continue
@@ -86,8 +86,7 @@ def count_consumers(evaluations: Sequence[BankUse], place: int) -> int:
 
 
 def plan_bytes(
-    plan: SharePlan,
-    info: FamilyInfo,
+    fitted: FittedPlan,
     subject_tokens: Sequence[int],
     video_tokens: int,
     text_tokens: int,
@@ -97,11 +96,11 @@ def plan_bytes(
     """Bytes that the bank will hold at most in a run of a plan, and whether that is what it will hold: masks that are
     yet to be found count as whole segments.
 
-    subject_tokens: of each segment, of its `video_tokens`; text_tokens: those beside them in a joint attention; rows,
-    element_size: as in `predict_bytes`. The layer preset `family` must have been replaced (presets.for_model).
+    subject_tokens: of each segment, of its `video_tokens`; text_tokens: those outside the video in a joint attention;
+    rows, element_size: as in `predict_bytes`.
     """
-    blocks = len(schedule.shared_blocks(plan.config, info.blocks))
-    if not plan.shares or blocks == 0:
+    plan, info = fitted.plan, fitted.info
+    if not plan.shares:
         return 0, True
     # Where the background is kept too, every token is kept that is not dropped from the subject: at most all.
     config = (
@@ -113,7 +112,7 @@ def plan_bytes(
         for subject in subject_tokens
     ]
     uses = bank_uses(plan, counts)
-    size = predict_bytes(uses, blocks, rows, info.heads, info.head_dim, element_size, config.memory)
+    size = predict_bytes(uses, len(fitted.blocks), rows, info.heads, info.head_dim, element_size, config.memory)
     return size, not plan.finds_subjects
 
 

@@ -1,63 +1,71 @@
-"""What a run is going to take, told before it: windows, steps and blocks that share, keys and values, computation."""
+"""Tells before a run what it will take: steps and blocks that share, memory for keys and values, computation."""
 
 import math
+from collections import Counter
 from dataclasses import dataclass
 
-from ..config import KVShareConfig
 from ..families.base import FamilyInfo
 from . import schedule
 from .bank_size import plan_bytes
+from .model_fit import FittedPlan
 from .share_plan import SharePlan
 from .stages import stages_of
 
 SUBJECT_SHARE = 0.3
-"""Part of the picture that a subject is taken to fill, where nothing has been found yet."""
+"""Fraction of the picture that a subject is assumed to fill, where nothing has been found yet."""
 
 TEXT_TOKENS = 256
-"""Text tokens that are counted where they are kept too; how many there are, the text encoder decides."""
+"""Text tokens that are counted where they are kept too; the text encoder decides how many there are."""
 
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What is known of a model before it is loaded: its numbers, and bytes of a number in which it computes."""
+    """What is known of a model before it is loaded."""
 
     info: FamilyInfo
     element_size: int
+    """Bytes of a number in the dtype in which the model computes."""
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How a plan is going to be sampled. steps: None when unknown. width, height: in pixels; guided: whether there are
-    unconditional rows beside the conditional ones."""
+    """How a plan will be sampled."""
 
     width: int
+    """In pixels, as `height`."""
     height: int
     batch: int = 1
     steps: int | None = None
+    """None when unknown."""
     guided: bool = True
+    """Whether there are unconditional rows besides the conditional ones."""
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """blocks: those that share; steps: sampler steps that share, None when their number is unknown; limited: whether a
-    part of the noise schedule limits them further. bytes: most that the bank holds; exact: whether it does.
-    extra, most_extra: additional computation as a part of that of plain windows, for a subject of SUBJECT_SHARE of the
-    picture and for one that fills it."""
+    """What a run will take."""
 
     blocks: tuple[int, ...]
+    """The transformer blocks that share."""
     steps: tuple[int, ...] | None
+    """The sampler steps that share; None when their number is unknown."""
     limited: bool
+    """Whether a part of the noise schedule limits the steps further."""
     bytes: int
+    """Bytes that the bank will hold at most."""
     exact: bool
+    """Whether it will hold that much."""
     extra: float
+    """Additional computation as a fraction of that of plain windows, for a subject of SUBJECT_SHARE of the picture."""
     most_extra: float
+    """The same for a subject that fills the picture."""
 
 
-def forecast(plan: SharePlan, model: ModelFacts, sampling: Sampling) -> Forecast:
-    """The layer preset `family` must have been replaced (presets.for_model)."""
-    config, info = plan.config, model.info
-    blocks = tuple(sorted(schedule.shared_blocks(config, info.blocks))) if plan.shares else ()
-    steps = None if sampling.steps is None else shared_steps(config, sampling.steps) if plan.shares else ()
+def forecast(fitted: FittedPlan, element_size: int, sampling: Sampling) -> Forecast:
+    """What a run of the plan will take; element_size: bytes of a number in the dtype in which the model computes."""
+    plan, info, config = fitted.plan, fitted.info, fitted.plan.config
+    blocks = fitted.blocks if plan.shares else ()
+    steps = None if sampling.steps is None else shared_steps(plan, sampling.steps)
     grid = info.grid(
         plan.timeline.window, sampling.height // info.compression[1], sampling.width // info.compression[2]
     )
@@ -65,38 +73,39 @@ def forecast(plan: SharePlan, model: ModelFacts, sampling: Sampling) -> Forecast
     rows = sampling.batch * (2 if sampling.guided and config.share_uncond else 1)
     kept_text = TEXT_TOKENS if config.share_text else 0
     counted = [video] * len(plan.timeline.segments)
-    size, exact = plan_bytes(plan, info, counted, video, kept_text, rows, model.element_size)
-    part = 1.0 if not sampling.steps or steps is None else len(steps) / sampling.steps
+    size, exact = plan_bytes(fitted, counted, video, kept_text, rows, element_size)
     rows_part = 0.5 if sampling.guided and not config.share_uncond else 1.0
     extra, most = (
-        part * _extra(plan, info, len(blocks), video, subject, rows_part) if blocks else 0.0
+        _sharing_extra(fitted, video, subject, rows_part, steps, sampling.steps) if blocks else 0.0
         for subject in (SUBJECT_SHARE if plan.guided else 1.0, 1.0)
     )
-    further = _looking(plan, sampling) + _early(plan)
+    further = _effects_extra(plan, sampling) + _early_stages_extra(plan)
     limited = (config.start_percent, config.end_percent) != (0.0, 1.0)
     known = exact and plan.mask is None and not (kept_text and info.joint)
     return Forecast(blocks, steps, limited, size, known, extra + further, most + further)
 
 
-def shared_steps(config: KVShareConfig, steps: int) -> tuple[int, ...]:
-    """The sampler steps of `steps` that share, the percent window aside."""
-    return tuple(
-        step
-        for step in range(steps)
-        if schedule.shares_step(config, step) and schedule.strength_at(config, step, steps) > 0
-    )
+def shared_steps(plan: SharePlan, steps: int) -> tuple[int, ...]:
+    """The sampler steps of `steps` in which any segment shares, the percent window aside."""
+    targets = [segment.index for segment in plan.timeline.segments if plan.sources(segment.index)]
+
+    def shares(step: int) -> bool:
+        usual = schedule.strength_at(plan.config, step, steps)
+        return any(plan.scaled_strength(index, usual) > 0 for index in targets)
+
+    return tuple(step for step in range(steps) if schedule.shares_step(plan.config, step) and shares(step))
 
 
 def windows_extra(plan: SharePlan) -> float:
-    """Latent frames that a model call evaluates beyond those of the video, as a part of these."""
+    """Latent frames that a model call evaluates beyond those of the video, as a fraction of these."""
     timeline = plan.timeline
-    count = len(schedule.evaluations(timeline, plan.config.order, shared=False))
+    count = len(schedule.plain_evaluations(timeline, plan.config.order))
     return count * timeline.window / timeline.latent_frames - 1
 
 
-def _looking(plan: SharePlan, sampling: Sampling) -> float:
-    """Additional evaluations that look for the subjects by the effect of their words, as a part of the run's; 0 where
-    its steps are unknown."""
+def _effects_extra(plan: SharePlan, sampling: Sampling) -> float:
+    """Additional evaluations that locate the subjects by the effect of their words, as a fraction of the run's; 0
+    where its steps are unknown."""
     if not (plan.finds_subjects and plan.config.masks.by_effect and sampling.steps):
         return 0.0
     segments = plan.timeline.segments
@@ -104,35 +113,63 @@ def _looking(plan: SharePlan, sampling: Sampling) -> float:
     return sum(len(plan.shown(segment)) for segment in segments) / (len(segments) * sampling.steps * rows)
 
 
-def _early(plan: SharePlan) -> float:
-    """Additional evaluations of segments that are sampled before others, as a part of the run's."""
+def _early_stages_extra(plan: SharePlan) -> float:
+    """Additional evaluations of segments that are sampled before others, as a fraction of the run's."""
     *early, everything = stages_of(plan)
     return sum(len(segments) for segments in early) / len(everything)
 
 
-def _extra(plan: SharePlan, info: FamilyInfo, blocks: int, video: int, subject: float, rows_part: float) -> float:
-    """Additional computation of a step that shares in `blocks` blocks, as a part of that of a plain one; subject: its
-    part of the video. A block is counted as attention, four square matrices and a feed-forward four times as wide."""
+def _sharing_extra(
+    fitted: FittedPlan, video: int, subject: float, rows_part: float, shared: tuple[int, ...] | None, steps: int | None
+) -> float:
+    """Additional computation in the `shared` ones of `steps` steps, as a fraction of the run's; of a step that shares,
+    where the number of steps is unknown."""
+    plan, config = fitted.plan, fitted.plan.config
+    if shared is None or not steps:
+        full = config.strength or config.end_strength or 0.0
+        return _step_extra(fitted, video, subject, rows_part, _without_own_keys(plan, full))
+    # Few sets of segments occur, however many steps there are.
+    courses = Counter(_without_own_keys(plan, schedule.strength_at(config, step, steps)) for step in shared)
+    extra = sum(count * _step_extra(fitted, video, subject, rows_part, replaced) for replaced, count in courses.items())
+    return extra / steps
+
+
+def _without_own_keys(plan: SharePlan, usual: float) -> frozenset[int]:
+    """The segments in which source keys replace the own video's altogether, while the configuration's strength is
+    `usual`."""
+    rules = {index: plan.config.rules(plan.scaled_strength(index, usual)) for index in _indices(plan)}
+    return frozenset(index for index, one in rules.items() if one.mode == "replace" and one.own_weight == 0)
+
+
+def _indices(plan: SharePlan) -> range:
+    return range(len(plan.timeline.segments))
+
+
+def _step_extra(fitted: FittedPlan, video: int, subject: float, rows_part: float, replaced: frozenset[int]) -> float:
+    """Additional computation of a step that shares, as a fraction of that of a plain one; subject: its fraction of the
+    video's tokens. A block is counted as attention, four square matrices and a feed-forward four times as wide."""
+    plan, info = fitted.plan, fitted.info
     width = info.heads * info.head_dim
     block = 4 * video**2 * width + 24 * video * width**2
-    plain = schedule.evaluations(plan.timeline, plan.config.order, shared=False)
-    shared = schedule.evaluations(plan.timeline, plan.config.order, shared=True)
+    plain = schedule.plain_evaluations(plan.timeline, plan.config.order)
+    sharing = schedule.sharing_evaluations(plan.timeline, plan.config.order)
     *early, _ = stages_of(plan)
-    looking = [index for stage in early for index in stage]
-    looking += [evaluation.segment.index for evaluation in shared if evaluation.role in ("both", "target")]
-    pairs = sum(_further_pairs(plan, index, video, subject) for index in looking)
-    added = (len(shared) - len(plain)) * block * info.blocks + rows_part * pairs * 4 * width * blocks
+    targets = [index for stage in early for index in stage]
+    targets += [evaluation.segment.index for evaluation in sharing if evaluation.role in ("both", "target")]
+    pairs = sum(_further_pairs(plan, index, video, subject, index in replaced) for index in targets)
+    added = (len(sharing) - len(plain)) * block * info.blocks + rows_part * pairs * 4 * width * len(fitted.blocks)
     return added / (len(plain) * block * info.blocks)
 
 
-def _further_pairs(plan: SharePlan, index: int, video: int, subject: float) -> float:
-    """Pairs of a query and a key that a segment has beyond those of a plain one."""
-    part_sources = plan.part_sources(index)
-    count = len(part_sources.subjects)
+def _further_pairs(plan: SharePlan, index: int, video: int, subject: float, replaced: bool) -> float:
+    """Pairs of a query and a key that a segment has beyond those of a plain one; replaced: whether source keys replace
+    the own video's altogether."""
+    parts = plan.part_sources(index)
+    count = len(parts.subjects)
     own = subject * video / count
-    pairs = sum(own**2 * len(sources) for sources in part_sources.subjects)
-    pairs += ((1 - subject) * video) ** 2 * len(part_sources.background)
-    if plan.config.mode == "replace" and plan.config.strength >= 1:
-        pairs -= sum(own * video for sources in part_sources.subjects if sources)
-        pairs -= (1 - subject) * video**2 if part_sources.background else 0
+    pairs = sum(own**2 * len(sources) for sources in parts.subjects)
+    pairs += ((1 - subject) * video) ** 2 * len(parts.background)
+    if replaced:
+        pairs -= sum(own * video for sources in parts.subjects if sources)
+        pairs -= (1 - subject) * video**2 if parts.background else 0
     return pairs

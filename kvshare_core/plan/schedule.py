@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..config import KVShareConfig, Order
-from ..families.block_presets import GENERAL
+from ..families.block_presets import GENERAL, BlockPreset, for_model
 from ..timeline.timeline import Segment, Timeline
 
 Role = Literal["plain", "both", "source", "target"]
@@ -21,28 +21,37 @@ class Evaluation:
     weight: float = 1.0
 
 
-def evaluations(timeline: Timeline, order: Order, shared: bool) -> list[Evaluation]:
-    """Evaluations of one model call, in order; `shared` says whether anything is shared in it.
+def plain_evaluations(timeline: Timeline, order: Order) -> list[Evaluation]:
+    """Evaluations of a model call in which nothing is shared, in order: each segment once.
+
+    In `ditctrl`, inner segments count twice, as in the paper's pairs (`sharing_evaluations`): unshared, both of their
+    evaluations are the same.
+    """
+    last = len(timeline.segments) - 1
+    return [
+        Evaluation(segment, "plain", 2.0 if order == "ditctrl" and 0 < segment.index < last else 1.0)
+        for segment in timeline.segments
+    ]
+
+
+def sharing_evaluations(timeline: Timeline, order: Order) -> list[Evaluation]:
+    """Evaluations of a model call in which segments share, in order.
 
     `lockstep` and `sources_first` evaluate each segment once. `ditctrl` gives what the paper's pairs of neighbours
     give: every pair (k, k + 1) evaluates its source unshared and its target with the source's keys, so inner segments
-    count twice, as target and as source. Where nothing is shared both are the same and one evaluation of weight 2 does
-    (docs/ditctrl.md#what-is-the-same-but-cheaper).
+    are evaluated twice, as target and as source (docs/ditctrl.md).
     """
     segments = timeline.segments
     if order != "ditctrl" or len(segments) == 1:
-        return [Evaluation(segment, "both" if shared else "plain") for segment in segments]
-    inner = range(1, len(segments) - 1)
-    if not shared:
-        return [Evaluation(segment, "plain", 2.0 if segment.index in inner else 1.0) for segment in segments]
-    order_of_pairs: list[Evaluation] = []
+        return [Evaluation(segment, "both") for segment in segments]
+    of_pairs: list[Evaluation] = []
     for segment in segments:
         # As target first: its source's keys are no longer needed once the segment's own are made.
         if segment.index > 0:
-            order_of_pairs.append(Evaluation(segment, "target"))
+            of_pairs.append(Evaluation(segment, "target"))
         if segment.index < len(segments) - 1:
-            order_of_pairs.append(Evaluation(segment, "source"))
-    return order_of_pairs
+            of_pairs.append(Evaluation(segment, "source"))
+    return of_pairs
 
 
 def needed_evaluations(
@@ -97,14 +106,13 @@ def strength_at(config: KVShareConfig, step: int, steps: int) -> float:
     return config.strength + (config.end_strength - config.strength) * progress
 
 
-def shared_blocks(config: KVShareConfig, blocks: int) -> frozenset[int]:
-    """The transformer blocks that share in a model of `blocks` blocks, in a step that shares.
-
-    The layer preset `family` must have been replaced (presets.for_model).
-    """
+def shared_blocks(config: KVShareConfig, blocks: int, presets: Sequence[BlockPreset] = ()) -> tuple[int, ...]:
+    """The transformer blocks that share in a step that shares, ascending, in a model of `blocks` blocks of which
+    `presets` are known."""
+    config = for_model(config, presets)
     if config.layer_preset != "custom":
-        return frozenset(GENERAL[config.layer_preset].of(blocks).blocks)
-    return frozenset(
+        return GENERAL[config.layer_preset].of(blocks).blocks
+    return tuple(
         block for block in range(blocks) if _selected(block, config.start_layer, config.end_layer, config.layer_idx)
     )
 

@@ -1,4 +1,4 @@
-"""What a sampling run works from, and one forward of it. Frozen plan, short-lived forward."""
+"""The frozen plan that a sampling run works from: its subjects, and which segment attends to which others."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -8,107 +8,119 @@ import torch
 from ..config import KVShareConfig
 from ..prompt_words import SubjectTokens
 from ..record.look_point import LookPoint
-from ..record.record import SegmentMasks
+from ..record.record import ONLY_SUBJECT, SegmentMasks
 from ..script.film import Source
 from ..timeline.timeline import Segment, Timeline
 from .schedule import Role, strength_at
 
-ONLY_SUBJECT = "subject"
-"""Name of a subject that the script does not name."""
-
 
 @dataclass(frozen=True)
 class CastMember:
-    """A subject that the script names.
-
-    tokens: for each beat where its words stand in the prompt, None in beats that do not show it; empty where
-    `SharePlan.subjects` or `SharePlan.mask` says what it is. sources: for each beat whose keys it sees there, None for
-    those of the beat.
-    """
+    """A subject of the film. Members without tokens are located by the plan's mask and appear in every segment."""
 
     name: str
-    tokens: tuple[SubjectTokens | None, ...]
-    sources: tuple[tuple[Source, ...] | None, ...]
+    """What identifies it over the whole film and from one run to the next."""
+    tokens: tuple[SubjectTokens | None, ...] = ()
+    """For each beat the text tokens that name it, None in beats that do not show it; empty where no words do."""
+    sources: tuple[tuple[Source, ...] | None, ...] = ()
+    """For each beat whose keys it attends to, None for those of the beat; empty where it has no sources of its own."""
+    target_tokens: tuple[SubjectTokens | None, ...] = ()
+    """`tokens` in segments that are the target of one of the paper's pairs; empty where they are the same."""
+
+    def tokens_in(self, beat: int, role: Role) -> SubjectTokens | None:
+        """The text tokens that name it in the prompt of `beat`, in a segment that is evaluated as `role`."""
+        tokens = self.target_tokens if role == "target" and self.target_tokens else self.tokens
+        return tokens[beat] if tokens else None
+
+    def sources_in(self, beat: int) -> tuple[Source, ...] | None:
+        """Whose keys it attends to in `beat`; None for those of the beat."""
+        return self.sources[beat] if self.sources else None
+
+    def is_shown_by(self, beats: tuple[int, ...]) -> bool:
+        """Whether the prompt of one of `beats` shows it."""
+        return not self.tokens or any(self.tokens[beat] is not None for beat in beats)
 
 
 @dataclass(frozen=True)
 class PartSources:
-    """Segments, ascending: those in which each subject (or all tokens, where nothing splits them) sees itself, and
-    those whose background the background sees."""
+    """The segments that each part of one segment attends to, ascending."""
 
     subjects: tuple[tuple[int, ...], ...]
+    """For each subject where it attends to itself; where no mask splits the tokens, one entry for all of them."""
     background: tuple[int, ...]
+    """Where the background attends to the background."""
 
 
 @dataclass(frozen=True)
 class ExportedParts:
-    """Which parts of a segment later ones see: subjects, by their number, and whether the background."""
+    """The parts of one segment that later ones attend to."""
 
     subjects: frozenset[int]
+    """Subjects, by their number in the cast."""
     background: bool
 
 
 @dataclass(frozen=True)
 class SharePlan:
-    """Everything frozen that a session works from.
+    """Everything about a film and its sharing that is known before a model is.
 
-    subjects: for each beat the tokens of the only subject, empty when it is not given that way; target_subjects: the
-    same where a segment is the target of the paper's pairs, empty when it makes no difference.
-    beat_tokens: for each beat all real text tokens; empty when they are unknown.
-    mask: a user's mask [pictures, h, w] in 0..1 of the only subject, or None. look: a point whose attention is
-    recorded, or None. cast: the subjects that the script names; known: masks to start with, or None.
-
-    Raises ValueError, naming the prompt where there is one, for several subjects or sources of a beat in the paper's
-    method, and for known masks of other subjects or segments.
+    Raises ValueError, naming the prompt where there is one, for several subjects or for sources of a beat's own in the
+    paper's method, for a mask of anything but one subject, and for known masks of other subjects or segments.
     """
 
     timeline: Timeline
     config: KVShareConfig
-    subjects: tuple[SubjectTokens, ...] = ()
-    beat_tokens: tuple[tuple[int, ...], ...] = ()
-    mask: torch.Tensor | None = None
-    target_subjects: tuple[SubjectTokens, ...] = ()
-    look: LookPoint | None = None
     cast: tuple[CastMember, ...] = ()
+    """The subjects, in their order. Without any, everything is shared."""
+    beat_tokens: tuple[tuple[int, ...], ...] = ()
+    """For each beat all real text tokens; empty when they are unknown."""
+    mask: torch.Tensor | None = None
+    """A user's mask [pictures, h, w] in 0..1 of the only subject, or None."""
+    look: LookPoint | None = None
+    """A point whose attention is recorded, or None."""
     known: SegmentMasks | None = None
+    """Masks that the run starts with, or None."""
 
     def __post_init__(self) -> None:
-        if len(self.names) > 1 and (self.config.order == "ditctrl" or self.config.masks.kind == "threshold"):
+        if len(self.cast) > 1 and (self.config.order == "ditctrl" or self.config.masks.kind == "threshold"):
             raise ValueError(
                 f"config: the paper's method follows one subject, but the script names {', '.join(self.names)}; "
                 "choose order 'lockstep' and another mask_kind, or name one subject."
             )
+        if self.mask is not None and len(self.cast) != 1:
+            raise ValueError(f"mask: it is of one subject, but the plan has {len(self.cast)}.")
         for number, beat in enumerate(self.timeline.beats):
-            own = (beat.script.sources, *(member.sources[number] for member in self.cast))
+            own = (beat.script.sources, *(member.sources_in(number) for member in self.cast))
             if self.config.order == "ditctrl" and any(rule is not None for rule in own):
                 raise ValueError(
-                    f"prompt {number + 1}: it has sources of its own, but in order 'ditctrl' every segment sees the "
-                    "one before; take them out, or choose order 'lockstep'."
+                    f"prompt {number + 1}: it has sources of its own, but in order 'ditctrl' every segment attends to "
+                    "the one before; take them out, or choose order 'lockstep'."
                 )
-        if self.known is None:
-            return
-        if self.known.names != self.names or len(self.known.masks) != len(self.timeline.segments):
+        if self.known is not None and not self._fits(self.known):
             raise ValueError(
                 f"known masks: they are of {len(self.known.masks)} segments with {', '.join(self.known.names)}, but "
                 f"this film has {len(self.timeline.segments)} with {', '.join(self.names) or 'no subject'}."
             )
 
+    def _fits(self, known: SegmentMasks) -> bool:
+        """Whether `known` masks are of these subjects and segments. The only subject of both may lack a name in one."""
+        unnamed = len(known.names) == len(self.names) == 1 and ONLY_SUBJECT in (*known.names, *self.names)
+        return (known.names == self.names or unnamed) and len(known.masks) == len(self.timeline.segments)
+
     @property
     def names(self) -> tuple[str, ...]:
-        """The subjects, in their order."""
-        if self.cast:
-            return tuple(member.name for member in self.cast)
-        return (ONLY_SUBJECT,) if self.guided else ()
+        """Names of the subjects, in their order."""
+        return tuple(member.name for member in self.cast)
 
     @property
     def guided(self) -> bool:
         """Whether subject masks split the tokens."""
-        return self.mask is not None or bool(self.subjects or self.cast)
+        return bool(self.cast)
 
     @property
     def finds_subjects(self) -> bool:
-        """Whether subjects have to be found in the model's attention."""
-        return bool(self.subjects or self.cast) and self.mask is None
+        """Whether the run has to find the subjects, since no mask shows them."""
+        return self.guided and self.mask is None
 
     @property
     def shares(self) -> bool:
@@ -117,58 +129,52 @@ class SharePlan:
 
     def tokens(self, beat: int, role: Role) -> tuple[SubjectTokens | None, ...]:
         """Where the words of each subject stand in the prompt of `beat`; None for a subject that it does not show."""
-        if self.cast and self.cast[0].tokens:
-            return tuple(member.tokens[beat] for member in self.cast)
-        return ((self.target_subjects if role == "target" and self.target_subjects else self.subjects)[beat],)
+        return tuple(member.tokens_in(beat, role) for member in self.cast)
 
     def naming(self, subject: int) -> tuple[SubjectTokens | None, ...]:
-        """The tokens of a subject in every beat, None in beats that do not name it; empty where no words say what it
-        is."""
-        if not self.finds_subjects or not (self.subjects or self.cast[0].tokens):
-            return ()
-        return tuple(self.tokens(beat, "both")[subject] for beat in range(len(self.timeline.beats)))
+        """The tokens of a subject in every beat, None in beats that do not name it; empty where a mask shows it."""
+        return self.cast[subject].tokens
 
     def shown(self, segment: Segment) -> tuple[int, ...]:
-        """The subjects, by their number, that the texts of a segment name; all, where no words say so."""
+        """The subjects, by their number, that the texts of a segment name; (0,) where a plan has none."""
         beats = tuple(beat for beat, _ in text_weights(segment))
-        return tuple(
-            number
-            for number, member in enumerate(self.cast)
-            if not member.tokens or any(member.tokens[beat] is not None for beat in beats)
-        ) or ((0,) if not self.cast else ())
+        if not self.cast:
+            return (0,)
+        return tuple(number for number, member in enumerate(self.cast) if member.is_shown_by(beats))
 
     def strength(self, index: int, step: int, steps: int) -> float:
-        """Strength of the source keys in segment `index` in sampler step `step` of `steps`: the configuration's, whose
-        course a strength of the beat's own follows in proportion."""
-        usual = strength_at(self.config, step, steps)
-        said = self.timeline.beats[self.timeline.segments[index].beat].script.strength
-        if said is None:
+        """Strength of the source keys in segment `index` in sampler step `step` of `steps`."""
+        return self.scaled_strength(index, strength_at(self.config, step, steps))
+
+    def scaled_strength(self, index: int, usual: float) -> float:
+        """Strength of the source keys in segment `index` when that of the configuration is `usual`: a strength of the
+        beat's own follows the configuration's course over the steps in proportion."""
+        own = self.timeline.beats[self.timeline.segments[index].beat].script.strength
+        if own is None:
             return usual
         full = self.config.strength or self.config.end_strength
-        return said * (usual / full) if full else said
+        return own * (usual / full) if full else own
 
     def part_sources(self, index: int) -> PartSources:
-        """What segment `index` attends to."""
+        """The segments that each part of segment `index` attends to."""
         return self._part_sources[index]
 
     def sources(self, index: int) -> tuple[int, ...]:
         """Segments whose keys segment `index` attends to, in order."""
-        part_sources = self._part_sources[index]
-        return tuple(
-            sorted({*part_sources.background, *(source for subject in part_sources.subjects for source in subject)})
-        )
+        parts = self._part_sources[index]
+        return tuple(sorted({*parts.background, *(source for sources in parts.subjects for source in sources)}))
 
     def consumers(self, index: int) -> int:
         """How many later segments attend to segment `index`."""
         return sum(index in self.sources(later) for later in range(index + 1, len(self.timeline.segments)))
 
     def exported_parts(self, index: int) -> ExportedParts:
-        """What later segments see of segment `index`."""
+        """The parts of segment `index` that later ones attend to."""
         return self._exported_parts[index]
 
     def gap(self, source: int, target: int) -> int:
-        """Latent frames by which the keys of segment `source` seem further away from segment `target`: the largest gap
-        of a cut between their beats."""
+        """Latent frames by which the keys of segment `source` are moved further away from segment `target`: the largest
+        gap of a cut between their beats."""
         first, last = (self.timeline.segments[index].beat for index in (source, target))
         return max((beat.gap for beat in self.timeline.beats[first + 1 : last + 1]), default=0)
 
@@ -195,31 +201,31 @@ class SharePlan:
             ExportedParts(
                 frozenset(
                     number
-                    for part_sources in self._part_sources
-                    for number, sources in enumerate(part_sources.subjects)
+                    for parts in self._part_sources
+                    for number, sources in enumerate(parts.subjects)
                     if segment.index in sources
                 ),
-                any(segment.index in part_sources.background for part_sources in self._part_sources),
+                any(segment.index in parts.background for parts in self._part_sources),
             )
             for segment in self.timeline.segments
         )
 
     def _find_part_sources(self, segment: Segment) -> PartSources:
-        count = max(1, len(self.names))
-        said = self.timeline.beats[segment.beat].script
+        beat = self.timeline.beats[segment.beat].script
         strengths = self.config.strength, self.config.end_strength or 0.0
-        if (max(strengths) if said.strength is None else said.strength) == 0:
-            return PartSources(((),) * count, ())
+        if (max(strengths) if beat.strength is None else beat.strength) == 0:
+            return PartSources(((),) * max(1, len(self.cast)), ())
         usual: tuple[Source, ...] = (
             ("first", "previous") if self.config.sources == "first and previous" else (self.config.sources,)
         )
-        usual = usual if said.sources is None else said.sources
+        usual = usual if beat.sources is None else beat.sources
+        own = [member.sources_in(segment.beat) for member in self.cast] or [None]
+        shown = self.shown(segment)
         subjects: list[tuple[int, ...]] = []
-        for number in range(count):
-            own = self.cast[number].sources[segment.beat] if self.cast else None
-            found = self._earlier(usual if own is None else own, segment.index)
+        for number, rule in enumerate(own):
+            found = self._earlier(usual if rule is None else rule, segment.index)
             showing = [source for source in found if number in self.shown(self.timeline.segments[source])]
-            subjects.append(tuple(showing) if number in self.shown(segment) else ())
+            subjects.append(tuple(showing) if number in shown else ())
         background = self.guided and self.config.share_background
         return PartSources(tuple(subjects), self._earlier(usual, segment.index) if background else ())
 

@@ -185,7 +185,7 @@ def see_another(split: TokenSplit, bank: KeyValueBank) -> Change:
         if entry is None:
             raise ValueError(NO_CALL.format(block=probed.block))
         device = probed.context.call.key.device
-        groups = sharing_groups(probed.own, split.on(device), [entry.on(device)], SHARED, SHARED.strength)
+        groups = sharing_groups(probed.own, split.on(device), [entry.on(device)], SHARED.rules(SHARED.strength))
         assert groups is not None
         return probed.attend_groups(groups)
 

@@ -11,6 +11,10 @@ from ..prompt_words import SubjectTokens
 from ..timeline.timeline import Timeline
 from .look_point import LookPoint
 
+ONLY_SUBJECT = "subject"
+"""Name of a film's only subject where nobody named it. Files of earlier versions have it for every subject that the
+script does not name."""
+
 
 @dataclass(frozen=True)
 class Examples:
@@ -79,9 +83,10 @@ class RecordedMasks:
     """The masks of some steps of the run, in order."""
 
     def of(self, name: str) -> "RecordedMasks":
-        """The same with `heat` and `mask` of one subject. Raises ValueError naming the subjects there are."""
+        """The same with `heat` and `mask` of one subject; ONLY_SUBJECT also names an only subject of another name.
+        Raises ValueError naming the subjects there are."""
         for number, subject in enumerate(self.subjects):
-            if subject.name == name:
+            if subject.name == name or (name == ONLY_SUBJECT and len(self.subjects) == 1):
                 course = tuple(replace(one, masks=one.masks[number : number + 1]) for one in self.course)
                 return replace(self, heat=subject.heat, mask=subject.mask, course=course)
         known = ", ".join(subject.name for subject in self.subjects)

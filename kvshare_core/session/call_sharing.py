@@ -115,14 +115,15 @@ class CallSharer:
 
     def _attend(self, context: AttentionContext, rows: list[SharedRow], splits: Splits) -> list[OutputPiece]:
         """Outputs of the rows that attend to source keys, several rows at once where they are alike."""
-        forward, config = context.forward, self._plan.config
+        forward = context.forward
+        rules = self._plan.config.rules(forward.strength)
         pieces: list[OutputPiece] = []
         for alike in grouped(rows):
             indices, split = [row.index for row in alike], splits[alike[0].row]
             moved = [self._moved(context, row, split) for row in alike]
             entries = [join_entries(entries) for entries in zip(*moved, strict=True)]
             own = context.own_tokens(indices, alike[0].mask)
-            groups = sharing_groups(own, split, entries, config, forward.strength, forward.frame_tokens)
+            groups = sharing_groups(own, split, entries, rules, forward.frame_tokens)
             if groups is None:
                 continue
             self.shared_calls += len(alike)

@@ -217,7 +217,8 @@ class SamplingRun:
     def _evaluations(self, shares: bool) -> list[Evaluation]:
         """The evaluations of the current stage in a pass that shares or does not."""
         plan = self.settings.plan
-        planned = schedule.evaluations(plan.timeline, plan.config.order, shares)
+        evaluations_of = schedule.sharing_evaluations if shares else schedule.plain_evaluations
+        planned = evaluations_of(plan.timeline, plan.config.order)
         now = [evaluation for evaluation in planned if evaluation.segment.index in self.stages.segments]
         if shares or not self._trusted or not self.stages.early:
             return now

@@ -3,12 +3,11 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Any
 
 from ..attention.positions import PositionMover
 from ..families.base import Family, FamilyInfo
-from ..plan import schedule
+from ..plan.model_fit import FittedPlan
 from ..plan.share_plan import SharePlan
 
 
@@ -16,9 +15,8 @@ from ..plan.share_plan import SharePlan
 class RunSettings:
     """The plan, the model, and what the host knows of this run."""
 
-    plan: SharePlan
+    fitted: FittedPlan
     family: Family
-    info: FamilyInfo
     diffusion_model: Any
     sigma_window: tuple[float, float] = (math.inf, 0.0)
     """Highest and lowest sigma that share: start_percent and end_percent of the configuration."""
@@ -31,10 +29,19 @@ class RunSettings:
     held: frozenset[int] = frozenset()
     """Segments with frames that the run leaves as they are."""
 
-    @cached_property
+    @property
+    def plan(self) -> SharePlan:
+        return self.fitted.plan
+
+    @property
+    def info(self) -> FamilyInfo:
+        """Numbers of the model."""
+        return self.fitted.info
+
+    @property
     def blocks(self) -> tuple[int, ...]:
         """The transformer blocks that share, ascending."""
-        return tuple(sorted(schedule.shared_blocks(self.plan.config, self.info.blocks)))
+        return self.fitted.blocks
 
     @property
     def frame_patch(self) -> int:

@@ -153,7 +153,7 @@ class Scene:
 
     def shared(self, strength: float, scale: float | None = None) -> torch.Tensor | None:
         """What the code under test makes of it, [rows, heads, tokens, head_dim]; None for no sharing."""
-        groups = sharing_groups(self.own, self.split, self.entries, self.config, strength, self.case.frame_tokens)
+        groups = sharing_groups(self.own, self.split, self.entries, self.config.rules(strength), self.case.frame_tokens)
 
         def backend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
             return torch.nn.functional.scaled_dot_product_attention(query, key, value, scale=scale, enable_gqa=True)
@@ -198,7 +198,7 @@ def test_a_vanishing_strength_approaches_attention_without_sharing(case: Case, c
 @settings(max_examples=80)
 def test_every_query_belongs_to_exactly_one_group(case: Case, config: KVShareConfig) -> None:
     scene = Scene(case, config)
-    groups = sharing_groups(scene.own, scene.split, scene.entries, config, config.strength, case.frame_tokens)
+    groups = sharing_groups(scene.own, scene.split, scene.entries, config.rules(config.strength), case.frame_tokens)
     assume(groups is not None)
     if any(group.tokens is None for group in groups):
         assert len(groups) == 1
@@ -212,7 +212,7 @@ def test_full_strength_goes_through_the_users_backend_alone(mode: Any, guided: b
     case = Case(1, 1, 1, 2, 3, 0, 2, "mixed" if guided else None, ("mixed", "mixed"), True, False, torch.float32, 3)
     config = KVShareConfig(mode=mode, share_background=True)
     scene = Scene(case, config)
-    groups = sharing_groups(scene.own, scene.split, scene.entries, config, 1.0)
+    groups = sharing_groups(scene.own, scene.split, scene.entries, config.rules(1.0))
     assert groups is not None
     calls: list[int] = []
 

@@ -57,10 +57,9 @@ def test_a_released_model_gets_the_blocks_that_were_found_in_it_and_no_others(re
         info = released_info(released)
     except ModuleNotFoundError as missing:
         pytest.skip(f"this host has no {missing.name}")
-    config = for_model(KVShareConfig(layer_preset="family"), info.presets)
     found = [blocks for name, blocks in SHARED_IN_RELEASED.items() if released.name.startswith(name)]
     expected = found[0] if found else GENERAL["middle"].of(info.blocks).blocks
-    assert shared_blocks(config, info.blocks) == set(expected)
+    assert shared_blocks(KVShareConfig(layer_preset="family"), info.blocks, info.presets) == expected
 
 
 def test_the_papers_model_gets_the_papers_blocks_and_steps() -> None:
@@ -93,9 +92,11 @@ def test_where_nothing_is_known_the_middle_shares_and_all_maps_are_read() -> Non
 
 
 def test_known_blocks_replace_those_of_the_inputs() -> None:
-    config = for_model(KVShareConfig(layer_preset="family", start_layer=7, layer_idx=(9,)), PRESETS)
-    assert shared_blocks(config, 4) == {1, 2}
-    assert config.masks.attn_map_layer_idx == (0, 1)
+    config = KVShareConfig(layer_preset="family", start_layer=7, layer_idx=(9,))
+    assert shared_blocks(config, 4, PRESETS) == (1, 2)
+    chosen = for_model(config, PRESETS)
+    assert shared_blocks(chosen, 4) == (1, 2)
+    assert chosen.masks.attn_map_layer_idx == (0, 1)
 
 
 @pytest.mark.parametrize(

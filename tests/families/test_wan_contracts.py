@@ -577,7 +577,7 @@ def test_masks_found_by_words_and_their_sharing_equal_a_dense_recomputation(case
     timeline, config = tiny_timeline(3), SHARED
     patched, record = share(case.model, timeline, config)
     found = case.sample(patched, timeline, batch)
-    subjects = make_plan(timeline, config, "fox", None).subjects
+    subjects = make_plan(timeline, config, "fox", None).cast[0].tokens
     sharing = dense_sharing(case, config, subjects=subjects)
     torch.testing.assert_close(found, dense(case, timeline, sharing, batch=batch), rtol=0, atol=1e-4)
     recorded = record.latest()
@@ -674,7 +674,7 @@ def test_separate_and_batched_conditioning_give_the_same(
         monkeypatch.setattr(t2v.model.model, "memory_usage_factor", memory_factor)
     found = t2v.sample(patched, timeline, tokens=tokens)
     assert set(batches) == {2 if (tokens, memory_factor) == (6, None) else 1}
-    subjects = make_plan(timeline, SHARED, "fox", None).subjects
+    subjects = make_plan(timeline, SHARED, "fox", None).cast[0].tokens
     expected = dense(t2v, timeline, dense_sharing(t2v, SHARED, subjects=subjects), tokens=tokens)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
 

@@ -33,8 +33,8 @@ def seen_by(plan: SharePlan, target: int, subject: int) -> set[int]:
     rule = plan.timeline.beats[beat].script.sources
     if rule is None:
         rule = plan.config.sources.split(" and ")
-    if subject >= 0 and plan.cast and plan.cast[subject].sources[beat] is not None:
-        rule = plan.cast[subject].sources[beat]
+    if subject >= 0 and plan.cast and plan.cast[subject].sources_in(beat) is not None:
+        rule = plan.cast[subject].sources_in(beat)
     return resolved(plan, rule, target)
 
 

@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 
 from kvshare_core.config import LAYER_PRESETS, KVShareConfig
 from kvshare_core.families.block_presets import GENERAL
-from kvshare_core.plan.schedule import evaluations, shared_blocks, shares_step, step_of, strength_at
+from kvshare_core.plan.schedule import (
+    plain_evaluations,
+    shared_blocks,
+    shares_step,
+    sharing_evaluations,
+    step_of,
+    strength_at,
+)
 from tests.support.fake_family import timeline_of
 from tests.tiny.models import tiny_wan
 
@@ -84,12 +91,12 @@ def test_no_step_shares_when_sharing_is_off() -> None:
 def test_every_preset_names_some_blocks_of_a_model_of_any_depth(preset: Any, blocks: int) -> None:
     chosen = shared_blocks(KVShareConfig(layer_preset=preset, layer_idx=(0,)), blocks)
     assert chosen
-    assert chosen <= set(range(blocks))
+    assert list(chosen) == sorted(set(chosen) & set(range(blocks)))
 
 
 def test_presets_are_those_of_the_paper_and_of_the_middle() -> None:
-    assert shared_blocks(KVShareConfig(layer_preset="late"), 30) == set(range(25, 30))
-    assert shared_blocks(KVShareConfig(layer_preset="middle"), 40) == set(range(14, 30, 2))
+    assert shared_blocks(KVShareConfig(layer_preset="late"), 30) == tuple(range(25, 30))
+    assert shared_blocks(KVShareConfig(layer_preset="middle"), 40) == tuple(range(14, 30, 2))
 
 
 @given(st.integers(1, 60), st.integers(0, 59), st.integers(-1, 60), st.floats(0, 3), st.floats(0, 3))
@@ -122,7 +129,7 @@ def test_without_an_end_strength_stays(step: int) -> None:
 @pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize("segments", range(1, 7))
 def test_lockstep_evaluates_every_segment_once(segments: int, shared: bool) -> None:
-    found = evaluations(timeline_of(segments, 3), "lockstep", shared)
+    found = (sharing_evaluations if shared else plain_evaluations)(timeline_of(segments, 3), "lockstep")
     assert [evaluation.segment.index for evaluation in found] == list(range(segments))
     assert {evaluation.role for evaluation in found} == {"both" if shared else "plain"}
     assert {evaluation.weight for evaluation in found} == {1.0}
@@ -130,7 +137,7 @@ def test_lockstep_evaluates_every_segment_once(segments: int, shared: bool) -> N
 
 @pytest.mark.parametrize("segments", range(2, 8))
 def test_the_papers_order_covers_every_pair_of_neighbours(segments: int) -> None:
-    found = evaluations(timeline_of(segments, 3), "ditctrl", shared=True)
+    found = sharing_evaluations(timeline_of(segments, 3), "ditctrl")
     assert len(found) == 2 * (segments - 1)
     when = {(evaluation.segment.index, evaluation.role): place for place, evaluation in enumerate(found)}
     for first in range(segments - 1):
@@ -143,7 +150,7 @@ def test_the_papers_order_covers_every_pair_of_neighbours(segments: int) -> None
 @pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize("segments", range(2, 8))
 def test_inner_segments_count_twice_in_the_papers_order(segments: int, shared: bool) -> None:
-    found = evaluations(timeline_of(segments, 3), "ditctrl", shared)
+    found = (sharing_evaluations if shared else plain_evaluations)(timeline_of(segments, 3), "ditctrl")
     assert shared or len(found) == segments
     total = Counter[int]()
     for evaluation in found:
@@ -153,4 +160,5 @@ def test_inner_segments_count_twice_in_the_papers_order(segments: int, shared: b
 
 def test_a_single_segment_is_evaluated_once_in_any_order() -> None:
     for order in ("lockstep", "ditctrl"):
-        assert [found.role for found in evaluations(timeline_of(1, 3), order, shared=True)] == ["both"]
+        assert [found.role for found in sharing_evaluations(timeline_of(1, 3), order)] == ["both"]
+        assert [(found.role, found.weight) for found in plain_evaluations(timeline_of(1, 3), order)] == [("plain", 1.0)]

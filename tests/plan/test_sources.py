@@ -16,12 +16,12 @@ from kvshare_core.plan.bank_size import bank_uses, kept_tokens, predict_bytes
 from kvshare_core.plan.schedule import strength_at
 from kvshare_core.plan.share_plan import CastMember, SharePlan
 from kvshare_core.prompt_words import SubjectTokens
-from kvshare_core.record.record import SegmentMasks
+from kvshare_core.record.record import ONLY_SUBJECT, SegmentMasks
 from kvshare_core.script.film import Duration, ScriptBeat, Source, Transition
 from kvshare_core.session.sampling_run import SamplingRun
 from tests.oracles.sources_oracle import Oracle, seen_by
 from tests.support.fake_family import SIGMAS, FakeModel, joint, self_and_cross, self_only
-from tests.support.share_plans import FROZEN, GRID, SHOWN, TOKENS, beats_of, share_plans, timeline_of
+from tests.support.share_plans import FROZEN, GRID, SHOWN, TOKENS, beats_of, one_subject, share_plans, timeline_of
 
 SCHEME = embed_nd_scheme((4, 2, 2), 10000.0)
 
@@ -71,7 +71,7 @@ def test_what_the_bank_holds_is_predicted_exactly_by_a_mask_and_at_most_by_words
     if plan.shares:
         predicted = predict_bytes(bank_uses(plan, counts), 2, 4, 2, 8, 8, config.memory)
         assert session.bank.peak_bytes == predicted if not plan.guided else session.bank.peak_bytes <= predicted
-    member = tuple(replace(member, tokens=()) for member in plan.cast[:1])
+    member = tuple(replace(member, tokens=()) for member in plan.cast[:1]) or one_subject()
     masked = replace(plan, cast=member, beat_tokens=(), known=None, mask=(torch.rand(200, 2, 2) < 0.5).float())
     session = plain_pass(masked)
     recorded = session.tracker.recorded()
@@ -146,6 +146,13 @@ def test_sources_of_a_beat_do_not_fit_the_papers_pairs() -> None:
         SharePlan(timeline, DITCTRL)
 
 
+def test_a_mask_is_of_one_subject() -> None:
+    timeline, mask = timeline_of(*beats_of(2)), torch.ones(1, 2, 2)
+    for cast in ((), tuple(CastMember(name) for name in ("fox", "dog"))):
+        with pytest.raises(ValueError, match=f"^mask: it is of one subject, but the plan has {len(cast)}"):
+            SharePlan(timeline, KVShareConfig(), cast, mask=mask)
+
+
 def test_the_paper_follows_one_subject_only() -> None:
     cast = tuple(CastMember(name, (SHOWN, SHOWN), (None, None)) for name in ("fox", "dog"))
     timeline = timeline_of(*beats_of(2))
@@ -162,8 +169,17 @@ def test_the_paper_follows_one_subject_only() -> None:
 def test_known_masks_must_be_of_the_same_subjects_and_segments() -> None:
     cast = (CastMember("fox", (SHOWN, SHOWN), (None, None)),)
     plan = SharePlan(timeline_of(*beats_of(2)), KVShareConfig(masks=FROZEN), beat_tokens=((0, 1, 2),) * 2, cast=cast)
-    for known in (SegmentMasks(("dog",), (None, None)), SegmentMasks(("fox",), (None,))):
-        with pytest.raises(ValueError, match=r"^known masks: they are of . segments with (dog|fox), but"):
+    for names in (("fox",), (ONLY_SUBJECT,)):
+        replace(plan, known=SegmentMasks(names, (None, None)))
+    for known in (
+        SegmentMasks(("dog",), (None, None)),
+        SegmentMasks(("fox",), (None,)),
+        SegmentMasks((ONLY_SUBJECT,), (None,)),
+        SegmentMasks((ONLY_SUBJECT, "dog"), (None, None)),
+    ):
+        with pytest.raises(
+            ValueError, match=r"^known masks: they are of . segments with (dog|fox|subject)(, dog)?, but"
+        ):
             replace(plan, known=known)
     odd = replace(plan, known=SegmentMasks(("fox",), (torch.ones(1, 3, TOKENS, dtype=torch.bool),) * 2))
     with pytest.raises(ValueError, match=r"^known masks: segment 0 has \[1, 3, 12\] .* but \[1, 2, 12\] in this run"):

@@ -17,6 +17,7 @@ from kvshare_core.prompt_words import PromptWords, SubjectTokens
 from kvshare_core.record import viewing
 from kvshare_core.record.look_point import LookPoint
 from kvshare_core.record.record import (
+    ONLY_SUBJECT,
     KVShareRecord,
     RecordedMasks,
     RecordedPoint,
@@ -81,6 +82,14 @@ def test_every_tile_is_found_on_its_sheet(tiles: int, height: int, width: int) -
     for tile in range(tiles):
         top, left = tile // columns * height, tile % columns * width
         assert torch.equal(sheet[top : top + height, left : left + width], values[tile])
+
+
+def test_an_only_subject_still_answers_to_the_name_that_it_had_before_it_had_one() -> None:
+    alone = recorded(film(), ("fox",))
+    assert torch.equal(alone.of(ONLY_SUBJECT).mask, alone.of("fox").mask)
+    for masks, name in ((alone, "dog"), (recorded(film(), ("fox", "dog")), ONLY_SUBJECT)):
+        with pytest.raises(ValueError, match=f"^subject: the run followed no '{name}', but fox"):
+            masks.of(name)
 
 
 @pytest.mark.parametrize("shape", [(3, 48, 96), (2, 720, 1280), (1, 1, 2000)])

@@ -32,6 +32,7 @@ from tests.support.fake_family import (
     self_only,
     timeline_of,
 )
+from tests.support.share_plans import one_subject
 
 GRID = (3, 2, 2)
 HIDDEN = torch.finfo(torch.float64).min
@@ -185,7 +186,9 @@ def models(draw: st.DrawFn) -> FakeModel:
         position=draw(st.sampled_from(["same", "frame"])),
     )
     mask = picture_mask(draw(st.integers(0, 9))) if draw(st.booleans()) else None
-    plan = SharePlan(timeline_of(draw(st.integers(1, 4)), GRID[0]), config, mask=mask)
+    plan = SharePlan(
+        timeline_of(draw(st.integers(1, 4)), GRID[0]), config, () if mask is None else one_subject(), mask=mask
+    )
     outside = {"self": 0, "text first": 4, "text last": 4, "reference first": 6}[shape]
     start = {"self": 0, "text first": 4, "text last": 0, "reference first": 2}[shape]
     sites = self_only(2) if shape == "self" else joint(2, start, {"text first": 0}.get(shape, start + 12))
@@ -272,7 +275,8 @@ def test_the_bank_peaks_where_predicted(
     order: Any, sources: Any, guided: bool, extras: dict[str, Any], share_uncond: bool
 ) -> None:
     config = KVShareConfig(order=order, sources=sources, share_uncond=share_uncond, layer_idx=(0, 2), **extras)
-    plan = SharePlan(timeline_of(4, GRID[0]), config, mask=picture_mask() if guided else None)
+    cast, mask = (one_subject(), picture_mask()) if guided else ((), None)
+    plan = SharePlan(timeline_of(4, GRID[0]), config, cast, mask=mask)
     model = FakeModel(plan, joint(3, 0, 12), GRID, rows=2, outside=4, text_tokens=4, heads=(2, 1), dtype=torch.float16)
     session = model.session()
     model.run_stages(session)
@@ -317,7 +321,7 @@ def test_all_chunks_of_one_latent_go_through_one_call() -> None:
 @pytest.mark.parametrize("missing", [(0, COND), (0, UNCOND), (1, COND)])
 def test_where_a_source_is_missing_the_rest_is_shared(missing: tuple[int, Chunk]) -> None:
     config = KVShareConfig(sources="first and previous", layer_idx=(0, 1))
-    plan = SharePlan(timeline_of(3, GRID[0]), config, mask=picture_mask())
+    plan = SharePlan(timeline_of(3, GRID[0]), config, one_subject(), mask=picture_mask())
     model = FakeModel(plan, self_only(2), GRID, skip=frozenset([missing]))
     session = model.session()
     assert_as_expected(model, model.run_pass(session))
@@ -343,13 +347,7 @@ def plain_pass(model: FakeModel, role: Any) -> list[tuple[Evaluation, Outputs]]:
 
 
 @pytest.mark.parametrize(
-    "config",
-    [
-        KVShareConfig(mode="off"),
-        KVShareConfig(strength=0.0),
-        KVShareConfig(step_idx=(3,)),
-        KVShareConfig(layer_idx=(1,)),
-    ],
+    "config", [KVShareConfig(mode="off"), KVShareConfig(strength=0.0), KVShareConfig(step_idx=(3,))]
 )
 def test_what_does_not_share_never_touches_a_call(config: KVShareConfig) -> None:
     model = FakeModel(SharePlan(timeline_of(3, GRID[0]), config), self_only(1), GRID)
@@ -371,7 +369,7 @@ def test_tokens_are_split_once_per_segment_or_forward(monkeypatch: pytest.Monkey
     monkeypatch.setattr(call_sharing, "split_tokens", counting)
     timeline = timeline_of(3, GRID[0])
     for plan, wanted in (
-        (SharePlan(timeline, KVShareConfig(), mask=picture_mask()), 3),
+        (SharePlan(timeline, KVShareConfig(), one_subject(), mask=picture_mask()), 3),
         (SharePlan(timeline, KVShareConfig(position="frame")), 6),
     ):
         counted.clear()
@@ -456,7 +454,7 @@ def test_a_call_that_does_not_fit_ends_sharing_for_the_run() -> None:
 
 def test_dropped_tokens_are_the_same_in_all_blocks_and_others_in_every_step() -> None:
     config = KVShareConfig(token_dropout=0.5, share_background=True, sources="first")
-    plan = SharePlan(timeline_of(2, GRID[0]), config, mask=torch.ones(1, 2, 2))
+    plan = SharePlan(timeline_of(2, GRID[0]), config, one_subject(), mask=torch.ones(1, 2, 2))
     model = FakeModel(plan, self_only(3), GRID)
     session = model.session()
     bank = watch_bank(session)
@@ -496,7 +494,7 @@ def test_a_gap_moves_subject_and_background_but_not_text() -> None:
         layer_idx=(0,),
         strength=1.0,
     )
-    plan = SharePlan(timeline_of(2, GRID[0]), config, mask=picture_mask())
+    plan = SharePlan(timeline_of(2, GRID[0]), config, one_subject(), mask=picture_mask())
     model = FakeModel(plan, joint(1, 4, 0), GRID, outside=4, text_tokens=4, head_dim=8, scheme=SCHEME)
 
     def moved(key: torch.Tensor) -> torch.Tensor:
@@ -510,7 +508,8 @@ def test_a_gap_moves_subject_and_background_but_not_text() -> None:
 @pytest.mark.parametrize("position", ["matched", "gap"])
 def test_moved_keys_do_not_depend_on_how_the_host_batches(position: Any, guided: bool) -> None:
     config = KVShareConfig(position=position, position_gap=1, sources="first and previous", layer_idx=(0, 1))
-    plan = SharePlan(timeline_of(3, GRID[0]), config, mask=picture_mask() if guided else None)
+    cast, mask = (one_subject(), picture_mask()) if guided else ((), None)
+    plan = SharePlan(timeline_of(3, GRID[0]), config, cast, mask=mask)
     model = FakeModel(plan, joint(2, 4, 0), GRID, rows=2, outside=4, text_tokens=4, head_dim=8, scheme=SCHEME)
     model.masks = masks_of(range(4), 16, "per chunk")
     together = model.run_pass(model.session())
@@ -521,7 +520,7 @@ def test_moved_keys_do_not_depend_on_how_the_host_batches(position: Any, guided:
 def threshold_plan(position: Any, segments: int = 2) -> SharePlan:
     config = KVShareConfig(masks=MaskSettings(kind="threshold", thres=0.5, rim=0), position=position)
     subject = SubjectTokens((1,), (0, 2))
-    return SharePlan(timeline_of(segments, GRID[0]), config, (subject,), ((0, 1, 2, 3),))
+    return SharePlan(timeline_of(segments, GRID[0]), config, one_subject(subject), ((0, 1, 2, 3),))
 
 
 @pytest.mark.parametrize("position", ["same", "gap", "matched", "frame", "centred"])

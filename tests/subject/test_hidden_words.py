@@ -19,6 +19,7 @@ from kvshare_core.subject.maps import Grid, normalise_over_clip, standardised
 from kvshare_core.timeline.timeline import Segment
 from tests.oracles.dense_reference import dense_attention, heads_together
 from tests.support.fake_family import COND, SIGMAS, UNCOND, FakeModel, joint, self_and_cross, self_only, timeline_of
+from tests.support.share_plans import one_subject
 
 GRID = (2, 2, 3)
 FOX, DOG = SubjectTokens((1,), (2,)), SubjectTokens((2, 3), (1,))
@@ -26,13 +27,13 @@ HIDDEN = torch.finfo(torch.float64).min
 
 
 def plan_of(segments: int = 1, **values: object) -> SharePlan:
-    values = {"subjects": (FOX,), "config": KVShareConfig(masks=MaskSettings(thres=0.6, rim=0)), **values}
+    values = {"cast": one_subject(FOX), "config": KVShareConfig(masks=MaskSettings(thres=0.6, rim=0)), **values}
     return SharePlan(timeline_of(segments, GRID[0]), **values)  # type: ignore[arg-type]
 
 
 def two_subjects(segments: int = 1, dog: SubjectTokens | None = DOG) -> SharePlan:
-    cast = (CastMember("fox", (FOX,), (None,)), CastMember("dog", (dog,), (None,)))
-    return plan_of(segments, subjects=(), cast=cast)
+    cast = (*one_subject(FOX), CastMember("dog", (dog,)))
+    return plan_of(segments, cast=cast)
 
 
 def model_of(plan: SharePlan, kind: str = "cross", rows: int = 1, heads: tuple[int, int] = (2, 2)) -> FakeModel:
@@ -158,7 +159,7 @@ def test_each_subject_has_the_effect_of_its_own_words_and_an_absent_one_none() -
 
 
 def test_a_segment_that_shows_no_subject_has_an_empty_mask() -> None:
-    plan = plan_of(subjects=(), cast=(CastMember("fox", (None,), (None,)),))
+    plan = plan_of(cast=one_subject(None))
     model = model_of(plan)
     session = model.session()
     (evaluation,) = session.begin_pass(SIGMAS[0], SIGMAS)
@@ -277,9 +278,9 @@ def test_nothing_is_shared_where_and_while_words_are_looked_for() -> None:
 def test_a_subject_whose_words_cannot_be_hidden_is_named_and_left() -> None:
     unknown = model_of(plan_of())
     unknown.prompts = None
-    short = model_of(plan_of(subjects=(SubjectTokens((9,), (1,)),)))
+    short = model_of(plan_of(cast=one_subject(SubjectTokens((9,), (1,)))))
     textless = FakeModel(plan_of(), self_only(2), GRID)
-    only = model_of(plan_of(subjects=(SubjectTokens(tuple(range(5)), ()),)))
+    only = model_of(plan_of(cast=one_subject(SubjectTokens(tuple(range(5)), ()))))
     cases = [(unknown, "LongVideoSegmenter"), (short, "more tokens"), (only, "no tokens but"), (textless, "changed")]
     for model, named in cases:
         session = model.session()

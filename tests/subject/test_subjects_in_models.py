@@ -16,6 +16,7 @@ from kvshare_core.host.sampling.patch import apply
 from kvshare_core.plan.making import make_plan
 from kvshare_core.plan.share_plan import SharePlan
 from kvshare_core.prompt_words import PromptWords, SubjectTokens
+from kvshare_core.record.record import ONLY_SUBJECT, SegmentMasks
 from kvshare_core.script.film import Duration, Script, ScriptBeat, Subject, Transition
 from kvshare_core.session.sampling_run import SamplingRun
 from kvshare_core.timeline.planning import plan_timeline
@@ -172,10 +173,21 @@ def test_words_beside_other_subjects_of_the_script_are_refused() -> None:
         make_plan(film(beat(), subjects=(FOX,)), SHARED, "dog", None)
 
 
+def test_a_subject_has_the_name_that_the_user_gave_whichever_beats_show_it() -> None:
+    everywhere, hidden = film(beat(), beat(), beat()), film(beat(), beat(subjects=()), beat())
+    named = film(beat(), beat(), beat(), subjects=(FOX,))
+    plans = [make_plan(timeline, SHARED, "fox", None) for timeline in (everywhere, hidden, named)]
+    assert {plan.names for plan in plans} == {("fox",)}
+    for masks in (SegmentMasks(("fox",), (None,) * 3), SegmentMasks((ONLY_SUBJECT,), (None,) * 3)):
+        for plan in plans:
+            assert replace(plan, known=masks).known is masks
+
+
 def test_a_mask_and_token_places_are_one_subject() -> None:
     timeline = film(beat(), beat(), subjects=(FOX, DOG))
     masked = make_plan(timeline, SHARED, "", torch.ones(1, 8, 8))
     assert (masked.names, masked.finds_subjects, masked.sources(1)) == (("subject",), False, (0,))
+    assert make_plan(timeline, SHARED, " red  fox", torch.ones(1, 8, 8)).names == ("red fox",)
     places = KVShareConfig(masks=MaskSettings(ref_token_idx=(1,), cur_token_idx=(1,)))
     with pytest.raises(ValueError, match=r"^config: ref_token_idx gives the places of one subject, but .* fox, dog"):
         make_plan(timeline, places, "", None)

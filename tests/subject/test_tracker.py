@@ -31,6 +31,7 @@ from kvshare_core.timeline.timeline import Segment
 from tests.oracles.dense_reference import dense_attention, heads_together
 from tests.support.device_traffic import DeviceTraffic, FreshTensors
 from tests.support.fake_family import COND, UNCOND, FakeModel, joint, self_and_cross, timeline_of
+from tests.support.share_plans import one_subject
 
 GRID = (3, 2, 3)
 VIDEO, TEXT = 18, 7
@@ -43,7 +44,7 @@ SCHEME = embed_nd_scheme((4, 2, 2), 10000.0)
 
 def plan_of(settings: MaskSettings, **values: Any) -> SharePlan:
     """Three segments that overlap by one frame, all showing one beat."""
-    values = {"subjects": (FOX,), "beat_tokens": (REAL,), **values}
+    values = {"cast": one_subject(FOX), "beat_tokens": (REAL,), **values}
     return SharePlan(timeline_of(3, GRID[0]), KVShareConfig(masks=settings), **values)
 
 
@@ -226,7 +227,7 @@ def test_only_rows_of_the_segments_own_prompt_are_read() -> None:
 @pytest.mark.parametrize("kind", ["contrast", "threshold"])
 def test_targets_may_have_words_of_their_own(kind: Any) -> None:
     target = SubjectTokens((0,), (3,))
-    watcher = Watcher(plan_of(MaskSettings(kind=kind, thres=0.5, rim=0), target_subjects=(target,)))
+    watcher = Watcher(plan_of(MaskSettings(kind=kind, thres=0.5, rim=0), cast=one_subject(FOX, targets=(target,))))
     found: dict[str, Any] = {}
     for role, subject in (("source", FOX), ("target", target)):
         watcher.tracker.begin_pass(MaskPass())
@@ -248,7 +249,7 @@ def test_a_transition_weighs_the_words_of_both_beats(mix: float) -> None:
     second = SubjectTokens((5,), (0, 6))
     tokens = (REAL, (0, 5, 6))
     timeline = plan_timeline(parse_script("a\nb"), GRID[0], 1, 16, 4, num_transition_blocks=1)
-    plan = SharePlan(timeline, KVShareConfig(masks=CONTRAST), (FOX, second), tokens)
+    plan = SharePlan(timeline, KVShareConfig(masks=CONTRAST), one_subject(FOX, second), tokens)
     watcher = Watcher(plan)
     watcher.tracker.begin_pass(MaskPass())
     transition = replace(timeline.segments[1], mix=mix)
@@ -417,7 +418,7 @@ def test_threshold_masks_of_a_joint_model_are_those_of_the_whole_softmax(
         masks=MaskSettings(kind="threshold", thres=0.4, rim=0), layer_idx=(1, 2), share_background=True
     )
     subject = SubjectTokens((1, 2), ())
-    plan = SharePlan(timeline_of(2, grid[0]), config, (subject,))
+    plan = SharePlan(timeline_of(2, grid[0]), config, one_subject(subject))
     text_start = 12 if video_start == 0 else 0
     sites = joint(3, video_start, text_start)
     model = FakeModel(plan, sites, grid, outside=4, text_tokens=4, heads=(4, 2))
@@ -460,7 +461,7 @@ def test_following_a_contrasted_subject_never_waits_inside_a_forward(
         position=position,
         position_gap=2,
     )
-    plan = SharePlan(timeline_of(3, grid[0]), config, (FOX,), (REAL,))
+    plan = SharePlan(timeline_of(3, grid[0]), config, one_subject(FOX), (REAL,))
     sites, outside = (self_and_cross(2), 0) if shape == "cross" else (joint(2, 7, 0), 7)
     model = FakeModel(plan, sites, grid, outside=outside, text_tokens=7, head_dim=8, device="meta", scheme=SCHEME)
     session = model.session()

@@ -11,6 +11,7 @@ from kvshare_core.attention.rope import RopeScheme
 from kvshare_core.bank.bank import Chunk
 from kvshare_core.families.base import AttentionCall, CallSite, FamilyInfo, UnexpectedCallError
 from kvshare_core.forward.forward import Batch, Forward, PromptText
+from kvshare_core.plan.model_fit import fit_plan
 from kvshare_core.plan.schedule import Evaluation
 from kvshare_core.plan.share_plan import SharePlan
 from kvshare_core.script.film import Duration, Script, ScriptBeat
@@ -111,7 +112,8 @@ class FakeModel:
     def session(self, **options: Any) -> SamplingRun:
         family = FakeFamily(self.sites, self.scheme)
         module = torch.nn.Module()
-        settings = RunSettings(self.plan, family, family.describe(module, 16), module, **options)
+        fitted = fit_plan(self.plan, family.describe(module, 16))
+        settings = RunSettings(fitted, family, module, **options)
         return SamplingRun(settings, self.warnings.append)
 
     @property

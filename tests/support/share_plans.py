@@ -29,6 +29,11 @@ def beats_of(count: int, **changes: ScriptBeat) -> list[ScriptBeat]:
     return [changes.get(f"beat{number}", ScriptBeat(f"prompt {number}")) for number in range(count)]
 
 
+def one_subject(*tokens: SubjectTokens | None, targets: tuple[SubjectTokens, ...] = ()) -> tuple[CastMember, ...]:
+    """A cast of one fox, with its tokens in every beat; without any it is what a mask covers."""
+    return (CastMember("fox", tokens, target_tokens=targets),)
+
+
 def random_masks(plan: SharePlan, rows: int, seed: int) -> SegmentMasks:
     """Subjects and background at random, without those that a segment does not show."""
     generator = torch.Generator().manual_seed(seed)

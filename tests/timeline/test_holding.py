@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvshare_core.config import ORDERS, SOURCES, KVShareConfig
-from kvshare_core.plan.schedule import evaluations, needed_evaluations
+from kvshare_core.plan.schedule import needed_evaluations, plain_evaluations, sharing_evaluations
 from kvshare_core.script.film import Duration, Script, ScriptBeat
 from kvshare_core.timeline.holding import first_frame, hold_frames, latent_frames_of, redo_mask
 from kvshare_core.timeline.planning import plan_timeline
@@ -110,7 +110,7 @@ def test_what_is_left_out_is_neither_wanted_nor_looked_at(
         first, previous = {0} if index else set[int](), {index - 1} if index else set[int]()
         return {"first": first, "previous": previous}.get(chosen, first | previous)
 
-    planned = evaluations(tiny_timeline(5), order, shared)
+    planned = (sharing_evaluations if shared else plain_evaluations)(tiny_timeline(5), order)
     kept = needed_evaluations(planned, wanted, sources)
     assert [one for one in planned if one in kept] == kept
     assert {one.segment.index for one in kept} >= wanted

@@ -8,10 +8,9 @@ import torch
 from comfy.model_management import get_torch_device
 
 from ...config import KVShareConfig, format_indices
-from ...families.block_presets import for_model
 from ...plan.forecast import Forecast, ModelFacts, Sampling, forecast, windows_extra
 from ...plan.making import make_plan
-from ...plan.model_fit import check_fits
+from ...plan.model_fit import FittedPlan, fit_plan
 from ...plan.share_plan import SharePlan
 from ...prompt_words import find_words
 from ...script.editor_places import read_film, unit_offset
@@ -131,7 +130,7 @@ def _add_plan(told: Json, timeline: Timeline, film: Film, around: Surroundings) 
     told["notes"] += overridden_inputs(
         script, film.negative_prompt, film.num_transition_blocks, film.longer_mid_segment
     )
-    plan = _share_plan(told, timeline, around)
+    plan, fitted = _share_plan(told, timeline, around)
     told["segments"] = [
         {
             "beat": segment.beat,
@@ -147,28 +146,25 @@ def _add_plan(told: Json, timeline: Timeline, film: Film, around: Surroundings) 
     ]
     told["windows_extra"] = windows_extra(plan or SharePlan(timeline, KVShareConfig()))
     told["sharing"] = None
-    if plan is None or around.model is None:
+    if fitted is None or around.model is None:
         return
     sampling = Sampling(film.width, film.height, film.batch_size, around.steps, around.guided)
-    told["sharing"] = _sharing(forecast(plan, around.model, sampling), plan.config, around)
+    told["sharing"] = _sharing(forecast(fitted, around.model.element_size, sampling), fitted.plan.config, around)
 
 
-def _share_plan(told: Json, timeline: Timeline, around: Surroundings) -> SharePlan | None:
-    """The plan of MaskGuidedKVShare; every word stands for one token, since no text encoder is loaded. What it would
-    refuse becomes a problem, and nothing is shared."""
+def _share_plan(told: Json, timeline: Timeline, around: Surroundings) -> tuple[SharePlan | None, FittedPlan | None]:
+    """The plan of MaskGuidedKVShare, and the same fitted to the model where that is known; every word stands for one
+    token, since no text encoder is loaded. What the node would refuse becomes a problem, and nothing is shared."""
     if around.config is None:
-        return None
+        return None, None
     beats = tuple(replace(beat, words=find_words(_characters(beat.prompt))) for beat in timeline.beats)
     mask = torch.ones(1, 1, 1) if around.masked else None
     try:
         plan = make_plan(replace(timeline, beats=beats), around.config, around.subject, mask)
-        if around.model is not None:
-            plan = replace(plan, config=for_model(plan.config, around.model.info.presets))
-            check_fits(plan, around.model.info)
-        return plan
+        return plan, None if around.model is None else fit_plan(plan, around.model.info)
     except ValueError as reason:
         told["problems"].append(f"MaskGuidedKVShare: {reason}")
-        return None
+        return None, None
 
 
 def _characters(prompt: str) -> list[tuple[str, tuple[int, ...]]]:

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from comfy.model_management import get_total_memory
 from ...config import MemorySettings, format_indices
 from ...families.base import FamilyInfo
 from ...plan.bank_size import plan_bytes
+from ...plan.model_fit import FittedPlan
 from ...plan.share_plan import SharePlan
 from ...subject.maps import mask_to_tokens
 from .. import BEAT_TAG, COMMON_TAG, is_prompt
@@ -28,7 +29,7 @@ def bank_budget(memory: MemorySettings, device: torch.device) -> int | None:
     return memory.budget_mib * 2**20 if memory.budget_mib else int(get_total_memory(device)) // DEVICE_SHARE  # pyright: ignore[reportArgumentType]
 
 
-def expected_bytes(plan: SharePlan, info: FamilyInfo, guider: Any, noise_shape: Sequence[int]) -> tuple[int, bool]:
+def expected_bytes(fitted: FittedPlan, guider: Any, noise_shape: Sequence[int]) -> tuple[int, bool]:
     """Bytes that the bank will hold at most in a run of `guider`, and whether that is what it will hold: masks that are
     yet to be found count as whole segments.
 
@@ -36,20 +37,21 @@ def expected_bytes(plan: SharePlan, info: FamilyInfo, guider: Any, noise_shape: 
     """
     if len(noise_shape) != 5:
         return 0, True
+    plan, info = fitted.plan, fitted.info
     grid = info.grid(plan.timeline.window, *noise_shape[3:])
     subject = [_subject_tokens(plan, info, grid, index) for index in range(len(plan.timeline.segments))]
     base_model = guider.model_patcher.model
     element_size = (base_model.manual_cast_dtype or base_model.get_dtype()).itemsize
     rows = noise_shape[0] * _chunks(plan, guider)
-    return plan_bytes(plan, info, subject, math.prod(grid), _text_tokens(guider.conds), rows, element_size)
+    return plan_bytes(fitted, subject, math.prod(grid), _text_tokens(guider.conds), rows, element_size)
 
 
-def report(size: int, exact: bool, blocks: Set[int]) -> None:
+def report(size: int, exact: bool, blocks: Sequence[int]) -> None:
     """Says in the log what a run will hold, and of which blocks."""
     if size:
         log.info(
             "MaskGuidedKVShare: shares blocks %s, holds %s%.1f MiB of keys and values.",
-            format_indices(sorted(blocks)),
+            format_indices(blocks),
             "" if exact else "at most ",
             size / 2**20,
         )

@@ -7,8 +7,9 @@ from typing import Any
 
 from comfy.model_patcher import create_model_options_clone
 
-from ...families.base import Family, FamilyInfo
-from ...plan.schedule import shared_blocks, shares_in
+from ...families.base import Family
+from ...plan.model_fit import FittedPlan
+from ...plan.schedule import shares_in
 from ...plan.share_plan import SharePlan
 from ...record.record import KVShareRecord
 from ...session.sampling_run import SamplingRun
@@ -32,9 +33,8 @@ SIGMAS_ARGUMENT, CALLBACK_ARGUMENT, SEED_ARGUMENT = 3, 5, 7
 class SampledPlan:
     """What a patched MODEL samples."""
 
-    plan: SharePlan
+    fitted: FittedPlan
     family: Family
-    info: FamilyInfo
     record: KVShareRecord
     """Is filled when a run ends."""
     earlier: KVShareRecord | None = None
@@ -58,7 +58,8 @@ def outer_sample_wrapper(sampled: SampledPlan) -> Callable[..., Any]:
         shapes: list[Any] = kwargs.get("latent_shapes") or [args[0].shape]
         seed = args[SEED_ARGUMENT] if len(args) > SEED_ARGUMENT else kwargs.get("seed")
         args = (arrange_noise(plan.timeline, args[0], seed, shapes, _warn), *args[1:])
-        state = _make_state(replace(sampled, plan=plan), guider, window, held, shapes[0])
+        fitted = replace(sampled.fitted, plan=plan)
+        state = _make_state(replace(sampled, fitted=fitted), guider, window, held, shapes[0])
         guider.model_options = create_model_options_clone(original)
         guider.model_options["transformer_options"][KEY] = state
         try:
@@ -79,7 +80,7 @@ def _plan_of_run(sampled: SampledPlan, guider: Any, args: tuple[Any, ...]) -> tu
     """The plan with the masks that an earlier run found, and the highest and the lowest sigma that share. A plan none
     of whose steps share has one stage."""
     found = None if sampled.earlier is None else sampled.earlier.latest()
-    plan = sampled.plan if found is None else replace(sampled.plan, known=found.segments)
+    plan = sampled.fitted.plan if found is None else replace(sampled.fitted.plan, known=found.segments)
     model_sampling = guider.model_patcher.model.model_sampling
     high, low = (
         float(model_sampling.percent_to_sigma(percent))
@@ -95,14 +96,13 @@ def _make_state(
     sampled: SampledPlan, guider: Any, sigma_window: tuple[float, float], held: HeldFrames | None, video_shape: Any
 ) -> RunState:
     """The state of a run that is about to start. video_shape: of the whole latent's video."""
-    plan, info, base_model = sampled.plan, sampled.info, guider.model_patcher.model
+    fitted, plan, base_model = sampled.fitted, sampled.fitted.plan, guider.model_patcher.model
     budget = memory.bank_budget(plan.config.memory, guider.model_patcher.load_device)
-    size, exact = memory.expected_bytes(plan, info, guider, video_shape)
-    memory.report(size, exact, shared_blocks(plan.config, info.blocks))
+    size, exact = memory.expected_bytes(fitted, guider, video_shape)
+    memory.report(size, exact, fitted.blocks)
     settings = RunSettings(
-        plan,
+        fitted,
         sampled.family,
-        info,
         base_model.diffusion_model,
         sigma_window,
         budget,

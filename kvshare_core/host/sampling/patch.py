@@ -7,7 +7,6 @@ The patched MODEL carries frozen values and closures only. Run state exists betw
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -15,9 +14,8 @@ import torch
 from comfy.patcher_extension import WrappersMP
 
 from ...attention.positions import PositionMover
-from ...families.block_presets import for_model
 from ...forward.forward import Batch, PromptText
-from ...plan.model_fit import check_fits
+from ...plan.model_fit import fit_plan
 from ...plan.share_plan import SharePlan
 from ...plan.stages import stages_of
 from ...record.record import KVShareRecord
@@ -45,8 +43,8 @@ def apply(model: Any, plan: SharePlan, earlier: KVShareRecord | None = None) -> 
     when another pack's context windows are on the model or the plan asks for blocks that it does not have.
     """
     family, info = model_info(model)
-    plan = replace(plan, config=for_model(plan.config, info.presets))
-    check_fits(plan, info)
+    fitted = fit_plan(plan, info)
+    plan = fitted.plan
     scheme = family.rope_scheme(model.get_model_object("diffusion_model"), {})
     PositionMover(plan.config, scheme, gapped_beat=plan.gapped_beat)
     present = model.model_options.get("context_handler")
@@ -59,7 +57,7 @@ def apply(model: Any, plan: SharePlan, earlier: KVShareRecord | None = None) -> 
     record = KVShareRecord()
     patched.model_options["context_handler"] = SegmentHandler(plan.timeline, family.inputs, plan.config.order)
     for wrapper_type, wrapper in (
-        (WrappersMP.OUTER_SAMPLE, outer_sample_wrapper(SampledPlan(plan, family, info, record, earlier))),
+        (WrappersMP.OUTER_SAMPLE, outer_sample_wrapper(SampledPlan(fitted, family, record, earlier))),
         (WrappersMP.PREPARE_SAMPLING, _prepare_sampling_wrapper),
         (WrappersMP.PREDICT_NOISE, _predict_noise_wrapper(plan)),
         (WrappersMP.APPLY_MODEL, apply_model_wrapper(_open_forward)),

@@ -17,7 +17,7 @@ from comfy.model_management import throw_exception_if_processing_interrupted
 
 from ...config import Order
 from ...families.model_inputs import InputLayout
-from ...plan.schedule import Evaluation, evaluations, needed_evaluations, step_of
+from ...plan.schedule import Evaluation, needed_evaluations, plain_evaluations, sharing_evaluations, step_of
 from ...session.sampling_run import SamplingRun
 from ...timeline.fades import WEIGHTS, Fade, fade_of, take_frames, weights_over_time
 from ...timeline.timeline import FRAME_DIM, Timeline
@@ -313,7 +313,7 @@ class SegmentHandler(ContextHandlerABC):
         self, state: RunState | None, options: dict[str, Any], timestep: torch.Tensor
     ) -> Sequence[Evaluation]:
         if state is None:
-            return evaluations(self.timeline, self.order, shared=False)
+            return plain_evaluations(self.timeline, self.order)
         sigma, sigmas = float(timestep.max()), options["sample_sigmas"].tolist()
         state.progress.begin_pass(step_of(sigma, sigmas), len(sigmas) - 1)
         return state.run.begin_pass(sigma, sigmas)
@@ -333,7 +333,7 @@ class SegmentHandler(ContextHandlerABC):
             looked = self.timeline.frame_of(plan.look.picture)
             wanted |= {segment.index for segment in self.timeline.segments_at(looked)}
         if run.stages.early:
-            of_run = needed_evaluations(evaluations(self.timeline, self.order, shared=True), wanted, plan.sources)
+            of_run = needed_evaluations(sharing_evaluations(self.timeline, self.order), wanted, plan.sources)
             wanted = {evaluation.segment.index for evaluation in of_run}
         return needed_evaluations(planned, wanted, plan.sources if run.needs_sources else lambda _: ())
 
@@ -368,6 +368,6 @@ def parts_over_time(timeline: Timeline, order: Order) -> torch.Tensor:
         timeline,
         [
             segment_weights(timeline, order, evaluation.weight, fade_of(evaluation.segment))
-            for evaluation in evaluations(timeline, order, shared=False)
+            for evaluation in plain_evaluations(timeline, order)
         ],
     )
