@@ -201,14 +201,12 @@ def ours(problem: Problem, path: SharingPath, lse_attention: LogSumExpAttention)
 
 def bank_entry(source: OwnTokens, split: TokenSplit, config: KVShareConfig) -> BankEntry:
     """What a source leaves in the bank: copies of the tokens that the configuration shares."""
-    subject = StoredTokens(*source.take_video(split.subject_index), split.subject)
-    background = text = None
-    if config.share_background:
-        background = StoredTokens(*source.take_video(split.background_index), split.background)
+    background = source.stored(split.background) if config.share_background else None
+    text = None
     outside = source.outside_part() if config.share_text else None
     if outside is not None:
         text = StoredTokens(outside.key, outside.value, torch.arange(outside.key.shape[2]))
-    return BankEntry(subject, background, text)
+    return BankEntry(tuple(source.stored(places) for places in split.subjects), background, text)
 
 
 def dense(problem: Problem, path: SharingPath) -> torch.Tensor:

@@ -104,9 +104,9 @@ class WitnessBank(KeyValueBank):
         self.keys, self.values = RoundTrip(), RoundTrip()
         self._originals: dict[BankKey, BankEntry] = {}
 
-    def put(self, key: BankKey, entry: BankEntry, readers: int) -> None:
+    def put(self, key: BankKey, entry: BankEntry, consumers: int) -> None:
         """As KeyValueBank does it; the entry is remembered until the next one of its key."""
-        super().put(key, entry, readers)
+        super().put(key, entry, consumers)
         self._originals[key] = entry
 
     def get(self, key: BankKey) -> BankEntry | None:
@@ -114,11 +114,16 @@ class WitnessBank(KeyValueBank):
         entry = super().get(key)
         if entry is not None:
             original = self._originals[key]
-            for put, got in ((original.subject, entry.subject), (original.background, entry.background)):
+            for put, got in zip(_video_parts(original), _video_parts(entry), strict=True):
                 if put is not None and got is not None:
                     self.keys.add(put.key, got.key)
                     self.values.add(put.value, got.value)
         return entry
+
+
+def _video_parts(entry: BankEntry) -> tuple[StoredTokens | None, ...]:
+    """All that the bank may quantise: text keeps its dtype."""
+    return (*entry.subjects, entry.background)
 
 
 @dataclass(frozen=True)
@@ -242,7 +247,7 @@ class ForwardShape:
     @property
     def bank_bytes(self) -> int:
         """What a bank holds while each forward reads the one before it and leaves its own keys in their place."""
-        counts = TokenCounts(self.subject_tokens)
+        counts = TokenCounts((self.subject_tokens,))
         one = entry_bytes(counts, self.heads, self.head_dim, self.dtype.itemsize, MemorySettings())
         return one * self.blocks * self.rows
 
@@ -321,9 +326,9 @@ def run_forwards(shape: ForwardShape, device: torch.device, way: str, forwards: 
             for latent, own in enumerate(keys_of(segment, block)):
                 entry = bank.get(replace(own, segment=segment - 1))
                 if entry is not None:
-                    found.append(entry.subject)
+                    found += [part for part in entry.subjects if part is not None]
                 kept = (tensor[latent : latent + 1].index_select(2, index) for tensor in (key, value))
-                bank.put(own, BankEntry(StoredTokens(*kept, places)), 1)
+                bank.put(own, BankEntry((StoredTokens(*kept, places),)), 1)
             if ahead and block + 1 < shape.blocks:
                 bank.prefetch(keys_of(segment - 1, block + 1))
             foreign_key, foreign_value = (

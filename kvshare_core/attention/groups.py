@@ -17,47 +17,48 @@ from .parts import TOKEN_DIM, KeyValuePart, QueryGroup
 
 
 @dataclass(frozen=True)
+class TokenPlaces:
+    """Which tokens of a segment's video: indices into its grid, int64 [tokens], ascending."""
+
+    on_cpu: torch.Tensor
+    """The indices on the CPU, to compute with without waiting for the device."""
+    on_device: torch.Tensor
+    """The same indices where the model computes, to gather with."""
+
+    @classmethod
+    def of(cls, places: torch.Tensor, device: torch.device) -> "TokenPlaces":
+        """`places`, which are on the CPU, for a model on `device`."""
+        return cls(places, upload(places, device))
+
+    def on(self, device: torch.device) -> "TokenPlaces":
+        """The same places for a model on `device`."""
+        return TokenPlaces(self.on_cpu, upload(self.on_device, device))
+
+
+@dataclass(frozen=True)
 class TokenSplit:
-    """Places of one latent's subject and background tokens in its video grid: int64, ascending, on the CPU and, as
-    `subject_index` and `background_index`, on the device of the model. further: both for every other subject."""
+    """One latent's video tokens, divided: every token is one subject's or the background's."""
 
-    subject: torch.Tensor
-    background: torch.Tensor
-    subject_index: torch.Tensor
-    background_index: torch.Tensor
-    further: tuple[tuple[torch.Tensor, torch.Tensor], ...] = ()
-
-    @property
-    def subjects(self) -> tuple[tuple[torch.Tensor, torch.Tensor], ...]:
-        """The places of all subjects in their order, on the CPU and on the device."""
-        return ((self.subject, self.subject_index), *self.further)
+    subjects: tuple[TokenPlaces, ...]
+    """The tokens of each subject, in the order of the plan's cast."""
+    background: TokenPlaces
+    """The tokens that no subject claims."""
 
     def on(self, device: torch.device) -> "TokenSplit":
-        """The same with its indices on `device`: a host may spread one model call over several."""
-        if self.subject_index.device == device:
+        """The same split for a model on `device`: a host may spread one model call over several."""
+        if self.background.on_device.device == device:
             return self
-        return TokenSplit(
-            self.subject,
-            self.background,
-            upload(self.subject_index, device),
-            upload(self.background_index, device),
-            tuple((places, upload(index, device)) for places, index in self.further),
-        )
+        return TokenSplit(tuple(places.on(device) for places in self.subjects), self.background.on(device))
 
 
 def split_tokens(masks: torch.Tensor, device: torch.device | str = "cpu") -> TokenSplit:
-    """Splits tokens by a boolean mask [tokens] that lies on the CPU, or by one for each subject, [subjects, tokens],
-    that have no token in common."""
+    """Splits tokens by boolean masks on the CPU: [tokens] of the only subject, or [subjects, tokens] without a token in
+    common."""
     device = torch.device(device)
     masks = masks.reshape(-1, masks.shape[-1])
-    subject, *further = (mask.nonzero().squeeze(1) for mask in masks)
-    background = (~masks.any(0)).nonzero().squeeze(1)
     return TokenSplit(
-        subject,
-        background,
-        upload(subject, device),
-        upload(background, device),
-        tuple((places, upload(places, device)) for places in further),
+        tuple(TokenPlaces.of(mask.nonzero().squeeze(1), device) for mask in masks),
+        TokenPlaces.of((~masks.any(0)).nonzero().squeeze(1), device),
     )
 
 
@@ -107,13 +108,13 @@ class OwnTokens:
         return self.outside if self.visible_outside is None else self.visible_outside
 
     def take_video(self, places: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Keys and values of the video tokens `places`, copied."""
+        """Keys and values of the video tokens `places`, which are on the device, copied."""
         index = places + self.video.start
         return self.key.index_select(TOKEN_DIM, index), self.value.index_select(TOKEN_DIM, index)
 
-    def stored(self, places: torch.Tensor, index: torch.Tensor | None = None) -> StoredTokens:
-        """The video tokens `places`, on the CPU, as the bank keeps them; index: the same places on the device."""
-        return StoredTokens(*self.take_video(upload(places, self.key.device) if index is None else index), places)
+    def stored(self, places: TokenPlaces) -> StoredTokens:
+        """The video tokens at `places` as the bank keeps them."""
+        return StoredTokens(*self.take_video(places.on_device), places.on_cpu)
 
     def _part(self, index: torch.Tensor | None, bias: float) -> KeyValuePart:
         if index is None:
@@ -157,19 +158,19 @@ def sharing_groups(
         return _unguided(own, subjects[0], builder)
     background = _foreign_tokens(sources, [entry.background for entry in sources], config)
     assignments = [
-        (split.background, split.background_index, background if config.share_background else ForeignTokens()),
-        *((*places, seen) for places, seen in zip(split.subjects, subjects, strict=True)),
+        (split.background, background if config.share_background else ForeignTokens()),
+        *zip(split.subjects, subjects, strict=True),
     ]
-    if not any(builder.foreign_parts(seen) for _, _, seen in assignments):
+    if not any(builder.foreign_parts(seen) for _, seen in assignments):
         return None
     groups: list[QueryGroup] = []
-    tokens = [index + own.video.start for _, index, _ in assignments]
-    for number, (places, _, seen) in enumerate(assignments):
+    tokens = [places.on_device + own.video.start for places, _ in assignments]
+    for number, (places, seen) in enumerate(assignments):
         same_kind = SameKindTokens(
             tokens[number], tuple(other for place, other in enumerate(tokens) if place != number)
         )
         if seen.video and config.position == "frame":
-            groups += _frames(places, same_kind, seen, builder, frame_tokens)
+            groups += _frames(places.on_cpu, same_kind, seen, builder, frame_tokens)
         else:
             groups.append(builder.group(tokens[number], seen, same_kind))
     if own.outside is not None:

@@ -60,11 +60,13 @@ class PositionMover:
         """The entry with its video keys moved."""
         if offsets is None:
             return entry
-        subject, *further = (
-            self._moved(stored, offset) for stored, offset in zip(entry.subjects, offsets.subjects, strict=True)
+        return replace(
+            entry,
+            subjects=tuple(
+                self._moved(stored, offset) for stored, offset in zip(entry.subjects, offsets.subjects, strict=True)
+            ),
+            background=self._moved(entry.background, offsets.background),
         )
-        background = self._moved(entry.background, offsets.background)
-        return replace(entry, subject=subject, background=background, further=tuple(further))
 
     def offsets(
         self, entry: BankEntry, own: OwnTokens, split: TokenSplit | None, grid: tuple[int, int, int], gap: int = 0
@@ -82,7 +84,7 @@ class PositionMover:
         if self.config.position not in FOLLOWING:
             return Offsets((back,) * len(entry.subjects), back)
         everything = torch.arange(own.video.stop - own.video.start)
-        targets = [everything] if split is None else [places for places, _ in split.subjects]
+        targets = [everything] if split is None else [places.on_cpu for places in split.subjects]
         found: list[torch.Tensor | None] = []
         for stored, target in zip(entry.subjects, targets, strict=True):
             followed = None if stored is None else self._followed(stored, own, target, grid)

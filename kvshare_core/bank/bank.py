@@ -53,35 +53,28 @@ class StoredTokens:
 
 @dataclass(frozen=True)
 class BankEntry:
-    """What one block of one segment leaves for later segments; None for a part that it does not leave.
+    """What one block of one segment leaves for later segments; None for a part that it does not leave."""
 
-    subject: the first subject, or all video tokens when no mask splits them; background: what no subject claims, where
-    that is shared too; text: what stands outside the video, kept only with `share_text`; further: the other subjects.
-    """
-
-    subject: StoredTokens | None
+    subjects: tuple[StoredTokens | None, ...]
+    """The tokens of each subject, or one part with all video tokens where no mask splits them."""
     background: StoredTokens | None = None
+    """What no subject claims, where that is shared too."""
     text: StoredTokens | None = None
-    further: tuple[StoredTokens | None, ...] = ()
-
-    @property
-    def subjects(self) -> tuple[StoredTokens | None, ...]:
-        """All subjects in their order."""
-        return (self.subject, *self.further)
+    """The tokens outside the video, kept only with `share_text`."""
 
     @property
     def parts(self) -> tuple[StoredTokens | None, ...]:
-        """Everything, as `of_parts` takes it."""
-        return (self.subject, self.background, self.text, *self.further)
+        """All parts, as `of_parts` takes them."""
+        return (*self.subjects, self.background, self.text)
 
     @classmethod
     def of_parts(cls, parts: Sequence[StoredTokens | None]) -> "BankEntry":
         """The entry with these `parts`."""
-        subject, background, text, *further = parts
-        return cls(subject, background, text, tuple(further))
+        *subjects, background, text = parts
+        return cls(tuple(subjects), background, text)
 
     def on(self, device: torch.device) -> "BankEntry":
-        """The same entry on `device`: hosts with several may give a later segment's forward to another."""
+        """The same entry on `device`: hosts with several may run a later segment's forward on another."""
         if all(part is None or part.key.device == device for part in self.parts):
             return self
         return BankEntry.of_parts([None if part is None else part.on(device) for part in self.parts])

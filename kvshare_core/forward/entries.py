@@ -2,7 +2,7 @@
 
 import torch
 
-from ..attention.groups import OwnTokens, TokenSplit
+from ..attention.groups import OwnTokens, TokenPlaces, TokenSplit
 from ..attention.parts import TOKEN_DIM
 from ..bank.bank import BankEntry, StoredTokens
 from ..plan.share_plan import SharePlan
@@ -21,25 +21,28 @@ def exported_entry(plan: SharePlan, forward: Forward, own: OwnTokens, split: Tok
         if kept is places:
             video = own.video_part(0.0)
             # Copied, because a backend may use the memory of its inputs.
-            return BankEntry(StoredTokens(video.key.clone(), video.value.clone(), places), None, stored_text)
-        return BankEntry(own.stored(kept), None, stored_text)
-    read = plan.exported_parts(forward.segment.index)
+            everything = StoredTokens(video.key.clone(), video.value.clone(), places)
+        else:
+            everything = own.stored(TokenPlaces.of(kept, own.key.device))
+        return BankEntry((everything,), None, stored_text)
+    exported = plan.exported_parts(forward.segment.index)
     subjects: list[StoredTokens | None] = []
-    for number, (places, index) in enumerate(split.subjects):
-        kept = _drop_tokens(places, config.token_dropout, forward, row)
-        subjects.append(own.stored(kept, index if kept is places else None) if number in read.subjects else None)
-    background = own.stored(split.background, split.background_index) if read.background else None
-    return BankEntry.of_parts([subjects[0], background, stored_text, *subjects[1:]])
+    for number, places in enumerate(split.subjects):
+        kept = _drop_tokens(places.on_cpu, config.token_dropout, forward, row)
+        chosen = places if kept is places.on_cpu else TokenPlaces.of(kept, own.key.device)
+        subjects.append(own.stored(chosen) if number in exported.subjects else None)
+    background = own.stored(split.background) if exported.background else None
+    return BankEntry(tuple(subjects), background, stored_text)
 
 
 def imported_entry(plan: SharePlan, segment: int, source: int, entry: BankEntry) -> BankEntry:
     """What `segment` sees of the `entry` of `source`."""
     part_sources = plan.part_sources(segment)
-    subject, *further = (
+    subjects = tuple(
         part if source in sources else None for part, sources in zip(entry.subjects, part_sources.subjects, strict=True)
     )
     background = entry.background if source in part_sources.background else None
-    return BankEntry(subject, background, entry.text, tuple(further))
+    return BankEntry(subjects, background, entry.text)
 
 
 def _drop_tokens(places: torch.Tensor, part: float, forward: Forward, row: int) -> torch.Tensor:

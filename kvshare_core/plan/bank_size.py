@@ -16,12 +16,11 @@ from .stages import Stages
 
 @dataclass(frozen=True)
 class TokenCounts:
-    """How many tokens one entry keeps; None for a part it does not have. further: of the other subjects."""
+    """How many tokens each part of one bank entry has; None for a part that the entry does not have."""
 
-    subject: int | None
+    subjects: tuple[int | None, ...]
     background: int | None = None
     text: int | None = None
-    further: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -48,15 +47,15 @@ def bank_uses(plan: SharePlan, counts: Sequence[TokenCounts]) -> list[BankUse]:
             sources = frozenset(plan.sources(index)) if evaluation.role in ("both", "target") else frozenset[int]()
             keeps = evaluation.role in ("both", "source") and stages.consumers(index) != 0
             # Of masks that are yet to be found any token may end up in the part that is read.
-            kept = counts[index] if plan.finds_subjects else _read_tokens(plan.exported_parts(index), counts[index])
+            kept = counts[index] if plan.finds_subjects else _exported_tokens(plan.exported_parts(index), counts[index])
             uses.append(BankUse(index, sources, kept if keeps else None))
     return uses
 
 
-def _read_tokens(read: ExportedParts, counts: TokenCounts) -> TokenCounts:
-    """`counts` without what nobody reads."""
-    subject = counts.subject if read.subjects else None
-    return replace(counts, subject=subject, background=counts.background if read.background else None)
+def _exported_tokens(exported: ExportedParts, counts: TokenCounts) -> TokenCounts:
+    """`counts` without the parts that no other segment attends to."""
+    subjects = tuple(count if number in exported.subjects else None for number, count in enumerate(counts.subjects))
+    return replace(counts, subjects=subjects, background=counts.background if exported.background else None)
 
 
 def kept_tokens(
@@ -67,10 +66,9 @@ def kept_tokens(
     the first one's, beside others that are empty but there."""
     return TokenCounts(
         # Each subject's dropped tokens are rounded down for itself.
-        min(subject, subject - int(config.token_dropout * subject) + subjects - 1),
+        (min(subject, subject - int(config.token_dropout * subject) + subjects - 1), *(0,) * (subjects - 1)),
         video - subject if guided and config.share_background else None,
         text if config.share_text and text else None,
-        (0,) * (subjects - 1),
     )
 
 
@@ -162,7 +160,7 @@ def predict_bytes(
 def entry_bytes(counts: TokenCounts, key_heads: int, head_dim: int, element_size: int, memory: MemorySettings) -> int:
     """Bytes of one entry: keys and values, their scales in fp8, and 8 bytes per token for its place."""
     total = 0
-    video = (counts.subject, counts.background, *counts.further)
+    video = (*counts.subjects, counts.background)
     for tokens, quantised in (*((tokens, True) for tokens in video), (counts.text, False)):
         if tokens is None:
             continue

@@ -116,8 +116,8 @@ class KeepSubject:
     def at(self, probed: ProbedCall) -> torch.Tensor | None:
         if probed.context.site.kind in ("self", "joint"):
             split = self.split.on(probed.context.call.key.device)
-            stored = probed.own.stored(split.subject, split.subject_index)
-            self.bank.put(bank_key(probed.block), BankEntry(stored), 1)
+            stored = probed.own.stored(split.subjects[0])
+            self.bank.put(bank_key(probed.block), BankEntry((stored,)), 1)
         return None
 
 

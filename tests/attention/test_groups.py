@@ -143,7 +143,7 @@ class Scene:
         has_outside = case.length > len(case.video)
         self.entries.append(
             BankEntry(
-                stored(subject.nonzero().squeeze(1), case.video.start),
+                (stored(subject.nonzero().squeeze(1), case.video.start),),
                 stored((~subject).nonzero().squeeze(1), case.video.start)
                 if self.config.share_background and tokens.subject is not None
                 else None,
@@ -231,5 +231,6 @@ def test_a_split_follows_the_call_to_its_device() -> None:
     split = split_tokens(torch.tensor([True, False, True]))
     assert split.on(torch.device("cpu")) is split
     moved = split.on(torch.device("meta"))
-    assert (moved.subject_index.device.type, moved.background_index.device.type) == ("meta", "meta")
-    assert moved.subject.tolist() == [0, 2] and moved.background.tolist() == [1]
+    for places, expected in ((moved.subjects[0], [0, 2]), (moved.background, [1])):
+        assert places.on_device.device.type == "meta"
+        assert places.on_cpu.tolist() == expected

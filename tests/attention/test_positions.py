@@ -24,9 +24,9 @@ def stored(places: list[int], generator: torch.Generator) -> StoredTokens:
     return StoredTokens(key, value, torch.tensor(places, dtype=torch.int64))
 
 
-def exported_entry(subject: list[int], generator: torch.Generator) -> BankEntry:
+def entry_of(subject: list[int], generator: torch.Generator) -> BankEntry:
     rest = [place for place in range(VIDEO) if place not in subject]
-    return BankEntry(stored(subject, generator), stored(rest, generator), stored([0, 1], generator))
+    return BankEntry((stored(subject, generator),), stored(rest, generator), stored([0, 1], generator))
 
 
 def own_of(generator: torch.Generator, text: int = 2) -> OwnTokens:
@@ -42,7 +42,7 @@ def places_of(least: int) -> st.SearchStrategy[list[int]]:
 def test_keys_that_keep_their_place_are_the_very_same(position: Any) -> None:
     generator = torch.Generator().manual_seed(0)
     mover = PositionMover(KVShareConfig(position=position), SCHEME)
-    entry = exported_entry([1, 5], generator)
+    entry = entry_of([1, 5], generator)
     assert mover.offsets(entry, own_of(generator), None, GRID) is None
     assert mover.move(entry, None) is entry
 
@@ -51,15 +51,15 @@ def test_keys_that_keep_their_place_are_the_very_same(position: Any) -> None:
 def test_a_gap_puts_the_source_that_many_frames_earlier(gap: int) -> None:
     generator = torch.Generator().manual_seed(0)
     mover = PositionMover(KVShareConfig(position="gap", position_gap=gap), SCHEME)
-    entry = exported_entry([1, 5], generator)
+    entry = entry_of([1, 5], generator)
     moved = mover.move(entry, mover.offsets(entry, own_of(generator), None, GRID))
     earlier = torch.tensor([-gap, 0, 0])
     assert moved.background is not None and entry.background is not None
-    assert torch.equal(moved.subject.key, rotate(entry.subject.key, SCHEME, earlier))
+    assert torch.equal(moved.subjects[0].key, rotate(entry.subjects[0].key, SCHEME, earlier))
     assert torch.equal(moved.background.key, rotate(entry.background.key, SCHEME, earlier))
     assert moved.text is entry.text
-    assert moved.subject.value is entry.subject.value
-    assert moved.subject.tokens is entry.subject.tokens
+    assert moved.subjects[0].value is entry.subjects[0].value
+    assert moved.subjects[0].tokens is entry.subjects[0].tokens
 
 
 @given(
@@ -74,11 +74,11 @@ def test_matched_keys_stand_where_the_most_similar_subject_token_is(
     generator = torch.Generator().manual_seed(seed)
     mover = PositionMover(KVShareConfig(position="matched"), SCHEME)
     own = own_of(generator)
-    entry = exported_entry(source, generator)
+    entry = entry_of(source, generator)
     # Half of the source's tokens have a counterpart in the target; the others resemble nothing.
     for number in range(0, len(source), 2):
         place = int(torch.randint(VIDEO, (), generator=generator))
-        entry.subject.value[:, :, number] = 3 * own.value[:, :, 2 + place]
+        entry.subjects[0].value[:, :, number] = 3 * own.value[:, :, 2 + place]
     split = None
     if target is not None:
         mask = torch.zeros(VIDEO, dtype=torch.bool)
@@ -87,7 +87,7 @@ def test_matched_keys_stand_where_the_most_similar_subject_token_is(
     candidates = range(VIDEO) if target is None else target
     offsets: list[list[int]] = []
     for number, place in enumerate(source):
-        feature = entry.subject.value[0, :, number].flatten()
+        feature = entry.subjects[0].value[0, :, number].flatten()
         alike = {
             other: float(torch.cosine_similarity(feature, own.value[0, :, 2 + other].flatten(), 0))
             for other in candidates
@@ -107,7 +107,7 @@ def test_matched_keys_stand_where_the_most_similar_subject_token_is(
     assert offset is not None
     assert offset.tolist() == offsets
     moved = mover.move(entry, found)
-    assert torch.equal(moved.subject.key, rotate(entry.subject.key, SCHEME, torch.tensor(offsets)))
+    assert torch.equal(moved.subjects[0].key, rotate(entry.subjects[0].key, SCHEME, torch.tensor(offsets)))
     assert (moved.background, moved.text) == (entry.background, entry.text)
 
 
@@ -124,7 +124,7 @@ def test_centred_keys_stand_around_the_targets_centre_in_every_frame(
 ) -> None:
     generator = torch.Generator().manual_seed(seed)
     mover = PositionMover(KVShareConfig(position="centred"), SCHEME)
-    entry, own = exported_entry(source, generator), own_of(generator)
+    entry, own = entry_of(source, generator), own_of(generator)
     split = (
         None
         if target is None
@@ -151,7 +151,7 @@ def test_centred_keys_stand_around_the_targets_centre_in_every_frame(
             expected = torch.tensor(there, dtype=torch.float64) - torch.tensor(here, dtype=torch.float64)
         assert torch.allclose(moves[0], expected, rtol=0, atol=1e-12)
     moved = mover.move(entry, found)
-    assert torch.equal(moved.subject.key, rotate(entry.subject.key, SCHEME, offset))
+    assert torch.equal(moved.subjects[0].key, rotate(entry.subjects[0].key, SCHEME, offset))
     assert (moved.background, moved.text) == (entry.background, entry.text)
 
 
@@ -160,7 +160,7 @@ def test_a_source_with_more_frames_than_the_target_is_centred_too() -> None:
     mover = PositionMover(KVShareConfig(position="centred"), SCHEME)
     short = OwnTokens(*(torch.randn(1, 2, 6, 8, generator=generator) for _ in range(2)), slice(0, 6))
     split = split_tokens(torch.tensor([False, False, True, False, False, False]))
-    found = mover.offsets(exported_entry([0, 12], generator), short, split, (1, 2, 3))
+    found = mover.offsets(entry_of([0, 12], generator), short, split, (1, 2, 3))
     assert found is not None and found.subjects[0] is not None
     assert found.subjects[0].tolist() == [[0, 0, 2], [0, 0, 2]]
 
@@ -168,7 +168,7 @@ def test_a_source_with_more_frames_than_the_target_is_centred_too() -> None:
 def test_a_model_without_positions_in_its_keys_leaves_a_centred_source_where_it_was() -> None:
     generator = torch.Generator().manual_seed(0)
     mover = PositionMover(KVShareConfig(position="centred"), None)
-    assert mover.offsets(exported_entry([1, 5], generator), own_of(generator), None, GRID) is None
+    assert mover.offsets(entry_of([1, 5], generator), own_of(generator), None, GRID) is None
 
 
 @pytest.mark.parametrize("config", [KVShareConfig(position="matched"), KVShareConfig(position="gap", position_gap=1)])

@@ -42,13 +42,13 @@ def stored(
 def full_entry(tokens: int, dtype: torch.dtype = torch.float32, device: torch.device = CPU) -> BankEntry:
     """An entry with every part, of `tokens`, tokens + 1 and 2 tokens."""
     sizes = (tokens, tokens + 1, 2)
-    return BankEntry(*(stored(size, dtype=dtype, device=device) for size in sizes))
+    subject, background, text = (stored(size, dtype=dtype, device=device) for size in sizes)
+    return BankEntry((subject,), background, text)
 
 
 def tensors_of(entry: BankEntry) -> list[torch.Tensor]:
     """All tensors of an entry, parts in the order of their declaration."""
-    parts = [part for part in (entry.subject, entry.background, entry.text) if part is not None]
-    return [tensor for part in parts for tensor in (part.key, part.value, part.tokens)]
+    return [tensor for part in entry.parts if part is not None for tensor in (part.key, part.value, part.tokens)]
 
 
 def assert_same(found: BankEntry | None, expected: BankEntry) -> None:
@@ -107,9 +107,9 @@ def test_views_of_a_bigger_buffer_do_not_keep_it_alive() -> None:
     places = torch.arange(300)
     view = StoredTokens(buffer[:, :, :3], buffer[:, :, 3:6], places[:3])
     bank = KeyValueBank()
-    bank.put(KEY, BankEntry(view), consumers=1)
+    bank.put(KEY, BankEntry((view,)), consumers=1)
     found = bank.get(KEY)
-    assert_same(found, BankEntry(view))
+    assert_same(found, BankEntry((view,)))
     assert found is not None
     assert size_of(found) == 2 * 2 * 3 * 4 * 4 + 3 * 8
 
@@ -120,10 +120,10 @@ def test_tensors_that_own_their_bytes_are_kept_without_a_copy() -> None:
     flat = torch.randn(1, 3, 8)
     split = flat.unflatten(-1, (2, 4)).transpose(1, 2)
     bank = KeyValueBank()
-    bank.put(KEY, BankEntry(StoredTokens(key, value, index), StoredTokens(split, split, index)), consumers=1)
+    bank.put(KEY, BankEntry((StoredTokens(key, value, index),), StoredTokens(split, split, index)), consumers=1)
     found = bank.get(KEY)
     assert found is not None and found.background is not None
-    assert (found.subject.key.data_ptr(), found.subject.value.data_ptr()) == (key.data_ptr(), value.data_ptr())
+    assert (found.subjects[0].key.data_ptr(), found.subjects[0].value.data_ptr()) == (key.data_ptr(), value.data_ptr())
     assert found.background.key.data_ptr() == flat.data_ptr()
 
 
@@ -139,7 +139,7 @@ def test_an_entry_replaces_the_one_of_its_key_and_its_bytes(make_bank: Callable[
     assert bank.get(KEY) is None
 
 
-def test_an_entry_without_readers_is_not_stored() -> None:
+def test_an_entry_without_consumers_is_not_stored() -> None:
     bank = KeyValueBank()
     bank.put(KEY, full_entry(2), consumers=1)
     bank.put(KEY, full_entry(2), consumers=0)
@@ -170,8 +170,8 @@ def test_segments_are_released_and_the_peak_outlives_them(make_bank: Callable[[]
 
 
 def test_auto_keeps_on_the_device_what_fits_its_budget_and_the_rest_away() -> None:
-    entry = BankEntry(stored(4))
-    size = 2 * entry.subject.key.nbytes
+    entry = BankEntry((stored(4),))
+    size = 2 * entry.subjects[0].key.nbytes
     bank = AwayBank(MemorySettings(place="auto"), budget_bytes=2 * size)
     for row in range(4):
         bank.put(replace(KEY, row=row), entry, consumers=1)
@@ -227,10 +227,10 @@ def test_memory_off_the_device_is_reused_by_entries_of_other_sizes(passes: list[
     bank = AwayBank(AWAY)
     most_pages = 0
     for sizes in passes:
-        entries = [BankEntry(stored(tokens, heads=1, head_dim=2)) for tokens in sizes]
+        entries = [BankEntry((stored(tokens, heads=1, head_dim=2),)) for tokens in sizes]
         for row, entry in enumerate(entries):
             bank.put(replace(KEY, row=row), entry, consumers=1)
-        pages = sum(-(-2 * entry.subject.key.nbytes // PAGE_BYTES) for entry in entries)
+        pages = sum(-(-2 * entry.subjects[0].key.nbytes // PAGE_BYTES) for entry in entries)
         most_pages = max(most_pages, pages)
         assert bank.reserved_bytes == -(-most_pages // SLAB_PAGES) * SLAB_PAGES * PAGE_BYTES
         for row, entry in enumerate(entries):
@@ -252,9 +252,9 @@ def test_entries_may_be_put_and_read_inside_and_outside_of_inference_mode() -> N
 def test_gradients_do_not_enter_the_bank(memory: MemorySettings) -> None:
     bank = AwayBank(memory)
     key = torch.randn(1, 2, 3, 4, requires_grad=True) * 2
-    bank.put(KEY, BankEntry(StoredTokens(key, key, torch.arange(3))), consumers=1)
+    bank.put(KEY, BankEntry((StoredTokens(key, key, torch.arange(3)),)), consumers=1)
     found = bank.get(KEY)
-    assert found is not None and not found.subject.key.requires_grad
+    assert found is not None and not found.subjects[0].key.requires_grad
 
 
 @pytest.mark.parametrize("memory", [MemorySettings(), AWAY], ids=["device", "away"])
@@ -320,18 +320,18 @@ def test_fp8_halves_or_quarters_the_bytes_and_leaves_text_alone(dtype: torch.dty
     found = bank.get(KEY)
     assert found is not None and found.text is not None and found.background is not None and entry.text is not None
     assert torch.equal(found.text.key, entry.text.key)
-    assert (found.subject.key.dtype, found.background.value.dtype) == (dtype, dtype)
-    assert 0.0 < quantisation_error(entry.subject.value, found.subject.value) < 0.04
+    assert (found.subjects[0].key.dtype, found.background.value.dtype) == (dtype, dtype)
+    assert 0.0 < quantisation_error(entry.subjects[0].value, found.subjects[0].value) < 0.04
 
 
 def test_keys_and_values_may_differ_in_dtype() -> None:
     both = stored(5)
     for memory in (MemorySettings(), FP8, AWAY, replace(AWAY, dtype="fp8")):
         bank = AwayBank(memory)
-        bank.put(KEY, BankEntry(replace(both, value=both.value.bfloat16())), consumers=1)
+        bank.put(KEY, BankEntry((replace(both, value=both.value.bfloat16()),)), consumers=1)
         found = bank.get(KEY)
         assert found is not None
-        assert (found.subject.key.dtype, found.subject.value.dtype) == (torch.float32, torch.bfloat16)
+        assert (found.subjects[0].key.dtype, found.subjects[0].value.dtype) == (torch.float32, torch.bfloat16)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -402,10 +402,10 @@ def test_heads_quantised_a_few_at_a_time_are_the_same(monkeypatch: pytest.Monkey
 
 def test_a_segment_without_a_subject_is_an_entry_of_no_tokens() -> None:
     for bank in (KeyValueBank(FP8), AwayBank(AWAY), AwayBank(replace(AWAY, dtype="fp8"))):
-        entry = BankEntry(stored(0), stored(3))
+        entry = BankEntry((stored(0),), stored(3))
         bank.put(KEY, entry, consumers=1)
         found = bank.get(KEY)
-        assert found is not None and found.subject.key.shape == (1, 2, 0, 4)
+        assert found is not None and found.subjects[0].key.shape == (1, 2, 0, 4)
 
 
 def test_the_error_is_relative_and_says_when_it_has_no_measure() -> None:
@@ -419,7 +419,7 @@ def test_the_error_is_relative_and_says_when_it_has_no_measure() -> None:
 
 COUNTS = st.builds(
     TokenCounts,
-    subject=st.integers(0, 12),
+    subjects=st.tuples(st.integers(0, 12)) | st.tuples(st.none() | st.integers(0, 12), st.integers(0, 12)),
     background=st.none() | st.integers(0, 12),
     text=st.none() | st.integers(1, 3),
 )
@@ -450,8 +450,9 @@ def run_pass(
                     bank.get(BankKey(source, block, (0, 0), row))
                 if evaluation.keeps is None:
                     continue
-                counts = (evaluation.keeps.subject, evaluation.keeps.background, evaluation.keeps.text)
-                entry = BankEntry(*(None if count is None else make(count) for count in counts))
+                keeps = evaluation.keeps
+                counts = (*keeps.subjects, keeps.background, keeps.text)
+                entry = BankEntry.of_parts([None if count is None else make(count) for count in counts])
                 bank.put(BankKey(evaluation.segment, block, (0, 0), row), entry, consumers)
 
 
@@ -481,9 +482,9 @@ def test_the_predicted_peak_is_the_peak_of_a_pass_and_nothing_is_left_after_it(
     assert (len(bank), bank.held_bytes) == (0, 0)
 
 
-def test_readers_are_the_later_forwards_up_to_the_next_entry_of_the_segment() -> None:
+def test_consumers_are_the_later_forwards_up_to_the_next_entry_of_the_segment() -> None:
     """One segment is evaluated twice and leaves keys both times."""
-    kept = TokenCounts(3)
+    kept = TokenCounts((3,))
     evaluations = [
         BankUse(0, frozenset(), kept),
         BankUse(1, frozenset({0}), kept),
@@ -496,7 +497,7 @@ def test_readers_are_the_later_forwards_up_to_the_next_entry_of_the_segment() ->
 
 def lockstep(segments: int, sources: Callable[[int], set[int]], tokens: int) -> list[BankUse]:
     """One forward per segment, each keeping `tokens`."""
-    return [BankUse(k, frozenset(sources(k)), TokenCounts(tokens)) for k in range(segments)]
+    return [BankUse(k, frozenset(sources(k)), TokenCounts((tokens,))) for k in range(segments)]
 
 
 def test_the_prediction_for_a_known_model() -> None:
@@ -525,8 +526,8 @@ def test_on_cuda_entries_survive_transfers_beside_computation(place: str) -> Non
         for row in range(8):
             busy = weight @ weight
             key = (busy[:1024] + row).reshape(1, 16, 1024, 128)
-            entry = BankEntry(StoredTokens(key, key * 2, torch.arange(1024)))
-            expected.append(BankEntry(StoredTokens(key.clone(), key * 2, torch.arange(1024))))
+            entry = BankEntry((StoredTokens(key, key * 2, torch.arange(1024)),))
+            expected.append(BankEntry((StoredTokens(key.clone(), key * 2, torch.arange(1024)),)))
             bank.put(replace(KEY, row=row), entry, consumers=2)
             del key, entry
         for _ in range(2):
@@ -543,8 +544,8 @@ def test_an_entry_follows_its_reader_to_another_device() -> None:
     assert entry.on(CPU) is entry
     for one, same in zip(tensors_of(moved), tensors_of(entry), strict=True):
         assert (one.shape, one.dtype) == (same.shape, same.dtype)
-    for part in (moved.subject, moved.background, moved.text):
+    for part in moved.parts:
         assert part is not None
         assert part.key.device == part.value.device == other
         assert part.tokens.device == CPU
-    assert BankEntry(entry.subject).on(other).background is None
+    assert BankEntry(entry.subjects).on(other).background is None

@@ -114,7 +114,7 @@ def test_a_witness_measures_what_comes_back() -> None:
         return StoredTokens(torch.randn(1, 2, tokens, 8), torch.randn(1, 2, tokens, 8) * 5, torch.arange(tokens))
 
     key = BankKey(0, 0, (0, 0), 0)
-    entry = BankEntry(stored(6), stored(9))
+    entry = BankEntry((stored(6),), stored(9))
     bank = WitnessBank(MemorySettings(dtype="fp8"))
     assert bank.get(key) is None
     assert (bank.keys.error, bank.values.error) == (None, None)
@@ -122,7 +122,7 @@ def test_a_witness_measures_what_comes_back() -> None:
     bank.get(key)
     bank.get(key)
     for name, measured in (("key", bank.keys.error), ("value", bank.values.error)):
-        tensors = [getattr(part, name) for part in (entry.subject, entry.background)]
+        tensors = [getattr(part, name) for part in (entry.subjects[0], entry.background)]
         restored = [restore(*quantise(tensor), tensor.dtype) for tensor in tensors]
         expected = quantisation_error(torch.cat(tensors, 2), torch.cat(restored, 2))
         assert measured == pytest.approx(expected)

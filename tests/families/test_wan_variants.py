@@ -149,9 +149,9 @@ def test_reference_tokens_are_never_shared(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(KeyValueBank, "put", look)
     run(case, share(model_of(case.name), timeline, EVERYTHING, subject="")[0], timeline)
-    assert [entry.subject.key.shape[2] for entry in kept] == [27] * 3
+    assert [entry.subjects[0].key.shape[2] for entry in kept] == [27] * 3
     for entry, call in zip(kept, calls, strict=False):
-        torch.testing.assert_close(entry.subject.key, call.key[:, :, 9:])
+        torch.testing.assert_close(entry.subjects[0].key, call.key[:, :, 9:])
 
 
 # Positions.

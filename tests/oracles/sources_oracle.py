@@ -202,8 +202,8 @@ def ways_between_centres(places: torch.Tensor, source: torch.Tensor, target: tor
 def owners_of(split: TokenSplit, tokens: int) -> torch.Tensor:
     """The number of each token's subject, -1 for the background."""
     owners = torch.full((tokens,), -1)
-    for number, (places, _) in enumerate(split.subjects):
+    for number, places in enumerate(subject.on_cpu for subject in split.subjects):
         assert bool((owners[places] == -1).all())
         owners[places] = number
-    assert (owners == -1).nonzero().squeeze(1).tolist() == split.background.tolist()
+    assert (owners == -1).nonzero().squeeze(1).tolist() == split.background.on_cpu.tolist()
     return owners

@@ -464,7 +464,7 @@ def test_dropped_tokens_are_the_same_in_all_blocks_and_others_in_every_step() ->
     for step in range(4):
         bank.entries.clear()
         model.run_pass(session, step=step)
-        kept = {tuple(entry.subject.tokens.tolist()) for entry in bank.entries.values()}
+        kept = {tuple(entry.subjects[0].tokens.tolist()) for entry in bank.entries.values()}
         assert len(kept) == 1
         assert all(len(tokens) == 6 and list(tokens) == sorted(set(tokens)) for tokens in kept)
         chosen.append(kept)
@@ -479,8 +479,8 @@ def test_dropped_keys_are_those_of_the_tokens_that_stay() -> None:
     model.run_pass(session)
     for place, entry in bank.entries.items():
         _, key, value = model.tensors(0, "both", 0, place.chunk, place.row)
-        assert torch.equal(entry.subject.key, key[:, :, 4 + entry.subject.tokens])
-        assert torch.equal(entry.subject.value, value[:, :, 4 + entry.subject.tokens])
+        assert torch.equal(entry.subjects[0].key, key[:, :, 4 + entry.subjects[0].tokens])
+        assert torch.equal(entry.subjects[0].value, value[:, :, 4 + entry.subjects[0].tokens])
 
 
 SCHEME = embed_nd_scheme((4, 2, 2), 10000.0)

@@ -121,10 +121,11 @@ def subjects_of(splits: Sequence[TokenSplit] | None) -> list[list[int]] | None:
     if splits is None:
         return None
     for split in splits:
-        assert sorted([*split.subject.tolist(), *split.background.tolist()]) == list(range(VIDEO))
-        assert torch.equal(split.subject, split.subject_index)
-        assert torch.equal(split.background, split.background_index)
-    return [split.subject.tolist() for split in splits]
+        (subject,) = split.subjects
+        for places in (subject, split.background):
+            assert torch.equal(places.on_cpu, places.on_device)
+        assert sorted([*subject.on_cpu.tolist(), *split.background.on_cpu.tolist()]) == list(range(VIDEO))
+    return [split.subjects[0].on_cpu.tolist() for split in splits]
 
 
 @given(st.integers(1, 3), st.integers(1, 4), st.sampled_from([(2, 2), (4, 2)]), st.integers(0, 99))
@@ -436,7 +437,7 @@ def test_threshold_masks_of_a_joint_model_are_those_of_the_whole_softmax(
         if block in config.layer_idx:
             for chunk in (COND, UNCOND):
                 entry = bank.entries[BankKey(0, block, chunk, 0)]
-                assert entry.subject.tokens.tolist() == frames_above(total / (block + 1), 0.4, grid)
+                assert entry.subjects[0].tokens.tolist() == frames_above(total / (block + 1), 0.4, grid)
         # Nothing is shared with the first segment: its outputs are ordinary attention, whoever computed them.
         ordinary = dense_attention(query, key, value, bias=hidden)
         torch.testing.assert_close(heads_together(results[0][1][COND, 0][block]), ordinary, rtol=0, atol=1e-10)

@@ -4,6 +4,7 @@ Sentencepiece models come with checkpoints of a gigabyte, so a small one is trai
 """
 
 import functools
+import inspect
 import io
 from collections.abc import Callable
 from pathlib import Path
@@ -104,8 +105,22 @@ def _ltxav() -> Parts:
     newer: Any = lt
     if not hasattr(newer, "ltxav_te"):
         pytest.skip("this ComfyUI has no LTX-2")
-    projection = {"text_projection_type": "dual_linear", "video_projection_dim": 32, "audio_projection_dim": 32}
-    return newer.LTXAVGemmaTokenizer, newer.ltxav_te(**projection)
+    if "video_projection_dim" in inspect.signature(newer.ltxav_te).parameters:
+        projection = {"text_projection_type": "dual_linear", "video_projection_dim": 32, "audio_projection_dim": 32}
+        return newer.LTXAVGemmaTokenizer, newer.ltxav_te(**projection)
+
+    class Small(newer.ltxav_te(text_projection_type="dual_linear")):
+        """Its projection has the released model's size on this host, whatever the language model's is."""
+
+        def __init__(self, dtype: Any = None, **options: Any) -> None:
+            super().__init__(dtype=dtype, **options)
+            states = LANGUAGE_SIZES["hidden_size"] * (LANGUAGE_SIZES["num_hidden_layers"] + 1)
+            operations = self.gemma3_12b.operations
+            self.text_embedding_projection = newer.DualLinearProjection(
+                states, 32, 32, dtype=dtype, operations=operations
+            )
+
+    return newer.LTXAVGemmaTokenizer, Small
 
 
 KINDS: dict[str, Callable[[], Parts]] = {

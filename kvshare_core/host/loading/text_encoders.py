@@ -78,10 +78,12 @@ def load_text_encoders(info: FamilyInfo, first: str, second: str, model_file: st
     host's own loader. Raises ValueError, naming the input, when they cannot be loaded."""
     chosen, encoders = _chosen(first, second), text_encoders_of(info)
     paths = [_path(input_name, name) for input_name, name in chosen.items()]
+    parts = {path: _parts_of_file(" and ".join(chosen), path, encoders) for path in paths}
+    # ComfyUI 0.30.0 takes the tokenizer from the first file, for LTX-2 too.
+    paths.sort(key=lambda path: encoders.files.index(parts[path][0]))
     inside = {file for file in encoders.files if file.in_model_file}
-    if model_file is not None and inside:
-        found = {part for path in paths for part in _parts_of_file(" and ".join(chosen), path, encoders)}
-        paths += [model_file] if inside - found else []
+    if model_file is not None and inside - {part for found in parts.values() for part in found}:
+        paths.append(model_file)
     with host_errors(f"{' and '.join(chosen)} '{', '.join(chosen.values())}' cannot be loaded"):
         return comfy.sd.load_clip(
             ckpt_paths=paths,
