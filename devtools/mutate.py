@@ -39,7 +39,11 @@ from .mutants import MODULE_LEVEL, Mutant, Mutation, mutants_of, read_survivors
 SURVIVORS = ROOT / "tests" / "surviving_mutants.toml"
 TESTS: Mapping[str, tuple[str, ...]] = {
     "kvshare_core/attention/parts.py": ("attention/test_parts.py", "attention/test_groups.py"),
-    "kvshare_core/attention/groups.py": ("attention/test_groups.py", "attention/test_positions.py"),
+    "kvshare_core/attention/groups.py": (
+        "attention/test_groups.py",
+        "attention/test_groups_of_subjects.py",
+        "attention/test_positions.py",
+    ),
     "kvshare_core/attention/rope.py": ("attention/test_rope.py", "attention/test_positions.py"),
     "kvshare_core/timeline/fades.py": ("timeline/test_fades.py", "timeline/test_timeline.py"),
     "kvshare_core/timeline/planning.py": ("timeline/test_timeline.py",),
