@@ -19,7 +19,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.machinery import ModuleSpec, SourceFileLoader
@@ -39,7 +39,11 @@ from .mutants import MODULE_LEVEL, Mutant, Mutation, mutants_of, read_survivors
 SURVIVORS = ROOT / "tests" / "surviving_mutants.toml"
 TESTS: Mapping[str, tuple[str, ...]] = {
     "kvshare_core/attention/parts.py": ("attention/test_parts.py", "attention/test_groups.py"),
-    "kvshare_core/attention/groups.py": ("attention/test_groups.py", "attention/test_positions.py"),
+    "kvshare_core/attention/groups.py": (
+        "attention/test_groups.py",
+        "attention/test_groups_of_subjects.py",
+        "attention/test_positions.py",
+    ),
     "kvshare_core/attention/rope.py": ("attention/test_rope.py", "attention/test_positions.py"),
     "kvshare_core/timeline/fades.py": ("timeline/test_fades.py", "timeline/test_timeline.py"),
     "kvshare_core/timeline/planning.py": ("timeline/test_timeline.py",),
@@ -82,21 +86,22 @@ class Score:
 class MutationRun:
     """A pytest plugin that runs the collected tests against mutants."""
 
-    def __init__(self, modules: Mapping[str, tuple[str, ...]], jobs: int) -> None:
-        self.scores: dict[str, Score] = {}
+    def __init__(
+        self, modules: Mapping[str, tuple[str, ...]], jobs: int, finished: Callable[[str, Score], None]
+    ) -> None:
         self._modules = modules
         self._jobs = jobs
+        self._finished = finished
 
     def pytest_collection(self) -> None:
         """Before the tests are imported, whose own settings are based on the profile."""
-        _fix_examples()
+        _fix_settings()
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool | None:
         """In place of the tests themselves."""
         if session.testsfailed:
             return None
-        importlib.import_module("torch").set_num_threads(1)
         gc.freeze()
         files = {str(ROOT / module) for module in self._modules}
         say(f"{len(session.items)} tests without mutants")
@@ -106,13 +111,15 @@ class MutationRun:
             raise pytest.UsageError(f"these fail without any mutant: {', '.join(failed)}")
         functions = _functions_of(files)
         for module, tests in self._modules.items():
-            self.scores[module] = _score(module, _items_of(tests, session.items), runs, functions, self._jobs)
-            say(f"{module}: {self.scores[module]}")
+            score = _score(module, _items_of(tests, session.items), runs, functions, self._jobs)
+            self._finished(module, score)
         return True
 
 
-def _fix_examples() -> None:
-    """Makes Hypothesis draw the same examples in every run, and report the first failure without a smaller one."""
+def _fix_settings() -> None:
+    """Makes Hypothesis draw the same examples in every run, and report the first failure without a smaller one. Other
+    mutants have the other cores."""
+    importlib.import_module("torch").set_num_threads(1)
     phases = (hypothesis.Phase.explicit, hypothesis.Phase.generate)
     hypothesis.settings.register_profile(
         "mutants", hypothesis.settings(), derandomize=True, database=None, phases=phases
@@ -235,8 +242,9 @@ def _try(
     """Runs tests in a mutant and leaves the process: with 0 where all pass. A mutant that takes far longer or far more
     memory than the original ends with a signal or an error."""
     _silence()
-    signal.setitimer(signal.ITIMER_PROF, 5 * seconds + 10)
-    signal.setitimer(signal.ITIMER_REAL, 10 * (5 * seconds + 10))
+    limit = 5 * seconds + 20
+    signal.setitimer(signal.ITIMER_PROF, limit)
+    signal.setitimer(signal.ITIMER_REAL, 10 * limit)
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + SPARE_BYTES, resource.RLIM_INFINITY))
     try:
@@ -278,7 +286,7 @@ class _InOrder:
         self._order = order
 
     def pytest_collection(self) -> None:
-        _fix_examples()
+        _fix_settings()
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         items.sort(key=lambda item: self._order.get(item.nodeid, 0))
@@ -308,23 +316,33 @@ def _silence() -> None:
 PYTEST_ARGUMENTS = ("-q", "--capture=no", "--disable-warnings", "-p", "no:cacheprovider", "-p", "no:faulthandler")
 
 
-def report(scores: Mapping[str, Score], listed: Mapping[Mutation, str], write: Callable[[str], Any] = print) -> int:
-    """Writes the score of every module and every survivor that is not `listed`; returns how many those are."""
-    new: list[Mutant] = []
-    for module, score in scores.items():
-        write(f"{module}: {score}")
-        new += [mutant for mutant in score.survivors if mutant.mutation not in listed]
-    found = {mutant.mutation for score in scores.values() for mutant in score.survivors}
-    for mutation in listed:
-        if mutation.module in scores and mutation not in found:
-            write(f"listed, but killed or gone: {mutation.module}, {mutation.function}: {mutation}")
-    for mutant in new:
-        mutation = mutant.mutation
-        write(f"new survivor: {mutation.module}:{mutant.line}, {mutation.function}: {mutation}")
-    mutants, survivors = sum(score.mutants for score in scores.values()), Counter[bool]()
-    survivors.update(mutant.mutation in listed for score in scores.values() for mutant in score.survivors)
-    write(f"{mutants} mutants, {survivors[True]} known survivors, {survivors[False]} new ones")
-    return len(new)
+class Report:
+    """Writes the score of each module, and counts the survivors that are not `listed`."""
+
+    def __init__(self, listed: Mapping[Mutation, str], write: Callable[[str], Any] = print) -> None:
+        self.scores: dict[str, Score] = {}
+        self.new = 0
+        self._listed = listed
+        self._write = write
+
+    def add(self, module: str, score: Score) -> None:
+        """Writes a module's score, its survivors that are not listed, and what is listed but does not survive."""
+        self.scores[module] = score
+        self._write(f"{module}: {score}")
+        new = [mutant for mutant in score.survivors if mutant.mutation not in self._listed]
+        self.new += len(new)
+        for mutant in new:
+            self._write(f"new survivor: {module}:{mutant.line}, {mutant.mutation.function}: {mutant.mutation}")
+        survivors = {mutant.mutation for mutant in score.survivors}
+        for mutation in self._listed:
+            if mutation.module == module and mutation not in survivors:
+                self._write(f"listed, but killed or gone: {module}, {mutation.function}: {mutation}")
+
+    def total(self) -> None:
+        """Writes the sums over all modules."""
+        mutants = sum(score.mutants for score in self.scores.values())
+        survivors = sum(len(score.survivors) for score in self.scores.values())
+        self._write(f"{mutants} mutants, {survivors - self.new} known survivors, {self.new} new ones")
 
 
 def tests_of(file: str) -> tuple[str, ...]:
@@ -348,15 +366,17 @@ def main() -> int:
     options = parser.parse_args()
     listed = read_survivors(SURVIVORS)
     modules = _modules(options.files)
-    run = MutationRun(modules, options.jobs)
+    report = Report(listed)
+    run = MutationRun(modules, options.jobs, report.add)
     DEV.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=DEV, prefix="mutate-") as folder:
         os.environ["PYTEST_DEBUG_TEMPROOT"] = folder
         tests = sorted({str(ROOT / "tests" / name) for names in modules.values() for name in names})
         status = pytest.main([*PYTEST_ARGUMENTS, *tests], plugins=[run])
-    if len(run.scores) < len(modules):
+    if len(report.scores) < len(modules):
         return int(status) or 2
-    return 1 if report(run.scores, listed) else 0
+    report.total()
+    return 1 if report.new else 0
 
 
 if __name__ == "__main__":

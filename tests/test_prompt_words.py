@@ -142,9 +142,29 @@ def test_a_subject_that_cannot_be_found_is_explained(subject: str, complaint: st
         find_subject("a fox", PromptWords(("a", "fox"), ((0,), (1,))), subject)
 
 
+def test_a_prompt_without_words_is_said_to_have_none() -> None:
+    with pytest.raises(WordError, match=r"'fox' is not in the prompt '!'\. Words of this prompt: none\.$"):
+        find_subject("!", PromptWords((), ()), "fox")
+
+
 @given(st.text(max_size=20), st.sampled_from(["NFC", "NFD", "NFKC", "NFKD"]))
 def test_words_do_not_depend_on_how_unicode_spells_them(text: str, form: Any) -> None:
     assert split_words(unicodedata.normalize(form, text)) == split_words(text)
+
+
+@pytest.mark.parametrize("text", ["여우가", "größer", "ﾊﾟﾝ"])
+def test_characters_that_compose_are_one_and_share_their_tokens(text: str) -> None:
+    apart = unicodedata.normalize("NFD", text)
+    composed = unicodedata.normalize("NFKC", text)
+    assert len(apart) > len(composed)
+    found = find_words((character, (place,)) for place, character in enumerate(apart))
+    assert "".join(found.words) == composed
+    assert found.tokens == tuple(range(len(apart)))
+
+
+def test_stop_words_are_words_as_prompts_have_them() -> None:
+    for word in STOP_WORDS:
+        assert split_words(word) == [word]
 
 
 @pytest.mark.parametrize(
@@ -155,6 +175,7 @@ def test_words_do_not_depend_on_how_unicode_spells_them(text: str, form: Any) ->
         ("红fox跑", ["红", "fox", "跑"]),
         ("น้ำ", ["น้ํ", "า"]),
         ("❤\ufe0f fox", ["fox"]),
+        ("コピーabc", ["コ", "ピ", "ー", "abc"]),
     ],
 )
 def test_words_of_any_script(text: str, words: list[str]) -> None:

@@ -132,6 +132,25 @@ def test_groups_equal_the_dense_reference(layout: Layout, owners: list[int], bia
     assert_close(found, dense_attention(query, key, value, bias=matrix))
 
 
+@given(LAYOUTS, st.integers(1, 4), st.sampled_from([None, 0.3]))
+@settings(max_examples=60)
+def test_a_weight_counts_as_so_many_copies(layout: Layout, weight: int, scale: float | None) -> None:
+    random = Random(layout)
+    query, part, other = random.query(3), *(KeyValuePart(random.key(n), random.key(n), -0.7) for n in (2, 3))
+
+    def attention(*parts: KeyValuePart) -> torch.Tensor:
+        everyone = [QueryGroup(None, parts)]
+        return attend_groups(query, everyone, backend, PARTIALS["chosen"], scale)
+
+    def backend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        return PARTIALS["chosen"](query, key, value, scale)[0]
+
+    copies = attention(*[part] * weight, other)
+    assert_close(attention(part.weighed(weight), other), heads_together(copies).double())
+    assert_close(attention(part.weighed(0.5).weighed(2 * weight), other), heads_together(copies).double())
+    assert part.weighed(1) is part
+
+
 def test_equal_weights_go_through_the_users_backend_in_one_call() -> None:
     layout = Layout(1, 1, 1, 4, torch.float32, 0)
     random = Random(layout)

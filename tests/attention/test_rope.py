@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from kvshare_core import devices
+from kvshare_core.attention import rope
 from kvshare_core.attention.rope import (
     RopeScheme,
+    centred_offsets,
     embed_nd_scheme,
     grid_positions,
     match_tokens,
@@ -24,6 +26,7 @@ from kvshare_core.attention.rope import (
     rotate,
 )
 from tests.oracles.rope_reference import rotated_reference
+from tests.support.device_traffic import DeviceTraffic
 from tests.tiny.models import CHANNELS, random_text, seeded_state_dict, tiny_wan
 
 GRID = (4, 3, 5)
@@ -358,8 +361,10 @@ def test_misfits_are_errors() -> None:
             embed_nd_scheme(axes, 10000.0)
     with pytest.raises(ValueError, match="theta is 0"):
         embed_nd_scheme([4, 2, 2], 0)
-    with pytest.raises(ValueError, match="same width"):
-        match_tokens(torch.zeros(3, 4), torch.zeros(3, 5), 0.5)
+    assert embed_nd_scheme([4, 2, 2], 1).frequencies == ((1.0, 1.0), (1.0,), (1.0,))
+    for source, target in (((3, 4), (3, 5)), ((4,), (3, 4)), ((3, 4), (4,))):
+        with pytest.raises(ValueError, match="same width"):
+            match_tokens(torch.zeros(source), torch.zeros(target), 0.5)
     with pytest.raises(ValueError, match="one for each"):
         matched_offsets(torch.arange(3), torch.arange(3), torch.zeros(2, dtype=torch.long), GRID)
 
@@ -405,6 +410,27 @@ def test_tokens_below_the_threshold_match_nothing_and_stay() -> None:
     assert offset.tolist() == [[1, -1, -1], [0, 0, 0], [0, 0, 0], [0, 0, 0]]
 
 
+def test_the_threshold_itself_is_reached() -> None:
+    assert match_tokens(torch.eye(3), torch.eye(3)[[2, 0]], 1.0).tolist() == [1, -1, 0]
+
+
+def test_matches_of_different_chunks_are_compared_in_the_precision_of_the_features(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(devices, "CHUNK_ELEMENTS", 1)
+    angles = torch.tensor([1e-4, 0.9e-4, 1.1e-4], dtype=torch.float64)
+    targets = torch.stack([angles.cos(), angles.sin()], dim=-1)
+    # In float32 all three similarities would be 1.
+    assert match_tokens(torch.tensor([[1.0, 0.0]], dtype=torch.float64), targets, 0.5).tolist() == [1]
+
+
+@pytest.mark.parametrize(("source", "target"), [(0, 3), (3, 0), (0, 0)])
+def test_without_tokens_there_is_no_centre_to_go_to(source: int, target: int) -> None:
+    offset = centred_offsets(torch.arange(source), torch.arange(target), GRID)
+    assert (offset.shape, offset.dtype) == ((source, 3), torch.float64)
+    assert not bool(offset.any())
+
+
 def test_nothing_matches_nothing() -> None:
     matches = match_tokens(torch.ones(3, 4), torch.ones(0, 4), 0.5)
     assert matches.tolist() == [-1, -1, -1]
@@ -443,6 +469,51 @@ def test_keys_are_rotated_in_chunks(monkeypatch: pytest.MonkeyPatch, layout: Any
         chunked = rotate(key, scheme, offset)
     assert 0 < largest.elements <= 1000
     assert torch.equal(chunked, whole)
+
+
+class Calls(TorchDispatchMode):
+    """Counts the calls of one operation."""
+
+    def __init__(self, name: str):
+        super().__init__()
+        self.name = name
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += func.name() == self.name
+        return func(*args, **(kwargs or {}))
+
+
+def test_chunks_are_no_more_than_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "CHUNK_ELEMENTS", 400)
+    with Calls("aten::sin") as tables, Calls("aten::copy_") as copies:
+        rotate(random_keys(5, shape=(2, 5, 23, 10)), embed_nd_scheme([4, 2, 2], 10000.0), torch.zeros(3))
+    # Five tokens of 80 rotated channels fit: five chunks, both channels of a pair each, and the channels beyond.
+    assert (tables.count, copies.count) == (1, 2 * 5 + 1)
+    with Calls("aten::mm") as products:
+        match_tokens(torch.ones(41, 4), torch.ones(60, 4), 0.5)
+    # 20 x 20 similarities fit.
+    assert products.count == 3 * 3
+
+
+def test_only_the_angles_are_computed_in_float64() -> None:
+    key = random_keys(5, torch.bfloat16, (2, 8, 100, 10))
+    with LargestTensor(torch.float64) as largest:
+        rotate(key, embed_nd_scheme([4, 2, 2], 10000.0), torch.zeros(100, 3))
+    assert largest.elements == 100 * 4
+
+
+def test_angles_are_computed_on_the_cpu_where_the_device_lacks_float64(monkeypatch: pytest.MonkeyPatch) -> None:
+    scheme, key = embed_nd_scheme([4, 2, 2], 10000.0), torch.empty(1, 2, 5, 8, device="meta")
+    offset = torch.zeros(5, 3, device="meta")
+    with DeviceTraffic() as there:
+        rotate(key, scheme, offset)
+    assert there.to_cpu == 0
+    monkeypatch.setattr(rope, "FLOAT64_DEVICES", ("cpu",))
+    with DeviceTraffic() as elsewhere:
+        rotated = rotate(key, scheme, offset)
+    assert elsewhere.to_cpu == 1
+    assert rotated.device.type == "meta"
 
 
 @pytest.mark.parametrize(("source_tokens", "target_tokens"), [(100, 70), (33, 200), (1, 64), (64, 1)])

@@ -92,6 +92,54 @@ def test_entries_come_back_bit_for_bit_for_every_reader_and_are_gone_after_the_l
     assert bank.peak_bytes == sum(size_of(entry) for entry in entries)
 
 
+@given(st.lists(st.booleans(), min_size=3, max_size=6))
+def test_an_entry_is_made_of_its_parts(present: list[bool]) -> None:
+    *subjects, background, text = (stored(2) if there else None for there in present)
+    entry = BankEntry(tuple(subjects), background, text)
+    assert [part is not None for part in entry.parts] == present
+    again = BankEntry.of_parts(entry.parts)
+    assert (again.subjects, again.background, again.text) == (entry.subjects, entry.background, entry.text)
+
+
+def test_entries_that_the_cpu_computes_with_are_not_moved() -> None:
+    bank, entry = KeyValueBank(AWAY), full_entry(4)
+    bank.put(KEY, entry, consumers=1)
+    found = bank.get(KEY)
+    assert bank.reserved_bytes == 0
+    assert found is not None and found.text is not None and entry.text is not None
+    assert found.text.key.data_ptr() == entry.text.key.data_ptr()
+
+
+class LaneWithoutCopies:
+    """Takes tensors as they are, in place of a HostLane."""
+
+    made: ClassVar[list[torch.device]] = []
+    allocated_bytes = 0
+
+    def __init__(self, device: torch.device):
+        self.made.append(device)
+
+    def save(self, tensors: list[torch.Tensor]) -> list[torch.Tensor]:
+        return tensors
+
+    fetch = hand_over = save
+
+    def release(self, tensors: list[torch.Tensor]) -> None:
+        pass
+
+
+def test_each_device_has_one_lane_to_the_computers_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kv_share.kvshare_core.bank.bank.HostLane", LaneWithoutCopies)
+    monkeypatch.setattr(LaneWithoutCopies, "made", [])
+    device = torch.device("meta")
+    bank = KeyValueBank(AWAY)
+    for row in range(2):
+        bank.put(replace(KEY, row=row), full_entry(3, device=device), consumers=1)
+    assert LaneWithoutCopies.made == [device]
+    found = bank.get(KEY)
+    assert found is not None and [part.key.device for part in found.parts if part is not None] == [device] * 3
+
+
 def test_every_part_of_a_key_tells_entries_apart() -> None:
     bank = KeyValueBank()
     keys = [KEY, replace(KEY, segment=1), replace(KEY, block=0), replace(KEY, chunk=(1, 0)), replace(KEY, row=1)]

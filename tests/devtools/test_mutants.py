@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("mutmut", reason="mutmut is among the developers' requirements")
 
 from devtools.mutants import Mutant, Mutation, mutants_of, read_survivors
-from devtools.mutate import Score, report
+from devtools.mutate import Report, Score
 
 SOURCE = '''"""A module."""
 
@@ -105,9 +105,11 @@ def test_listed_survivors_are_no_news(tmp_path: Path) -> None:
     known = Mutation("m.py", "f", "a = 1", "a = 2")
     assert listed[known] == "same"
     new = Mutation("m.py", "g", "a = 1", "a = 2")
-    scores = {"m.py": Score(10, 1.0, [Mutant(known, 3, "", True), Mutant(new, 9, "", True)])}
     lines: list[Any] = []
-    assert report(scores, listed, lines.append) == 1
+    report = Report(listed, lines.append)
+    report.add("m.py", Score(10, 1.0, [Mutant(known, 3, "", True), Mutant(new, 9, "", True)]))
+    report.total()
+    assert report.new == 1
     text = "\n".join(lines)
     assert "m.py: 8 of 10 killed (80.0%)" in text
     assert "new survivor: m.py:9, g: a = 1 => a = 2" in text

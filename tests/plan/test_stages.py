@@ -40,6 +40,15 @@ def test_a_film_that_shares_nothing_has_one_stage(changes: dict[str, Any]) -> No
     assert len(stages_of(SharePlan(timeline_of(*beats_of(3)), replace(FIRST, **changes)))) == 1
 
 
+@pytest.mark.parametrize("sources", ["first", "previous"])
+def test_with_one_stage_keys_are_kept_for_the_forwards_of_the_plan(sources: Any) -> None:
+    plan = SharePlan(timeline_of(*beats_of(4)), KVShareConfig(sources=sources))
+    stages = Stages(plan)
+    assert not stages.has_early_stages
+    assert [stages.consumers(index) for index in range(4)] == [plan.consumers(index) for index in range(4)]
+    assert [stages.consumers(index) for index in range(4)] == ([3, 0, 0, 0] if sources == "first" else [1, 1, 1, 0])
+
+
 @given(share_plans())
 @settings(max_examples=60)
 def test_nobody_sees_what_is_not_sampled_yet_and_nothing_is_kept_for_nobody(plan: SharePlan) -> None:

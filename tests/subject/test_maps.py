@@ -22,6 +22,7 @@ from kvshare_core.subject.maps import (
     normalise_over_clip,
     normalise_over_frames,
     spread_over_latent_frames,
+    standardised,
     subject_score,
     text_probabilities,
     threshold_mask,
@@ -146,7 +147,33 @@ def test_normalised_maps_do_not_depend_on_offset_and_scale(count: int, offset: f
     torch.testing.assert_close(normalise_over_clip(score * scale + offset), normalised, rtol=0, atol=1e-3)
 
 
+def test_maps_run_from_their_2_to_their_98_percent_quantile() -> None:
+    order = torch.randperm(101, generator=torch.Generator().manual_seed(0))
+    rows = torch.stack([order, 2 * order - 5]).float()
+    expected = [min(1.0, max(0.0, (value - 2) / 96)) for value in order.tolist()]
+    for found in normalise_over_clip(rows).tolist():
+        assert found == pytest.approx(expected, abs=1e-6)
+
+
+@given(st.integers(2, 50), st.floats(0.1, 100), st.integers(0, 99))
+def test_standardised_maps_have_mean_0_and_spread_1(count: int, scale: float, seed: int) -> None:
+    score = torch.randn(2, 3, count, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    found = standardised(score * scale + scale)
+    torch.testing.assert_close(found.mean(-1), torch.zeros(2, 3, dtype=torch.float64))
+    torch.testing.assert_close(found.square().mean(-1), torch.ones(2, 3, dtype=torch.float64))
+    torch.testing.assert_close(found, standardised(score))
+
+
+def test_small_differences_are_not_blown_up() -> None:
+    """What differs by less than rounding counts as flat."""
+    score = 1e-7 * torch.tensor([[-1.0, 1.0]])
+    assert standardised(score)[0].tolist() == pytest.approx([-0.1, 0.1])
+    assert normalise_over_clip(torch.tensor([[0.0, 5e-7]], dtype=torch.float64))[0, 1] == pytest.approx(0.49, abs=0.01)
+    assert 0.1 < normalise_over_frames(score + 1, (1, 1, 2))[0, 1] < 0.3
+
+
 def test_a_flat_map_has_no_subject() -> None:
+    assert not standardised(torch.full((2, 9), 0.25)).any()
     normalised = normalise_over_clip(torch.full((1, 9), 0.3))
     assert not threshold_mask(normalised, 0.5).any()
 
@@ -186,6 +213,13 @@ def test_a_token_enters_at_the_threshold_and_leaves_below_it(
             stays = knows and hysteresis > 0 and bool(before[row, token])
             lowest = 0.5 - hysteresis if stays else 0.5
             assert bool(found[row, token]) == (float(normalised[row, token]) >= lowest)
+
+
+def test_a_token_at_the_threshold_belongs_to_the_mask() -> None:
+    normalised, before = torch.tensor([0.25, 0.5, 0.25, 0.125]), torch.tensor([False, False, True, True])
+    assert threshold_mask(normalised, 0.5).tolist() == [False, True, False, False]
+    assert threshold_mask(normalised, 0.5, before).tolist() == [False, True, False, False]
+    assert threshold_mask(normalised, 0.5, before, 0.25).tolist() == [False, True, True, False]
 
 
 def test_a_token_kept_by_hysteresis_is_not_lost_to_a_subject_that_does_not_claim_it() -> None:
@@ -290,6 +324,29 @@ def test_a_mask_with_too_few_pictures_is_an_error() -> None:
         mask_to_tokens(torch.zeros(8, 4, 4), pictures_of_frames(0, 3, 4), (3, 2, 2))
 
 
+@given(st.integers(1, 3), st.integers(0, 3), st.integers(1, 4), st.integers(0, 99))
+@settings(max_examples=40)
+def test_a_rim_grows_step_by_step_and_the_first_subject_takes_what_two_reach(
+    subjects: int, rim: int, width: int, seed: int
+) -> None:
+    grid = (2, 4, width)
+    generator = torch.Generator().manual_seed(seed)
+    nobody = -1
+    drawn = torch.randint(-6, subjects, grid, generator=generator).clamp(min=nobody)
+    masks = torch.stack([drawn == number for number in range(subjects)])[:, None]
+    found = with_rim(masks.flatten(2), rim, grid).reshape(subjects, *grid)
+    owner = {place: int(drawn[place]) for place in itertools.product(*map(range, grid))}
+    for _ in range(rim):
+        before = dict(owner)
+        for (frame, y, x), own in before.items():
+            sides = [(frame, y + 1, x), (frame, y - 1, x), (frame, y, x + 1), (frame, y, x - 1)]
+            reach = [before[side] for side in sides if before.get(side, nobody) != nobody]
+            if own == nobody and reach:
+                owner[frame, y, x] = min(reach)
+    for place, own in owner.items():
+        assert [number for number in range(subjects) if found[number][place]] == ([] if own == nobody else [own])
+
+
 @given(st.integers(1, 3), st.integers(0, 3), st.integers(0, 99))
 @settings(max_examples=30)
 def test_a_rim_is_what_is_so_near_and_no_other_subject_s(subjects: int, rim: int, seed: int) -> None:
@@ -312,3 +369,15 @@ def test_a_rim_is_what_is_so_near_and_no_other_subject_s(subjects: int, rim: int
             assert mine == []
         elif subjects == 1:
             assert mine == [0]
+
+
+def test_maps_and_masks_lie_on_the_device_of_the_call() -> None:
+    """A device that has no numbers refuses to be mixed with the CPU, as a GPU does."""
+    grid = (2, 3, 3)
+    query, key = torch.empty(1, 2, 18, 4, device="meta"), torch.empty(1, 2, 3, 4, device="meta")
+    score = subject_score(text_probabilities(query, key), (4, 5, 6), SubjectTokens((4,), (5, 6)))
+    normalised = normalise_over_clip(standardised(score))
+    mask = drop_absent_frames(threshold_mask(normalised, 0.5), score, 0.5, grid)
+    masks = divide_claims(torch.stack([clean_mask(mask, grid)] * 2), torch.stack([normalised] * 2))
+    grown = with_rim(masks, 1, grid)
+    assert (grown.device.type, grown.shape, grown.dtype) == ("meta", (2, 1, 18), torch.bool)

@@ -89,6 +89,35 @@ def test_an_uncovered_frame_is_an_error() -> None:
         sums.result()
 
 
+@given(st.integers(1, 3), st.integers(0, 3))
+def test_frames_of_no_segment_are_what_they_are_elsewhere(covered: int, start: int) -> None:
+    generator = torch.Generator().manual_seed(covered)
+    piece, elsewhere = torch.randn(2, covered, 3, generator=generator), torch.randn(2, 6, 3, generator=generator)
+    sums = OverlapAdd(elsewhere, 1)
+    sums.add(start, piece, torch.full((covered,), 0.5, dtype=torch.float64))
+    expected = elsewhere.clone()
+    expected[:, start : start + covered] = piece
+    torch.testing.assert_close(sums.result(elsewhere), expected)
+
+
+def test_segments_are_added_and_divided_on_the_device_of_the_latent() -> None:
+    """A device that has no numbers refuses to be mixed with the CPU, as a GPU does."""
+    latent = torch.empty(1, 2, 5, device="meta", dtype=torch.float16)
+    sums = OverlapAdd(latent, 2)
+    sums.add(0, latent[..., :3], weights_of_whole(3, 0, 1))
+    assert sums.result(latent).device == latent.device
+    sums.add(2, latent[..., 2:], weights_of_whole(3, 1, 0))
+    assert (sums.result().device, sums.result().dtype) == (latent.device, latent.dtype)
+
+
+@given(st.integers(1, 9), st.data())
+def test_frames_that_do_not_run_over_the_end_are_a_view(total: int, data: st.DataObject) -> None:
+    start = data.draw(st.integers(0, total - 1))
+    whole = torch.zeros(2, total)
+    piece = take_frames(whole, 1, start, data.draw(st.integers(1, total - start)))
+    assert piece.untyped_storage().data_ptr() == whole.untyped_storage().data_ptr()
+
+
 @given(st.integers(1, 12), st.data())
 @KINDS
 def test_frames_that_do_not_count_have_no_weight(

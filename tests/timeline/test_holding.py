@@ -118,6 +118,11 @@ def test_what_is_left_out_is_neither_wanted_nor_looked_at(
         if one.role in ("both", "target"):
             writers = {kept_one.segment.index for kept_one in kept if kept_one.role in ("both", "source")}
             assert sources(one.segment.index) <= writers
+        if one.segment.index not in wanted:
+            later = kept[kept.index(one) + 1 :]
+            readers = [reader.segment.index for reader in later if reader.role != "source"]
+            assert one.role != "target"
+            assert any(one.segment.index in sources(reader) for reader in readers)
     for one in planned:
         if one not in kept:
             assert one.segment.index not in wanted

@@ -286,6 +286,16 @@ def test_latent_frames_are_taken_as_they_are() -> None:
     assert [(beat.start, beat.stop) for beat in timeline.beats] == [(0, 3), (3, 4), (4, 11)]
 
 
+@pytest.mark.parametrize(("pictures", "stop"), [(2, 1), (3, 2), (6, 2), (7, 3), (11, 4)])
+@pytest.mark.parametrize("fps", [16, 23.976, 29.97])
+def test_half_a_latent_frame_is_rounded_up_whether_it_is_given_in_frames_or_seconds(
+    pictures: int, stop: int, fps: float
+) -> None:
+    for duration in (Duration(pictures, "frames"), Duration(pictures / fps)):
+        timeline = plan_timeline(Script((ScriptBeat("p", duration),)), 9, 2, fps, 4)
+        assert timeline.beats[0].stop == stop
+
+
 def test_a_short_beat_has_a_whole_window_that_counts_in_its_own_time_only() -> None:
     script = Script((ScriptBeat("a"), ScriptBeat("b", Duration(2, "latent frames")), ScriptBeat("c")))
     timeline = plan_timeline(script, 6, 1, 16, 4)
@@ -340,6 +350,43 @@ def test_routed_text_turns_over_what_two_windows_share() -> None:
     ]
 
 
+@given(st.lists(st.tuples(st.integers(1, 4), st.integers(1, 4)), min_size=1, max_size=5), st.integers(2, 12), st.data())
+def test_the_text_of_a_frame_is_the_same_in_every_window_where_all_beats_are_routed(
+    lengths: list[tuple[int, int]], window: int, data: st.DataObject
+) -> None:
+    """A window may reach across several beats, each shorter than it."""
+    beats, before = [ScriptBeat("p", Duration(6, "latent frames"))], 6
+    for frames, ramp in lengths:
+        turns = Duration(min(ramp, before, window - 1), "latent frames")
+        beats.append(ScriptBeat("p", Duration(frames, "latent frames"), Transition("route", turns)))
+        before = frames
+    timeline = plan_timeline(Script(tuple(beats)), window, data.draw(st.integers(0, window - 1)), 16, 4)
+
+    def expected(frame: int) -> dict[int, float]:
+        for number, beat in enumerate(timeline.beats[1:], start=1):
+            ramp = int(beat.script.transition.duration.value)  # type: ignore[union-attr]
+            if beat.start - ramp <= frame < beat.start:
+                part = (frame - beat.start + ramp + 1) / (ramp + 1)
+                return {number - 1: 1 - part, number: part}
+        return {max(number for number, beat in enumerate(timeline.beats) if beat.start <= frame): 1.0}
+
+    for segment in timeline.segments:
+        for place, frame in enumerate(range(segment.start, segment.stop)):
+            found = {text.beat: text.weights[place] for text in segment.texts if text.weights[place] > 0}
+            assert (found or {segment.beat: 1.0}) == pytest.approx(expected(frame))
+
+
+def test_segments_between_two_prompts_have_no_texts_of_their_own_beside_a_route() -> None:
+    route, between = Transition("route", Duration(2, "latent frames")), Transition("segments", segments=1)
+    script = Script((ScriptBeat("a"), ScriptBeat("b", None, route), ScriptBeat("c", None, between)))
+    timeline = plan_timeline(script, 6, 5, 16, 4)
+    mixed = [segment for segment in timeline.segments if segment.next_beat is not None]
+    assert len(mixed) == 1
+    # It reaches back to where the text is still turning into that of its beat.
+    assert mixed[0].start < timeline.beats[1].start
+    assert mixed[0].texts == ()
+
+
 def test_only_a_routed_transition_gives_frames_texts_of_their_own() -> None:
     timeline = plan_timeline(Script((ScriptBeat("a"), ScriptBeat("b"))), 5, 2, 16, 4)
     assert all(segment.texts == () for segment in timeline.segments)
@@ -354,6 +401,18 @@ def test_a_loop_goes_over_from_its_end_into_its_beginning(beats: int, overlap: i
     shared = {frame % timeline.latent_frames for frame in range(first.shown_start, first.shown_start + overlap)}
     assert shared == set(range(timeline.latent_frames - overlap, timeline.latent_frames))
     assert timeline.frames == 4 * timeline.latent_frames
+
+
+def test_a_loop_fades_no_longer_than_its_last_beat() -> None:
+    short = ScriptBeat("b", Duration(1, "latent frames"))
+    timeline = plan_timeline(Script((ScriptBeat("a"), short), loop=True), 6, 3, 16, 4)
+    assert timeline.segments[0].rise == timeline.segments[-1].fall == 1
+
+
+def test_a_cut_without_a_gap_has_none() -> None:
+    gap = Transition("cut", gap=Duration(8, "frames"))
+    beats = (ScriptBeat("a"), ScriptBeat("b", None, Transition("cut")), ScriptBeat("c", None, gap), ScriptBeat("d"))
+    assert [beat.gap for beat in plan_timeline(Script(beats), 6, 3, 16, 4).beats] == [0, 0, 2, 0]
 
 
 @given(timelines())
@@ -411,6 +470,9 @@ def test_inputs_that_the_script_overrides_are_told() -> None:
         "negative_prompt is not used for prompt 1, 2, 3: the script says otherwise."
     ]
     assert overridden_inputs(Script((ScriptBeat("a"), ScriptBeat("b"))), "grass", 1, 1) == []
+    # No input acts on the duration of the first beat or of the last.
+    timed = ScriptBeat("a", Duration(3))
+    assert overridden_inputs(Script((timed, ScriptBeat("b"), timed)), "grass", 1, 1) == []
 
 
 @pytest.mark.parametrize(("name", "choices"), [("blend_weights", "linear, hann"), ("noise", "plain, freenoise")])
@@ -432,6 +494,8 @@ def test_a_transition_that_does_not_fit_is_an_error() -> None:
     short = ScriptBeat("a", Duration(2, "latent frames"))
     with pytest.raises(TimelineError, match=r"^prompt 2: its blend takes 5 latent frames, but the prompt before it"):
         plan_timeline(Script((short, ScriptBeat("b", None, wide), ScriptBeat("c"))), 9, 2, 16, 4)
+    all_of_it = Transition("blend", Duration(2, "latent frames"))
+    assert plan_timeline(Script((short, ScriptBeat("b", None, all_of_it))), 9, 2, 16, 4).segments[1].rise == 2
 
 
 @pytest.mark.parametrize(
@@ -441,6 +505,10 @@ def test_a_transition_that_does_not_fit_is_an_error() -> None:
 def test_impossible_plans_name_their_input(window: int, overlap: int, fps: float, named: str) -> None:
     with pytest.raises(TimelineError, match=rf"^{named}: "):
         plan_timeline(parse_script("a fox"), window, overlap, fps, 4)
+
+
+def test_a_film_may_be_slower_than_a_frame_a_second() -> None:
+    assert plan_timeline(parse_script("[6s] a fox"), 9, 1, 0.5, 1).latent_frames == 3
 
 
 @pytest.mark.parametrize("name", ["num_transition_blocks", "longer_mid_segment"])
