@@ -1,4 +1,4 @@
-"""Which segments are sampled before others where sources come first."""
+"""Stages of a run in which sources are sampled before the segments that use them."""
 
 from dataclasses import replace
 from typing import Any
@@ -42,7 +42,7 @@ def test_a_film_that_shares_nothing_has_one_stage(changes: dict[str, Any]) -> No
 
 @given(share_plans())
 @settings(max_examples=60)
-def test_nobody_sees_what_is_not_sampled_yet_and_nothing_is_kept_for_nobody(plan: SharePlan) -> None:
+def test_sources_are_sampled_in_earlier_stages_and_nothing_is_kept_without_consumers(plan: SharePlan) -> None:
     plan = replace(plan, config=replace(plan.config, order="sources_first"))
     stages, done = Stages(plan), set[int]()
     everything = {segment.index for segment in plan.timeline.segments}
