@@ -21,6 +21,10 @@ from devtools.server import Server, running_server
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
+# The models are tiny: a second thread only waits, here and in the servers that tests start, and on a busy machine that
+# waiting takes ten times as long as the work. To be set before torch is imported.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 enter_host(find_host())
 load_pack()
 
@@ -29,12 +33,9 @@ hypothesis.settings.register_profile("busy", deadline=None, suppress_health_chec
 hypothesis.settings.load_profile("busy")
 
 import folder_paths  # noqa: E402
-import torch  # noqa: E402
 
 from tests.support.family_cases import CASES, FamilyCase  # noqa: E402
 from tests.support.present import present  # noqa: E402
-
-torch.set_num_threads(1)
 
 TESTS = Path(__file__).parent
 
@@ -72,15 +73,6 @@ def temporary_files(tmp_path_factory: pytest.TempPathFactory) -> None:
     import folder_paths
 
     folder_paths.set_temp_directory(str(tmp_path_factory.mktemp("temp")))
-
-
-@pytest.fixture(scope="module")
-def one_thread() -> Iterator[None]:
-    """For modules of tiny matrices: a second thread only waits."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""What a user can set about sharing: read from text, checked, and refused with a message that says what to do."""
+"""User settings: parsed from text, checked, and refused with a message that names the input."""
 
 from typing import Any
 

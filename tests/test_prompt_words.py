@@ -1,4 +1,4 @@
-"""Words of a prompt are found among the tokens that the host's own tokenizers make."""
+"""Words of a prompt are found among the tokens of the host's own tokenizers."""
 
 import unicodedata
 from typing import Any

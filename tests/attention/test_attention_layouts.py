@@ -1,4 +1,4 @@
-"""Whatever layout a model's attention has, what it gets back is dense attention over its own and the source's keys."""
+"""Shared attention in every layout is dense attention over a segment's own keys and those of its sources."""
 
 from dataclasses import dataclass
 from typing import Any

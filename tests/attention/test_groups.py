@@ -1,4 +1,4 @@
-"""Who sees whose keys: query groups equal a dense float64 reference that writes every pair of tokens down."""
+"""Query groups of shared attention equal a dense float64 reference that writes out every pair of tokens."""
 
 import math
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""What an attention call's own mask hides is read right in every shape and number format that hosts use."""
+"""Keys that an attention call's own mask hides are found for every mask shape and dtype that hosts use."""
 
 from typing import Any
 
@@ -152,7 +152,7 @@ def test_rows_with_equal_masks_compare_equal_and_others_do_not() -> None:
     ],
     ids=lambda mask: str(tuple(mask.shape)),
 )
-def test_masks_that_say_more_are_not_guessed_at(mask: torch.Tensor) -> None:
+def test_masks_of_more_than_hidden_keys_are_not_taken_for_key_masks(mask: torch.Tensor) -> None:
     assert read_key_mask(mask, keys(2), TEXT_FIRST) is None
 
 

@@ -1,4 +1,4 @@
-"""Source keys move to where the configuration wants them, and nothing else of them moves."""
+"""Source keys move to the positions that the configuration asks for, and nothing else of them changes."""
 
 from dataclasses import replace
 from typing import Any

@@ -1,4 +1,4 @@
-"""Re-positioned keys are the keys the host would have computed there; tokens find their counterparts."""
+"""Re-rotated keys equal the keys the host computes at the new position; tokens are matched by similarity."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields

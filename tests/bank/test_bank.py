@@ -1,4 +1,4 @@
-"""The key/value bank gives back what it was given, holds what was announced, and lets go of it in time."""
+"""The key/value bank returns what it was given, holds as many bytes as predicted, and releases entries in time."""
 
 import math
 from collections.abc import Callable

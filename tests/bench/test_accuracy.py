@@ -1,4 +1,4 @@
-"""The accuracy benchmark on rendered truth, and the sampler that needs no host."""
+"""The accuracy benchmark on rendered scenes, and the sampler that needs no host."""
 
 from pathlib import Path
 
@@ -22,12 +22,12 @@ from bench.pictures import contact_sheet
 from bench.pipeline import MODELS, models_of
 from devtools.environment import find_host
 from kvshare_core.embedded.joint_transformer import JointShape
-from kvshare_core.embedded.latents import fit_basis
 from kvshare_core.embedded.one_stream_transformer import OneStreamShape
 from kvshare_core.embedded.scenes import Scenes, is_held_out, render, render_pairs, sample_pairs
 from kvshare_core.embedded.training.denoiser import Denoiser, Shape
 from kvshare_core.embedded.transformer import TransformerShape
 from kvshare_core.embedded.vocabulary import BACKGROUNDS, COLOURS, DIRECTIONS, PAIR_WORDS, SHAPES, SIZES, WORDS
+from tests.support.latent_bases import latent_basis
 
 TASKS = make_tasks(40, seed=5)
 
@@ -151,7 +151,7 @@ def test_a_checkpoint_is_sampled_without_a_host(tmp_path: Path, shape: Shape, wo
     ]
     torch.nn.init.normal_(output.weight, std=0.02)
     torch.save({"step": 250, "average": model.state_dict()}, file)
-    sampler = load_lean_sampler(file, fit_basis(scenes=64))
+    sampler = load_lean_sampler(file, latent_basis())
     assert (sampler.step, sampler.model.transformer.shape) == (250, shape)
     prompts = ["a red circle moving right", "a shape moving", "a white square moving"]
     videos = sampler.sample(prompts, seed=3, steps=2, guidance=4.0)
@@ -163,7 +163,7 @@ def test_a_checkpoint_is_sampled_without_a_host(tmp_path: Path, shape: Shape, wo
 def test_other_files_are_refused(tmp_path: Path) -> None:
     torch.save({"weights": torch.zeros(1)}, tmp_path / "other.pt")
     with pytest.raises(ValueError, match="no checkpoint of the transformer's training"):
-        load_lean_sampler(tmp_path / "other.pt", fit_basis(scenes=64))
+        load_lean_sampler(tmp_path / "other.pt", latent_basis())
 
 
 def test_a_contact_sheet_holds_three_frames_of_every_clip() -> None:

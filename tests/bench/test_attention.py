@@ -1,4 +1,4 @@
-"""The attention benchmark: what it compares is the same result, and its meter and its bound are right."""
+"""The attention benchmark: all variants compute the same result, and its memory meter and bound are right."""
 
 import json
 from dataclasses import replace
@@ -92,7 +92,7 @@ def test_the_dense_passes_equal_attention_written_out(path: SharingPath) -> None
     torch.testing.assert_close(dense(problem, path).transpose(1, 2).flatten(2).double(), expected, rtol=0, atol=1e-5)
 
 
-def test_text_of_a_joint_call_sees_all_of_the_source() -> None:
+def test_text_queries_of_a_joint_call_attend_to_all_of_the_source() -> None:
     problem = small(JOINT, 0.3)
     expected = dense_attention(problem.query[:, :, :6], problem.source_key, problem.source_value)
     found = dense(problem, REPLACE)[:, :, :6]

@@ -1,4 +1,4 @@
-"""The bank's benchmark: what it says of real runs, and its loop of transfers, on this machine."""
+"""The bank's benchmark: its figures for real runs, and its loop of transfers, on this machine."""
 
 import logging
 from collections.abc import Sequence
@@ -94,7 +94,7 @@ def test_only_eight_bits_change_keys_and_pictures(rows: list[Row]) -> None:
             assert entry["psnr_to_model"] > 30
 
 
-def test_the_figure_is_the_one_in_the_log_and_watching_changes_nothing(
+def test_the_figure_is_the_one_in_the_log_and_measuring_changes_nothing(
     pipeline: Pipeline, caplog: pytest.LogCaptureFixture
 ) -> None:
     case = Case("previous", "words", background=True)
@@ -109,7 +109,7 @@ def test_the_figure_is_the_one_in_the_log_and_watching_changes_nothing(
     assert torch.equal(run.frames, plain.frames)
 
 
-def test_a_witness_measures_what_comes_back() -> None:
+def test_the_round_trip_error_is_that_of_quantisation() -> None:
     def stored(tokens: int) -> StoredTokens:
         return StoredTokens(torch.randn(1, 2, tokens, 8), torch.randn(1, 2, tokens, 8) * 5, torch.arange(tokens))
 

@@ -12,7 +12,7 @@ def test_a_row_says_which_contracts_hold() -> None:
     assert (row["passed"], row["blocks_shared"], row["forwards"], row["reason"]) == (True, 3, 2, None)
 
 
-def test_a_broken_contract_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broken_contract_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(case: object) -> None:
         raise AssertionError("not kept")
 

@@ -1,4 +1,4 @@
-"""The one form of every benchmark."""
+"""The format that the results of all benchmarks share."""
 
 import json
 import math

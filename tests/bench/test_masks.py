@@ -1,4 +1,4 @@
-"""What finds a subject is judged as written down here, with rendered truth in place of a model, and on a real clip."""
+"""The benchmark of subject masks, on rendered scenes in place of a model and on one real clip."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -45,7 +45,7 @@ def truth_of(frames: torch.Tensor) -> torch.Tensor:
     return torch.cat([masks.in_tokens(found[first:last]).flatten() for first, last in LATENTS])
 
 
-def test_what_points_at_the_subject_is_told_from_what_points_elsewhere() -> None:
+def test_maps_on_the_subject_rank_above_maps_elsewhere() -> None:
     frames = render_beat(beat(), 17)
     true = truth_of(frames)
     assert 0 < true.sum() < len(true)
@@ -72,7 +72,7 @@ def test_a_mask_of_nothing_overlaps_nothing() -> None:
     assert overlap(torch.zeros(3), true) == 0.0
 
 
-def test_a_clip_of_the_embedded_model_is_looked_at_while_it_is_made() -> None:
+def test_maps_of_a_clip_are_collected_while_the_embedded_model_samples_it() -> None:
     board = clips(3)[0]
     pipeline = load_pipeline()
     found = pipeline.pointing(board.prompts[0], board.shape, board.seed, (1, 3), steps=5)

@@ -1,4 +1,4 @@
-"""The four measures on rendered truth, each against a storyboard that must score well and one that must not."""
+"""The four measures on rendered scenes, each on a storyboard that must score well and on one that must not."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Full-size plans agree with what was derived by hand for the released models."""
+"""Full-size plans agree with figures derived by hand for the released models."""
 
 import pytest
 

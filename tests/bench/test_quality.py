@@ -1,4 +1,4 @@
-"""The table of all methods, with rendered truth in place of a model."""
+"""The table of all methods, with rendered scenes in place of a model."""
 
 import json
 import math
@@ -37,7 +37,7 @@ def test_every_storyboard_is_made_once_by_every_method_with_the_same_seeds() -> 
     assert all(task.making is METHODS[task.method] for task in tasks)
 
 
-def test_what_is_looked_at_is_what_the_measures_say() -> None:
+def test_measures_are_those_of_the_detected_scenes() -> None:
     film = measured([beat(), beat(direction="left"), beat(background="sand")], overlap=2)
     found = look_at(film, embed).contributions
     assert found["identity"] == [identity([film])]

@@ -1,4 +1,4 @@
-"""What sharing does besides: each measure on rendered truth, with a video that must show it and one that must not."""
+"""Side effects of sharing: each measure on a rendered video that has the effect and on one that has not."""
 
 from dataclasses import replace
 

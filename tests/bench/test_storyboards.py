@@ -1,4 +1,4 @@
-"""Storyboards, with rendered truth in place of a model."""
+"""Storyboards, with rendered scenes in place of a model."""
 
 from itertools import pairwise
 
@@ -64,7 +64,7 @@ def test_storyboards_are_reproducible_and_varied() -> None:
     assert len({board.prompts for board in STORYBOARDS}) > 150
 
 
-def test_a_video_that_shows_what_is_said_scores_full() -> None:
+def test_a_video_that_follows_its_captions_has_the_full_score() -> None:
     board = STORYBOARDS[3]
     measured = measure_clip(board, render_storyboard(board, 2, ("red",) * BEATS))
     assert [seen.colour for seen in measured.detections] == ["red"] * BEATS

@@ -1,4 +1,4 @@
-"""The studies of single settings, with rendered truth in place of a model, and what a stopped benchmark keeps."""
+"""Studies of single settings, with rendered scenes in place of a model, and resuming a stopped benchmark."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -75,7 +75,7 @@ def test_rows_tell_the_variants_apart_and_are_drawn(tmp_path: Path) -> None:
         assert len(picture.convert("RGB").getcolors(1 << 24) or ()) > 3
 
 
-def test_a_stopped_benchmark_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stopped_benchmark_resumes_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "kept.jsonl"
     monkeypatch.setattr(kept, "pack_version", lambda: "1 (abc)")
     tasks = [Task(model, BEATS, "scenes", "kvshare", METHODS["kvshare"], (1, 2)) for model in BOTH_KINDS]

@@ -1,4 +1,4 @@
-"""The workflow client against a real server whose pack is one small node that counts, waits and fails on demand."""
+"""The workflow client against a real server with one small node that counts, waits and fails on demand."""
 
 import sys
 from collections.abc import Iterator

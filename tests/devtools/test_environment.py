@@ -72,7 +72,7 @@ def test_python_without_a_module_is_an_error() -> None:
         environment.require_modules(Path(sys.executable), ["sys", "no_such_module"])
 
 
-def test_child_modules_see_the_host_before_the_repository(host: Path) -> None:
+def test_child_processes_import_the_host_before_the_repository(host: Path) -> None:
     script = (
         "import importlib.util as u; print(*(u.find_spec(name).origin for name in ('nodes', 'devtools')), sep='\\n')"
     )

@@ -1,4 +1,4 @@
-"""The pack is importable next to the host, under one identity."""
+"""The pack is importable next to the host under one module name."""
 
 import sys
 from collections.abc import Iterator

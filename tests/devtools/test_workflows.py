@@ -1,4 +1,4 @@
-"""Workflows as the browser saves them become what /prompt takes, by the schemas of a real server."""
+"""Workflows as the browser saves them are converted to /prompt's format by the schemas of a real server."""
 
 from typing import Any
 

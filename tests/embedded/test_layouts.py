@@ -157,7 +157,7 @@ def test_two_segments_share(embedded: EmbeddedModel, given: str) -> None:
         assert changed[:2].max() == 0
 
 
-def test_all_models_see_the_same_latents_through_one_vae_file(embedded: EmbeddedModel) -> None:
+def test_all_models_use_the_same_latents_of_one_vae_file(embedded: EmbeddedModel) -> None:
     video = render_pairs(sample_pairs(1, torch.Generator().manual_seed(3)), side=48, frames=5)[0][0].movedim(1, -1)
     cross = load_vae()
     wan, own = comfy.latent_formats.Wan21(), embedded.model.model.latent_format

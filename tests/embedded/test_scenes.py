@@ -1,4 +1,4 @@
-"""Rendered scenes: the truth that quality is measured against."""
+"""Rendered scenes, the ground truth of quality measurements."""
 
 import random
 from itertools import combinations, product

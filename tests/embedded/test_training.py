@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from kvshare_core.embedded.joint_transformer import JointShape
-from kvshare_core.embedded.latents import fit_basis
 from kvshare_core.embedded.one_stream_transformer import OneStreamShape
+from kvshare_core.embedded.training import denoiser
 from kvshare_core.embedded.training.denoiser import (
     JOINT_RECIPE,
     ONE_STREAM_RECIPE,
@@ -20,6 +20,7 @@ from kvshare_core.embedded.training.denoiser import (
 )
 from kvshare_core.embedded.training.loop import Schedule, TrainingRun, checkpoint_loss
 from kvshare_core.embedded.transformer import TransformerShape
+from tests.support.latent_bases import latent_basis
 
 SCHEDULE = Schedule(steps=12, learning_rate=0.1, warmup_steps=3, decay_fraction=0.5, ema_decay=0.9)
 
@@ -75,7 +76,10 @@ def test_the_learning_rate_rises_holds_and_falls_to_zero() -> None:
     ],
     ids=["cross-attention", "joint-attention", "one-stream"],
 )
-def test_a_short_run_of_the_denoiser_learns(tmp_path: Path, recipe: DenoiserRecipe, shape: Shape) -> None:
+def test_a_short_run_of_the_denoiser_learns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: DenoiserRecipe, shape: Shape
+) -> None:
+    monkeypatch.setattr(denoiser, "fit_basis", latent_basis)
     recipe = replace(
         recipe,
         steps=12,
@@ -98,7 +102,7 @@ def test_a_short_run_of_the_denoiser_learns(tmp_path: Path, recipe: DenoiserReci
 
 def test_the_pool_holds_scenes_of_one_and_of_two_subjects() -> None:
     recipe = replace(JOINT_RECIPE, first_scenes=256, pool_scenes=256)
-    pool = ScenePool(fit_basis(scenes=64), recipe, seed=0)
+    pool = ScenePool(latent_basis(), recipe, seed=0)
     assert {len(words) for words in pool.words} == {1, 2}
     assert sum(len(words) == 2 for words in pool.words) / 256 == pytest.approx(recipe.pair_fraction, abs=0.08)
     latents, ids = pool.draw(8)

@@ -1,4 +1,4 @@
-"""The embedded VAE: one arithmetic with the host's class, faithful to rendered scenes, trainable and resumable."""
+"""The embedded VAE: it computes what the host's class computes, keeps rendered scenes, trains and resumes."""
 
 import comfy.latent_formats
 import comfy.sd

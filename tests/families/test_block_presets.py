@@ -1,4 +1,4 @@
-"""Which blocks are known to be good for what: per model, with what to do where nothing is known."""
+"""Block presets of each model, and the fallback for models without one."""
 
 import importlib
 import logging
@@ -109,7 +109,7 @@ def test_blocks_for_masks_are_not_overridden_nor_taken_from_the_paper_s_threshol
     assert for_model(KVShareConfig(layer_preset=name, masks=masks), PRESETS).masks == masks
 
 
-def test_presets_are_told_with_confidence_and_source() -> None:
+def test_presets_have_their_confidence_and_source() -> None:
     assert preset_lines(PRESETS, 3) == {
         "layer_preset family": "1-2, from 10% to 60% (published: a paper)",
         "blocks for masks": "0-1 (inferred: another paper)",

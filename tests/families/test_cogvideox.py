@@ -1,4 +1,4 @@
-"""What is special about CogVideoX: text before video, tokens of two latent frames in 1.5, rotary or added positions."""
+"""CogVideoX: text before video, tokens of two latent frames in 1.5, rotary or added positions."""
 
 from dataclasses import replace
 from typing import Any
@@ -22,9 +22,6 @@ from tests.support.windows import share, tiny_timeline
 
 TEXT = 6
 LAYERS = 3
-
-
-pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def model(name: str) -> Any:
@@ -202,7 +199,7 @@ def test_a_users_mask_chooses_tokens_of_two_frames() -> None:
     assert masks.mask[0].mean((1, 2)).tolist() == [1, 1, 0] * 2
 
 
-def test_the_bank_holds_what_was_said_of_two_frame_tokens(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_forecast_is_right_for_tokens_of_two_latent_frames(caplog: pytest.LogCaptureFixture) -> None:
     timeline = tiny_timeline(3)
     mask = torch.zeros(timeline.frames, 24, 24)
     mask[:, :12] = 1

@@ -1,4 +1,4 @@
-"""What is special about Cosmos 1: its call cycle, its compression, and learned positions."""
+"""Cosmos 1: its order of attention calls, its compression, and learned positions."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What is special about Cosmos Predict2: its call cycle, and positions stretched by an axis of their own."""
+"""Cosmos Predict2: its order of attention calls, and positions scaled differently along each axis."""
 
 from typing import Any
 

@@ -5,8 +5,6 @@ import pytest
 from tests.support.family_cases import FamilyCase
 from tests.support.family_contracts import CONTRACTS
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 @pytest.mark.parametrize("contract", CONTRACTS)
 def test_a_family_keeps_the_contract(case: FamilyCase, contract: str) -> None:

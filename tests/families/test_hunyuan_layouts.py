@@ -1,4 +1,4 @@
-"""Where the prompt's and the video's tokens stand in every layout of HunyuanVideo's class."""
+"""Positions of prompt and video tokens in every layout of HunyuanVideo's class."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,9 +24,6 @@ NAMES = [name for name, case in CASES.items() if case.family == "hunyuan"]
 TEXT = 6
 VIDEO = 27
 REFINER, BLOCKS = 2, 4
-
-
-pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @dataclass
@@ -227,7 +224,7 @@ def test_a_picture_to_concatenate_lies_in_its_own_frame(name: str) -> None:
 
 
 @pytest.mark.parametrize("frames", [1, 3])
-def test_every_segment_sees_the_whole_reference(monkeypatch: pytest.MonkeyPatch, frames: int) -> None:
+def test_every_segment_attends_to_the_whole_reference(monkeypatch: pytest.MonkeyPatch, frames: int) -> None:
     """Also one of as many frames as the video has: it is no frame-by-frame conditioning."""
     reference = torch.randn(1, 16, frames, 6, 6, generator=torch.Generator().manual_seed(5))
     case = CASES["hunyuan video i2v reference"]

@@ -1,4 +1,4 @@
-"""What is special about Kandinsky 5: its text's own calls, spread positions, pictures in place of the first frames."""
+"""Kandinsky 5: attention calls of the text alone, scaled positions, images in place of the first frames."""
 
 from collections.abc import Iterator
 from typing import Any

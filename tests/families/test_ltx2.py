@@ -1,4 +1,4 @@
-"""What is special about LTX-2: six calls a block, audio packed with the video and cut to the segments' time."""
+"""LTX-2: six attention calls per block; audio is packed with the video and cut to the segments' time."""
 
 import inspect
 import logging
@@ -247,7 +247,7 @@ def test_the_host_keeps_memory_free_for_one_segment(model: Any) -> None:
     assert abs(shape[2] - whole * timeline.window / timeline.latent_frames) <= 1
 
 
-def test_what_the_bank_will_hold_is_told_from_the_video(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_forecast_of_the_bank_follows_from_the_video(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     expected: list[int] = []
     held: list[int] = []
     monkeypatch.setattr(memory, "report", lambda size, *_: expected.append(size))

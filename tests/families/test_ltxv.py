@@ -1,4 +1,4 @@
-"""What is special about LTX-Video: masks tell its calls apart, guides, skipped attention, hidden text, pictures."""
+"""LTX-Video: masks distinguish its attention calls; guides, skipped attention, hidden text, images."""
 
 import logging
 from collections.abc import Callable

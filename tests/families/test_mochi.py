@@ -1,6 +1,5 @@
-"""What is special about Mochi: video before text, no padding in the attention, learned positions."""
+"""Mochi: video before text, no padding in the attention, learned positions."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -25,11 +24,8 @@ LAYERS = 3
 
 
 @pytest.fixture(scope="module")
-def model() -> Iterator[Any]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield tiny_mochi(LAYERS)
-    torch.set_num_threads(before)
+def model() -> Any:
+    return tiny_mochi(LAYERS)
 
 
 def test_the_numbers_of_the_model_are_read_off_it(model: Any) -> None:

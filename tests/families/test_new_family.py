@@ -35,8 +35,6 @@ from tests.support.family_cases import FamilyCase, model_of
 from tests.support.windows import latent_shape, share, tiny_timeline
 from tests.tiny.models import Sampling, one_prompt, random_text, tiny_wan
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 CUT_TOKENS = 4
 KV_SHARE = Path(families.__file__).parents[1]
 

@@ -148,12 +148,10 @@ def test_a_mask_without_subject_changes_nothing(t2v: Case) -> None:
 
 STOCK_RUN = """
 import hashlib, pathlib, runpy, sys
-root, host, threads = sys.argv[1:]
+root, host = sys.argv[1:]
 sys.path.insert(0, root)
 from devtools.inprocess import enter_host
 enter_host(pathlib.Path(host))
-import torch
-torch.set_num_threads(int(threads))
 tiny = runpy.run_path(root + "/tests/tiny/models.py")
 output = tiny["Sampling"]().run(tiny["tiny_wan"](), tiny["one_prompt"](10), tiny["one_prompt"](), (1, 16, 3, 6, 6))
 assert not any("kv" in name and "share" in name for name in sys.modules)
@@ -165,7 +163,7 @@ def test_the_installed_pack_changes_nothing_for_others(t2v: Case, host: Path) ->
     patched, _ = share(t2v.model, tiny_timeline(2), SHARED)
     t2v.sample(patched, tiny_timeline(2))
     here = Sampling().run(t2v.model, one_prompt(10), one_prompt(), (1, 16, 3, 6, 6))
-    arguments = [str(Path(__file__).parents[2]), str(host), str(torch.get_num_threads())]
+    arguments = [str(Path(__file__).parents[2]), str(host)]
     without_pack = subprocess.run([sys.executable, "-c", STOCK_RUN, *arguments], capture_output=True, text=True)
     assert without_pack.returncode == 0, without_pack.stderr
     assert without_pack.stdout.split()[-1] == hashlib.sha256(here.numpy().tobytes()).hexdigest()
@@ -406,7 +404,7 @@ def test_conditioning_of_another_timeline_is_refused(t2v: Case) -> None:
         Sampling(1).run(patched, beat_prompts(tiny_timeline(4)), one_prompt(), latent_shape(timeline))
 
 
-def test_two_prompts_of_one_beat_never_see_each_others_keys(t2v: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_prompts_of_one_beat_never_attend_to_each_others_keys(t2v: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither in one batch nor where memory is short and each comes in a forward of its own."""
     timeline = tiny_timeline(2)
     one = [[random_text(20 + number, 6), {BEAT_TAG: number}] for number in range(2)]
@@ -440,7 +438,7 @@ def test_conditioning_for_a_part_of_the_picture_is_left_unshared(t2v: Case, capl
 # Contract 4: chain, never overwrite.
 
 
-def test_overrides_before_and_after_ours_see_every_call(t2v: Case, t2v_shared: torch.Tensor) -> None:
+def test_overrides_set_before_and_after_ours_get_every_call(t2v: Case, t2v_shared: torch.Tensor) -> None:
     timeline = tiny_timeline(3)
     seen: dict[str, list[tuple[int, ...]]] = {"before": [], "after": []}
 
@@ -726,7 +724,7 @@ def test_the_host_budgets_memory_for_one_segment_and_the_bank(t2v: Case, place: 
 @pytest.mark.parametrize("dtype", ["model", "fp8"])
 @pytest.mark.parametrize("sources", ["first", "previous", "first and previous"])
 @pytest.mark.parametrize("guidance", ["nothing", "mask", "words"])
-def test_a_run_holds_what_it_said_before(
+def test_the_bank_of_a_run_holds_as_much_as_the_log_forecasts(
     t2v: Case, caplog: pytest.LogCaptureFixture, guidance: str, sources: Any, dtype: Any, cfg: float, batch: int
 ) -> None:
     timeline = tiny_timeline(4)

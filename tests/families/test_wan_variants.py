@@ -1,4 +1,4 @@
-"""What is special about the Wan layouts: their calls, the tokens around the video, two experts, and what is refused."""
+"""The Wan layouts: attention calls, tokens around the video, two experts, and inputs that are refused."""
 
 import importlib
 from dataclasses import dataclass, replace

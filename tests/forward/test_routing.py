@@ -1,4 +1,4 @@
-"""Every frame of a routed segment looks at the texts of its own time, as one softmax over all of them."""
+"""Every frame of a routed segment attends to the texts of its own time, in one softmax over all of them."""
 
 import math
 from dataclasses import replace

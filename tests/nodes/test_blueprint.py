@@ -1,4 +1,4 @@
-"""The subgraph that the pack offers in the node library: whole in itself, and known to a running host."""
+"""The subgraph that the pack offers in the node library is valid, and a running host lists and executes it."""
 
 import json
 import urllib.request

@@ -28,7 +28,7 @@ def test_every_node_has_a_page_and_every_page_a_node() -> None:
 
 
 @pytest.mark.parametrize("schema", SCHEMAS, ids=lambda schema: schema.node_id)
-def test_a_page_tells_of_every_input_and_output(schema: Any) -> None:
+def test_a_page_describes_every_input_and_output(schema: Any) -> None:
     text = page(schema)
     assert text.startswith(f"# {schema.display_name}\n")
     inputs, _, outputs = text.partition("\n| Output |")

@@ -1,4 +1,4 @@
-"""The words on the nodes in every language: whole, of the nodes as they are, and readable by the host's frontend."""
+"""Names and tooltips in every language: complete, matching the nodes, and readable by the host's frontend."""
 
 import json
 import re

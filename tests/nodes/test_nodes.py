@@ -1,4 +1,4 @@
-"""The nodes as ComfyUI sees them: schemas, whole runs in this process, and errors that say what to do."""
+"""The nodes as ComfyUI calls them: schemas, whole runs in this process, and error messages."""
 
 import copy
 import inspect
@@ -472,7 +472,7 @@ def test_what_the_segmenter_offers_reaches_the_sampler(model: Any, clip: Any, ch
     assert not torch.equal(*outputs)
 
 
-def test_transitions_and_longer_beats_are_planned_told_and_sampled(model: Any, clip: Any) -> None:
+def test_transitions_and_longer_beats_are_planned_described_and_sampled(model: Any, clip: Any) -> None:
     prompts = "\n".join(f"a red circle moves {way}" for way in ("right", "up", "left"))
     inputs = segmenter_inputs(model, clip, prompts=prompts, num_transition_blocks=2, longer_mid_segment=1)
     timeline, positive, negative, latent, info = run_node("LongVideoSegmenter", **inputs)
@@ -778,7 +778,7 @@ def test_what_cannot_be_probed_is_explained(model: Any, clip: Any, changes: dict
         )
 
 
-def test_a_subject_is_refused_where_the_text_encoder_tells_no_words(model: Any, clip: Any) -> None:
+def test_a_subject_is_refused_where_the_text_encoder_has_no_word_positions(model: Any, clip: Any) -> None:
     timeline, *_ = run_node("LongVideoSegmenter", **segmenter_inputs(model, clip))
     silent = replace(timeline, beats=tuple(replace(beat, words=None) for beat in timeline.beats))
     with pytest.raises(

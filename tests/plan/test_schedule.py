@@ -1,5 +1,5 @@
-"""Which step, which block, how strongly, and in which order: sampler steps are told from sigmas alone, for every
-scheduler of the host and for samplers that call the model in between."""
+"""Steps, blocks, strengths and the order of evaluations; steps are derived from sigmas alone, for every scheduler of
+the host and for samplers that call the model in between."""
 
 from collections import Counter
 from typing import Any

@@ -1,4 +1,4 @@
-"""Who sees whom in every beat of a script, against a dense reference and in plain words."""
+"""The sources of every segment of a script, against a dense reference and for known scripts."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -85,7 +85,7 @@ def test_what_the_bank_holds_is_predicted_exactly_by_a_mask_and_at_most_by_words
 
 @given(share_plans(subjects=2))
 @settings(max_examples=100)
-def test_segments_are_kept_for_whoever_sees_them_and_for_nobody_else(plan: SharePlan) -> None:
+def test_segments_are_kept_for_their_consumers_only(plan: SharePlan) -> None:
     segments = plan.timeline.segments
     for segment in segments:
         said = plan.timeline.beats[segment.beat].script.strength
@@ -292,7 +292,7 @@ def test_a_token_goes_to_the_subject_whose_map_is_strongest(seed: int, threshold
 
 @pytest.mark.parametrize("kind", ["contrast", "appearance"])
 @pytest.mark.parametrize("subjects", [1, 2])
-def test_a_run_that_starts_with_known_masks_goes_on_bit_for_bit(subjects: int, kind: MaskKind) -> None:
+def test_a_run_that_starts_with_known_masks_is_the_same_bit_for_bit(subjects: int, kind: MaskKind) -> None:
     fox, dog = SubjectTokens((1,), (2, 3)), SubjectTokens((2, 3), (1,))
     cast = (CastMember("fox", (fox,) * 3, (None,) * 3), CastMember("dog", (None, dog, dog), (("previous",),) * 3))
     config = KVShareConfig(masks=MaskSettings(kind, hysteresis=0.2, start="maps"), share_background=True)

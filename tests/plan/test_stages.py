@@ -1,4 +1,4 @@
-"""Which segments are sampled before others where sources come first."""
+"""Stages of a run in which sources are sampled before the segments that use them."""
 
 from dataclasses import replace
 from typing import Any
@@ -51,7 +51,7 @@ def test_with_one_stage_keys_are_kept_for_the_forwards_of_the_plan(sources: Any)
 
 @given(share_plans())
 @settings(max_examples=60)
-def test_nobody_sees_what_is_not_sampled_yet_and_nothing_is_kept_for_nobody(plan: SharePlan) -> None:
+def test_sources_are_sampled_in_earlier_stages_and_nothing_is_kept_without_consumers(plan: SharePlan) -> None:
     plan = replace(plan, config=replace(plan.config, order="sources_first"))
     stages, done = Stages(plan), set[int]()
     everything = {segment.index for segment in plan.timeline.segments}

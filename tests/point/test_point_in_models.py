@@ -1,4 +1,4 @@
-"""A point is looked at from in all embedded models, through the nodes: its numbers come out whole."""
+"""Attention of a chosen point in all embedded models, through the nodes."""
 
 import json
 from collections.abc import Callable
@@ -19,7 +19,7 @@ FILM = "a red circle moving right over night\n{how}a blue square moving down ove
 
 
 @pytest.fixture(scope="module", params=MODEL_FILES)
-def embedded(request: pytest.FixtureRequest, one_thread: None) -> tuple[bool, Any]:
+def embedded(request: pytest.FixtureRequest) -> tuple[bool, Any]:
     return request.param != CROSS_ATTENTION, load_embedded(known(request.param))
 
 
@@ -37,7 +37,7 @@ def point_told(embedded: Any, frame_of: Callable[[Timeline], int], how: str = ""
     return json.loads(json.dumps(told, allow_nan=False))["point"]
 
 
-def test_a_point_tells_frames_and_the_words_of_its_prompt(embedded: tuple[bool, Any]) -> None:
+def test_a_point_has_shares_of_frames_and_of_its_prompts_words(embedded: tuple[bool, Any]) -> None:
     joint, model = embedded
     told = point_told(model, lambda timeline: 1)
     assert sum(told["frames"]) == pytest.approx(1, abs=1e-4) and min(told["frames"]) >= 0
@@ -63,7 +63,7 @@ def within_route(timeline: Timeline) -> int:
     return timeline.frames_of(segment)[place]
 
 
-def test_a_point_in_a_transition_tells_both_prompts(embedded: tuple[bool, Any]) -> None:
+def test_a_point_in_a_transition_has_the_words_of_both_prompts(embedded: tuple[bool, Any]) -> None:
     _, model = embedded
     told = point_told(model, within_transition, "[segments 1]\n")
     mixed = [text for text in told["texts"] if text["weight"] == 0.5]
@@ -71,7 +71,7 @@ def test_a_point_in_a_transition_tells_both_prompts(embedded: tuple[bool, Any]) 
     assert mixed[1]["words"] == "a blue square moving down over grass".split()
 
 
-def test_a_routed_point_tells_the_texts_that_its_frame_weighs(one_thread: None) -> None:
+def test_a_routed_point_has_the_texts_that_its_frame_weighs() -> None:
     told = point_told(load_embedded(CROSS_ATTENTION), within_route, "[route 1s]\n")
     assert told["texts"]
     for segment in {text["segment"] for text in told["texts"]}:

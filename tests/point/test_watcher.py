@@ -1,9 +1,8 @@
-"""What one chosen point looks at is told by the rows of the model's own attention that belong to it: where in the
-video, how much in every frame, and at which words; and what the words look at by their own."""
+"""Attention of one chosen point equals the rows of the model's own attention that belong to it: over the video, over
+each frame and over words; and attention between words."""
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -38,11 +37,8 @@ FOX, RUNS = [0, 1], [2]
 
 
 @pytest.fixture(scope="module", params=["wan", "hunyuan"])
-def family(request: pytest.FixtureRequest) -> Iterator[tuple[str, Any]]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield request.param, tiny_wan() if request.param == "wan" else tiny_hunyuan()
-    torch.set_num_threads(before)
+def family(request: pytest.FixtureRequest) -> tuple[str, Any]:
+    return request.param, tiny_wan() if request.param == "wan" else tiny_hunyuan()
 
 
 def look(
@@ -192,7 +188,7 @@ def test_unknown_words_leave_the_rest(family: tuple[str, Any], words: PromptWord
     assert float(found.frames.sum()) == pytest.approx(1)
 
 
-def test_a_common_prompt_is_not_told_as_the_beat_s(family: tuple[str, Any]) -> None:
+def test_a_common_prompt_is_not_recorded_as_the_beats_text(family: tuple[str, Any]) -> None:
     timeline = tiny_timeline(2, overlap=0)
     told = joint_beat_prompts(timeline) if family[0] == "hunyuan" else beat_prompts(timeline)
     common = [[tensor, {**extra, COMMON_TAG: True, "end_percent": 1.0}] for tensor, extra in told]
@@ -280,7 +276,7 @@ def test_the_newest_model_call_counts() -> None:
     close(found.texts[0].looks[0, 0], mean(blocks)[0])
 
 
-def test_a_transition_tells_both_texts_at_the_places_that_they_share() -> None:
+def test_a_point_in_a_transition_records_both_texts_at_the_tokens_that_they_share() -> None:
     timeline = worded(Transition("segments", segments=1))
     assert timeline.segments[1].next_beat == 1
     frame = timeline.segments[1].start + 1
@@ -355,7 +351,7 @@ def test_words_of_several_tokens_are_one_and_words_may_share_a_token() -> None:
 
 
 @pytest.mark.parametrize("shape", ["cross", "joint"])
-def test_watching_a_point_never_waits_inside_a_forward(shape: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_recording_a_point_never_waits_inside_a_forward(shape: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "STAGED_COPIES", ("meta",))
     plan = SharePlan(worded(None, beats=1), OFF, look=LookPoint(0, 0, 0))
     sites, outside = (self_and_cross(2), 0) if shape == "cross" else (joint(2, 5, 0), 5)

@@ -1,4 +1,4 @@
-"""What a probe makes of maps and predictions: scores, masks and the choice of blocks."""
+"""Figures of a probe: scores, masks and the choice of blocks."""
 
 import math
 
@@ -24,8 +24,6 @@ from kvshare_core.probe.figures import (
     subject_mask,
     temporal_overlap,
 )
-
-pytestmark = pytest.mark.usefixtures("one_thread")
 
 NUMBERS = st.lists(st.integers(-50, 50), min_size=1, max_size=12)
 GRID = (3, 4, 5)
@@ -61,7 +59,7 @@ def test_two_classes_have_the_largest_variance_between_them(numbers: list[int]) 
         assert share * (1 - share) * gap**2 == pytest.approx(variance)
 
 
-def test_a_mask_is_what_stands_out_of_a_map() -> None:
+def test_a_mask_holds_the_highest_scores_of_a_map() -> None:
     square = moving_square()
     noise = 0.1 * torch.rand(len(square), generator=torch.Generator().manual_seed(0))
     assert torch.equal(subject_mask(7 * square + noise), square > 0)

@@ -1,5 +1,5 @@
-"""The probe on the real host: what it measures is what the stock sampler gives with a dense reference in one block, on
-every family, and nothing of it stays."""
+"""The probe on the real host: in every family it measures what the stock sampler gives with a dense reference in one
+block, and it leaves nothing behind."""
 
 import gc
 import math
@@ -24,8 +24,6 @@ from tests.oracles.dense_reference import dense_attention
 from tests.support.family_cases import CASES, FamilyCase, model_of
 from tests.support.windows import share, tiny_timeline
 from tests.tiny.ltx2 import AUDIO_BANDS, AUDIO_CHANNELS
-
-pytestmark = pytest.mark.usefixtures("one_thread")
 
 SEED = 3
 
@@ -202,7 +200,7 @@ def test_other_overrides_stay_in_use() -> None:
     assert calls
 
 
-def test_the_progress_ends_where_it_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_progress_ends_at_its_announced_total(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[tuple[int, int]] = []
     monkeypatch.setattr(
         "comfy.utils.PROGRESS_BAR_HOOK", lambda value, total, preview, **options: told.append((value, total))

@@ -1,4 +1,4 @@
-"""A probe's changes of one attention call equal dense attention in float64, who sees whom written out as a matrix."""
+"""A probe's changes of one attention call equal dense attention in float64 with an explicit matrix of biases."""
 
 import math
 from dataclasses import replace
@@ -29,8 +29,6 @@ from kvshare_core.probe.watchers import (
 from kvshare_core.prompt_words import SubjectTokens
 from tests.oracles.dense_reference import dense_attention, heads_together
 from tests.support.fake_family import FakeFamily, joint, self_and_cross, self_only, timeline_of
-
-pytestmark = pytest.mark.usefixtures("one_thread")
 
 GRID = (2, 2, 3)
 VIDEO = 12
@@ -88,7 +86,7 @@ def additive_mask(tokens: int, hidden: int) -> torch.Tensor:
 @pytest.mark.parametrize("heads", [(2, 2), (4, 2)])
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("masked", [False, True])
-def test_alone_the_video_sees_of_the_video_only_itself(layout: str, heads: tuple[int, int], masked: bool) -> None:
+def test_alone_a_video_token_attends_to_no_other_video_token(layout: str, heads: tuple[int, int], masked: bool) -> None:
     site, outside = LAYOUTS[layout]
     if masked and not outside:
         pytest.skip("nothing outside the video to hide")
@@ -123,7 +121,7 @@ def test_moved_keys_are_those_of_the_video_for_the_video(layout: str) -> None:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_the_subject_sees_the_other_clips_in_place_of_the_video(layout: str) -> None:
+def test_subject_queries_attend_to_the_other_clips_in_place_of_their_own_video(layout: str) -> None:
     site, outside = LAYOUTS[layout]
     tokens, bank = VIDEO + outside, KeyValueBank()
     there, here = torch.arange(VIDEO) % 3 == 0, torch.arange(VIDEO) % 4 == 1
@@ -146,7 +144,7 @@ def test_the_subject_sees_the_other_clips_in_place_of_the_video(layout: str) -> 
 
 @pytest.mark.parametrize("kind", ["cross", "joint"])
 @pytest.mark.parametrize("masked", [False, True])
-def test_hidden_words_are_seen_by_nobody(kind: str, masked: bool) -> None:
+def test_no_query_attends_to_hidden_words(kind: str, masked: bool) -> None:
     site = CallSite(0, kind, 0, VIDEO if kind == "joint" else 0)  # type: ignore[arg-type]
     keys = VIDEO + 5 if kind == "joint" else 5
     query, key, value = drawn(VIDEO + 5)

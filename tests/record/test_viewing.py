@@ -1,4 +1,4 @@
-"""What the mask viewer is told: every shown frame has the map of its own latent frame, and words keep their tokens."""
+"""Data for the mask viewer: each frame has the map of its own latent frame, and words keep their tokens."""
 
 import json
 from dataclasses import replace
@@ -178,7 +178,7 @@ def test_a_point_s_sheet_has_its_own_frame_alone_beside_all(script: str) -> None
 
 
 @pytest.mark.parametrize("script", ["", "loop: yes\n"])
-def test_a_point_is_told_in_numbers_of_the_first_video(script: str) -> None:
+def test_the_viewer_gets_the_numbers_of_the_first_video_of_a_batch(script: str) -> None:
     timeline = film(script=script)
     told = described_point(looked(timeline, picture=3))
     assert (told["x"], told["y"], told["frame"]) == (0.25, 0.5, 3)

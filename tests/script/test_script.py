@@ -1,4 +1,4 @@
-"""A script holds only what makes sense, and its parts say so when they are made."""
+"""Impossible scripts and beats are refused when they are made, with an error that names the part."""
 
 from collections.abc import Callable
 
@@ -97,6 +97,6 @@ def test_what_lies_on_a_limit_is_allowed() -> None:
     assert all(Transition(kind, segments=int(kind == "segments")).kind == kind for kind in TRANSITION_KINDS)
 
 
-def test_a_message_says_which_beat_it_is_about() -> None:
+def test_a_message_names_its_beat() -> None:
     with pytest.raises(ScriptError, match=r"^beat 2 comes from beat 3; a source is an earlier beat, counted from 1\.$"):
         film(ScriptBeat("b", sources=(2,)), ScriptBeat("c"))

@@ -1,4 +1,4 @@
-"""Both forms of a script say the same, are read back as they were written, and say where they are wrong."""
+"""Text and JSON forms of a script are equivalent, round-trip, and name the place of an error."""
 
 import json
 import re
@@ -147,7 +147,7 @@ def test_subjects_have_a_name_words_and_sources(field: str, subject: Subject) ->
     assert parse_script(f"x\ny | Subject: {field}").beats[1].subjects == (subject,)
 
 
-def test_a_common_prompt_may_say_until_when() -> None:
+def test_a_common_prompt_may_end_before_the_last_step() -> None:
     for typed, until in (("", 0.2), (" until 12.5%", 0.125), (" UNTIL 7 %", 0.07)):
         script = parse_script(f"common: wait until dusk{typed}\na")
         assert (script.common_prompt, script.common_until) == ("wait until dusk", until)

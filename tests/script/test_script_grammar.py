@@ -1,4 +1,4 @@
-"""docs/timeline.md says what the reader reads: its examples and its grammar."""
+"""The examples and the grammar in docs/timeline.md are what the reader accepts."""
 
 import re
 from collections.abc import Callable

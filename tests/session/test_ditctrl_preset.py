@@ -23,9 +23,6 @@ STEPS = 5
 WINDOW = dict(start_step=1, end_step=3, start_layer=2, end_layer=4)
 
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
 @dataclass(frozen=True)
 class Story:
     """Prompts and their transitions, as texts for the transcription and as a timeline for the pack."""
@@ -113,7 +110,7 @@ def test_every_parameter_means_what_it_means_in_the_paper(overlap: int, cfg: flo
     assert (found - expected).abs().max() <= 1e-4
 
 
-def test_padding_of_a_prompt_is_never_seen() -> None:
+def test_no_query_attends_to_the_padding_of_a_prompt() -> None:
     found, expected = sample_both(tiny_hunyuan(), story(2, 1, real=5), masked=True)
     assert (found - expected).abs().max() <= 1e-4
 

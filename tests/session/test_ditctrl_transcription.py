@@ -1,4 +1,4 @@
-"""The transcription of DiTCtrl does what the released code is described to do, on the real host."""
+"""The transcription of DiTCtrl behaves as the released code is described to, on the real host."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -16,9 +16,6 @@ LAYERS = 4
 EVERYTHING = {"start_step": 0, "end_step": 99, "start_layer": 0, "end_layer": LAYERS}
 MASKED = {**EVERYTHING, "use_mask": True, "ref_token_idx": [0, 2], "cur_token_idx": [1]}
 NEGATIVE = joint_text(99, 5)
-
-
-pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
@@ -191,7 +188,7 @@ def test_sharing_between_equal_segments_changes_nothing(model: Any) -> None:
 
 
 @pytest.mark.parametrize("settings", [EVERYTHING, MASKED], ids=["unmasked", "masked"])
-def test_the_target_sees_keys_of_the_source_only(wide_model: Any, settings: dict[str, Any]) -> None:
+def test_the_target_attends_to_keys_of_the_source_only(wide_model: Any, settings: dict[str, Any]) -> None:
     """For positive and negative, in every layer; masks here choose the keys of two groups of queries."""
     segments = [(place * STRIDE, text) for place, text in enumerate(texts(2))]
     handler = TranscribedDiTCtrl(segments, WINDOW, **{**settings, "layer_idx": [1, 3]})
@@ -291,7 +288,7 @@ def test_lists_of_steps_and_layers_equal_ranges(model: Any) -> None:
 
 
 @pytest.mark.parametrize("settings", [EVERYTHING, MASKED], ids=["unmasked", "masked"])
-def test_padding_of_a_text_is_never_seen(model: Any, settings: dict[str, Any]) -> None:
+def test_no_query_attends_to_the_padding_of_a_text(model: Any, settings: dict[str, Any]) -> None:
     """The model averages all tokens for its modulation; padding equal to the average leaves that as it is."""
     noise, short = noise_of(2), [joint_text(seed, 5) for seed in (20, 21)]
     padded: list[Text] = []

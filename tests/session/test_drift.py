@@ -1,4 +1,4 @@
-"""Later segments keep the first one's colours when they are told to, alone and on the real host."""
+"""Drift control keeps the colours of later segments near the first one's, alone and on the real host."""
 
 from dataclasses import replace
 from typing import Any
@@ -30,9 +30,6 @@ from tests.tiny.models import Sampling
 
 OFF = KVShareConfig(mode="off")
 MATCHED = replace(OFF, drift_control=1.0)
-
-
-pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def statistics(latent: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -71,7 +68,7 @@ def test_two_segments_side_by_side_come_as_near_as_was_asked(
 
 @settings(max_examples=30)
 @given(timelines(), st.integers(0, 99), st.floats(0.0, 1.0))
-def test_what_segments_become_is_blended_as_they_are(timeline: Timeline, seed: int, strength: float) -> None:
+def test_each_segment_is_matched_to_the_first_and_then_blended(timeline: Timeline, seed: int, strength: float) -> None:
     latent, parts = coloured(timeline.latent_frames, seed), parts_of(timeline)
     expected = torch.zeros_like(latent)
     shown = [latent[:, :, (own > 0).nonzero()[:, 0]] for own in parts]

@@ -212,7 +212,7 @@ def models(draw: st.DrawFn) -> FakeModel:
 
 @given(models())
 @settings(max_examples=40)
-def test_later_stages_see_what_a_source_ended_with(model: FakeModel) -> None:
+def test_later_stages_attend_to_the_last_keys_of_a_source(model: FakeModel) -> None:
     model.plan = replace(model.plan, config=replace(model.plan.config, order="sources_first"))
     session = model.session()
     kept: Kept = {}
@@ -235,7 +235,7 @@ def test_later_stages_see_what_a_source_ended_with(model: FakeModel) -> None:
     assert (len(session.bank), session.bank.held_bytes) == (0, 0)
 
 
-def test_later_stages_do_not_see_a_model_that_guidance_perturbs() -> None:
+def test_passes_perturbed_by_guidance_leave_nothing_for_later_stages() -> None:
     plan = SharePlan(timeline_of(2, GRID[0]), KVShareConfig(order="sources_first", layer_idx=(0,)))
     model = FakeModel(plan, self_only(1), GRID)
     session, kept = model.session(), Kept()

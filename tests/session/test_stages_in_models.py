@@ -1,4 +1,4 @@
-"""Segments that are sampled before others, beside what else people do with their models."""
+"""Sources sampled first, together with samplers, caches, held frames and drift control."""
 
 from dataclasses import replace
 from typing import Any
@@ -24,7 +24,7 @@ def case(request: pytest.FixtureRequest) -> FamilyCase:
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_sources_come_out_as_they_do_beside_the_others(case: FamilyCase, sampler: str) -> None:
+def test_sources_sampled_first_come_out_as_in_lockstep(case: FamilyCase, sampler: str) -> None:
     timeline = tiny_timeline(3, overlap=0)
     before, beside = (
         sample(case, patched(case, timeline, config), timeline, sampler=sampler, steps=3) for config in (FIRST, SHARED)
@@ -34,7 +34,7 @@ def test_sources_come_out_as_they_do_beside_the_others(case: FamilyCase, sampler
 
 
 @pytest.mark.parametrize("changes", [{"drift_control": 1.0}, {"step_idx": (1,)}, {"end_percent": 0.9}])
-def test_what_later_stages_see_is_a_matter_of_the_source_alone(case: FamilyCase, changes: dict[str, Any]) -> None:
+def test_keys_kept_for_later_stages_depend_on_the_source_alone(case: FamilyCase, changes: dict[str, Any]) -> None:
     timeline = tiny_timeline(2)
     seen: list[list[dict[BankKey, list[torch.Tensor]]]] = []
     for config in (FIRST, replace(FIRST, **changes)):

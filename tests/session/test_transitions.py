@@ -1,4 +1,4 @@
-"""Transition segments see text that lies between two prompts, on the real host."""
+"""Transition segments attend to text interpolated between two prompts, on the real host."""
 
 import uuid
 from collections.abc import Callable
@@ -242,7 +242,7 @@ def test_an_image_that_both_prompts_have_stays_exact() -> None:
     assert torch.equal(inputs(found)["c_concat"], image)
 
 
-def test_interpolation_leaves_what_it_was_given_as_it_was() -> None:
+def test_interpolation_does_not_change_its_inputs() -> None:
     first = processed(c_crossattn=torch.zeros(1, 2, 2), attention_mask=torch.ones(1, 2))
     second = processed(c_crossattn=torch.ones(1, 3, 2))
     before = [(dict(entry["model_conds"]), inputs(entry)["c_crossattn"].clone()) for entry in (first, second)]

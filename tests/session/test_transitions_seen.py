@@ -1,6 +1,5 @@
-"""What each transition looks like in videos of the embedded model: how the background gets from sand to night."""
+"""Transitions in videos of the embedded model: how the background changes from sand to night."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -25,10 +24,8 @@ TRANSITIONS = ("[cut]", "[cut gap 8f]", "[blend 8f]", "[segments 1]", "[route 8f
 
 
 @pytest.fixture(scope="module")
-def films() -> Iterator[dict[str, tuple[Timeline, torch.Tensor]]]:
+def films() -> dict[str, tuple[Timeline, torch.Tensor]]:
     """A film with each transition, from the same noise."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
     model, clip, vae = load_video_model(EMBEDDED, EMBEDDED, EMBEDDED, "default")
     _, info = model_info(model)
     made: dict[str, tuple[Timeline, torch.Tensor]] = {}
@@ -42,8 +39,7 @@ def films() -> Iterator[dict[str, tuple[Timeline, torch.Tensor]]]:
         sampled = Sampling(8, 4.0).run(patched, positive, negative, tuple(samples.shape), noise=noise)
         with torch.inference_mode():
             made[transition] = timeline, vae.decode(sampled)[0].float().movedim(-1, 1)
-    yield made
-    torch.set_num_threads(before)
+    return made
 
 
 def way_to_night(frames: torch.Tensor) -> torch.Tensor:

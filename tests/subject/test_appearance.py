@@ -1,4 +1,4 @@
-"""Tokens are compared with examples as written down here in plain loops, and a subject is followed by its looks."""
+"""Similarity of tokens to examples, against plain loops, and masks that follow a subject by its appearance."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Where a subject's words act: what a forward without them computes, where it moves the prediction, what follows."""
+"""Effects of a subject's words: evaluations without them, where the prediction changes, and masks made of that."""
 
 import math
 from dataclasses import replace
@@ -52,7 +52,7 @@ def model_of(plan: SharePlan, kind: str = "cross", rows: int = 1, heads: tuple[i
     st.booleans(),
 )
 @settings(max_examples=40)
-def test_in_a_forward_without_words_nothing_of_their_prompt_sees_them(
+def test_in_a_forward_without_words_no_token_of_their_prompt_attends_to_them(
     kind: str, subject: int, rows: int, heads: tuple[int, int], chunks: tuple[tuple[int, int], ...], masked: bool
 ) -> None:
     model = model_of(two_subjects(), kind, rows, heads)
@@ -118,7 +118,7 @@ def see(session: SamplingRun, model: FakeModel, segment: Segment, seed: int, sub
 
 @given(st.sampled_from(["cross", "text first"]), st.integers(1, 2), st.integers(0, 99))
 @settings(max_examples=15)
-def test_appearance_begins_with_the_effect_of_words_and_goes_on_with_looks(kind: str, rows: int, seed: int) -> None:
+def test_appearance_masks_start_from_word_effects_and_continue_with_examples(kind: str, rows: int, seed: int) -> None:
     model = model_of(plan_of(), kind, rows)
     session = model.session()
     segment = model.plan.timeline.segments[0]
@@ -204,7 +204,7 @@ def test_the_effect_is_asked_for_once_and_only_where_maps_count() -> None:
     assert not session.wants_effects(segment, 0)
 
 
-def test_a_run_goes_on_with_the_effects_of_the_one_before() -> None:
+def test_a_resumed_run_uses_the_word_effects_of_the_earlier_one() -> None:
     model = model_of(plan_of())
     session = model.session()
     segment = model.plan.timeline.segments[0]
@@ -240,7 +240,7 @@ def test_what_a_run_holds_is_found_by_maps() -> None:
 
 
 @pytest.mark.parametrize("masks", [MaskSettings("contrast"), MaskSettings("threshold")])
-def test_looks_that_an_earlier_run_followed_are_nothing_to_other_masks(masks: MaskSettings) -> None:
+def test_examples_of_an_earlier_run_do_not_affect_other_kinds_of_masks(masks: MaskSettings) -> None:
     model = model_of(plan_of())
     session = model.session()
     see(session, model, model.plan.timeline.segments[0], 5, (0,))
@@ -257,7 +257,7 @@ def test_looks_that_an_earlier_run_followed_are_nothing_to_other_masks(masks: Ma
     assert len(found) in (0, 2) and all(torch.equal(found[0], heat) for heat in found)
 
 
-def test_nothing_is_shared_where_and_while_words_are_looked_for() -> None:
+def test_nothing_is_shared_while_word_effects_are_measured() -> None:
     """The effect of words would be one of sharing too."""
     plan = plan_of(2)
     masks = tuple(torch.arange(12).ge(6)[None, None] for _ in range(2))

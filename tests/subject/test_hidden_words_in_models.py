@@ -24,8 +24,6 @@ from tests.support.present import present
 from tests.support.windows import share, tiny_timeline
 from tests.tiny.models import Sampling, random_text
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 MIXES_TEXT = {"hunyuan", "mochi", "kandinsky5", "ltx2"}
 """Families that mix the text's tokens among themselves, or into one, before the video sees them."""
 
@@ -120,7 +118,7 @@ def test_each_segment_is_evaluated_once_more_for_each_subject_in_the_first_step_
     assert len({id for names in outputs.names for id in names if len(names) == 1}) >= 3
 
 
-def test_no_prediction_changes_by_looking_without_words() -> None:
+def test_evaluations_without_words_change_no_prediction() -> None:
     """With sharing off, and subjects followed all the same."""
     case, timeline = CASES["wan t2v"], tiny_timeline(3)
     found = [

@@ -1,4 +1,4 @@
-"""Maps from video to text tokens and the masks made of them, against the same thing written out."""
+"""Maps from video to text tokens and the masks made of them, against plain loops."""
 
 import itertools
 import math
@@ -349,7 +349,7 @@ def test_a_rim_grows_step_by_step_and_the_first_subject_takes_what_two_reach(
 
 @given(st.integers(1, 3), st.integers(0, 3), st.integers(0, 99))
 @settings(max_examples=30)
-def test_a_rim_is_what_is_so_near_and_no_other_subject_s(subjects: int, rim: int, seed: int) -> None:
+def test_a_rim_grows_a_mask_by_its_width_but_never_into_another_subject(subjects: int, rim: int, seed: int) -> None:
     grid = (2, 5, 4)
     generator = torch.Generator().manual_seed(seed)
     owner = torch.randint(-6, subjects, (2, *grid), generator=generator)

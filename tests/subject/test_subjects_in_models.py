@@ -1,5 +1,5 @@
-"""What a script says of sources, strength, gaps and several subjects, done by the host's own models: one with
-cross-attention and one whose video and text attend together."""
+"""Sources, strength, gaps and several subjects of a script in the host's own models: one with cross-attention and one
+with joint attention."""
 
 from dataclasses import replace
 from typing import Any
@@ -97,7 +97,7 @@ def test_a_beat_without_strength_or_sources_is_off_bit_for_bit(case: FamilyCase)
     assert torch.equal(sample(case, make_plan(everywhere, SHARED, "fox", None)), off)
 
 
-def test_a_run_that_goes_on_with_recorded_masks_is_the_same_bit_for_bit(case: FamilyCase) -> None:
+def test_a_run_resumed_with_recorded_masks_is_the_same_bit_for_bit(case: FamilyCase) -> None:
     timeline = film(beat(), beat(), beat(), subjects=(FOX, DOG))
     plan = make_plan(timeline, SHARED, "", None)
     sigmas = torch.tensor([1.0, 0.75, 0.5, 0.25, 0.0])
@@ -150,7 +150,7 @@ def test_beats_name_their_own_subjects() -> None:
     assert [member.sources for member in plan.cast] == [(None, ("first",), None), (("previous",), None, None)]
 
 
-def test_words_of_the_node_are_not_looked_for_in_prompts_that_show_no_subject() -> None:
+def test_words_of_the_node_may_be_absent_from_prompts_without_a_subject() -> None:
     silent = replace(film(beat(), beat(subjects=()), beat()).beats[1], words=PromptWords(("run",), ((0,),)))
     timeline = film(beat(), beat(subjects=()), beat())
     timeline = replace(timeline, beats=(timeline.beats[0], silent, timeline.beats[2]))
@@ -165,7 +165,7 @@ def test_words_of_the_node_are_not_looked_for_in_prompts_that_show_no_subject() 
         make_plan(film(beat(subjects=()), beat(subjects=())), SHARED, "fox", None)
 
 
-def test_words_beside_other_subjects_of_the_script_are_refused() -> None:
+def test_words_of_the_node_are_refused_where_the_script_names_subjects() -> None:
     timeline = film(beat(), beat(), subjects=(FOX, DOG))
     with pytest.raises(ValueError, match=r"^subject: it is 'fox', but the script names fox, dog itself; leave subject"):
         make_plan(timeline, SHARED, "fox", None)

@@ -1,4 +1,4 @@
-"""The subject is followed as written down here in plain loops: which maps count, from when on, and without waiting."""
+"""Subject masks over a run, against plain loops: which maps count, from which step on, never waiting for a device."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -152,7 +152,7 @@ def test_contrast_masks_hold_from_the_next_pass_on(rows: int, calls: int, heads:
 
 @given(st.integers(1, 2), st.integers(1, 3), st.integers(0, 99))
 @settings(max_examples=15)
-def test_appearance_masks_begin_with_words_and_go_on_with_looks(rows: int, blocks: int, seed: int) -> None:
+def test_appearance_masks_start_from_maps_and_continue_with_examples(rows: int, blocks: int, seed: int) -> None:
     settings = MaskSettings("appearance", thres=0.6, attn_map_layer_idx=(0,), rim=0, start="maps")
     watcher = Watcher(plan_of(settings), rows)
     examples: appearance.Examples | None = None
@@ -213,7 +213,7 @@ def test_the_unconditional_forward_behind_uses_the_masks_of_the_conditional_one(
     assert watcher.tracker.splits(unconditional, 0, CPU) is found
 
 
-def test_only_rows_of_the_segments_own_prompt_are_read() -> None:
+def test_only_rows_of_the_segments_own_prompt_are_used() -> None:
     watcher = Watcher(plan_of(CONTRAST), rows=2)
     watcher.tracker.begin_pass(MaskPass())
     forward = watcher.forward(chunks=((0, 1), UNCOND, COND))
@@ -288,7 +288,7 @@ def test_masks_are_cleaned_and_frames_without_a_subject_left_out(kind: Any) -> N
     assert len({tuple(mask[0].tolist()) for mask in (found[0], present, found[1])}) == 3
 
 
-def test_frozen_masks_are_read_no_more() -> None:
+def test_no_maps_are_asked_for_once_masks_are_frozen() -> None:
     watcher = Watcher(plan_of(replace(CONTRAST, freeze_after=0.5)))
     reads: list[bool] = []
     for step in range(4):
@@ -486,7 +486,7 @@ def test_following_a_contrasted_subject_never_waits_inside_a_forward(
     assert (inside.to_cpu, inside.blocking_uploads, fresh.uploads) == (0, 0, 0)
 
 
-def test_the_traffic_counter_sees_every_way_of_waiting() -> None:
+def test_the_traffic_counter_counts_every_way_of_waiting() -> None:
     traffic, fresh = DeviceTraffic(), FreshTensors()
     somewhere = torch.zeros(3, device="meta")
     with traffic, fresh:

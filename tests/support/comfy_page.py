@@ -1,4 +1,4 @@
-"""The host's own frontend in a browser, as a user has it before them."""
+"""A page of the host's own frontend in a headless browser."""
 
 import base64
 import json

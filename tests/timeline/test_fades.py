@@ -1,4 +1,4 @@
-"""Overlapping segments blend into one latent without gaps or seams of their own making."""
+"""Overlapping segments blend into one latent without gaps or visible seams."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -27,9 +27,6 @@ from tests.support.family_cases import CASES, model_of
 from tests.support.family_contracts import sample
 from tests.support.timelines import timelines
 from tests.support.windows import share, tiny_timeline
-
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 KINDS = pytest.mark.parametrize("weights_of", WEIGHTS.values(), ids=WEIGHTS.keys())
 

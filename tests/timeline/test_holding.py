@@ -1,4 +1,4 @@
-"""Existing frames in a timeline: where they stand, that they come out bit for bit, and what holding them saves."""
+"""Existing frames in a timeline: their position, their exact return, and the evaluations that they save."""
 
 from collections import Counter
 from typing import Any
@@ -103,7 +103,7 @@ def test_a_beat_is_made_again_where_it_shows(loop: bool, beat: int) -> None:
 
 
 @given(st.sampled_from(ORDERS), st.booleans(), st.sampled_from(SOURCES), st.sets(st.integers(0, 4)))
-def test_what_is_left_out_is_neither_wanted_nor_looked_at(
+def test_evaluations_are_left_out_only_if_neither_wanted_nor_sources(
     order: Any, shared: bool, chosen: str, wanted: set[int]
 ) -> None:
     def sources(index: int) -> set[int]:
@@ -135,7 +135,7 @@ def test_what_is_left_out_is_neither_wanted_nor_looked_at(
 
 @pytest.mark.parametrize("name", ["wan t2v", "wan ti2v 5b", "ltxv", "hunyuan video"])
 @pytest.mark.parametrize("order", ORDERS)
-def test_held_frames_come_out_bit_for_bit_and_cost_only_what_is_looked_at(name: str, order: Any) -> None:
+def test_held_frames_come_out_bit_for_bit_and_cost_only_evaluations_that_share(name: str, order: Any) -> None:
     case, timeline = CASES[name], tiny_timeline(4)
     shape, steps = case.shape(timeline), 3
     existing = torch.randn(shape, generator=torch.Generator().manual_seed(7))

@@ -1,4 +1,4 @@
-"""The noise that the frames of a long video begin with, alone and on the real host."""
+"""Initial noise of the frames of a long video, alone and on the real host."""
 
 from dataclasses import replace
 from typing import Any
@@ -22,9 +22,6 @@ from tests.tiny.models import Sampling
 
 OFF = KVShareConfig(mode="off")
 SEED = 7
-
-
-pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def with_offsets(timeline: Timeline, *offsets: int) -> Timeline:
@@ -84,7 +81,7 @@ def test_a_beats_seed_changes_its_own_time_only(kind: Any) -> None:
     assert torch.equal(noise, drawn(timeline, SEED))
 
 
-def test_offsets_below_the_first_seed_go_on_at_the_last() -> None:
+def test_seeds_wrap_around_below_zero() -> None:
     timeline, seeds = with_offsets(tiny_timeline(2), 0, -9), list[int]()
 
     def draw(seed: int) -> torch.Tensor:
@@ -95,7 +92,7 @@ def test_offsets_below_the_first_seed_go_on_at_the_last() -> None:
     assert seeds == [SEEDS - 2]
 
 
-def test_a_timeline_that_says_nothing_wants_the_samplers_noise() -> None:
+def test_only_seeds_and_freenoise_ask_for_noise_of_the_timeline() -> None:
     timeline = tiny_timeline(2)
     assert not wants_noise(timeline)
     assert wants_noise(with_offsets(timeline, 0, 1)) and wants_noise(replace(timeline, noise="freenoise"))
@@ -132,7 +129,7 @@ def test_runs_begin_with_the_noise_that_the_sampler_would_draw(kind: Any, places
     assert torch.equal(found, expected) and not torch.equal(found, noise)
 
 
-def test_a_timeline_that_says_nothing_leaves_the_noise_alone() -> None:
+def test_without_seeds_or_freenoise_the_noise_is_the_samplers() -> None:
     timeline = tiny_timeline(2)
     latent = torch.zeros(latent_shape(timeline))
     noise = comfy.sample.prepare_noise(latent, SEED)

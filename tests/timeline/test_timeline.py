@@ -1,4 +1,4 @@
-"""Beats become segments that cover the video, and the user is told what became of them."""
+"""Beats become segments that cover the video, and the description reports how."""
 
 import itertools
 import re
@@ -315,7 +315,7 @@ def test_a_window_reaches_across_a_cut_only_where_it_must() -> None:
     assert plan_timeline(script, 6, 1, 16, 4).segments[1].start == 4
 
 
-def test_a_video_shorter_than_a_segment_says_so() -> None:
+def test_a_video_shorter_than_a_segment_is_reported() -> None:
     script = Script((ScriptBeat("a", Duration(3, "latent frames")), ScriptBeat("b", Duration(2, "latent frames"))))
     timeline = plan_timeline(script, 21, 2, 16, 4)
     assert (timeline.window, timeline.latent_frames) == (5, 5)
@@ -393,7 +393,7 @@ def test_only_a_routed_transition_gives_frames_texts_of_their_own() -> None:
 
 
 @given(st.integers(1, 5), st.integers(0, 3))
-def test_a_loop_goes_over_from_its_end_into_its_beginning(beats: int, overlap: int) -> None:
+def test_the_end_of_a_loop_fades_into_its_beginning(beats: int, overlap: int) -> None:
     script = Script((ScriptBeat("p"),) * beats, loop=True)
     timeline = plan_timeline(script, 5, overlap, 16, 4)
     first, last = timeline.segments[0], timeline.segments[-1]
@@ -416,7 +416,7 @@ def test_a_cut_without_a_gap_has_none() -> None:
 
 
 @given(timelines())
-def test_description_tells_every_beat_and_transition_its_pictures(timeline: Timeline) -> None:
+def test_the_description_has_the_pictures_of_every_beat_and_transition(timeline: Timeline) -> None:
     told = [line for line in timeline.describe().splitlines() if " s, frames " in line]
     expected: list[tuple[int, str]] = []
     for (beat, next_beat), group in itertools.groupby(timeline.segments, lambda s: (s.beat, s.next_beat)):
@@ -437,14 +437,14 @@ def test_description_tells_every_beat_and_transition_its_pictures(timeline: Time
     assert f"{timeline.frames} frames" in timeline.describe()
 
 
-def test_what_a_duration_was_rounded_to_is_told() -> None:
+def test_rounded_durations_are_reported() -> None:
     timeline = plan_timeline(parse_script("[1s] a fox\n[17f] a fox"), 5, 2, 16, 4)
     first, second = timeline.describe().splitlines()[:2]
     assert first == "0.00-1.06 s, frames 0-16, 1 segment: a fox (asked for 1 seconds)"
     assert second == "1.06-2.06 s, frames 17-32, 2 segments: a fox (asked for 17 frames)"
 
 
-def test_fades_and_gaps_that_are_no_whole_latent_frames_are_told() -> None:
+def test_rounded_fades_and_gaps_are_reported() -> None:
     beats = (
         ScriptBeat("a"),
         ScriptBeat("b", None, Transition("blend", Duration(0.4))),
@@ -458,7 +458,7 @@ def test_fades_and_gaps_that_are_no_whole_latent_frames_are_told() -> None:
     ]
 
 
-def test_inputs_that_the_script_overrides_are_told() -> None:
+def test_inputs_that_the_script_overrides_are_reported() -> None:
     said = ScriptBeat("b", Duration(2), Transition("cut"), negative="")
     script = Script((ScriptBeat("a"), said, ScriptBeat("c", Duration(3))))
     assert overridden_inputs(script, "") == []

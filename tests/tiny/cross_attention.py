@@ -1,4 +1,4 @@
-"""Tiny models whose blocks attend to the video, then to the text: LTX-Video, Cosmos and Kandinsky 5."""
+"""Tiny models with self-attention, then cross-attention in each block: LTX-Video, Cosmos and Kandinsky 5."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""The host's frontend with the pack's subgraph: it reads it as it is meant."""
+"""The pack's subgraph in the host's frontend."""
 
 import copy
 from typing import TYPE_CHECKING, Any
@@ -81,7 +81,7 @@ def blueprint_run(prompts: str) -> dict[str, Any]:
     return workflow | {"last_node_id": 8, "last_link_id": 4}
 
 
-def test_the_editor_in_the_blueprint_tells_how_far_a_run_is(browser: "Browser", server: Server) -> None:
+def test_the_editor_in_the_blueprint_shows_the_progress_of_a_run(browser: "Browser", server: Server) -> None:
     prompts = "a circle moving right over night\na circle moving down over grass"
     with comfy_page(browser, server, "classic") as page:
         page.drop_workflow(blueprint_run(prompts))

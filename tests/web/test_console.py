@@ -1,4 +1,4 @@
-"""The pack in the host's frontend: the console hears of nothing that it would not hear of without the pack."""
+"""The browser console has no message that it would not have without the pack."""
 
 import sys
 import time

@@ -1,5 +1,5 @@
-"""What a chosen point looks at, in the viewer of the host's own frontend, both ways of drawing nodes: its words with
-bars, the curve over the frames, its own frame alone, and the table of words."""
+"""Attention of a chosen point in the viewer of the host's own frontend, in both node renderers: words with bars, the
+curve over frames, the point's own frame alone, and the table of words."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -60,7 +60,7 @@ def test_the_curve_leads_to_frames_by_mouse_and_keys(viewer: Viewer) -> None:
     assert curve.locator(".kvs-now").get_attribute("class") == "kvs-frame kvs-origin kvs-now"
 
 
-def test_its_own_frame_alone_can_be_shown(viewer: Viewer) -> None:
+def test_the_points_own_frame_can_be_shown_alone(viewer: Viewer) -> None:
     """The checkbox leads to the point's frame; in its neighbour there is heat without it and none with it."""
     opacity = viewer.root.get_by_label("Opacity", exact=True)
 
@@ -78,7 +78,7 @@ def test_its_own_frame_alone_can_be_shown(viewer: Viewer) -> None:
     assert has_heat(POINT_FRAME) and not has_heat(POINT_FRAME + 1)
 
 
-def test_words_that_look_at_words_are_a_table(viewer: Viewer) -> None:
+def test_attention_between_words_is_a_table(viewer: Viewer) -> None:
     summary = viewer.root.locator(".kvs-looks summary")
     summary.press("Enter")
     table = viewer.root.get_by_role("table")

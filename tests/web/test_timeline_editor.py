@@ -1,5 +1,5 @@
-"""The timeline editor in the host's own frontend, both ways of drawing nodes: what is done with mouse, keyboard and
-touch is in the text, and nothing else is."""
+"""The timeline editor in the host's own frontend, in both node renderers: edits by mouse, keyboard and touch change the
+text as intended, and nothing else."""
 
 import json
 from collections.abc import Iterator

@@ -1,5 +1,4 @@
-"""Edits of the timeline editor, run under Node.js: what Python reads of the new text is what was to change, and nothing
-else."""
+"""Edits of the timeline editor, run under Node.js: parsed by Python, the new text differs as intended, nowhere else."""
 
 import json
 import os

@@ -1,5 +1,5 @@
-"""The mask viewer in the host's own frontend, both ways of drawing nodes: after a run it shows frames and heat, and
-mouse and keyboard go through them; the workflow is left as it was."""
+"""The mask viewer in the host's own frontend, in both node renderers: it shows frames and heat after a run, reacts to
+mouse and keyboard, and leaves the workflow as it was."""
 
 import json
 from collections.abc import Iterator
@@ -62,7 +62,7 @@ def test_frames_and_heat_are_shown(viewer: Viewer) -> None:
     )
 
 
-def test_run_was_followed_step_by_step_and_segment_by_segment(viewer: Viewer) -> None:
+def test_progress_is_shown_step_by_step_and_segment_by_segment(viewer: Viewer) -> None:
     page = viewer.page.page
     told = page.evaluate("() => window.kvsTold")
     segments = 1 + max(segment for _, segment, _, _ in told)
@@ -114,7 +114,7 @@ def test_masks_of_the_steps_on_the_way_can_be_chosen(viewer: Viewer) -> None:
     steps.select_option("0")
 
 
-def test_click_chooses_the_point_to_look_from(viewer: Viewer) -> None:
+def test_a_click_chooses_the_point(viewer: Viewer) -> None:
     viewer.slide(viewer.scrub, 4)
     viewer.screen.click()
     assert viewer.page.widget_value("MaskGuidedKVShare", "look_at") == ""

@@ -1,4 +1,4 @@
-"""Pictures at the ends of beats: what a segment of the model gets is what the host's own node gives for such a clip."""
+"""Start and end images of beats: a segment's conditioning is what the host's own node makes for such a clip."""
 
 from typing import Any
 
@@ -181,7 +181,7 @@ def test_what_both_pictures_look_like_to_the_vision_encoder_is_joined() -> None:
         ("wan i2v", (1, picture(1).repeat(10, 1, 1, 1), None), "start_image: it has 10 pictures, but a segment has 9"),
     ],
 )
-def test_what_a_model_does_not_take_is_said(name: str, arguments: Any, message: str) -> None:
+def test_what_a_model_does_not_take_is_reported(name: str, arguments: Any, message: str) -> None:
     case, timeline = CASES[name], film(None, None)
     texts = plain_texts(case, timeline)
     with pytest.raises(ValueError, match=message):

@@ -1,4 +1,4 @@
-"""What a script says about its beats' texts reaches the segments of each beat, on the real host."""
+"""Prompts, negatives and weights of a script reach the segments of their beats, on the real host."""
 
 import logging
 from dataclasses import replace
@@ -28,9 +28,6 @@ from tests.support.windows import PlainWindows, share, tiny_timeline
 from tests.tiny.models import Sampling
 
 OFF = KVShareConfig(mode="off")
-
-
-pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

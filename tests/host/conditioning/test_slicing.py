@@ -1,4 +1,4 @@
-"""What belongs to frames is cut to each segment, what does not stays whole, and what cannot be cut is refused."""
+"""Conditioning per frame is cut to each segment, other conditioning stays whole, what cannot be cut is refused."""
 
 import uuid
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Every text encoder of a video model: a word's positions are the rows of the embedding that the word makes."""
+"""A word's token positions are the rows of the embedding that it makes, in every text encoder of a video model."""
 
 import functools
 import itertools

@@ -1,4 +1,4 @@
-"""What the timeline editor is told before any run is what the run does."""
+"""The plan that the timeline editor shows before a run is the plan of the run."""
 
 import json
 import urllib.error
@@ -116,7 +116,7 @@ def test_route_refuses_what_is_no_graph(server: Server, body: Any) -> None:
         ask(server, body)
 
 
-def test_links_that_go_round_end() -> None:
+def test_circular_links_are_followed_once() -> None:
     graph = Graph(
         {
             "1": {"class_type": "Reroute", "inputs": {"": ["2", 0]}},
@@ -140,7 +140,7 @@ def test_sharing_costs_more_with_more_of_the_picture_and_nothing_when_off() -> N
 
 
 @pytest.mark.parametrize(("guided", "steps"), [(True, 10), (False, 4)])
-def test_looking_for_the_subject_costs_one_evaluation_of_each_prompt(guided: bool, steps: int) -> None:
+def test_finding_the_subject_by_word_effects_costs_one_evaluation_per_prompt(guided: bool, steps: int) -> None:
     film = Film("a fox\na fox\na fox", width=96, height=96)
 
     def extra(**changes: Any) -> float:

@@ -1,5 +1,4 @@
-"""Files of long videos: what comes back is what went in, and a run that goes on from one ends where the unbroken one
-does."""
+"""Files of long videos load as they were saved, and a resumed run ends where the unbroken one does."""
 
 import json
 from dataclasses import dataclass, replace

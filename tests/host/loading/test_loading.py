@@ -372,7 +372,7 @@ def test_everything_can_be_loaded_again_for_a_second_gpu(
     assert torch.equal(shared_video(model.deepclone_multigpu(new_load_device=torch.device("cpu"))), expected)
 
 
-def test_the_report_tells_the_numbers_of_the_model() -> None:
+def test_the_report_has_the_numbers_of_the_model() -> None:
     model = comfy.sd.load_diffusion_model_state_dict(wan_weights())
     assert model_report(model).splitlines() == [
         "family: wan",
@@ -560,7 +560,7 @@ def test_two_text_encoders_of_one_kind_are_refused(models: Path) -> None:
         check_text_encoders(info_of("hunyuan"), "llama.safetensors", "llama.safetensors")
 
 
-def test_a_family_whose_text_encoder_is_not_known_is_told(models: Path) -> None:
+def test_an_unknown_text_encoder_of_a_family_is_reported(models: Path) -> None:
     with pytest.raises(
         ValueError, match=r"^text_encoder: which text encoder a newer model takes .*ComfyUI's own nodes"
     ):

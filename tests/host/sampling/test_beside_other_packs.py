@@ -1,4 +1,4 @@
-"""Sharing beside what else people put on their models: compilation, step caches, extra guidance passes."""
+"""Sharing together with what other packs add to a model: compilation, step caches, extra guidance passes."""
 
 from dataclasses import replace
 from typing import Any, get_args
@@ -25,8 +25,6 @@ from tests.support.family_cases import CASES, FamilyCase, model_of
 from tests.support.family_contracts import SHARED, sample
 from tests.support.windows import PlainWindows, share, tiny_timeline
 from tests.tiny.models import Sampling
-
-pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(params=["wan t2v", "hunyuan video"])

@@ -1,4 +1,4 @@
-"""Videos of the embedded model, continued, mended and looped under the host's own sampler."""
+"""Videos of the embedded model, continued, repaired and looped under the host's own sampler."""
 
 from collections import Counter
 from dataclasses import replace
@@ -23,9 +23,6 @@ from tests.tiny.models import Sampling
 STEPS, GUIDANCE = 6, 4.0
 CONFIG = KVShareConfig(start_layer=3)
 RIGHT, LEFT = "a large red circle moves right over grass", "a large red circle moves left over grass"
-
-
-pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""What a run tells while it samples: steps that only grow, the segment being worked on, and its preview."""
+"""Progress of a run: steps only grow, and each message has the current segment and its preview."""
 
 import sys
 from collections.abc import Callable
@@ -79,7 +79,7 @@ def test_an_interrupt_stops_before_the_next_segment(listener: Listener) -> None:
     assert len(listener.events) == 1 < len(timeline.segments)
 
 
-def test_nobody_is_told_where_no_node_runs(listener: Listener) -> None:
+def test_progress_is_sent_only_while_a_node_runs(listener: Listener) -> None:
     timeline = tiny_timeline(2)
     progress = RunProgress(timeline, model_of("wan t2v"))
     progress.begin_pass(0, 2)

@@ -1,5 +1,5 @@
-"""MODELs of loaders with their own kind of weights, as those for GGUF files: operations that make the weights anew
-where they are used, and a ModelPatcher subclass that patches them only there."""
+"""MODELs with quantised weights, as loaders of GGUF files make them: their operations dequantise weights on use, and a
+ModelPatcher subclass patches them only then."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -173,6 +173,6 @@ def test_patches_of_quantised_weights_are_made_where_these_are_used(case: Family
     assert torch.equal(shared_video(case, plain), without)
 
 
-def test_the_report_tells_weights_that_lie_in_int8(model: Any) -> None:
+def test_the_report_names_int8_weights(model: Any) -> None:
     (line,) = (line for line in model_report(model).splitlines() if line.startswith("weight dtype"))
     assert "int8" in line

@@ -1,4 +1,4 @@
-"""A run that is broken off and resumed with the masks it had found ends where the unbroken one does."""
+"""A run that is interrupted and resumed with its recorded masks ends where the unbroken one does."""
 
 from dataclasses import replace
 from typing import Any

@@ -1,5 +1,5 @@
-"""Sharing beside what happens to weights: LoRAs on the model and on one prompt, weights loaded in part, and copies of
-the model on several devices."""
+"""Sharing together with changed weights: LoRAs on the model and on one prompt, partly loaded weights, and copies of the
+model on several devices."""
 
 import gc
 import threading
@@ -34,9 +34,6 @@ from tests.tiny.models import Sampling
 
 OFF = KVShareConfig(mode="off")
 RANK = 2
-
-
-pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(params=["wan t2v", "hunyuan video"])
