@@ -24,7 +24,7 @@ OWNERS = st.lists(st.integers(0, 2), min_size=1, max_size=8)
 def groups_of(
     own: OwnTokens, split: TokenSplit | None, sources: list[BankEntry], config: KVShareConfig
 ) -> list[QueryGroup] | None:
-    return sharing_groups(own, split, sources, config, config.strength)
+    return sharing_groups(own, split, sources, config.rules(config.strength))
 
 
 def split_of(owners: list[int], subjects: int = 2) -> TokenSplit:

@@ -39,7 +39,8 @@ class FakeFamily:
 
     def describe(self, diffusion_model: torch.nn.Module, latent_channels: int) -> FamilyInfo:
         blocks = 1 + max(site.block for site in self.sites)
-        return FamilyInfo(self.name, blocks, 2, 4, True, (1, 1, 1), (4, 8, 8), latent_channels, 21)
+        routes_text = all(site.kind != "joint" for site in self.sites)
+        return FamilyInfo(self.name, blocks, 2, 4, True, (1, 1, 1), (4, 8, 8), latent_channels, 21, routes_text)
 
     def classify(
         self,
