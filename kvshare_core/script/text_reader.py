@@ -8,20 +8,20 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import cast
 
+from . import field_values
+from .field_values import NUMBER
 from .film import (
     TRANSITION_KINDS,
     Duration,
-    Lora,
     Script,
     ScriptBeat,
     ScriptError,
-    Source,
     Subject,
     Transition,
     TransitionKind,
 )
 from .piece import Piece
-from .text_form import ESCAPE_IN_FILES, FIELDS, SETTINGS, UNITS, find_from, is_quoted, leading_name, sources_of
+from .text_form import FIELDS, SETTINGS, find_from, leading_name
 
 _REPEATED = ("subject", "lora")
 _NAME_OF_ATTRIBUTE = {
@@ -33,13 +33,8 @@ _NAME_OF_ATTRIBUTE = {
     "common_until": "until",
 }
 _LINE_BREAK = re.compile(r"\r\n|\r|\n")
-_NUMBER = r"(?:[0-9]{1,400}(?:\.[0-9]{1,400})?|\.[0-9]{1,400})"
-_DURATION = re.compile(rf"(?P<number>{_NUMBER}) ?(?P<unit>[a-z]+(?: [a-z]+)?)")
-_CLOCK = re.compile(r"(?:(?P<hours>[0-9]{1,2}):)?(?P<minutes>[0-9]{1,2}):(?P<seconds>[0-5][0-9](?:\.[0-9]{1,9})?)")
-_SIGNED = re.compile(rf"[+-]?{_NUMBER}")
-_WHOLE = re.compile(r"[+-]?[0-9]{1,15}")
 _WORD_UNTIL = re.compile(r"(?<!\S)until(?!\S)", re.IGNORECASE)
-_UNTIL = re.compile(rf"until (?P<number>{_NUMBER}) ?(?P<percent>%?)", re.IGNORECASE)
+_UNTIL = re.compile(rf"until (?P<number>{NUMBER}) ?(?P<percent>%?)", re.IGNORECASE)
 
 _BRACKETS = (
     "[3s] or [24f] or [5 latent] for a duration, [0:00-0:05] for a time, [cut], [cut gap 5f], [blend 8f], [segments 2] "
@@ -222,15 +217,15 @@ class _Reader:
             raise piece.error("there is no prompt above this transition.")
         if self._transition is not None:
             raise piece.error("this is the second transition between two prompts; leave one out.")
-        self._transition = piece, _transition(cast(TransitionKind, kind), inside, more)
+        self._transition = piece, field_values.transition(cast(TransitionKind, kind), inside, more)
 
     def _time(self, piece: Piece, inside: Piece) -> tuple[Duration, Decimal | None]:
         """A duration, and its exact seconds where it has them."""
-        read = _duration(inside)
+        read = field_values.duration(inside)
         if read is not None:
             return read
         start, dash, stop = inside.text.replace("\u2013", "-").partition("-")
-        begin, end = _seconds(start.strip()), _seconds(stop.strip())
+        begin, end = field_values.seconds(start.strip()), field_values.seconds(stop.strip())
         if begin is not None and not dash:
             raise inside.error(
                 f"{inside.quoted} may be a time or a duration; write [3s] for how long, or [0:00-0:03] for from when "
@@ -290,47 +285,6 @@ class _Reader:
             draft.add(name, piece, piece.part(len(before) + 1))
 
 
-def _duration(piece: Piece) -> tuple[Duration, Decimal | None] | None:
-    """A duration and its exact seconds, where it has them; None where `piece` is something else."""
-    match = _DURATION.fullmatch(" ".join(piece.text.lower().split()))
-    unit = UNITS.get(match["unit"]) if match else None
-    if match is None or unit is None:
-        return None
-    with piece.holds():
-        return Duration(float(match["number"]), unit), Decimal(match["number"]) if unit == "seconds" else None
-
-
-def _duration_only(piece: Piece, example: str) -> Duration:
-    read = _duration(piece)
-    if read is None:
-        raise piece.error(f"{piece.quoted} is no duration; write {example}, in s, f or latent.")
-    return read[0]
-
-
-def _seconds(clock: str) -> Decimal | None:
-    match = _CLOCK.fullmatch(clock)
-    if match is None:
-        return None
-    return int(match["hours"] or 0) * 3600 + int(match["minutes"]) * 60 + Decimal(match["seconds"])
-
-
-def _transition(kind: TransitionKind, whole: Piece, more: Piece) -> Transition:
-    """The transition `kind`; more: what stands behind its name in the brackets."""
-    if kind == "segments":
-        if not _WHOLE.fullmatch(more.text):
-            raise (more if more.text else whole).error("write how many segments, such as [segments 2].")
-        with more.holds():
-            return Transition(kind, segments=int(more.text))
-    if not more.text:
-        return Transition(kind)
-    if kind != "cut":
-        return Transition(kind, _duration_only(more, f"[{kind} 8f]"))
-    word, gap = more.first_word()
-    if word != "gap" or not gap.text:
-        raise more.error(f"{more.quoted} behind cut; write [cut] or [cut gap 5f].")
-    return Transition(kind, gap=_duration_only(gap, "[cut gap 5f]"))
-
-
 def _beat(draft: _Draft) -> ScriptBeat:
     negative, source = draft.one("negative"), draft.one("source")
     strength, seed = draft.one("strength"), draft.one("seed")
@@ -339,10 +293,10 @@ def _beat(draft: _Draft) -> ScriptBeat:
         draft.transition and draft.transition[1],
         None if negative is None else negative.plain(),
         _subjects(draft),
-        None if source is None else _sources(source),
-        None if strength is None else _number(strength),
-        tuple(_lora(piece) for piece in draft.parts.get("lora", [])),
-        0 if seed is None else _seed(seed),
+        None if source is None else field_values.sources(source),
+        None if strength is None else field_values.number(strength),
+        tuple(field_values.lora(piece) for piece in draft.parts.get("lora", [])),
+        0 if seed is None else field_values.seed(seed),
     )
     try:
         return ScriptBeat(draft.head.plain(), *values)
@@ -357,58 +311,7 @@ def _subjects(draft: _Draft) -> tuple[Subject, ...] | None:
     for piece in pieces:
         if piece.text.lower() == "none" and len(pieces) > 1:
             raise piece.error("'none' says that there is no subject; leave it or the other subjects out.")
-    return () if pieces[0].text.lower() == "none" else tuple(_subject(piece) for piece in pieces)
-
-
-def _subject(piece: Piece) -> Subject:
-    start, sources = find_from(piece.text)
-    named = piece.part(0, start)
-    name, equals, words = named.text.partition("=")
-    if not name.strip() or (equals and not words.strip()):
-        raise piece.error(f"{piece.quoted} lacks a name or words; write subject: fox, or subject: fox = the red fox.")
-    with piece.holds():
-        if not equals:
-            words = _unquoted(named.plain())
-            return Subject(words, words, sources)
-        after = named.part(len(name) + 1)
-        return Subject(named.part(0, len(name)).plain(), _unquoted(after.plain()), sources)
-
-
-def _unquoted(words: str) -> str:
-    return words[1:-1].strip() if is_quoted(words) else words
-
-
-def _sources(piece: Piece) -> tuple[Source, ...]:
-    sources = sources_of(piece.text)
-    if sources is None:
-        raise piece.error(
-            f"{piece.quoted} is no source; write first, previous, beat 1, several joined by and, or none."
-        )
-    return sources
-
-
-def _number(piece: Piece) -> float:
-    if not _SIGNED.fullmatch(piece.text):
-        raise piece.error(f"{piece.quoted} is no number; write one such as 0.8.")
-    return float(piece.text)
-
-
-def _lora(piece: Piece) -> Lora:
-    last = piece.text.split()[-1]
-    strength = 1.0
-    file = piece
-    if _SIGNED.fullmatch(last):
-        file, strength = piece.part(0, -len(last)), float(last)
-    if not file.text:
-        raise piece.error(f"{piece.quoted} is a strength without a file; write lora: style.safetensors 0.8.")
-    with piece.holds():
-        return Lora(file.plain(ESCAPE_IN_FILES), strength)
-
-
-def _seed(piece: Piece) -> int:
-    if not _WHOLE.fullmatch(piece.text):
-        raise piece.error(f"{piece.quoted} is no whole number; write what to add to the seed, such as +5.")
-    return int(piece.text)
+    return () if pieces[0].text.lower() == "none" else tuple(field_values.subject(piece) for piece in pieces)
 
 
 def _common(settings: _Draft) -> tuple[str, float]:

@@ -31,7 +31,7 @@ from .call_texts import CallTexts
 from .model_pass import ModelPass, plan_pass
 from .run_calls import RunCalls
 from .settings import RunSettings
-from .warnings import WarnOnce
+from .warn_once import WarnOnce
 
 
 class SamplingRun:
