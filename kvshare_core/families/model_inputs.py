@@ -7,7 +7,10 @@ to fit.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from operator import attrgetter
+from typing import Any, Literal
+
+import torch
 
 
 @dataclass(frozen=True)
@@ -65,3 +68,25 @@ class ImageChannels:
 
     last_image: bool
     """Whether it takes an image to end with; needs `empty_pixel`."""
+
+    mask_first: bool
+    """Whether the mask's channels come before the image's in the model's input."""
+
+    def accepts(self, diffusion_model: Any, latent_channels: int) -> bool:
+        """Whether a model of the family is an image-to-video model, by the input channels of its first layer."""
+        extra = attrgetter(self.weight)(diffusion_model).shape[1] - latent_channels
+        return extra > 0 if self.extra_channels is None else extra == self.extra_channels
+
+    def carries(self, diffusion_model: Any, latent_channels: int) -> bool:
+        """Whether such a model's further input channels are one image, with or without its mask, so that latent frames
+        can be given as images."""
+        extra = attrgetter(self.weight)(diffusion_model).shape[1] - latent_channels
+        return self.accepts(diffusion_model, latent_channels) and extra - latent_channels in (0, self.mask_channels)
+
+    def split(self, channels: torch.Tensor, latent_channels: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Image [batch, latent channels, ...] and mask [batch, 0 or mask_channels, ...], 1 where an image is given, as
+        views of the input channels [batch, extra channels, ...] that the host makes of both."""
+        masks = channels.shape[1] - latent_channels
+        if self.mask_first:
+            return channels[:, masks:], channels[:, :masks]
+        return channels[:, :latent_channels], channels[:, latent_channels:]

@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from kvshare_core.embedded.joint_transformer import JointShape
+from kvshare_core.embedded.latents import BLOCK_FRAMES
 from kvshare_core.embedded.one_stream_transformer import OneStreamShape
 from kvshare_core.embedded.scenes import centres, sample_scenes
-from kvshare_core.embedded.latents import BLOCK_FRAMES
 from kvshare_core.embedded.training import denoiser
 from kvshare_core.embedded.training.denoiser import (
     IMAGE_RECIPE,

@@ -82,6 +82,7 @@ INPUTS = {
         "token_dropout",
         "drift_control",
         "order",
+        "carry_image",
     ],
     "KVShareMaskSettings": [
         "config",
@@ -315,6 +316,7 @@ CHOSEN = {
     "token_dropout": 0.4,
     "drift_control": 0.3,
     "order": "sources_first",
+    "carry_image": False,
     "thres": 0.6,
     "mask_kind": "threshold",
     "presence": 0.2,
@@ -366,7 +368,8 @@ CONFIGS = st.builds(
     strength=st.floats(0, 10),
     end_strength=st.none() | st.floats(0, 10),
     sources=st.sampled_from(SOURCES),
-    order=st.sampled_from(ORDERS),
+    # In a chain there is no drift control.
+    order=st.sampled_from([order for order in ORDERS if order != "chain"]),
     start_step=st.integers(0, 50),
     step_idx=st.tuples(st.integers(0, 50)),
     end_percent=st.floats(0.1, 1),
@@ -446,6 +449,7 @@ def test_the_nodes_make_a_video_under_the_stock_sampler(model: Any, clip: Any) -
         {"position": "frame"},
         {"drift_control": 0.5},
         {"order": "sources_first"},
+        {"order": "chain"},
     ],
 )
 def test_what_the_config_node_offers_reaches_the_sampler(model: Any, clip: Any, changes: dict[str, Any]) -> None:

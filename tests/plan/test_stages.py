@@ -35,6 +35,16 @@ def test_sources_of_a_beat_stand_beside_each_other_where_they_can() -> None:
     assert list(stages_of(plan)) == [{0, 1}, {0, 1, 2, 3}]
 
 
+@pytest.mark.parametrize("mode", ["off", "extend"])
+def test_a_chain_has_a_stage_for_every_segment(mode: Any) -> None:
+    plan = SharePlan(timeline_of(*beats_of(3)), KVShareConfig(order="chain", mode=mode))
+    assert list(stages_of(plan)) == [{0}, {1}, {2}]
+    stages = Stages(plan)
+    assert stages.has_early_stages
+    # Nobody attends to the last segment, nor to the second, whose keys need not be kept.
+    assert [stages.consumers(index) for index in range(3)] == [None if plan.consumers(0) else 0, 0, 0]
+
+
 @pytest.mark.parametrize("changes", [{"mode": "off"}, {"strength": 0.0}])
 def test_a_film_that_shares_nothing_has_one_stage(changes: dict[str, Any]) -> None:
     assert len(stages_of(SharePlan(timeline_of(*beats_of(3)), replace(FIRST, **changes)))) == 1

@@ -7,7 +7,6 @@ of its own, as long as the video, of which its segments are cut. Their layout is
 """
 
 from collections.abc import Mapping
-from operator import attrgetter
 from types import SimpleNamespace
 from typing import Any
 
@@ -39,7 +38,8 @@ def add_beat_images(
     [pictures, height, width, 3], each in the segment that has its beginning or its end.
 
     latent: [batch, channels, frames, height, width] of the timeline. vision: a vision encoder's output for them.
-    Conditioning for all beats is repeated for each of them. Raises ValueError when there is no such beat, when there
+    Conditioning for all beats is repeated for each of them; beats without images get the
+    host's form of "no image". Raises ValueError when there is no such beat, when there
     are no images, and for models that do not take such ones.
     """
     if not 1 <= beat <= len(timeline.beats):
@@ -50,9 +50,10 @@ def add_beat_images(
     if vision is not None:
         values["clip_vision_output"] = vision
     beats = range(len(timeline.beats))
+    nothing = _image_values(model, vae, timeline, latent, beat - 1, None, None)
     return (
-        _with(_of_beats(positive, beats, {}), beat - 1, values),
-        _with(_of_beats(negative, beats, {NEGATIVE_TAG: True}), beat - 1, values),
+        _with(_of_beats(positive, beats, {}), beat - 1, values, nothing),
+        _with(_of_beats(negative, beats, {NEGATIVE_TAG: True}), beat - 1, values, nothing),
     )
 
 
@@ -74,8 +75,11 @@ def _of_beats(entries: list[Any], beats: range, marks: Mapping[str, Any]) -> lis
     return result
 
 
-def _with(entries: list[Any], beat: int, values: Mapping[str, Any]) -> list[Any]:
-    return [[tensor, {**extra, **values} if extra[BEAT_TAG] == beat else extra] for tensor, extra in entries]
+def _with(entries: list[Any], beat: int, values: Mapping[str, Any], nothing: Mapping[str, Any]) -> list[Any]:
+    """Entries of which those of `beat` have its images; others that have none say so as the host's nodes do."""
+    return [
+        [tensor, {**extra, **values} if extra[BEAT_TAG] == beat else {**nothing, **extra}] for tensor, extra in entries
+    ]
 
 
 def _image_values(
@@ -94,7 +98,7 @@ def _image_values(
             raise ValueError(f"{name}: it has {len(image)} pictures, but a segment has {pictures}. Take fewer.")
     family, info = model_info(model)
     channels = family.image_channels
-    if channels is None or not _takes_images(channels, model.get_model_object("diffusion_model"), info.latent_channels):
+    if channels is None or not channels.accepts(model.get_model_object("diffusion_model"), info.latent_channels):
         raise ValueError(
             "model: it does not take pictures as input channels. Load an image-to-video model, such as those of Wan "
             "and HunyuanVideo, or hold the encoded picture with LongVideoContinue."
@@ -107,12 +111,6 @@ def _image_values(
     if channels.empty_pixel is None:
         return _encoded_alone(vae, timeline, latent, clips, channels)
     return _encoded_in_clips(vae, timeline, latent, clips, channels, channels.empty_pixel)
-
-
-def _takes_images(channels: ImageChannels, diffusion_model: Any, latent_channels: int) -> bool:
-    """Whether a model of the family is an image-to-video model, by the input channels of its first layer."""
-    extra = attrgetter(channels.weight)(diffusion_model).shape[1] - latent_channels
-    return extra > 0 if channels.extra_channels is None else extra == channels.extra_channels
 
 
 def _segment_pictures(timeline: Timeline) -> int:

@@ -18,12 +18,16 @@ from .packed_latent import Stretch
 
 @dataclass(frozen=True)
 class HeldFrames:
-    """mask: which numbers of the run's latent are held; free: of each of its parts, which frames are not wholly held;
-    latent: what is held, None when the run ends before all noise is gone."""
+    """Frames of a run's latent that stay as they are."""
 
     mask: torch.Tensor
+    """Which numbers of the latent are held."""
     free: tuple[tuple[bool, ...], ...]
-    latent: torch.Tensor | None
+    """Of each of its parts, which frames are not wholly held."""
+    content: torch.Tensor
+    """The latent that the run begins with, what is held in it."""
+    ends_clean: bool
+    """Whether the run ends without noise."""
 
     def free_segments(self, stretches: Sequence[Sequence[Stretch]]) -> set[int]:
         """Segments that show something that is not held; stretches: of each part of the latent, those of all
@@ -31,8 +35,7 @@ class HeldFrames:
         found: set[int] = set()
         for free, part in zip(self.free, stretches, strict=True):
             for index, stretch in enumerate(part):
-                shown = range(stretch.start + stretch.fade.first, stretch.start + stretch.fade.stop)
-                if any(free[frame % len(free)] for frame in shown):
+                if any(free[frame % len(free)] for frame in stretch.counting()):
                     found.add(index)
         return found
 
@@ -47,21 +50,28 @@ class HeldFrames:
 
     def put_back(self, result: torch.Tensor) -> torch.Tensor:
         """What was sampled, with what is held as it was."""
-        if self.latent is None:
+        if not self.ends_clean:
             return result
-        return torch.where(self.mask.to(result.device), self.latent.to(result), result)
+        return torch.where(self.mask.to(result.device), self.content.to(result), result)
 
 
-def held_frames(args: Sequence[Any], kwargs: Mapping[str, Any], model_options: Mapping[str, Any]) -> HeldFrames | None:
+def holds_without_noise(base_model: Any) -> bool:
+    """Whether the host gives a model held frames as they are, where other models get them with the noise of the
+    step."""
+    sigma, zeros = base_model.model_sampling.sigma_max.reshape(1), torch.zeros(1, 1, 1, 1, 1)
+    noised = base_model.scale_latent_inpaint(x=zeros, sigma=sigma, noise=torch.ones_like(zeros), latent_image=zeros)
+    return not bool(noised.any())
+
+
+def held_frames(arguments: Mapping[str, Any], model_options: Mapping[str, Any]) -> HeldFrames | None:
     """What the arguments of the host's `outer_sample` hold; None when they hold nothing, or when another node changes
     the mask from step to step."""
-    noise, latent, _, sigmas, *rest = args
-    mask = rest[0] if rest else kwargs.get("denoise_mask")
+    noise, mask = arguments["noise"], arguments["denoise_mask"]
     if mask is None or "denoise_mask_function" in model_options:
         return None
     if mask.shape != noise.shape:
         mask = prepare_mask(mask, noise.shape, "cpu")
-    shapes = kwargs.get("latent_shapes") or ()
+    shapes = arguments.get("latent_shapes") or ()
     parts = unpack_latents(mask, shapes) if len(shapes) > 1 else [mask]
     free = tuple(tuple((part > 0).movedim(FRAME_DIM, 0).flatten(1).any(1).tolist()) for part in parts)
-    return HeldFrames(mask == 0, free, latent if float(sigmas[-1]) == 0 else None)
+    return HeldFrames(mask == 0, free, arguments["latent_image"], float(arguments["sigmas"][-1]) == 0)

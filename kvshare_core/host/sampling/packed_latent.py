@@ -35,6 +35,10 @@ class Stretch:
     def length(self) -> int:
         return self.fade.length
 
+    def counting(self) -> range:
+        """The positions that count; in a loop they may go on over the end."""
+        return range(self.start + self.fade.first, self.start + self.fade.stop)
+
     def of(self, part: torch.Tensor) -> torch.Tensor:
         """The stretch of a part of the latent."""
         return take_frames(part, FRAME_DIM, self.start, self.length)
@@ -54,18 +58,15 @@ class Latent:
 
     def piece(self, segment: int) -> torch.Tensor:
         """The latent of one segment as the host's sampler would have it."""
-        return _joined(
-            [stretches[segment].of(part) for part, stretches in zip(self.parts, self.stretches, strict=True)]
-        )
+        return joined([stretches[segment].of(part) for part, stretches in zip(self.parts, self.stretches, strict=True)])
 
     def video_of(self, segment: int, output: torch.Tensor) -> torch.Tensor:
         """The video of what the sampler would have for one segment."""
-        # Older hosts cannot unpack what is not packed.
-        return unpack_latents(output, self.shapes(segment))[0] if len(self.parts) > 1 else output
+        return video_part(output, self.shapes(segment))
 
     def with_video(self, video: torch.Tensor) -> torch.Tensor:
         """The whole latent as the host's sampler would have it, with another video."""
-        return _joined([video, *self.parts[1:]])
+        return joined([video, *self.parts[1:]])
 
     def shapes(self, segment: int) -> list[torch.Size]:
         """Of the parts of one segment."""
@@ -123,7 +124,7 @@ class Blend:
     def result(self, complete: bool = True) -> torch.Tensor:
         """The whole latent; unless all segments were added to make it `complete`, the rest is as it was."""
         parts = self.latent.parts
-        return _joined([total.result(None if complete else part) for total, part in zip(self.sums, parts, strict=True)])
+        return joined([total.result(None if complete else part) for total, part in zip(self.sums, parts, strict=True)])
 
 
 def part_shapes(conds: Sequence[Conditioning | None]) -> list[torch.Size]:
@@ -137,12 +138,15 @@ def part_shapes(conds: Sequence[Conditioning | None]) -> list[torch.Size]:
 
 def latent_of(x_in: torch.Tensor, conds: Sequence[Conditioning | None], timeline: Timeline) -> Latent:
     """The parts of a latent that has the timeline's frames, each with the timeline's segments."""
-    video = tuple(Stretch(segment.start, fade_of(segment)) for segment in timeline.segments)
     shapes = part_shapes(conds)
-    if not shapes:
-        return Latent((x_in,), (video,))
-    parts = tuple(unpack_latents(x_in, shapes))
-    return Latent(parts, (video, *(audio_stretches(timeline, part.shape[FRAME_DIM]) for part in parts[1:])))
+    parts = tuple(unpack_latents(x_in, shapes)) if shapes else (x_in,)
+    return Latent(parts, stretches_of(timeline, [part.shape for part in parts]))
+
+
+def stretches_of(timeline: Timeline, shapes: Sequence[Sequence[int]]) -> tuple[tuple[Stretch, ...], ...]:
+    """The stretches of every segment in each part of a latent, by the shapes of the parts, the video's first."""
+    video = tuple(Stretch(segment.start, fade_of(segment)) for segment in timeline.segments)
+    return (video, *(audio_stretches(timeline, shape[FRAME_DIM]) for shape in shapes[1:]))
 
 
 def audio_stretches(timeline: Timeline, steps: int) -> tuple[Stretch, ...]:
@@ -206,5 +210,12 @@ def _inputs(conds: Sequence[Conditioning | None]) -> list[dict[str, Any]]:
     return [entry.get("model_conds", {}) for cond in conds for entry in cond or ()]
 
 
-def _joined(parts: Sequence[torch.Tensor]) -> torch.Tensor:
+def video_part(latent: torch.Tensor, shapes: Sequence[Any]) -> torch.Tensor:
+    """The video of a latent as the host's sampler has it; shapes: of its parts, the video first."""
+    # Older hosts cannot unpack what is not packed.
+    return unpack_latents(latent, shapes)[0] if len(shapes) > 1 else latent
+
+
+def joined(parts: Sequence[torch.Tensor]) -> torch.Tensor:
+    """The parts of a latent as the host's sampler has them."""
     return parts[0] if len(parts) == 1 else pack_latents(parts)[0]

@@ -55,7 +55,12 @@ def apply(model: Any, plan: SharePlan, earlier: KVShareRecord | None = None) -> 
         )
     patched = model.clone()
     record = KVShareRecord()
-    patched.model_options["context_handler"] = SegmentHandler(plan.timeline, family.inputs, plan.config.order)
+    channels = family.image_channels
+    if channels is not None and not channels.carries(model.get_model_object("diffusion_model"), info.latent_channels):
+        channels = None
+    patched.model_options["context_handler"] = SegmentHandler(
+        plan.timeline, family.inputs, plan.config.order, channels, plan.config.carry_image
+    )
     for wrapper_type, wrapper in (
         (WrappersMP.OUTER_SAMPLE, outer_sample_wrapper(SampledPlan(fitted, family, record, earlier))),
         (WrappersMP.PREPARE_SAMPLING, _prepare_sampling_wrapper),

@@ -16,12 +16,13 @@ from comfy.context_windows import ContextHandlerABC, ContextWindowABC
 from comfy.model_management import throw_exception_if_processing_interrupted
 
 from ...config import Order
-from ...families.model_inputs import InputLayout
+from ...families.model_inputs import ImageChannels, InputLayout
 from ...plan.schedule import Evaluation, needed_evaluations, plain_evaluations, sharing_evaluations, step_of
 from ...session.sampling_run import SamplingRun
 from ...timeline.fades import WEIGHTS, Fade, fade_of, take_frames, weights_over_time
 from ...timeline.timeline import FRAME_DIM, Timeline
 from .. import BEAT_TAG, COMMON_TAG, is_prompt
+from ..conditioning.carried_image import KnownFrames, carry_image, has_image
 from ..conditioning.joining import join_texts
 from ..conditioning.mixing import interpolate_conditioning
 from ..conditioning.slicing import slice_conditioning
@@ -121,6 +122,10 @@ class SegmentHandler(ContextHandlerABC):
     family_inputs: Mapping[str, InputLayout]
     """How the inputs of the model's family lie over time."""
     order: Order = "lockstep"
+    image_channels: ImageChannels | None = None
+    """How an image-to-video model takes images; None for other models."""
+    carry_image: bool = True
+    """Whether such a model is given known frames as images."""
 
     @property
     def dim(self) -> int:
@@ -251,13 +256,19 @@ class SegmentHandler(ContextHandlerABC):
         planned = self._begin_pass(state, options, timestep)
         needed = self._needed(planned, state, latent, model_options)
         progress = None if state is None else state.progress
+        known = (state and state.known) or KnownFrames.none_of(latent.video)
         for number, evaluation in enumerate(needed):
             index = evaluation.segment.index
             piece = latent.piece(index)
             packed = piece.shape[-1] if len(latent.parts) > 1 else None
             window = SegmentWindow(evaluation, latent.video, packed, latent.audio_windows(index))
             window_conds = [
-                latent.conditioning(self.get_resized_cond(cond, latent.video, window, model=model), index)
+                latent.conditioning(
+                    self._with_image(
+                        self.get_resized_cond(cond, latent.video, window, model=model), window, known, run
+                    ),
+                    index,
+                )
                 for cond in conds
             ]
             window.places = {
@@ -279,12 +290,32 @@ class SegmentHandler(ContextHandlerABC):
                 self._see_effects(run, window, latent, window_conds, outputs, evaluate)
             for total, output in zip(sums, outputs, strict=True):
                 total.add(index, output, partial(segment_weights, self.timeline, self.order, evaluation.weight))
+            if self.image_channels is not None:
+                known = known.adding(evaluation.segment, latent.video_of(index, outputs[window.prompts or 0]))
             if progress is not None:
                 progress.end_segment(outputs[window.prompts or 0], (number + 1) / len(needed))
         if run is not None:
             run.end_pass()
         complete = len({evaluation.segment.index for evaluation in needed}) == len(self.timeline.segments)
         return [total.result(complete) for total in sums]
+
+    def _with_image(
+        self, entries: Conditioning | None, window: SegmentWindow, known: KnownFrames, run: SamplingRun | None
+    ) -> Conditioning | None:
+        """A segment's conditioning for an image-to-video model, given what is known of its frames; warns of a segment
+        without any image."""
+        channels = self.image_channels
+        if channels is None or entries is None:
+            return entries
+        if self.carry_image:
+            frames = known.of_segment(window.segment)
+            entries = [carry_image(entry, frames, channels) for entry in entries]
+        if run is not None and not has_image(entries, channels, known.latent.shape[1]):
+            run.warn_once(
+                f"the model takes an image, but prompt {window.segment.beat + 1} begins without one, so what it shows "
+                "is made up. Give it one with LongVideoBeatImages."
+            )
+        return entries
 
     def _see_effects(
         self,

@@ -64,7 +64,7 @@ def concats(case: FamilyCase, timeline: Timeline, positive: Any, negative: Any) 
             seen[window.segment.index, number] = piece
         return executor(*args, **kwargs)
 
-    model = share(model_of(case.name), timeline, KVShareConfig(mode="off"), subject="")[0]
+    model = share(model_of(case.name), timeline, KVShareConfig(mode="off", carry_image=False), subject="")[0]
     model.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "spy", spy)
     output = Sampling(steps=1).run(model, positive, negative, case.shape(timeline))
     assert torch.isfinite(output).all()
@@ -125,10 +125,11 @@ def test_a_segment_gets_what_the_hosts_own_node_gives_a_clip(name: str, ends: st
     expected = stock(case, vae, start, end)
     torch.testing.assert_close(seen[1, 0], expected, rtol=0, atol=1e-6)
     torch.testing.assert_close(seen[1, 1], expected, rtol=0, atol=1e-6)
-    without = concats(case, timeline, positive, negative)
+    without = stock(case, vae, None, None)
     for place in ((0, 0), (2, 0), (0, 1), (2, 1)):
-        assert torch.equal(seen[place], without[place])
-    assert not torch.equal(seen[1, 0], without[1, 0])
+        # The host's clip begins with a latent frame of one picture; here it is the middle of a film.
+        torch.testing.assert_close(seen[place][:, :, 1:], without[:, :, 1:], rtol=0, atol=1e-6)
+    assert not torch.equal(seen[1, 0], without)
 
 
 def test_a_beat_of_several_segments_has_its_pictures_in_the_first_and_the_last() -> None:
