@@ -7,20 +7,17 @@ else: the first segment has the image, and later ones have what the long video h
 """
 
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 
-from ...families.model_inputs import InputLayout, PerFrame
+from ...families.model_inputs import Indivisible, InputLayout, PerFrame
 from ...timeline.fades import take_frames
 from ...timeline.timeline import FRAME_DIM, Segment
 
-"""Where video latents [batch, channels, frames, height, width] have their frames."""
-
 Resize = Callable[..., Any]
 """The `resize_cond_for_context_window` of newer hosts' models."""
-
 
 COMMON_INPUTS: Mapping[str, InputLayout] = {
     "attention_mask": "whole video",
@@ -32,6 +29,19 @@ COMMON_INPUTS: Mapping[str, InputLayout] = {
     "y": "whole video",
 }
 """Inputs that the host gives to models of every family: texts, image channels and noise masks, by its names."""
+
+
+def check_divisible(cond: Sequence[Mapping[str, Any]], family_inputs: Mapping[str, InputLayout]) -> None:
+    """Raises ValueError when a list of processed conditioning has an input that cannot be cut into segments."""
+    for entry in cond:
+        for name in entry.get("model_conds", {}):
+            layout = family_inputs.get(name)
+            if isinstance(layout, Indivisible):
+                raise _refusal(layout)
+
+
+def _refusal(layout: Indivisible) -> ValueError:
+    return ValueError(f"MaskGuidedKVShare: the conditioning has {layout.reason}")
 
 
 def slice_conditioning(
@@ -96,7 +106,9 @@ def _slice_input(
     """One input of the model (an object of `comfy.conds`) for a segment; None when the segment has none."""
     frames = x_in.shape[FRAME_DIM]
     content = getattr(value, "cond", None)
-    if layout == "whole video":
+    if isinstance(layout, Indivisible):
+        raise _refusal(layout)
+    if layout in ("whole video", "text length"):
         return value
     if layout == "first segment":
         return value if segment.start == 0 else None

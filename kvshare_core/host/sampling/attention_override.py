@@ -10,7 +10,7 @@ import torch
 
 from ...attention.parts import Backend
 from ...families.base import AttentionCall
-from ..conditioning.mixing import TEXT_TOKENS
+from ...families.model_inputs import InputLayout
 
 Shapes = dict[str, tuple[tuple[int, ...], ...]]
 """Of a model's inputs, by their names."""
@@ -31,12 +31,12 @@ class ModelInputs:
     others: Mapping[str, Any]
     """Every other input, by name."""
 
-    @property
-    def text_tokens(self) -> int:
+    def text_tokens(self, family_inputs: Mapping[str, InputLayout]) -> int:
         """Text tokens that the model attends to; 0 without text."""
         if self.text is None:
             return 0
-        return min(self.text.shape[1], self.others.get(TEXT_TOKENS, self.text.shape[1]))
+        lengths = (value for name, value in self.others.items() if family_inputs.get(name) == "text length")
+        return min((self.text.shape[1], *lengths))
 
 
 def apply_model_wrapper(

@@ -129,7 +129,7 @@ def _open_forward(inputs: ModelInputs) -> tuple[Attend, AbstractContextManager[A
     )
     routes = {place: window.routes[identity] for place, (_, identity) in enumerate(names) if identity in window.routes}
     # A common prompt does not name the beat's subject.
-    text = PromptText(inputs.text_tokens, not window.common, routes, window.hides)
+    text = PromptText(inputs.text_tokens(run.settings.family.inputs), not window.common, routes, window.hides)
     forward = run.open_forward(window.evaluation, batch, text, run.settings.info.grid(*window.shape))
     return partial(run.attend, forward), state.eager
 

@@ -310,7 +310,7 @@ class ProbeRun:
         shapes = inputs.others.get(SHAPES) or [inputs.latent.shape]
         self.grid = self.info.grid(*shapes[0][2:])
         segment = self.plan.timeline.segments[0]
-        forward = Forward(segment, Batch(((0, 0),)), PromptText(inputs.text_tokens), self.grid)
+        forward = Forward(segment, Batch(((0, 0),)), PromptText(inputs.text_tokens(self.family.inputs)), self.grid)
         return WatchedForward(self.family, self.info, self.diffusion_model, forward, watcher).attend, EagerRegion()
 
 

@@ -24,12 +24,9 @@ from ...timeline.timeline import FRAME_DIM, Timeline
 from .. import BEAT_TAG, COMMON_TAG, is_prompt
 from ..conditioning.joining import join_texts
 from ..conditioning.mixing import interpolate_conditioning
-from ..conditioning.slicing import slice_conditioning
+from ..conditioning.slicing import check_divisible, slice_conditioning
 from .packed_latent import AudioWindow, Blend, Latent, check_audio, latent_of, part_shapes
 from .run_state import RunState, run_state
-
-GUIDES = frozenset({"keyframe_idxs", "generated_keyframes"})
-"""Inputs of LTX-Video: where in time the guide frames stand that were put behind the latent's own."""
 
 GUIDANCE_FUNCTIONS = frozenset({"sampler_cfg_function", "sampler_pre_cfg_function", "sampler_post_cfg_function"})
 """Model options of the host under which other nodes change guidance; some compare all frames with each other."""
@@ -139,7 +136,9 @@ class SegmentHandler(ContextHandlerABC):
         model_options: dict[str, Any],
     ) -> bool:
         """Always; raises ValueError when the latent or the conditioning is not the one of the timeline."""
-        self._check_guides(conds)
+        # First, because guide frames make the latent longer too.
+        for cond in conds:
+            check_divisible(cond or (), self.family_inputs)
         planned = self.timeline.latent_frames
         parts = part_shapes(conds)
         shape = parts[0] if parts else x_in.shape
@@ -153,14 +152,6 @@ class SegmentHandler(ContextHandlerABC):
             check_audio(model, conds, self.timeline, audio[FRAME_DIM])
         self._check_conditioning(conds)
         return True
-
-    def _check_guides(self, conds: Sequence[Conditioning | None]) -> None:
-        """Guide frames stand behind the frames of the whole video: cut into segments they would be taken for others."""
-        if any(GUIDES & entry.get("model_conds", {}).keys() for cond in conds for entry in cond or ()):
-            raise ValueError(
-                "MaskGuidedKVShare: the conditioning has guide frames (LTXVAddGuide), which belong to the video as a "
-                "whole and to none of its segments. Remove that node; to start from a picture, use LTXVImgToVideo."
-            )
 
     def _check_conditioning(self, conds: Sequence[Conditioning | None]) -> None:
         """Every beat must have conditioning, and no conditioning may be of a beat that the timeline does not have."""
@@ -215,7 +206,9 @@ class SegmentHandler(ContextHandlerABC):
         if next_beat is not None:
             partners = iter(partners_of(next_beat))
             return [
-                interpolate_conditioning(cond, next(partners), window.segment.mix) if BEAT_TAG in cond else cond
+                interpolate_conditioning(cond, next(partners), window.segment.mix, self.family_inputs)
+                if BEAT_TAG in cond
+                else cond
                 for cond in own
             ]
         if window.segment.texts and tagged:
