@@ -40,7 +40,7 @@ DTYPES = {
 
 
 def facts_of(name: str) -> ModelFacts | None:
-    """What is known of a model by its name in the list of LoadVideoDiT; None for names that are not listed.
+    """Facts about a model by its name in the list of LoadVideoDiT; None for names that are not listed.
 
     Raises families.UnsupportedModelError for a model in which keys cannot be shared.
     """
@@ -58,8 +58,8 @@ def facts_of(name: str) -> ModelFacts | None:
 
 
 def model_facts(paths: tuple[str, ...]) -> ModelFacts | None:
-    """What is known of the model in these safetensors files, all its shards; None for files of another kind, and for
-    models that the host does not know.
+    """Facts about the model in these safetensors files, all its shards; None for files of another kind, and for models
+    that the host does not know.
 
     Raises families.UnsupportedModelError for a model in which keys cannot be shared.
     """
@@ -67,7 +67,7 @@ def model_facts(paths: tuple[str, ...]) -> ModelFacts | None:
         return _read_facts(paths, tuple(os.stat(path).st_mtime_ns for path in paths))
     except UnsupportedModelError:
         raise
-    # This runs before the user starts anything, so a header that the host's detection cannot handle is no error yet.
+    # This runs before the user starts anything, so a header that the host cannot handle is not an error yet.
     except Exception:
         return None
 
@@ -97,7 +97,7 @@ def _header(path: str) -> dict[str, Any]:
     with open(path, "rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if length > MAX_HEADER_BYTES:
-            raise ValueError(f"{path} is no safetensors file.")
+            raise ValueError(f"{path} is not a safetensors file.")
         return json.loads(file.read(length))
 
 

@@ -1,7 +1,7 @@
-"""Frames that the run's noise mask holds: what they need not cost, and that they come out as they went in.
+"""Frames that the run's noise mask holds: skips segments of held frames only, and restores held frames exactly.
 
-The host gives held frames the noise of every step and takes their place in every prediction, so segments see them and
-their keys like any others. Its last step and its scaling of latents leave rounding errors in them.
+The host noises held frames to every step's level and puts them into every prediction, so segments attend to them like
+to any others. Its last step and its scaling of latents leave rounding errors in them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,15 +18,15 @@ from .packed_latent import Stretch
 
 @dataclass(frozen=True)
 class HeldFrames:
-    """mask: which numbers of the run's latent are held; free: of each of its parts, which frames are not wholly held;
-    latent: what is held, None when the run ends before all noise is gone."""
+    """mask: which values of the run's latent are held; free: for each of its parts, which frames are not wholly held;
+    latent: the held values, None when the run ends before all noise is gone."""
 
     mask: torch.Tensor
     free: tuple[tuple[bool, ...], ...]
     latent: torch.Tensor | None
 
     def free_segments(self, stretches: Sequence[Sequence[Stretch]]) -> set[int]:
-        """Segments that show something that is not held; stretches: of each part of the latent, those of all
+        """Segments that show a frame that is not held; stretches: for each part of the latent, those of all
         segments."""
         found: set[int] = set()
         for free, part in zip(self.free, stretches, strict=True):
@@ -37,7 +37,7 @@ class HeldFrames:
         return found
 
     def touched_segments(self, timeline: Timeline) -> set[int]:
-        """Segments that see a frame of the video that is held."""
+        """Segments that contain a held frame of the video."""
         free = self.free[0]
         return {
             segment.index
@@ -46,15 +46,15 @@ class HeldFrames:
         }
 
     def put_back(self, result: torch.Tensor) -> torch.Tensor:
-        """What was sampled, with what is held as it was."""
+        """The sampled latent, with the held values put back."""
         if self.latent is None:
             return result
         return torch.where(self.mask.to(result.device), self.latent.to(result), result)
 
 
 def held_frames(args: Sequence[Any], kwargs: Mapping[str, Any], model_options: Mapping[str, Any]) -> HeldFrames | None:
-    """What the arguments of the host's `outer_sample` hold; None when they hold nothing, or when another node changes
-    the mask from step to step."""
+    """The frames held by the arguments of the host's `outer_sample`; None when there are none, or when another node
+    changes the mask from step to step."""
     noise, latent, _, sigmas, *rest = args
     mask = rest[0] if rest else kwargs.get("denoise_mask")
     if mask is None or "denoise_mask_function" in model_options:
