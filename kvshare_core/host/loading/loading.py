@@ -15,7 +15,9 @@ from ...families import UnsupportedModelError
 from ...families.base import FamilyInfo
 from ...families.block_presets import preset_lines
 from ..host_errors import host_errors
+from . import cogvideox_keys
 from .model_files import EMBEDDED, EMBEDDED_MODELS, ModelFiles, find_file, find_model, is_shard
+from .model_headers import tensor_names
 from .model_info import NATIVE_FRAMES_ATTACHMENT, model_info
 from .text_encoders import NO_FILE, check_text_encoders, load_text_encoders, text_encoder_files
 
@@ -106,13 +108,13 @@ def model_report(model: Any) -> str:
 
 
 def load_model_files(paths: tuple[str, ...], model_options: Mapping[str, Any], disable_dynamic: bool = False) -> Any:
-    """The MODEL of a file, or of all shards of one.
+    """The MODEL of a file, or of all shards of one; also of a CogVideoX transformer as published.
 
     Newer hosts call this again for a further GPU, or to get the model without dynamic loading. Raises what the host's
     loader raises, RuntimeError when it does not know the model.
     """
     options: dict[str, Any] = {"disable_dynamic": True} if disable_dynamic else {}
-    if len(paths) == 1:
+    if len(paths) == 1 and not cogvideox_keys.is_published(tensor_names(paths[0])):
         return comfy.sd.load_diffusion_model(paths[0], model_options=dict(model_options), **options)
     weights: dict[str, torch.Tensor] = {}
     metadata: dict[str, str] = {}
@@ -120,11 +122,16 @@ def load_model_files(paths: tuple[str, ...], model_options: Mapping[str, Any], d
         part: Any = comfy.utils.load_torch_file(path, return_metadata=True)
         weights.update(part[0])
         metadata.update(part[1] or {})
+    published_cogvideox = cogvideox_keys.is_published(weights)
+    if published_cogvideox:
+        weights = cogvideox_keys.with_host_names(weights)
     model = comfy.sd.load_diffusion_model_state_dict(
         weights, model_options=dict(model_options), metadata=metadata, **options
     )
     if model is None:
         raise RuntimeError(f"ComfyUI knows no model with the weights of these {len(paths)} files.")
+    if published_cogvideox:
+        cogvideox_keys.set_positions(model.get_model_object("diffusion_model"))
     vars(model)["cached_patcher_init"] = (load_model_files, (paths, model_options))
     return model
 
@@ -163,8 +170,8 @@ def _check_checkpoint(files: ModelFiles, diffusion_model: str, text_encoder: str
 def _load_diffusion_model(name: str, files: ModelFiles, weight_dtype: str) -> tuple[Any, FamilyInfo]:
     options = WEIGHT_DTYPES[weight_dtype]
     with host_errors(
-        f"diffusion_model '{name}' is not a diffusion model that ComfyUI can load (it does not convert video models "
-        "from the layout of diffusers; for those, download the single file made for ComfyUI)"
+        f"diffusion_model '{name}' is not a diffusion model that ComfyUI can load (of video models in the layout of "
+        "diffusers, only CogVideoX can be loaded; for others, download the single file made for ComfyUI)"
     ):
         # As in the host's UNETLoader, for checkpoints too: keeps every dtype, and what loading on a second GPU needs.
         model = load_model_files(files.paths, options)

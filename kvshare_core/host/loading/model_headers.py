@@ -17,7 +17,11 @@ from ...embedded.latents import NATIVE_LATENT_FRAMES
 from ...embedded.model import MODEL_FILES
 from ...families import UnsupportedModelError, find_family
 from ...plan.forecast import ModelFacts
+from . import cogvideox_keys
 from .model_files import EMBEDDED_MODELS, diffusion_model_names, find_model
+
+METADATA = "__metadata__"
+"""Key of a header that is not the name of a tensor."""
 
 MAX_HEADER_BYTES = 100_000_000
 """Longest header that the file format allows."""
@@ -72,15 +76,25 @@ def model_facts(paths: tuple[str, ...]) -> ModelFacts | None:
         return None
 
 
+def tensor_names(path: str) -> frozenset[str]:
+    """Names of the tensors in a safetensors file; empty for a file of another kind or without a readable header."""
+    try:
+        return frozenset(_header(path)) - {METADATA}
+    except ValueError:
+        return frozenset()
+
+
 @lru_cache(maxsize=4)
 def _read_facts(paths: tuple[str, ...], changed: tuple[int, ...]) -> ModelFacts | None:
     tensors: dict[str, torch.Tensor] = {}
     metadata: dict[str, str] = {}
     for path in paths:
         entries = _header(path)
-        metadata |= entries.pop("__metadata__", {})
+        metadata |= entries.pop(METADATA, {})
         for name, entry in entries.items():
             tensors[name] = torch.empty(entry["shape"], dtype=DTYPES[entry["dtype"]], device="meta")
+    if cogvideox_keys.is_published(tensors):
+        tensors = cogvideox_keys.with_host_names(tensors)
     prefix: str = comfy.model_detection.unet_prefix_from_state_dict(tensors)
     weights: Any = comfy.utils.state_dict_prefix_replace(tensors, {prefix: ""}, filter_keys=True) or tensors
     config: Any = comfy.model_detection.model_config_from_unet(weights, "", metadata=metadata)
