@@ -38,7 +38,7 @@ def plan_timeline(
     """
     _check(window, overlap, fps, num_transition_blocks, longer_mid_segment)
     clock = _Clock(fps, temporal_compression, script.loop)
-    usual = Transition("segments", segments=num_transition_blocks) if num_transition_blocks else _usual(overlap)
+    usual = Transition("segments", segments=num_transition_blocks) if num_transition_blocks else Transition("blend")
     beats: list[Beat] = []
     shots: list[_Shot] = []
     for number, said in enumerate(script.beats):
@@ -88,7 +88,7 @@ def overridden_inputs(
         (
             "num_transition_blocks",
             num_transition_blocks > 0,
-            [number for number, beat in enumerate(beats) if number > 0 and beat.transition is not None],
+            [number for number, beat in enumerate(beats) if beat.transition is not None],
         ),
         (
             "longer_mid_segment",
@@ -115,10 +115,6 @@ def _check(window: int, overlap: int, fps: float, num_transition_blocks: int, lo
     for name, number in (("num_transition_blocks", num_transition_blocks), ("longer_mid_segment", longer_mid_segment)):
         if number < 0:
             raise TimelineError(f"{name}: {number} segments; it must be at least 0.")
-
-
-def _usual(overlap: int) -> Transition:
-    return Transition("blend", Duration(overlap, "latent frames")) if overlap else Transition("cut")
 
 
 @dataclass
@@ -163,7 +159,7 @@ def _shared_frames(transition: Transition, overlap: int, clock: _Clock, number: 
     """Latent frames over which beat `number` fades in."""
     if transition.kind == "cut":
         return 0
-    if transition.kind == "segments" or transition.duration is None:
+    if transition.duration is None:
         return overlap
     shared = clock.latent_frames(transition.duration)
     if shared >= window:
@@ -240,7 +236,7 @@ def _starts_after(beats: Sequence[Beat], kind: TransitionKind) -> dict[int, int]
     return {
         number: beat.start
         for number, beat in enumerate(beats)
-        if number > 0 and beat.script.transition is not None and beat.script.transition.kind == kind
+        if beat.script.transition is not None and beat.script.transition.kind == kind
     }
 
 
@@ -270,7 +266,7 @@ def _seam(earlier: int, later: int, window: int, overlap: int, count: int) -> in
     """Frames over which one of a beat's `count` windows fades into the next: those that they share. Where these are
     more than the overlap, no more than the windows' distance, so that fades do not meet."""
     shared = earlier + window - later
-    return shared if count == 2 or shared <= overlap else min(shared, max(overlap, later - earlier))
+    return shared if count == 2 else min(shared, max(overlap, later - earlier))
 
 
 def _ramps(shots: Sequence[_Shot], beats: Sequence[Beat]) -> dict[int, range]:
