@@ -40,7 +40,7 @@ def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
 
 def _check_range(name: str, value: float, highest: float) -> None:
     if not 0.0 <= value <= highest:
-        raise ValueError(f"{name} is {value}; it must lie between 0 and {highest:g}.")
+        raise ValueError(f"{name} is {value}; it must be between 0 and {highest:g}.")
 
 
 def _check_indices(name: str, indices: tuple[int, ...]) -> None:
@@ -119,7 +119,7 @@ class MaskSettings:
         for name in ("attn_map_step_idx", "attn_map_layer_idx", "ref_token_idx", "cur_token_idx"):
             _check_indices(name, getattr(self, name))
         if not 0 <= self.rim <= MAX_RIM:
-            raise ValueError(f"rim is {self.rim}; it must lie between 0 and {MAX_RIM}.")
+            raise ValueError(f"rim is {self.rim}; it must be between 0 and {MAX_RIM}.")
         if bool(self.ref_token_idx) != bool(self.cur_token_idx):
             raise ValueError("give both ref_token_idx and cur_token_idx, or neither.")
 

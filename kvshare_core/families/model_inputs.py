@@ -32,15 +32,24 @@ class PerFrame:
     harm; with `any`, the model fills up what is missing."""
 
 
-InputTiming = Literal["whole video", "first segment", "reference latents"]
+@dataclass(frozen=True)
+class Indivisible:
+    """An input that makes sense for a whole video only, so that a model with segments refuses it."""
+
+    reason: str
+    """What it is, why it cannot be cut, and what to do instead."""
+
+
+InputTiming = Literal["whole video", "text length", "first segment", "reference latents"]
 """Inputs without entries for single frames.
 
-whole video: texts, reference images, numbers; every segment gets all of it. first segment: it fixes the video's first
-frames or stands for what came before them; later segments get none. reference latents: a list of latents, of which
-those as long as the video are cut with it and pictures stay whole.
+whole video: texts, reference images, numbers; every segment gets all of it. text length: the number of text tokens that
+the model attends to, as it drops those after them. first segment: it fixes the video's first frames or represents what
+came before them; later segments get none. reference latents: a list of latents, of which those as long as the video are
+cut with it and single images stay whole.
 """
 
-InputLayout = PerFrame | Mapping[int, PerFrame] | InputTiming
+InputLayout = PerFrame | Mapping[int, PerFrame] | Indivisible | InputTiming
 """How one input lies over time. A mapping tells layouts apart by the tensor's number of dimensions, where two models of
 a family use one name for different things."""
 

@@ -164,6 +164,10 @@ class SharePlan:
         parts = self._part_sources[index]
         return tuple(sorted({*parts.background, *(source for sources in parts.subjects for source in sources)}))
 
+    def sources_from(self, index: int) -> set[int]:
+        """Segments whose keys segment `index` or a later one attends to."""
+        return {source for later in range(index, len(self.timeline.segments)) for source in self.sources(later)}
+
     def consumers(self, index: int) -> int:
         """How many later segments attend to segment `index`."""
         return sum(index in self.sources(later) for later in range(index + 1, len(self.timeline.segments)))

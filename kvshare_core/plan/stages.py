@@ -6,7 +6,9 @@ every segment once, and each goes on from finished frames.
 """
 
 from collections.abc import Set
+from dataclasses import replace
 
+from .schedule import Evaluation, plain_evaluations, sharing_evaluations
 from .share_plan import SharePlan
 
 
@@ -65,6 +67,19 @@ class Stages:
     def next(self) -> None:
         """Begins the next stage."""
         self._number += 1
+
+    def evaluations(self, shares: bool, leaves_keys: bool) -> list[Evaluation]:
+        """The running stage's part of a model call, in order; shares: whether segments share keys in this call.
+
+        leaves_keys: whether an early stage stores its keys for later ones, also in a call that does not share.
+        """
+        evaluations_of = sharing_evaluations if shares else plain_evaluations
+        planned = evaluations_of(self.plan.timeline, self.plan.config.order)
+        now = [evaluation for evaluation in planned if evaluation.segment.index in self.segments]
+        if shares or not leaves_keys or not self.early:
+            return now
+        # Whichever steps share, later stages attend to what an early one ends with.
+        return [replace(evaluation, role="source") for evaluation in now]
 
     def consumers(self, index: int) -> int | None:
         """How many forwards attend to what segment `index` is going to leave; None for any number of them."""

@@ -1,8 +1,8 @@
-"""Images with which a beat begins or ends, for models that take them as further input channels.
+"""Images that a beat begins or ends with, for models that take them as further input channels.
 
 The host's own nodes (WanFirstLastFrameToVideo, HunyuanImageToVideo, HunyuanVideo15ImageToVideo) set them for a whole
 clip: a latent with the encoded images, and a mask that is 0 where they are. Here every beat has such a latent and mask
-of its own, as long as the video, of which its segments are cut. Their layout is stated by the model's family
+of its own, as long as the video, from which its segments are cut. Their layout is stated by the model's family
 (`families/model_inputs.py`).
 """
 
@@ -19,7 +19,7 @@ from .. import BEAT_TAG, NEGATIVE_TAG
 from ..loading.model_info import model_info
 
 Clip = tuple[Segment, torch.Tensor | None, torch.Tensor | None]
-"""A segment, the images that it begins with and those that it ends with [pictures, height, width, 3]."""
+"""A segment, the images that it begins with and those that it ends with [images, height, width, 3]."""
 
 
 def add_beat_images(
@@ -35,12 +35,11 @@ def add_beat_images(
     vision: Any = None,
 ) -> tuple[list[Any], list[Any]]:
     """Both conditionings, in which the beat number `beat` (from 1) begins with `start_image` and ends with `end_image`
-    [pictures, height, width, 3], each in the segment that has its beginning or its end.
+    [images, height, width, 3], each in the segment that has its beginning or its end.
 
     latent: [batch, channels, frames, height, width] of the timeline. vision: a vision encoder's output for them.
-    Conditioning for all beats is repeated for each of them; beats without images get the
-    host's form of "no image". Raises ValueError when there is no such beat, when there
-    are no images, and for models that do not take such ones.
+    Conditioning for all beats is repeated for each of them, and beats without images get the host's form of "no image".
+    Raises ValueError when there is no such beat, when no image is given, and for models that do not take such images.
     """
     if not 1 <= beat <= len(timeline.beats):
         raise ValueError(f"beat is {beat}; the timeline has prompts 1 to {len(timeline.beats)}.")
@@ -95,16 +94,16 @@ def _image_values(
     pictures = _segment_pictures(timeline)
     for name, image in (("start_image", start_image), ("end_image", end_image)):
         if image is not None and len(image) > pictures:
-            raise ValueError(f"{name}: it has {len(image)} pictures, but a segment has {pictures}. Take fewer.")
+            raise ValueError(f"{name}: it has {len(image)} images, but a segment has {pictures} frames. Give fewer.")
     family, info = model_info(model)
     channels = family.image_channels
     if channels is None or not channels.accepts(model.get_model_object("diffusion_model"), info.latent_channels):
         raise ValueError(
-            "model: it does not take pictures as input channels. Load an image-to-video model, such as those of Wan "
-            "and HunyuanVideo, or hold the encoded picture with LongVideoContinue."
+            "model: it does not take images as input channels. Load an image-to-video model, such as those of Wan "
+            "and HunyuanVideo, or hold the encoded image with LongVideoContinue."
         )
     if end_image is not None and not channels.last_image:
-        raise ValueError(f"end_image: a {info.family} model takes a picture to begin with only. Disconnect end_image.")
+        raise ValueError(f"end_image: a {info.family} model takes an image to begin with only. Disconnect end_image.")
     size = _picture_size(vae, latent)
     start, end = (None if image is None else _scaled(image, *size) for image in (start_image, end_image))
     clips = _clips(timeline, beat, start, end)
@@ -114,13 +113,13 @@ def _image_values(
 
 
 def _segment_pictures(timeline: Timeline) -> int:
-    """Pictures of a segment."""
+    """Video frames of a segment."""
     return timeline.temporal_compression * (timeline.window - 1) + 1
 
 
 def _clips(timeline: Timeline, beat: int, start: torch.Tensor | None, end: torch.Tensor | None) -> list[Clip]:
     """The beat's segments that have its beginning or its end, with their images; the first segment comes last, because
-    its image counts where both overlap."""
+    its image wins where both overlap."""
     own = [segment for segment in timeline.segments if segment.beat == beat and segment.next_beat is None]
     clips = [(own[0], start, end)] if len(own) == 1 else [(own[-1], None, end), (own[0], start, None)]
     return [(segment, head, tail) for segment, head, tail in clips if head is not None or tail is not None]
@@ -134,10 +133,10 @@ def _encoded_in_clips(
     channels: ImageChannels,
     empty_pixel: float,
 ) -> dict[str, torch.Tensor]:
-    """The images at the ends of clips of a segment's length whose other pictures are empty."""
+    """The images at the ends of clips of a segment's length whose other frames are empty."""
     width, height = _picture_size(vae, latent)
     empty = torch.full((_segment_pictures(timeline), height, width, 3), empty_pixel)
-    # What is in the middle of a long empty video.
+    # The latent of a frame in the middle of a long empty video.
     image = vae.encode(empty)[:, :, -1:].repeat(1, 1, timeline.latent_frames, 1, 1)
     mask = torch.ones(1, channels.mask_channels, timeline.latent_frames, *latent.shape[3:])
     for segment, head, tail in clips:
@@ -148,7 +147,7 @@ def _encoded_in_clips(
             clip[-len(tail) :], is_empty[-len(tail) :] = tail, 0
         frames = timeline.frames_of(segment)
         image[:, :, frames] = vae.encode(clip).to(image)
-        # The first latent frame is one picture, which has all the channels.
+        # The first latent frame is one video frame, which has all the channels.
         of_pictures = torch.cat([is_empty[:1].repeat(channels.mask_channels - 1), is_empty])
         mask[:, :, frames] = of_pictures.unflatten(0, (-1, channels.mask_channels)).T[None, :, :, None, None]
     return {"concat_latent_image": image, "concat_mask": mask}
@@ -157,7 +156,7 @@ def _encoded_in_clips(
 def _encoded_alone(
     vae: Any, timeline: Timeline, latent: torch.Tensor, clips: list[Clip], channels: ImageChannels
 ) -> dict[str, torch.Tensor]:
-    """The images to begin with in latent frames of their own, 0 in all others."""
+    """The encoded start images in their latent frames, 0 in all others."""
     image = torch.zeros(1, *latent.shape[1:])
     mask = torch.ones(1, channels.mask_channels, *latent.shape[FRAME_DIM:])
     for segment, head, _ in clips:

@@ -18,12 +18,12 @@ from .tokens import locate_words
 
 
 def encode_timeline(clip: Any, timeline: Timeline, negative_prompt: str) -> tuple[Timeline, list[Any], list[Any]]:
-    """Positive conditioning of every beat, tagged, and negative: one for all beats, or where they differ, one of each,
-    tagged; and the timeline with its words located.
+    """The timeline with its words located; positive conditioning, tagged by beat; and negative conditioning: one entry
+    for all beats, or if they differ, one for each, tagged.
 
     A common prompt applies to the first part of the noise schedule, and the beats' own from there on (TunerDiT: early
     steps share a prompt, which settles the layout). LoRAs of a beat act on all conditioning of that beat.
-    negative_prompt: of beats for which the script has none. A text that occurs several times is encoded once.
+    negative_prompt: for beats without one in the script. A text that occurs several times is encoded once.
 
     Raises ValueError for a LoRA that cannot be loaded.
     """
@@ -37,7 +37,7 @@ def encode_timeline(clip: Any, timeline: Timeline, negative_prompt: str) -> tupl
         return entries
 
     def of_all_beats(texts: Sequence[str], values: dict[str, Any]) -> list[Any]:
-        """One entry without a tag where the beats do not differ."""
+        """One entry without a tag when all beats have the same."""
         if len({*zip(texts, hooks, strict=True)}) > 1:
             return of_every_beat(texts, values)
         return set_hooks_for_conditioning(_with(encoded(texts[0]), values), hooks[0])
@@ -70,14 +70,15 @@ def encode(clip: Any, text: str) -> list[Any]:
 
 
 def empty_latent(info: FamilyInfo, timeline: Timeline, width: int, height: int, batch: int) -> torch.Tensor:
-    """Zeros [batch, channels, frames, height, width] for the whole timeline. Raises ValueError on sizes that misfit."""
+    """Zeros [batch, channels, frames, height, width] for the whole timeline. Raises ValueError for sizes that the model
+    cannot have."""
     _, down_height, down_width = info.compression
     for name, size, factor in (("width", width, down_width), ("height", height, down_height)):
         step = factor * info.patch[1 if name == "height" else 2]
         if size % step:
             raise ValueError(
                 f"{name} is {size}, but this model needs a multiple of {step}; "
-                f"take {max(step, round(size / step) * step)}."
+                f"choose {max(step, round(size / step) * step)}."
             )
     shape = (batch, info.latent_channels, timeline.latent_frames, height // down_height, width // down_width)
     return torch.zeros(shape, device=intermediate_device())

@@ -1,5 +1,5 @@
-"""What is told of a film while it is written, before any run: where its parts stand in the text, when they are seen,
-and what a run is going to take. Values for JSON; times in latent frames and pictures."""
+"""The plan of a film while the user edits it, before any run: where its parts are in the text, when they are shown, and
+what a run will cost. Values for JSON; times in latent frames and video frames."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,7 +22,7 @@ from ..sampling.memory import bank_budget, bytes_on_device
 Json = dict[str, Any]
 
 ASSUMED_FRAMES, ASSUMED_COMPRESSION = 21, 4
-"""Latent frames of a clip, and pictures that a latent frame stands for, while the model is unknown: those of Wan."""
+"""Latent frames of a clip, and video frames per latent frame, while the model is unknown: those of Wan."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,9 @@ class Film:
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What is around LongVideoSegmenter. model: None while it is unknown; config: None where nothing shares; subject,
+    """The nodes around LongVideoSegmenter. model: None while it is unknown; config: None when nothing shares; subject,
     masked: those of MaskGuidedKVShare; steps: of the sampler, None when unknown; guided: whether its CFG is not 1.
-    problems, notes: what is wrong with other nodes, and what had to be assumed of them."""
+    problems, notes: what is wrong with other nodes, and what had to be assumed about them."""
 
     model: ModelFacts | None = None
     config: KVShareConfig | None = None
@@ -60,8 +60,8 @@ class Surroundings:
 def tell(film: Film, around: Surroundings) -> Json:
     """The answer for an editor.
 
-    error: what keeps the film from being read or planned, `at` its place in the text if it has one; without `beats`
-    where it cannot be read. problems: what would keep a run from starting; notes: what is worth knowing.
+    error: why the film cannot be read or planned, with `at`, its position in the text, if known; without `beats` when
+    it cannot be read. problems: what would stop a run from starting; notes: what the user should know.
     """
     try:
         script, told = read_film(film.prompts)
@@ -102,8 +102,8 @@ def _planned(script: Script, film: Film, model: ModelFacts | None) -> Timeline:
 
 
 def _roughly_planned(script: Script, film: Film, model: ModelFacts | None) -> Timeline | None:
-    """The film with cuts for all transitions, to have something to look at while it cannot be planned; None where not
-    even that can be."""
+    """The film with cuts for all transitions, to show something while it cannot be planned; None when this cannot be
+    planned either."""
     cut = Transition("cut")
     beats = [beat if number == 0 else replace(beat, transition=cut) for number, beat in enumerate(script.beats)]
     plain = replace(film, overlap_size=0, num_transition_blocks=0)
@@ -153,8 +153,8 @@ def _add_plan(told: Json, timeline: Timeline, film: Film, around: Surroundings) 
 
 
 def _share_plan(told: Json, timeline: Timeline, around: Surroundings) -> tuple[SharePlan | None, FittedPlan | None]:
-    """The plan of MaskGuidedKVShare, and the same fitted to the model where that is known; every word stands for one
-    token, since no text encoder is loaded. What the node would refuse becomes a problem, and nothing is shared."""
+    """The plan of MaskGuidedKVShare, and the same fitted to the model if that is known; every word counts as one token,
+    since no text encoder is loaded. What the node would refuse becomes a problem, and nothing is shared."""
     if around.config is None:
         return None, None
     beats = tuple(replace(beat, words=find_words(_characters(beat.prompt))) for beat in timeline.beats)

@@ -1,4 +1,4 @@
-"""Answers of nodes to the mask viewer in the frontend, their pictures in the host's folder of temporary files."""
+"""Data of nodes for the mask viewer in the frontend, with images in the host's folder of temporary files."""
 
 from typing import Any
 
@@ -15,9 +15,10 @@ FASTEST = 0
 
 
 def view_of(record: KVShareRecord, images: torch.Tensor, **chosen: Any) -> dict[str, list[Any]]:
-    """The answer that shows a record over the decoded frames [pictures, h, w, 3] of its run; empty when it is empty.
+    """The answer that shows a record over the decoded frames [frames, h, w, 3] of its run; empty when the record is
+    empty.
 
-    chosen: what the node's own inputs say, with which the viewer begins.
+    chosen: values of the node's own inputs, which the viewer shows first.
     """
     masks, point = record.latest(), record.latest_point()
     timeline = masks.timeline if masks is not None else None if point is None else point.timeline

@@ -1,4 +1,4 @@
-"""The diffusion models that LoadVideoDiT lists, and the files they stand for."""
+"""The diffusion models that LoadVideoDiT lists, and their files."""
 
 import os
 import re
@@ -114,7 +114,7 @@ def _all_shards(name: str, path: str) -> tuple[str, ...]:
     missing = [os.path.basename(path) for path in paths if not os.path.isfile(path)]
     if missing:
         raise ValueError(
-            f"diffusion_model '{name}' is one of {len(paths)} files, but {', '.join(missing)} is not beside it. "
+            f"diffusion_model '{name}' is one of {len(paths)} files, but {', '.join(missing)} is not in its folder. "
             "Download all of them into one folder."
         )
     return paths

@@ -1,7 +1,7 @@
-"""Frames that the run's noise mask holds: what they need not cost, and that they come out as they went in.
+"""Frames that the run's noise mask holds: skips segments of held frames only, and restores held frames exactly.
 
-The host gives held frames the noise of every step and takes their place in every prediction, so segments see them and
-their keys like any others. Its last step and its scaling of latents leave rounding errors in them.
+The host noises held frames to every step's level and puts them into every prediction, so segments attend to them like
+to any others. Its last step and its scaling of latents leave rounding errors in them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,16 +21,16 @@ class HeldFrames:
     """Frames of a run's latent that stay as they are."""
 
     mask: torch.Tensor
-    """Which numbers of the latent are held."""
+    """Which values of the latent are held."""
     free: tuple[tuple[bool, ...], ...]
     """Of each of its parts, which frames are not wholly held."""
     content: torch.Tensor
-    """The latent that the run begins with, what is held in it."""
+    """The latent that the run begins with, with the held values in it."""
     ends_clean: bool
     """Whether the run ends without noise."""
 
     def free_segments(self, stretches: Sequence[Sequence[Stretch]]) -> set[int]:
-        """Segments that show something that is not held; stretches: of each part of the latent, those of all
+        """Segments that show a frame that is not held; stretches: for each part of the latent, those of all
         segments."""
         found: set[int] = set()
         for free, part in zip(self.free, stretches, strict=True):
@@ -40,7 +40,7 @@ class HeldFrames:
         return found
 
     def touched_segments(self, timeline: Timeline) -> set[int]:
-        """Segments that see a frame of the video that is held."""
+        """Segments that contain a held frame of the video."""
         free = self.free[0]
         return {
             segment.index
@@ -49,7 +49,7 @@ class HeldFrames:
         }
 
     def put_back(self, result: torch.Tensor) -> torch.Tensor:
-        """What was sampled, with what is held as it was."""
+        """The sampled latent, with the held values put back."""
         if not self.ends_clean:
             return result
         return torch.where(self.mask.to(result.device), self.content.to(result), result)
@@ -64,8 +64,8 @@ def holds_without_noise(base_model: Any) -> bool:
 
 
 def held_frames(arguments: Mapping[str, Any], model_options: Mapping[str, Any]) -> HeldFrames | None:
-    """What the arguments of the host's `outer_sample` hold; None when they hold nothing, or when another node changes
-    the mask from step to step."""
+    """The frames held by the arguments of the host's `outer_sample`; None when there are none, or when another node
+    changes the mask from step to step."""
     noise, mask = arguments["noise"], arguments["denoise_mask"]
     if mask is None or "denoise_mask_function" in model_options:
         return None

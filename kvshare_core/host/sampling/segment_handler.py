@@ -1,7 +1,7 @@
 """Evaluates a long latent segment by segment inside the host's `calc_cond_batch`.
 
-Sitting there catches every guider and every sub-step of every sampler, and leaves batching, offloading and wrappers to
-the host (docs/architecture.md#a-tensors-trip).
+This covers every guider and every sub-step of every sampler, and leaves batching, offloading and wrappers to the host
+ (docs/architecture.md#a-tensors-trip).
 """
 
 import copy
@@ -25,12 +25,9 @@ from .. import BEAT_TAG, COMMON_TAG, is_prompt
 from ..conditioning.carried_image import KnownFrames, carry_image, has_image
 from ..conditioning.joining import join_texts
 from ..conditioning.mixing import interpolate_conditioning
-from ..conditioning.slicing import slice_conditioning
+from ..conditioning.slicing import check_divisible, slice_conditioning
 from .packed_latent import AudioWindow, Blend, Latent, check_audio, latent_of, part_shapes
 from .run_state import RunState, run_state
-
-GUIDES = frozenset({"keyframe_idxs", "generated_keyframes"})
-"""Inputs of LTX-Video: where in time the guide frames stand that were put behind the latent's own."""
 
 GUIDANCE_FUNCTIONS = frozenset({"sampler_cfg_function", "sampler_pre_cfg_function", "sampler_post_cfg_function"})
 """Model options of the host under which other nodes change guidance; some compare all frames with each other."""
@@ -43,10 +40,10 @@ class SegmentWindow(ContextWindowABC):
 
     shape: latent frames, height and width; places: of each conditioning, by the number of the list it is in and its
         uuid, the place in that list, which stays the same however the host splits and orders its batches;
-    packed: how many numbers video and audio are together, None for a video alone; modality_windows: the audio's own
+    packed: how many values video and audio have together, None for a video alone; modality_windows: the audio's own
         window, which the host looks for by that name;
-    prompts: the list that begins with the beat's prompt, None when no conditioning says so. Guiders order their lists
-        as they like; common: whether it is the one of all beats, which has none of the beat's words;
+    prompts: index of the list that begins with the beat's prompt, None when no list does, because guiders order their
+        lists as they like; common: whether that is the prompt of all beats, which has none of the beat's words;
     routes: of a conditioning with several texts, by its uuid, the tokens of each; hides: a subject whose words this
         evaluation hides, or None.
     """
@@ -79,8 +76,8 @@ class SegmentWindow(ContextWindowABC):
         self.causal_anchor_index = None
 
     def hiding(self, subject: int, prompt: Conditioning) -> tuple["SegmentWindow", Conditioning]:
-        """The same without the words of a subject, for the list of conditioning that begins with the prompt, and that
-        list under other names: what other nodes keep of the last evaluation by its name must not be of this one."""
+        """The same window without the words of a subject, for the list of conditioning that begins with the prompt, and
+        that list with new uuids: caches of other nodes that are keyed by uuid must not take this evaluation."""
         window, renamed = copy.copy(self), [{**entry, "uuid": uuid.uuid4()} for entry in prompt]
         names = [entry["uuid"] for entry in renamed]
         window.places = {(self.prompts or 0, name): place for place, name in enumerate(names)}
@@ -108,7 +105,7 @@ class SegmentWindow(ContextWindowABC):
 
 
 def in_force(cond: Conditioning, sigma: float) -> Conditioning:
-    """`cond` without the beats' prompts as long as a common one holds, and without the common one from its end on:
+    """`cond` without the beats' prompts while the common one is in force, and without the common one from its end on:
     at that very noise level the host would evaluate both."""
     common = any(COMMON_TAG in entry and sigma > entry["timestep_end"] for entry in cond)
     return [entry for entry in cond if not is_prompt(entry) or (COMMON_TAG in entry) == common]
@@ -116,11 +113,11 @@ def in_force(cond: Conditioning, sigma: float) -> Conditioning:
 
 @dataclass(frozen=True)
 class SegmentHandler(ContextHandlerABC):
-    """Frozen, so that copies of a MODEL may share it or copy it."""
+    """Evaluates the segments of a timeline. Frozen, so that copies of a MODEL may share it or copy it."""
 
     timeline: Timeline
     family_inputs: Mapping[str, InputLayout]
-    """How the inputs of the model's family lie over time."""
+    """The layout over time of the inputs of the model's family."""
     order: Order = "lockstep"
     image_channels: ImageChannels | None = None
     """How an image-to-video model takes images; None for other models."""
@@ -144,7 +141,9 @@ class SegmentHandler(ContextHandlerABC):
         model_options: dict[str, Any],
     ) -> bool:
         """Always; raises ValueError when the latent or the conditioning is not the one of the timeline."""
-        self._check_guides(conds)
+        # First, because guide frames make the latent longer too.
+        for cond in conds:
+            check_divisible(cond or (), self.family_inputs)
         planned = self.timeline.latent_frames
         parts = part_shapes(conds)
         shape = parts[0] if parts else x_in.shape
@@ -158,14 +157,6 @@ class SegmentHandler(ContextHandlerABC):
             check_audio(model, conds, self.timeline, audio[FRAME_DIM])
         self._check_conditioning(conds)
         return True
-
-    def _check_guides(self, conds: Sequence[Conditioning | None]) -> None:
-        """Guide frames stand behind the frames of the whole video: cut into segments they would be taken for others."""
-        if any(GUIDES & entry.get("model_conds", {}).keys() for cond in conds for entry in cond or ()):
-            raise ValueError(
-                "MaskGuidedKVShare: the conditioning has guide frames (LTXVAddGuide), which belong to the video as a "
-                "whole and to none of its segments. Remove that node; to start from a picture, use LTXVImgToVideo."
-            )
 
     def _check_conditioning(self, conds: Sequence[Conditioning | None]) -> None:
         """Every beat must have conditioning, and no conditioning may be of a beat that the timeline does not have."""
@@ -192,9 +183,9 @@ class SegmentHandler(ContextHandlerABC):
 
         model: the host's model, which on newer hosts knows how to slice inputs of its own.
 
-        In a transition each entry of the beat lies between itself and the entry of the next beat that has the same
-        place in the list, and in a routed segment it has the texts of the others too; an entry without a beat stays as
-        it is. Raises ValueError when one beat has more entries or something cannot be sliced.
+        In a transition each entry of the beat is interpolated with the entry of the next beat at the same index, and in
+        a routed segment the texts of all its beats are joined; an entry without a beat stays as it is. Raises
+        ValueError when one beat has more entries than the other, or something cannot be cut.
         """
         if cond_in is None:
             return None
@@ -212,7 +203,7 @@ class SegmentHandler(ContextHandlerABC):
             if len(found) != len(tagged):
                 raise ValueError(
                     f"MaskGuidedKVShare: prompt {beat + 1} has {len(tagged)} conditionings and prompt {other + 1} has "
-                    f"{len(found)}, so there is no transition between them. Change both in the same way, or cut from "
+                    f"{len(found)}, so there can be no transition between them. Give both the same number, or cut from "
                     "one to the other."
                 )
             return found
@@ -220,7 +211,9 @@ class SegmentHandler(ContextHandlerABC):
         if next_beat is not None:
             partners = iter(partners_of(next_beat))
             return [
-                interpolate_conditioning(cond, next(partners), window.segment.mix) if BEAT_TAG in cond else cond
+                interpolate_conditioning(cond, next(partners), window.segment.mix, self.family_inputs)
+                if BEAT_TAG in cond
+                else cond
                 for cond in own
             ]
         if window.segment.texts and tagged:
@@ -245,7 +238,7 @@ class SegmentHandler(ContextHandlerABC):
         """One model call on the long latent: every segment in order, blended.
 
         The host's outputs are denoised predictions, and guidance is linear in them: blending them here is blending
-        after guidance, as DiTCtrl does. Frames of segments whose output is not used come back as they were.
+        after guidance, as DiTCtrl does. Frames of segments that are not evaluated are returned as they were.
         """
         options = model_options["transformer_options"]
         state = run_state(options)
@@ -326,9 +319,10 @@ class SegmentHandler(ContextHandlerABC):
         outputs: list[torch.Tensor],
         evaluate: Callable[[SegmentWindow, list[Conditioning | None]], list[torch.Tensor]],
     ) -> None:
-        """Gives the run what hiding the subjects' words makes of a segment's prediction, if it asks for that.
+        """Evaluates a segment again with the subjects' words hidden, if the run needs that, and passes it the
+        predictions.
 
-        conds, outputs: lists of conditioning and what they predict.
+        conds, outputs: lists of conditioning and their predictions.
         """
         segment, prompts = window.segment, window.prompts
         if not run.wants_effects(segment, prompts) or prompts is None:
@@ -352,8 +346,8 @@ class SegmentHandler(ContextHandlerABC):
     def _needed(
         self, planned: Sequence[Evaluation], state: RunState | None, latent: Latent, model_options: dict[str, Any]
     ) -> Sequence[Evaluation]:
-        """Those of the planned evaluations whose output or keys are used; all when nothing is held, or when something
-        compares whole videos."""
+        """Those of the planned evaluations whose output or keys are used; all when no frame is held, or when guidance
+        or drift control compares whole videos."""
         if state is None or state.held is None or GUIDANCE_FUNCTIONS & model_options.keys():
             return planned
         run, plan = state.run, state.run.settings.plan
@@ -393,7 +387,7 @@ def segment_weights(timeline: Timeline, order: Order, weight: float, fade: Fade)
 
 
 def parts_over_time(timeline: Timeline, order: Order) -> torch.Tensor:
-    """The part that every segment has in every latent frame when all its evaluations are blended, float64 [segments,
+    """The share of every segment in every latent frame when all its evaluations are blended, float64 [segments,
     frames]."""
     return weights_over_time(
         timeline,

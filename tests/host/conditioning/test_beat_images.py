@@ -171,15 +171,19 @@ def test_what_both_pictures_look_like_to_the_vision_encoder_is_joined() -> None:
 @pytest.mark.parametrize(
     ("name", "arguments", "message"),
     [
-        ("wan t2v", (1, picture(1), None), "model: it does not take pictures as input channels"),
+        ("wan t2v", (1, picture(1), None), "model: it does not take images as input channels"),
         (
             "hunyuan video i2v",
             (1, picture(1), picture(2)),
-            "end_image: a hunyuan model takes a picture to begin with only",
+            "end_image: a hunyuan model takes an image to begin with only",
         ),
         ("wan i2v", (4, picture(1), None), "beat is 4; the timeline has prompts 1 to 2"),
         ("wan i2v", (1, None, None), "start_image: connect"),
-        ("wan i2v", (1, picture(1).repeat(10, 1, 1, 1), None), "start_image: it has 10 pictures, but a segment has 9"),
+        (
+            "wan i2v",
+            (1, picture(1).repeat(10, 1, 1, 1), None),
+            "start_image: it has 10 images, but a segment has 9 frames",
+        ),
     ],
 )
 def test_what_a_model_does_not_take_is_reported(name: str, arguments: Any, message: str) -> None:
