@@ -15,6 +15,17 @@ NEGATIVE_TAG = "kvshare_negative"
 COMMON_TAG = "kvshare_common"
 """Key in a conditioning's dictionary: it stands for the prompts of all beats as long as it holds."""
 
+PROMPT_TAG = "kvshare_prompt"
+"""Key in a conditioning's dictionary: the text that it was encoded from."""
+
+SEGMENTS_TAG = "kvshare_segments"
+"""Key in a conditioning's dictionary: the numbers of the segments it is for. Conditioning without it is for all."""
+
+
+def is_for(entry: Mapping[str, Any], segment: int) -> bool:
+    """Whether a conditioning's dictionary is for a segment, of whatever beat."""
+    return segment in entry.get(SEGMENTS_TAG, (segment,))
+
 
 def is_prompt(entry: Mapping[str, Any]) -> bool:
     """Whether a conditioning's dictionary is of a prompt of ours, a beat's own or the common one."""

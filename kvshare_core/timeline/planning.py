@@ -7,8 +7,8 @@ Neighbouring segments share frames, over which one fades into the other. Between
 segments whose text lies between the two prompts, as in DiTCtrl's multi-prompt sampling.
 
 Where a model encodes its video in groups of latent frames (`FrameCycle`), it takes the first frame of any latent for
-the first of a group, so windows begin with a group and are as long as videos may be. A beat that follows at a cut begins
-with a group too; one that fades in does where its fade begins.
+the first of a group, so windows begin with a group and are as long as videos may be. A beat that follows at a cut
+begins with a group too; one that fades in does where its fade begins.
 """
 
 import math
@@ -80,7 +80,9 @@ def plan_timeline(
     length = min(window, total)
     if script.loop:
         shots[0] = replace(shots[0], shared=min(overlap, shots[-1].most_shared, length - 1))
-    windows = _Windows(length, overlap, None if script.loop else total, 1 if frame_cycle is None else frame_cycle.period)
+    windows = _Windows(
+        length, overlap, None if script.loop else total, 1 if frame_cycle is None else frame_cycle.period
+    )
     segments = _segments(shots, beats, windows, total)
     planned = Timeline(script, tuple(beats), segments, length, overlap, fps, temporal_compression, window)
     return replace(planned, frame_cycle=frame_cycle)
@@ -132,8 +134,8 @@ def _check(window: int, overlap: int, fps: float, num_transition_blocks: int, lo
 def _check_cycle(script: Script, window: int, overlap: int, cycle: FrameCycle) -> None:
     if script.loop:
         raise TimelineError(
-            f"loop: this model encodes its video in groups of {cycle.period} latent frames, with which a loop cannot go "
-            "round. Take loop out of the script."
+            f"loop: this model encodes its video in groups of {cycle.period} latent frames, with which a loop cannot "
+            "go round. Take loop out of the script."
         )
     if not cycle.fits(window):
         raise TimelineError(
@@ -142,8 +144,8 @@ def _check_cycle(script: Script, window: int, overlap: int, cycle: FrameCycle) -
         )
     if window - overlap < cycle.period:
         raise TimelineError(
-            f"overlap_size: {overlap} latent frames; segments of {window} begin {cycle.period} or more after each other, "
-            f"so they overlap by at most {window - cycle.period}."
+            f"overlap_size: {overlap} latent frames; segments of {window} begin {cycle.period} or more after each "
+            f"other, so they overlap by at most {window - cycle.period}."
         )
 
 

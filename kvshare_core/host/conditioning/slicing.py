@@ -96,7 +96,7 @@ def _slice_input(
     """One input of the model (an object of `comfy.conds`) for a segment; None when the segment has none."""
     frames = x_in.shape[FRAME_DIM]
     content = getattr(value, "cond", None)
-    if layout == "whole video":
+    if layout in ("whole video", "sequence"):
         return value
     if layout == "first segment":
         return value if segment.start == 0 else None

@@ -12,8 +12,9 @@ import torch
 from comfy.sampler_helpers import prepare_mask
 from comfy.utils import unpack_latents
 
-from ...timeline.timeline import FRAME_DIM, Timeline
-from .packed_latent import Stretch
+from ...families.model_inputs import PackedAudio
+from ...timeline.timeline import Timeline
+from .packed_latent import Stretch, part_times
 
 
 @dataclass(frozen=True)
@@ -52,9 +53,11 @@ class HeldFrames:
         return torch.where(self.mask.to(result.device), self.latent.to(result), result)
 
 
-def held_frames(args: Sequence[Any], kwargs: Mapping[str, Any], model_options: Mapping[str, Any]) -> HeldFrames | None:
+def held_frames(
+    args: Sequence[Any], kwargs: Mapping[str, Any], model_options: Mapping[str, Any], audio: PackedAudio | None
+) -> HeldFrames | None:
     """What the arguments of the host's `outer_sample` hold; None when they hold nothing, or when another node changes
-    the mask from step to step."""
+    the mask from step to step. audio: what the model's family says of audio in the latent."""
     noise, latent, _, sigmas, *rest = args
     mask = rest[0] if rest else kwargs.get("denoise_mask")
     if mask is None or "denoise_mask_function" in model_options:
@@ -63,5 +66,8 @@ def held_frames(args: Sequence[Any], kwargs: Mapping[str, Any], model_options: M
         mask = prepare_mask(mask, noise.shape, "cpu")
     shapes = kwargs.get("latent_shapes") or ()
     parts = unpack_latents(mask, shapes) if len(shapes) > 1 else [mask]
-    free = tuple(tuple((part > 0).movedim(FRAME_DIM, 0).flatten(1).any(1).tolist()) for part in parts)
+    times = part_times(audio, len(parts))
+    free = tuple(
+        tuple((part > 0).movedim(time, 0).flatten(1).any(1).tolist()) for part, time in zip(parts, times, strict=True)
+    )
     return HeldFrames(mask == 0, free, latent if float(sigmas[-1]) == 0 else None)

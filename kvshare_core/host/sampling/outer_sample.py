@@ -52,7 +52,7 @@ def outer_sample_wrapper(sampled: SampledPlan) -> Callable[..., Any]:
                 "MaskGuidedKVShare behind it to see which one."
             )
         original = guider.model_options
-        held = held_frames(args, kwargs, original)
+        held = held_frames(args, kwargs, original, sampled.family.audio)
         plan, window = _plan_of_run(sampled, guider, args)
         # Hosts pack what is several tensors, the video first.
         shapes: list[Any] = kwargs.get("latent_shapes") or [args[0].shape]

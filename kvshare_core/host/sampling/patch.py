@@ -14,6 +14,7 @@ import torch
 from comfy.patcher_extension import WrappersMP
 
 from ...attention.positions import PositionMover
+from ...families.model_inputs import PackedAudio
 from ...forward.forward import Batch, PromptText
 from ...plan.model_fit import fit_plan
 from ...plan.share_plan import SharePlan
@@ -43,6 +44,11 @@ def apply(model: Any, plan: SharePlan, earlier: KVShareRecord | None = None) -> 
     when another pack's context windows are on the model or the plan asks for blocks that it does not have.
     """
     family, info = model_info(model)
+    if plan.timeline.frame_cycle != info.frame_cycle:
+        raise ValueError(
+            f"timeline: it was planned for another model, whose latent frames stand for other pictures than those of "
+            f"{info.family}. Connect this model to LongVideoSegmenter too."
+        )
     fitted = fit_plan(plan, info)
     plan = fitted.plan
     scheme = family.rope_scheme(model.get_model_object("diffusion_model"), {})
@@ -55,11 +61,13 @@ def apply(model: Any, plan: SharePlan, earlier: KVShareRecord | None = None) -> 
         )
     patched = model.clone()
     record = KVShareRecord()
-    patched.model_options["context_handler"] = SegmentHandler(plan.timeline, family.inputs, plan.config.order)
+    patched.model_options["context_handler"] = SegmentHandler(
+        plan.timeline, family.inputs, plan.config.order, family.audio
+    )
     for wrapper_type, wrapper in (
         (WrappersMP.OUTER_SAMPLE, outer_sample_wrapper(SampledPlan(fitted, family, record, earlier))),
         (WrappersMP.PREPARE_SAMPLING, _prepare_sampling_wrapper),
-        (WrappersMP.PREDICT_NOISE, _predict_noise_wrapper(plan)),
+        (WrappersMP.PREDICT_NOISE, _predict_noise_wrapper(plan, family.audio)),
         (WrappersMP.APPLY_MODEL, apply_model_wrapper(_open_forward)),
     ):
         patched.remove_wrappers_with_key(wrapper_type, KEY)
@@ -91,7 +99,7 @@ def _prepare_sampling_wrapper(
     return executor(model, noise_shape, conds, model_options=model_options, **kwargs)
 
 
-def _predict_noise_wrapper(plan: SharePlan) -> Callable[..., Any] | None:
+def _predict_noise_wrapper(plan: SharePlan, audio: PackedAudio | None) -> Callable[..., Any] | None:
     """Drift control on what a guider predicts, once for every model call, whatever guidance it is made of; None where
     there is nothing to control."""
     strength, timeline = plan.config.drift_control, plan.timeline
@@ -104,7 +112,7 @@ def _predict_noise_wrapper(plan: SharePlan) -> Callable[..., Any] | None:
         state = run_state(executor.class_obj.model_options["transformer_options"])
         if state is not None and state.run.stages.early:
             return denoised
-        latent = latent_of(denoised, list(executor.class_obj.conds.values()), timeline)
+        latent = latent_of(denoised, list(executor.class_obj.conds.values()), timeline, audio)
         return latent.with_video(match_to_anchor(latent.video, parts, strength))
 
     return predict_noise
