@@ -292,6 +292,27 @@ RELEASED = (
         1024,
         16384,
     ),
+    # The defaults of the host's class. What is counted as text is text and audio; its stream is narrower than its heads
+    # together, and the feed-forward is as wide here as makes up for that.
+    Released(
+        "MiniMax H3 768x1344 124 frames",
+        "minimax.model",
+        of_class("MiniMaxH3Model"),
+        32,
+        (37, 48, 84),
+        512 + 2 * 207,
+        12543,
+        Reference(38222, 2094.4, 3567.3, 1045.1, 51.0),
+    ),
+    Released(
+        "MiniMax H3 768x1344 362 frames",
+        "minimax.model",
+        of_class("MiniMaxH3Model"),
+        32,
+        (107, 48, 84),
+        512 + 2 * 603,
+        12543,
+    ),
     Released(
         "Mochi 1 480x848 163 frames",
         "genmo.joint_model.asymm_models_joint",

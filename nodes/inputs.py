@@ -114,3 +114,9 @@ def video_samples(name: str, latent: dict[str, Any]) -> torch.Tensor:
             "and combine them again after it."
         )
     return samples
+
+
+def video_part(latent: dict[str, Any]) -> torch.Tensor:
+    """The video of a LATENT input, which may hold audio as well."""
+    samples = latent["samples"]
+    return samples if isinstance(samples, torch.Tensor) else samples.unbind()[0]

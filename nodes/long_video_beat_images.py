@@ -6,7 +6,7 @@ from comfy_api.latest import io
 from ..kvshare_core.host.conditioning.beat_images import add_beat_images, joined_vision
 from ..kvshare_core.timeline.timeline import Timeline
 from .errors import named_errors
-from .inputs import search_words, video_samples
+from .inputs import search_words, video_part
 from .sockets import CATEGORY, TimelineSocket
 
 
@@ -20,8 +20,8 @@ class LongVideoBeatImages(io.ComfyNode):
             display_name="Long Video Beat Images",
             category=CATEGORY,
             description="Sets the first and last image of one prompt, for image-to-video models of Wan and "
-            "HunyuanVideo. Use one node per prompt that has images. The images are placed at the ends of the prompt's "
-            "segment, so a prompt shorter than a segment may not show them.",
+            "HunyuanVideo, and for MiniMax H3. Use one node per prompt that has images. The images are placed at the "
+            "ends of the prompt's segment, so a prompt shorter than a segment may not show them.",
             **search_words("first frame last frame", "keyframe", "image to video", "start image"),
             inputs=[
                 io.Model.Input("model", tooltip="The image-to-video model."),
@@ -42,6 +42,11 @@ class LongVideoBeatImages(io.ComfyNode):
                 ),
                 io.ClipVisionOutput.Input(
                     "clip_vision_end_image", optional=True, tooltip="end_image, encoded by CLIP Vision Encode."
+                ),
+                io.Clip.Input(
+                    "clip",
+                    optional=True,
+                    tooltip="For MiniMax H3 only: the model's text encoder, which sees the images with the prompt.",
                 ),
             ],
             outputs=[
@@ -68,12 +73,13 @@ class LongVideoBeatImages(io.ComfyNode):
         end_image: torch.Tensor | None = None,
         clip_vision_start_image: Any = None,
         clip_vision_end_image: Any = None,
+        clip: Any = None,
     ) -> io.NodeOutput:
         with named_errors("LongVideoBeatImages"):
             vision = joined_vision(clip_vision_start_image, clip_vision_end_image)
-            samples = video_samples("latent", latent)
+            samples = video_part(latent)
             return io.NodeOutput(
                 *add_beat_images(
-                    model, vae, timeline, samples, positive, negative, beat, start_image, end_image, vision
+                    model, vae, timeline, samples, positive, negative, beat, start_image, end_image, vision, clip
                 )
             )

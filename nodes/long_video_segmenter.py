@@ -3,7 +3,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..kvshare_core.host.conditioning.encoding import empty_latent, encode_timeline
+from ..kvshare_core.host.conditioning.encoding import empty_latent, encode_timeline, other_rate
 from ..kvshare_core.host.loading.model_info import model_info
 from ..kvshare_core.script.parsing import parse_script
 from ..kvshare_core.timeline.planning import overridden_inputs, plan_timeline
@@ -115,8 +115,8 @@ class LongVideoSegmenter(io.ComfyNode):
                 ),
                 io.Latent.Output(
                     display_name="latent",
-                    tooltip="Empty latent of the whole video. For LTX-2 with audio, combine it with LTXV Empty Latent "
-                    "Audio in Concat AV Latent.",
+                    tooltip="Empty latent of the whole video, for MiniMax H3 with its audio. For LTX-2 with audio, "
+                    "combine it with LTXV Empty Latent Audio in Concat AV Latent.",
                 ),
                 io.String.Output(
                     display_name="info",
@@ -144,7 +144,7 @@ class LongVideoSegmenter(io.ComfyNode):
         noise: Noise = "plain",
     ) -> io.NodeOutput:
         with named_errors("LongVideoSegmenter"):
-            _, info = model_info(model)
+            family, info = model_info(model)
             script = parse_script(prompts)
             timeline = plan_timeline(
                 script,
@@ -154,10 +154,12 @@ class LongVideoSegmenter(io.ComfyNode):
                 info.compression[0],
                 num_transition_blocks,
                 longer_mid_segment,
+                info.frame_cycle,
             )
             timeline = replace(timeline, blend_weights=blend_weights, noise=noise)
-            samples = empty_latent(info, timeline, width, height, batch_size)
+            diffusion_model = model.get_model_object("diffusion_model")
+            samples = empty_latent(info, timeline, width, height, batch_size, family.audio, diffusion_model)
             timeline, positive, negative = encode_timeline(clip, timeline, negative_prompt)
         overridden = overridden_inputs(script, negative_prompt, num_transition_blocks, longer_mid_segment)
-        text = "\n".join([timeline.describe(), *overridden])
+        text = "\n".join([timeline.describe(), *overridden, *other_rate(family.audio, fps)])
         return io.NodeOutput(timeline, positive, negative, {"samples": samples}, text)

@@ -8,7 +8,15 @@ from ..bank.bank import BankEntry, StoredTokens
 from ..config import KVShareConfig
 from ..devices import upload
 from .groups import OwnTokens, TokenSplit
-from .rope import FLOAT64_DEVICES, RopeScheme, centred_offsets, match_tokens, matched_offsets, rotate
+from .rope import (
+    FLOAT64_DEVICES,
+    RopeScheme,
+    centred_offsets,
+    match_tokens,
+    matched_offsets,
+    position_offsets,
+    rotate,
+)
 
 FOLLOWING = ("matched", "centred")
 """Position modes in which keys go where the target's subject is."""
@@ -19,11 +27,12 @@ LEAST_LIKENESS = 0.5
 
 @dataclass(frozen=True)
 class Offsets:
-    """How far the keys of an entry move, in token steps along (frame, height, width): [3] for all of a part, or
+    """How far the keys of an entry move, in positions along (frame, height, width): [3] for all of a part, or
     [tokens, 3]; None for not at all."""
 
     subjects: tuple[torch.Tensor | None, ...]
     background: torch.Tensor | None
+    text: torch.Tensor | None = None
 
 
 class PositionMover:
@@ -57,11 +66,12 @@ class PositionMover:
         return position == "matched" or (position == "gap" and self.config.position_gap != 0)
 
     def move(self, entry: BankEntry, offsets: Offsets | None) -> BankEntry:
-        """The entry with its video keys moved."""
+        """The entry with its keys moved."""
         if offsets is None:
             return entry
         return replace(
             entry,
+            text=self._moved(entry.text, offsets.text),
             subjects=tuple(
                 self._moved(stored, offset) for stored, offset in zip(entry.subjects, offsets.subjects, strict=True)
             ),
@@ -69,19 +79,46 @@ class PositionMover:
         )
 
     def offsets(
-        self, entry: BankEntry, own: OwnTokens, split: TokenSplit | None, grid: tuple[int, int, int], gap: int = 0
+        self,
+        entry: BankEntry,
+        own: OwnTokens,
+        split: TokenSplit | None,
+        grid: tuple[int, int, int],
+        gap: int = 0,
+        origin: float = 0.0,
     ) -> Offsets | None:
         """How far the keys of `entry` have to move to stand where `own` should find them; None for not at all.
 
         gap: latent frames that they move back in time beside what the configuration says. Of each subject's
         tokens on both sides `matched` compares value vectors, which carry no position, and `centred` the centres in
-        every frame.
+        every frame. origin: position in time of the own video's first frame, by which that of the entry is replaced.
         """
-        if not self._moves and gap == 0:
+        later = origin - entry.origin
+        if not self._moves and gap == 0 and later == 0:
             return None
+        steps = self._steps(entry, own, split, grid, gap)
+        if self.scheme is None or (self.scheme.counts_tokens and later == 0):
+            return steps
+
+        def positions(stored: StoredTokens | None, offset: torch.Tensor | None) -> torch.Tensor | None:
+            if stored is None or self.scheme is None or (offset is None and later == 0):
+                return None
+            moved = position_offsets(self.scheme, torch.zeros(3) if offset is None else offset, stored.tokens, grid)
+            return moved + upload(torch.tensor([later, 0, 0], dtype=torch.float64), moved.device)
+
+        return Offsets(
+            tuple(positions(stored, offset) for stored, offset in zip(entry.subjects, steps.subjects, strict=True)),
+            positions(entry.background, steps.background),
+            torch.tensor([later, 0, 0]) if later else None,
+        )
+
+    def _steps(
+        self, entry: BankEntry, own: OwnTokens, split: TokenSplit | None, grid: tuple[int, int, int], gap: int
+    ) -> Offsets:
+        """The same in token steps, wherever the videos begin."""
         earlier = gap + (self.config.position_gap if self.config.position == "gap" else 0)
         back = torch.tensor([-earlier / self.frame_patch, 0, 0]) if earlier else None
-        if self.config.position not in FOLLOWING:
+        if self.config.position not in FOLLOWING or self.scheme is None:
             return Offsets((back,) * len(entry.subjects), back)
         everything = torch.arange(own.video.stop - own.video.start)
         targets = [everything] if split is None else [places.on_cpu for places in split.subjects]

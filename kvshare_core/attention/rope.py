@@ -6,7 +6,9 @@ the new position, exact up to rounding (docs/architecture.md#positions-of-shared
 and "frame" rotate nothing, "gap" moves all keys alike, "centred" uses `centred_offsets`, and "matched" uses
 `match_tokens` and `matched_offsets`.
 
-Keys have the layout [rows, heads, tokens, head_dim]. Positions and offsets are (frame, height, width) in token steps.
+Keys have the layout [rows, heads, tokens, head_dim]. Places and offsets are (frame, height, width) in token steps. Most
+models count positions in token steps too; what others make of them is in their scheme, and `position_offsets` turns the
+one into the other.
 """
 
 import math
@@ -29,17 +31,27 @@ class RopeScheme:
     """How a model rotates its keys.
 
     frequencies: for each of the axes (frame, height, width) the angular frequency of each of its channel pairs, in
-        radians per token step; the axes' pairs follow one another in channel order.
+        radians per position; the axes' pairs follow one another in channel order.
     layout: pairs are the channels (2i, 2i + 1) for `interleaved`, (i, i + rotated channels / 2) for `halves`.
+    frame_spans: positions from each token frame to the next one; they repeat.
+    picture_side: positions along the side of a square picture, where they are spread evenly over the picture's area
+        whatever its size; None where each token step in height and width is one position.
     """
 
     frequencies: tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]
     layout: Literal["interleaved", "halves"]
+    frame_spans: tuple[float, ...] = (1.0,)
+    picture_side: float | None = None
 
     @property
     def pairs(self) -> int:
         """Channel pairs that rotate; the first 2 * pairs channels of a head."""
         return sum(len(axis) for axis in self.frequencies)
+
+    @property
+    def counts_tokens(self) -> bool:
+        """Whether a position is a token step on every axis."""
+        return self.frame_spans == (1.0,) and self.picture_side is None
 
 
 def embed_nd_scheme(
@@ -66,7 +78,7 @@ def rotate(key: torch.Tensor, scheme: RopeScheme, offset: torch.Tensor) -> torch
     """The keys as they would be had their tokens stood `offset` further; a new tensor in the dtype of `key`.
 
     key: [rows, heads, tokens, head_dim], already rotated at its own position. offset: [3] for all tokens or
-    [tokens, 3], token steps along (frame, height, width), whole or not; 0 leaves a key as it is. Angles are float64 as
+    [tokens, 3], positions along (frame, height, width), whole or not; 0 leaves a key as it is. Angles are float64 as
     in the host, products float32 or better. Channels beyond the rotated ones stay. Raises ValueError when the shapes do
     not fit each other or the scheme is wider than head_dim.
     """
@@ -113,6 +125,36 @@ def _channel_pairs(tensor: torch.Tensor, scheme: RopeScheme) -> tuple[torch.Tens
     if scheme.layout == "interleaved":
         return tensor[..., 0::2], tensor[..., 1::2]
     return tensor[..., : scheme.pairs], tensor[..., scheme.pairs :]
+
+
+def position_offsets(
+    scheme: RopeScheme, offset: torch.Tensor, tokens: torch.Tensor, grid: tuple[int, int, int]
+) -> torch.Tensor:
+    """`offset` in the positions of `scheme`; itself where these are token steps, else float64 [tokens, 3].
+
+    offset: token steps along (frame, height, width), [3] for all tokens or [tokens, 3]; tokens: flat places [tokens] in
+    a token grid (frames, height, width). Between two frames positions rise evenly, and frames before the first are
+    spaced as those of a whole number of repetitions later.
+    """
+    if scheme.counts_tokens:
+        return offset
+    device = offset.device if offset.device.type in FLOAT64_DEVICES else torch.device("cpu")
+    steps = offset.to(device, torch.float64).expand(len(tokens), 3)
+    frames = upload(grid_positions(tokens, grid)[:, 0].double(), device)
+    side = scheme.picture_side
+    along = 1.0 if side is None else side / math.sqrt(grid[1] * grid[2])
+    there, here = (_frame_positions(scheme, places) for places in (frames + steps[:, 0], frames))
+    return torch.cat([(there - here)[:, None], steps[:, 1:] * along], dim=1)
+
+
+def _frame_positions(scheme: RopeScheme, frames: torch.Tensor) -> torch.Tensor:
+    """Positions of token frames, whole or between two, counted from frame 0; float64 [tokens]."""
+    spans = upload(torch.tensor(scheme.frame_spans, dtype=torch.float64), frames.device)
+    before = spans.cumsum(0) - spans
+    whole = frames.floor().long()
+    place = whole % len(spans)
+    rounds = (whole - place).double() / len(spans)
+    return rounds * spans.sum() + before[place] + (frames - whole) * spans[place]
 
 
 def grid_positions(tokens: torch.Tensor, grid: tuple[int, int, int]) -> torch.Tensor:

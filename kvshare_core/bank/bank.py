@@ -61,6 +61,8 @@ class BankEntry:
     """What no subject claims, where that is shared too."""
     text: StoredTokens | None = None
     """The tokens outside the video, kept only with `share_text`."""
+    origin: float = 0.0
+    """Position in time of the video's first frame, as in families.base.CallSite."""
 
     @property
     def parts(self) -> tuple[StoredTokens | None, ...]:
@@ -68,16 +70,16 @@ class BankEntry:
         return (*self.subjects, self.background, self.text)
 
     @classmethod
-    def of_parts(cls, parts: Sequence[StoredTokens | None]) -> "BankEntry":
+    def of_parts(cls, parts: Sequence[StoredTokens | None], origin: float = 0.0) -> "BankEntry":
         """The entry with these `parts`."""
         *subjects, background, text = parts
-        return cls(tuple(subjects), background, text)
+        return cls(tuple(subjects), background, text, origin)
 
     def on(self, device: torch.device) -> "BankEntry":
         """The same entry on `device`: hosts with several may run a later segment's forward on another."""
         if all(part is None or part.key.device == device for part in self.parts):
             return self
-        return BankEntry.of_parts([None if part is None else part.on(device) for part in self.parts])
+        return BankEntry.of_parts([None if part is None else part.on(device) for part in self.parts], self.origin)
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,7 @@ class _Stored:
 
     parts: list[_Part]
     places: int
+    origin: float
     consumers: int | None
     device_bytes: int
     tensors: list[torch.Tensor] | None = None
@@ -168,7 +171,7 @@ class KeyValueBank:
                 self._drop(key)
             return
         parts, tensors = _pack(entry, self.memory.dtype == "fp8")
-        stored = _Stored(parts, len(entry.parts), consumers, sum(tensor.nbytes for tensor in tensors))
+        stored = _Stored(parts, len(entry.parts), entry.origin, consumers, sum(tensor.nbytes for tensor in tensors))
         with self._lock:
             self._drop(key)
             lane = None if self._stays_on_device(stored.device_bytes) else self._lane(tensors[0].device)
@@ -197,7 +200,7 @@ class KeyValueBank:
                 stored.consumers -= 1
                 if stored.consumers == 0:
                     self._drop(key)
-        return _unpack(stored.parts, stored.places, tensors)
+        return _unpack(stored, tensors)
 
     def prefetch(self, keys: Sequence[BankKey]) -> None:
         """Starts bringing entries back to their device, each for its next reader; absent ones are passed over."""
@@ -277,17 +280,17 @@ def _pack(entry: BankEntry, fp8: bool) -> tuple[list[_Part], list[torch.Tensor]]
     return parts, tensors
 
 
-def _unpack(parts: list[_Part], places: int, tensors: list[torch.Tensor]) -> BankEntry:
-    """The entry of `places` parts, absent ones included."""
-    found: list[StoredTokens | None] = [None] * places
+def _unpack(stored: _Stored, tensors: list[torch.Tensor]) -> BankEntry:
+    """The entry with all its parts, absent ones included."""
+    found: list[StoredTokens | None] = [None] * stored.places
     rest = iter(tensors)
-    for part in parts:
+    for part in stored.parts:
         if part.quantised:
             key, value = (restore(next(rest), next(rest), dtype) for dtype in part.dtypes)
         else:
             key, value = next(rest), next(rest)
         found[part.place] = StoredTokens(key, value, part.tokens)
-    return BankEntry.of_parts(found)
+    return BankEntry.of_parts(found, stored.origin)
 
 
 def _owned(tensor: torch.Tensor) -> torch.Tensor:

@@ -11,8 +11,9 @@ from typing import Any, Literal, Protocol
 import torch
 
 from ..attention.rope import RopeScheme
+from ..timeline.frame_cycle import FrameCycle
 from .block_presets import BlockPreset
-from .model_inputs import ImageChannels, InputLayout
+from .model_inputs import ImageChannels, InputLayout, PackedAudio, PictureNode
 from .text_encoders import TextEncoders
 
 Shapes = Mapping[str, tuple[tuple[int, ...], ...]]
@@ -53,6 +54,9 @@ class AttentionCall:
     inputs: Shapes = field(default_factory=dict[str, tuple[tuple[int, ...], ...]])
     """Shapes of what the model was called with besides latent and text."""
 
+    options: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """What the host tells of the call, its transformer options, and the model's inputs that are no tensors."""
+
     @property
     def query_tokens(self) -> int:
         """Number of query tokens."""
@@ -80,6 +84,12 @@ class CallSite:
 
     text_start: int = 0
     """Index of the prompt's first token in the sequence."""
+
+    text_tokens: int | None = None
+    """Tokens of the prompt from there on; None for as many as the text has that the model received."""
+
+    origin: float = 0.0
+    """Position in time of the video's first frame, in models that count positions through the whole sequence."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +134,10 @@ class FamilyInfo:
     """The text encoders it was trained with; None when they are not known, so that it loads with the host's nodes only.
     """
 
+    frame_cycle: FrameCycle | None = None
+    """The pictures of its latent frames where these come in groups; None where the first is one picture and each later
+    one as many as `compression` says."""
+
     def grid(self, frames: int, height: int, width: int) -> tuple[int, int, int]:
         """Token grid of a latent of that size; sizes that the patch does not divide are padded, as the models do."""
         frame_patch, height_patch, width_patch = self.patch
@@ -160,8 +174,13 @@ class Family(Protocol):
         ...
 
     @property
-    def image_channels(self) -> ImageChannels | None:
-        """How its image-to-video models take their images; None when none takes them as input channels."""
+    def image_channels(self) -> ImageChannels | PictureNode | None:
+        """How its image-to-video models take their images; None when a prompt cannot begin or end with one."""
+        ...
+
+    @property
+    def audio(self) -> PackedAudio | None:
+        """The audio that its models sample together with the video; None when none does."""
         ...
 
     def describe(self, diffusion_model: Any, latent_channels: int) -> FamilyInfo | None:

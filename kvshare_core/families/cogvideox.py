@@ -53,6 +53,7 @@ class CogVideoXFamily:
     inputs = INPUTS
     text_encoders = (TextEncoders("COGVIDEOX", (T5_XXL,), PLAIN_PROMPT),)
     image_channels = None
+    audio = None
 
     def describe(self, diffusion_model: Any, latent_channels: int) -> FamilyInfo | None:
         if type(diffusion_model).__name__ != "CogVideoXTransformer3DModel":

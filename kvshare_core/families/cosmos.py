@@ -27,6 +27,7 @@ class CosmosFamily:
     inputs = INPUTS
     text_encoders = (T5,)
     image_channels = None
+    audio = None
 
     def describe(self, diffusion_model: Any, latent_channels: int) -> FamilyInfo | None:
         if type(diffusion_model).__name__ != "GeneralDIT":

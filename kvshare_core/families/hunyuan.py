@@ -95,6 +95,7 @@ class HunyuanFamily:
     image_channels = ImageChannels(
         "img_in.proj.weight", extra_channels=None, mask_channels=1, empty_pixel=None, last_image=False, mask_first=False
     )
+    audio = None
 
     def describe(self, diffusion_model: Any, latent_channels: int) -> FamilyInfo | None:
         if type(diffusion_model).__name__ != "HunyuanVideo":

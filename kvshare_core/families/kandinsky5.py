@@ -34,6 +34,7 @@ class Kandinsky5Family:
     inputs = INPUTS
     text_encoders = (QWEN_AND_CLIP,)
     image_channels = None
+    audio = None
 
     def describe(self, diffusion_model: Any, latent_channels: int) -> FamilyInfo | None:
         if type(diffusion_model).__name__ != "Kandinsky5":

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from .base import AttentionCall, CallKind, CallSite, UnexpectedCallError
 from .ltxv import LTXVideoFamily, check_mask
+from .model_inputs import LATENT_SHAPES, PackedAudio
 from .text_encoders import EncoderFile, Excerpt, PromptTokens, TextEncoders
 
 Modality = Literal["video", "text", "audio"]
@@ -27,9 +28,20 @@ CYCLE: tuple[tuple[Modality, Modality, CallKind], ...] = (
 )
 """Whose queries attend to whose keys in one block, in the order of the calls."""
 
-LATENT_SHAPES = "latent_shapes"
-"""Input with the shapes of the packed parts: video [batch, channels, frames, height, width] and, where there is any,
-audio [batch, channels, steps, bands]."""
+
+def _steps_per_second(diffusion_model: Any) -> float:
+    patchifier = diffusion_model.a_patchifier
+    return patchifier.sample_rate / patchifier.hop_length / patchifier.audio_latent_downsample_factor
+
+
+AUDIO = PackedAudio(
+    time_dim=2,
+    steps_per_second=_steps_per_second,
+    pictures_per_second="frame_rate",
+    fix="Set frames_number {pictures} and frame_rate {rate:g} in LTXVEmptyLatentAudio, and the same frame_rate in "
+    "LTXVConditioning.",
+)
+"""Audio latents are [batch, channels, steps, bands]."""
 
 GEMMA = EncoderFile(
     "Gemma 3 12B (or the Gemma 4 that the model was made with)",
@@ -63,6 +75,7 @@ class LTX2Family(LTXVideoFamily):
     name = "ltx2"
     text_encoders = (GEMMA_AND_PROJECTION,)
     model_class = "LTXAVModel"
+    audio = AUDIO
     # Its connectors mix the text's tokens.
     routes_text = False
 

@@ -38,6 +38,7 @@ class MochiFamily:
     inputs = INPUTS
     text_encoders = (TextEncoders("MOCHI", (T5_XXL,), PLAIN_PROMPT),)
     image_channels = None
+    audio = None
 
     def describe(self, diffusion_model: Any, latent_channels: int) -> FamilyInfo | None:
         if type(diffusion_model).__name__ != "AsymmDiTJoint":

@@ -5,12 +5,16 @@ get the segment's part of it, and whether a tensor belongs to frames is known by
 to fit.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, Literal
 
 import torch
+
+LATENT_SHAPES = "latent_shapes"
+"""Input with the shapes of what the host has packed into one latent: the video [batch, channels, frames, height, width]
+and, where there is any, the audio."""
 
 
 @dataclass(frozen=True)
@@ -40,18 +44,41 @@ class Indivisible:
     """What it is, why it cannot be cut, and what to do instead."""
 
 
-InputTiming = Literal["whole video", "text length", "first segment", "reference latents"]
+InputTiming = Literal["whole video", "text length", "first segment", "reference latents", "sequence"]
 """Inputs without entries for single frames.
 
 whole video: texts, reference images, numbers; every segment gets all of it. text length: the number of text tokens that
 the model attends to, as it drops those after them. first segment: it fixes the video's first frames or represents what
 came before them; later segments get none. reference latents: a list of latents, of which those as long as the video are
-cut with it and single images stay whole.
+cut with it and single images stay whole. sequence: a dictionary with the layout of the model's whole sequence of
+tokens, which is made anew for every segment, and with images that the video begins or ends with, which go to the
+segments that do.
 """
 
 InputLayout = PerFrame | Mapping[int, PerFrame] | Indivisible | InputTiming
 """How one input lies over time. A mapping tells layouts apart by the tensor's number of dimensions, where two models of
 a family use one name for different things."""
+
+
+@dataclass(frozen=True)
+class PackedAudio:
+    """Audio that a model samples together with the video, packed behind it into one latent."""
+
+    time_dim: int
+    """Dimension of the audio's latent that is time."""
+
+    steps_per_second: Callable[[Any], float]
+    """Latent steps of a second of audio, of a diffusion model of the host."""
+
+    pictures_per_second: float | str
+    """Of the video: a number, or the model's input that tells it, by the host's name."""
+
+    fix: str
+    """What makes the audio as long as the video; {pictures} and {rate} are the video's."""
+
+    shape: Callable[[Any, int], tuple[int, ...]] | None = None
+    """Shape of one audio latent of a diffusion model and that many steps, where the model cannot do without; None where
+    the host has a node for it."""
 
 
 @dataclass(frozen=True)
@@ -99,3 +126,13 @@ class ImageChannels:
         if self.mask_first:
             return channels[:, masks:], channels[:, :masks]
         return channels[:, :latent_channels], channels[:, latent_channels:]
+
+
+@dataclass(frozen=True)
+class PictureNode:
+    """How a model takes the images that a video begins or ends with, where its text encoder sees them together with the
+    prompt: a node of the host makes both of prompt and images."""
+
+    node: str
+    """`module.class` in the host. Its `execute` takes clip, vae, prompt, width, height, length, first_frame and
+    last_frame, and returns the conditioning first."""

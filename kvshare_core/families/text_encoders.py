@@ -62,6 +62,9 @@ class PromptTokens:
     encoder_part: str | None = None
     """Attribute of the host's encoder that holds the language model; None for the one its `clip` attribute names."""
 
+    language_models: tuple[str, ...] = ("ClipTokenWeightEncoder",)
+    """The host's classes whose `encode_token_weights` makes the language model's output, one row for each token."""
+
     tokenizer_part: str | None = None
     """Attribute of the host's tokenizer and key of the tokens for that language model; None for those that its `clip`
     and `clip_name` attributes name."""

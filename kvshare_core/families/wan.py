@@ -112,6 +112,7 @@ class WanFamily:
     image_channels = ImageChannels(
         "patch_embedding.weight", extra_channels=20, mask_channels=4, empty_pixel=0.5, last_image=True, mask_first=True
     )
+    audio = None
 
     def describe(self, diffusion_model: Any, latent_channels: int) -> FamilyInfo | None:
         kind = type(diffusion_model).__name__

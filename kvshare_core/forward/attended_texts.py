@@ -34,7 +34,8 @@ def attended_texts(context: AttentionContext, frame_patch: int) -> tuple[Attende
     segment, batch, text = context.forward.segment, context.forward.batch, context.forward.text
     lengths = text.routes.get(batch.chunks.index((batch.prompts or 0, 0)))
     if lengths is None:
-        whole = context.site.text_start, text.tokens
+        site = context.site
+        whole = site.text_start, text.tokens if site.text_tokens is None else site.text_tokens
         return tuple(AttendedText(beat, weight, *whole) for beat, weight in text_weights(segment))
     starts = accumulate(lengths, initial=context.site.text_start)
     return tuple(

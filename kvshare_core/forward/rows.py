@@ -62,7 +62,8 @@ def join_entries(entries: Sequence[BankEntry]) -> BankEntry:
             torch.cat([part.key for part in present]), torch.cat([part.value for part in present]), present[0].tokens
         )
 
-    return BankEntry.of_parts([joined(parts) for parts in zip(*(entry.parts for entry in entries), strict=True)])
+    joined_parts = [joined(parts) for parts in zip(*(entry.parts for entry in entries), strict=True)]
+    return BankEntry.of_parts(joined_parts, entries[0].origin)
 
 
 def take_rows(tensor: torch.Tensor, indices: Sequence[int]) -> torch.Tensor:

@@ -14,7 +14,7 @@ from ..attention.groups import OwnTokens, TokenSplit, sharing_groups
 from ..attention.key_masks import ODD_MASK, KeyMask
 from ..attention.log_sum_exp import LogSumExpAttention
 from ..attention.parts import TOKEN_DIM, Backend, KeyValuePart, QueryGroup
-from ..attention.rope import RopeScheme, rotate
+from ..attention.rope import RopeScheme, position_offsets, rotate
 from ..bank.bank import BankEntry, BankKey, KeyValueBank
 from ..config import KVShareConfig
 from ..devices import upload
@@ -166,7 +166,10 @@ def move_keys(scheme: RopeScheme, frames: int) -> Change:
 
     def change(probed: ProbedCall) -> torch.Tensor:
         outside, own = probed.own.outside, probed.own.video_part(0.0)
-        moved = replace(own, key=rotate(own.key, scheme, torch.tensor([-frames, 0, 0])))
+        forward = probed.context.forward
+        tokens = torch.arange(forward.video_tokens)
+        earlier = position_offsets(scheme, torch.tensor([-frames, 0, 0]), tokens, forward.grid)
+        moved = replace(own, key=rotate(own.key, scheme, earlier))
         beside = probed.own.outside_part()
         parts: tuple[KeyValuePart, ...] = (moved,) if beside is None else (beside, moved)
         if outside is None:

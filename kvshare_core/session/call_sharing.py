@@ -107,7 +107,7 @@ class CallSharer:
                 if forward.consumers != 0:
                     own = context.own_tokens([index], masks[index])
                     entry = exported_entry(self._plan, forward, own, splits[latent], latent)
-                    self.bank.put(key, entry, forward.consumers)
+                    self.bank.put(key, replace(entry, origin=context.site.origin), forward.consumers)
                 if found:
                     sources, entries = zip(*found, strict=True)
                     rows.append(SharedRow(index, latent, sources, entries, masks[index]))
@@ -143,6 +143,6 @@ class CallSharer:
             name = block, row.index, source
             if name not in offsets:
                 gap = self._plan.gap(source, forward.segment.index)
-                offsets[name] = self._mover.offsets(entry, own, split, forward.grid, gap)
+                offsets[name] = self._mover.offsets(entry, own, split, forward.grid, gap, context.site.origin)
             moved.append(self._mover.move(entry, offsets[name]))
         return moved

@@ -4,10 +4,12 @@ A noise mask is float [1, 1, latent frames, height, width]: 1 where the sampler 
 what is there, and in between where it may change it a little.
 """
 
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 import torch
 
+from .frame_cycle import FrameCycle
 from .timeline import FRAME_DIM, Timeline
 
 HoldPlace = Literal["start", "end", "beat"]
@@ -39,6 +41,8 @@ def latent_frames_of(timeline: Timeline, place: HoldPlace, beat: int, pictures: 
 
     Raises ValueError when they are not a whole number of latent frames there, naming numbers that are.
     """
+    if timeline.frame_cycle is not None:
+        return _frames_in_groups(timeline, timeline.frame_cycle, place, beat, pictures)
     start = 0
     if place == "beat":
         start = timeline.beats[_beat_index(timeline, beat)].start
@@ -49,7 +53,26 @@ def latent_frames_of(timeline: Timeline, place: HoldPlace, beat: int, pictures: 
     if pictures in lengths:
         return counts[lengths.index(pictures)]
     near = [length for length in lengths if abs(length - pictures) < timeline.temporal_compression]
-    raise ValueError(
+    raise _no_whole_frames(pictures, near)
+
+
+def _frames_in_groups(timeline: Timeline, cycle: FrameCycle, place: HoldPlace, beat: int, pictures: int) -> int:
+    """The same where latent frames come in groups, with one of which a held video begins."""
+    if place == "beat":
+        start = timeline.beats[_beat_index(timeline, beat)].start
+        if start % cycle.period:
+            raise ValueError(
+                f"place: prompt {beat} fades in over the one before, and a video can be held from its beginning only "
+                "where it follows at a cut. Put [cut] before it in the script."
+            )
+    frames = cycle.nearest(pictures, cycle.rest)
+    if cycle.before(frames) == pictures:
+        return frames
+    raise _no_whole_frames(pictures, [cycle.before(near) for near in cycle.near(cycle.frame_of(pictures))])
+
+
+def _no_whole_frames(pictures: int, near: Sequence[int]) -> ValueError:
+    return ValueError(
         f"images: there are {pictures}; {' or '.join(map(str, near))} would be whole latent frames at that place. "
         "Remove some (ImageFromBatch) or add some."
     )

@@ -5,6 +5,10 @@ length the model was trained on, whatever the beats are. A beat is shown by as m
 has a whole window too, which extends into its neighbours' time for context but is shown only in its own. Neighbouring
 segments share frames, over which one fades into the other. Between two beats there may be *transitions*: segments whose
 text is interpolated between the two prompts, as in DiTCtrl's multi-prompt sampling.
+
+Where a model encodes its video in groups of latent frames (`FrameCycle`), it takes the first frame of any latent for
+the first of a group, so windows begin with a group and are as long as videos may be. A beat that follows at a cut
+begins with a group too; one that fades in does where its fade begins.
 """
 
 import math
@@ -13,6 +17,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from ..script.film import Duration, Script, Transition, TransitionKind
+from .frame_cycle import FrameCycle
 from .timeline import Beat, RoutedText, Segment, Timeline, TimelineError
 
 
@@ -24,6 +29,7 @@ def plan_timeline(
     temporal_compression: int,
     num_transition_blocks: int = 0,
     longer_mid_segment: int = 0,
+    frame_cycle: FrameCycle | None = None,
 ) -> Timeline:
     """Covers the beats with segments of `window` latent frames that share `overlap` latent frames with their neighbour.
 
@@ -34,21 +40,25 @@ def plan_timeline(
     code, which has no durations.
 
     Segments are shorter only when the whole video is shorter than one. Raises TimelineError when the window or the
-    overlap is impossible, a number is negative, or a transition does not fit between its beats.
+    overlap is impossible, a number is negative, or a transition does not fit between its beats, and for a loop of
+    latent frames that come in groups.
     """
     _check(window, overlap, fps, num_transition_blocks, longer_mid_segment)
-    clock = _Clock(fps, temporal_compression, script.loop)
-    usual = Transition("segments", segments=num_transition_blocks) if num_transition_blocks else Transition("blend")
+    if frame_cycle is not None:
+        _check_cycle(script, window, overlap, frame_cycle)
+    clock = _Clock(fps, temporal_compression, script.loop, frame_cycle)
+    usual = Transition("segments", segments=num_transition_blocks) if num_transition_blocks else _usual(overlap)
     beats: list[Beat] = []
     shots: list[_Shot] = []
-    for number, said in enumerate(script.beats):
-        transition = (said.transition or usual) if number > 0 else Transition("cut")
+    transitions = [Transition("cut"), *(said.transition or usual for said in script.beats[1:])]
+    fades = [_shared_frames(kind, overlap, clock, number, window) for number, kind in enumerate(transitions)]
+    for number, (said, transition) in enumerate(zip(script.beats, transitions, strict=True)):
         if transition.kind == "segments":
             for part in range(1, transition.segments + 1):
                 start, shared = clock.frame, min(overlap, shots[-1].most_shared)
-                clock.advance(window - shared)
+                clock.advance(window - shared, overlap)
                 shots.append(_Shot(number - 1, start, clock.frame, shared, number, part / (transition.segments + 1)))
-        shared = _shared_frames(transition, overlap, clock, number, window)
+        shared = fades[number]
         if shots and shared > shots[-1].most_shared:
             if said.transition is not None and said.transition.duration is not None:
                 raise TimelineError(
@@ -56,12 +66,12 @@ def plan_timeline(
                     f"lasts only {shots[-1].frames}. Shorten the {transition.kind} or lengthen the prompt."
                 )
             shared = shots[-1].most_shared
-        start = clock.frame
+        start, following = clock.frame, fades[number + 1] if number + 1 < len(fades) else None
         if said.duration is None:
             longer = longer_mid_segment if 0 < number < len(script.beats) - 1 else 0
-            clock.advance(window - shared + longer * (window - overlap))
+            clock.advance(window - shared + longer * (window - overlap), following)
         else:
-            clock.last(said.duration)
+            clock.last(said.duration, following)
         gap = 0 if transition.gap is None else clock.latent_frames(transition.gap)
         text = " ".join(part for part in (script.prompt, said.prompt) if part)
         beats.append(Beat(text, start, clock.frame, said, gap))
@@ -70,8 +80,12 @@ def plan_timeline(
     length = min(window, total)
     if script.loop:
         shots[0] = replace(shots[0], shared=min(overlap, shots[-1].most_shared, length - 1))
-    segments = _segments(shots, beats, length, overlap, total, script.loop)
-    return Timeline(script, tuple(beats), segments, length, overlap, fps, temporal_compression, window)
+    windows = _Windows(
+        length, overlap, None if script.loop else total, 1 if frame_cycle is None else frame_cycle.period
+    )
+    segments = _segments(shots, beats, windows, total)
+    planned = Timeline(script, tuple(beats), segments, length, overlap, fps, temporal_compression, window)
+    return replace(planned, frame_cycle=frame_cycle)
 
 
 def overridden_inputs(
@@ -117,6 +131,28 @@ def _check(window: int, overlap: int, fps: float, num_transition_blocks: int, lo
             raise TimelineError(f"{name}: {number} segments; it must be at least 0.")
 
 
+def _check_cycle(script: Script, window: int, overlap: int, cycle: FrameCycle) -> None:
+    if script.loop:
+        raise TimelineError(
+            f"loop: this model encodes its video in groups of {cycle.period} latent frames, with which a loop cannot "
+            "go round. Take loop out of the script."
+        )
+    if not cycle.fits(window):
+        raise TimelineError(
+            f"sampling_num_frames: {window} latent frames; videos of this model have "
+            f"{' or '.join(map(str, cycle.near(window)))}."
+        )
+    if window - overlap < cycle.period:
+        raise TimelineError(
+            f"overlap_size: {overlap} latent frames; segments of {window} begin {cycle.period} or more after each "
+            f"other, so they overlap by at most {window - cycle.period}."
+        )
+
+
+def _usual(overlap: int) -> Transition:
+    return Transition("blend", Duration(overlap, "latent frames")) if overlap else Transition("cut")
+
+
 @dataclass
 class _Clock:
     """How far the plan is: `frame` latent frames, and `pictures` video frames by the script's durations."""
@@ -124,34 +160,58 @@ class _Clock:
     fps: float
     scale: int
     loop: bool
+    cycle: FrameCycle | None = None
     frame: int = 0
     pictures: float = 0.0
 
-    def advance(self, frames: int) -> None:
-        self.frame += frames
+    def advance(self, frames: int, following: int | None = None) -> None:
+        """Goes on for at most `frames`, at least one. following: frames over which the next text fades in, None at the
+        end; in a cycle its window should begin with a group."""
+        stop = self.frame + frames
+        if self.cycle is not None:
+            stop -= (stop - self._place(following)) % self.cycle.period
+            stop += self.cycle.period if stop <= self.frame else 0
+        self.frame = stop
         self.pictures = self._pictures_of(self.frame)
 
-    def last(self, duration: Duration) -> None:
+    def last(self, duration: Duration, following: int | None = None) -> None:
         """Advances by `duration`, to the nearest latent frame, at least one. Rounding errors do not add up over
         beats."""
         if duration.unit == "latent frames":
-            self.advance(max(1, round(duration.value)))
-            return
-        self.pictures += duration.value * self.fps if duration.unit == "seconds" else duration.value
-        frames = self.pictures / self.scale if self.loop else (self.pictures - 1) / self.scale + 1
-        # Halves are always rounded up, also where seconds times fps is a little too low, whatever came before the beat.
-        frame = math.floor(frames + 0.5 + 1e-6)
+            frames = max(1, round(duration.value))
+            if self.cycle is None:
+                self.advance(frames)
+                return
+            self.pictures += self.cycle.before(self.frame + frames) - self.cycle.before(self.frame)
+        else:
+            self.pictures += duration.value * self.fps if duration.unit == "seconds" else duration.value
+        frame = self._nearest(following)
         if frame <= self.frame:
-            self.advance(1)
+            self.advance(1, following)
         else:
             self.frame = frame
 
+    def _nearest(self, following: int | None) -> int:
+        if self.cycle is not None:
+            return self.cycle.nearest(self.pictures, self._place(following))
+        frames = self.pictures / self.scale if self.loop else (self.pictures - 1) / self.scale + 1
+        # Halves always up, also where seconds times fps lost a little; otherwise they depend on where a beat stands.
+        return math.floor(frames + 0.5 + 1e-6)
+
+    def _place(self, following: int | None) -> int:
+        assert self.cycle is not None
+        return self.cycle.rest if following is None else following
+
     def latent_frames(self, duration: Duration) -> int:
         """A duration in the middle of the video, at least one latent frame."""
+        if self.cycle is not None and duration.unit != "latent frames":
+            return max(1, self.cycle.nearest(duration.value * (self.fps if duration.unit == "seconds" else 1)))
         scale = {"seconds": self.fps / self.scale, "frames": 1 / self.scale, "latent frames": 1.0}[duration.unit]
         return max(1, round(duration.value * scale))
 
     def _pictures_of(self, frames: int) -> int:
+        if self.cycle is not None:
+            return self.cycle.before(frames)
         return self.scale * frames if self.loop else self.scale * (frames - 1) + 1
 
 
@@ -193,15 +253,25 @@ class _Shot:
         return self.frames if self.fixed else self.stop
 
 
-def _segments(
-    shots: Sequence[_Shot], beats: Sequence[Beat], window: int, overlap: int, total: int, loop: bool
-) -> tuple[Segment, ...]:
+@dataclass(frozen=True)
+class _Windows:
+    """Where windows of `length` latent frames may lie: inside the video of `total` frames, None in a loop, and begin
+    at multiples of `period`. overlap: what neighbours of one beat should share at least."""
+
+    length: int
+    overlap: int
+    total: int | None
+    period: int
+
+
+def _segments(shots: Sequence[_Shot], beats: Sequence[Beat], windows: _Windows, total: int) -> tuple[Segment, ...]:
     cuts, ramps = _starts_after(beats, "cut"), _ramps(shots, beats)
+    window, overlap = windows.length, windows.overlap
     segments: list[Segment] = []
     for number, shot in enumerate(shots):
         faded = shots[(number + 1) % len(shots)].shared
         start, stop = shot.start - shot.shared, shot.stop
-        begins = _windows(start, stop, window, min(overlap, window - 1), None if loop else total, cuts)
+        begins = _windows(start, stop, windows, cuts)
         inner = [_seam(earlier, later, window, overlap, len(begins)) for earlier, later in pairwise(begins)]
         # A fade is in the middle of the frames that both windows share.
         edges = [
@@ -240,26 +310,27 @@ def _starts_after(beats: Sequence[Beat], kind: TransitionKind) -> dict[int, int]
     }
 
 
-def _windows(
-    start: int, stop: int, window: int, overlap: int, total: int | None, cuts: Mapping[int, int]
-) -> tuple[int, ...]:
+def _windows(start: int, stop: int, windows: _Windows, cuts: Mapping[int, int]) -> tuple[int, ...]:
     """The first frames of the windows that cover latent frames [start, stop): evenly spread when one window is too
-    short; otherwise one, inside the video of `total` frames, with as few frames beyond a cut as possible, and then as
-    centred as possible."""
-    length = stop - start
-    if length > window:
-        count = -(-(length - overlap) // (window - overlap))
-        return tuple(start + round(place * (length - window) / (count - 1)) for place in range(count))
-    lowest, highest = stop - window, start
-    if total is not None:
-        lowest, highest = max(0, lowest), min(highest, total - window)
+    short; otherwise one, inside the video, with as few frames beyond a cut as possible, and then as centred as
+    possible."""
+    window, period = windows.length, windows.period
+    first, last = start // period * period, -(-(stop - window) // period) * period
+    if last > first:
+        most_apart = (window - min(windows.overlap, window - 1)) // period
+        count = -(-(last - first) // period // most_apart) + 1
+        steps = (last - first) // period
+        return tuple(first + period * round(place * steps / (count - 1)) for place in range(count))
+    lowest, highest = last, first
+    if windows.total is not None:
+        lowest, highest = max(0, lowest), min(highest, windows.total - window)
 
     def badness(begin: int) -> tuple[int, float]:
         before = max((cut - begin for cut in cuts.values() if begin < cut <= start), default=0)
         after = max((begin + window - cut for cut in cuts.values() if stop <= cut < begin + window), default=0)
         return before + after, abs(begin + window / 2 - (start + stop) / 2)
 
-    return (min(range(lowest, highest + 1), key=badness),)
+    return (min(range(lowest, highest + 1, period), key=badness),)
 
 
 def _seam(earlier: int, later: int, window: int, overlap: int, count: int) -> int:

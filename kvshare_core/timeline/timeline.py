@@ -1,7 +1,7 @@
 """The plan of one long video: beats, and the segments that show them. Pure Python.
 
 `latent frame` means a frame of the compressed video: the first decodes to one video frame, each later one to
-`temporal_compression` video frames.
+`temporal_compression` video frames, unless the model has a cycle of its own for them.
 """
 
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ from typing import Literal, get_args
 
 from ..prompt_words import PromptWords
 from ..script.film import Duration, Script, ScriptBeat
+from .frame_cycle import FrameCycle
 
 BlendWeights = Literal["linear", "hann", "pyramid", "triangle"]
 Noise = Literal["plain", "freenoise"]
@@ -93,7 +94,8 @@ class Timeline:
     one unless the whole video is shorter.
 
     blend_weights: how segments fade into each other; see fades.WEIGHTS. noise: `plain` is the sampler's, `freenoise`
-    gives all windows the first one's; see noise.shared_order. Raises TimelineError for an unknown name.
+    gives all windows the first one's; see noise.shared_order. frame_cycle: the video frames of latent frames where
+    these come in groups; windows then begin with a group. Raises TimelineError for an unknown name.
     """
 
     script: Script
@@ -106,6 +108,7 @@ class Timeline:
     native_window: int
     blend_weights: BlendWeights = "linear"
     noise: Noise = "plain"
+    frame_cycle: FrameCycle | None = None
 
     def __post_init__(self) -> None:
         for name, choices in (("blend_weights", BLEND_WEIGHTS), ("noise", NOISES)):
@@ -124,6 +127,8 @@ class Timeline:
     def picture_range(self, start: int, stop: int) -> tuple[int, int]:
         """Video frames [first, last) that latent frames [start, stop) decode to."""
         scale = self.temporal_compression
+        if self.frame_cycle is not None:
+            return self.frame_cycle.before(start), self.frame_cycle.before(stop)
         if self.script.loop:
             return scale * start, scale * stop
         return (0 if start == 0 else scale * (start - 1) + 1), scale * (stop - 1) + 1
@@ -139,6 +144,8 @@ class Timeline:
     def frame_of(self, picture: int) -> int:
         """The latent frame that decodes to video frame number `picture`."""
         scale = self.temporal_compression
+        if self.frame_cycle is not None:
+            return self.frame_cycle.frame_of(picture)
         return picture // scale if self.script.loop else -(-picture // scale)
 
     def shown_frames_of(self, segment: Segment) -> list[int]:
@@ -186,6 +193,10 @@ class Timeline:
             f"{self.window}: less than the model was trained on."
         ]
 
+    def _pictures_inside(self, frames: int) -> int:
+        """Pictures of that many latent frames in the middle of the video."""
+        return self.temporal_compression * frames if self.frame_cycle is None else self.frame_cycle.before(frames)
+
     def rounded_transitions(self) -> list[str]:
         """A line for every fade and gap that was rounded to latent frames."""
         lines: list[str] = []
@@ -197,7 +208,7 @@ class Timeline:
                 segment.rise for segment in self.segments if (segment.beat, segment.next_beat) == (number, None)
             )
             for what, asked, got in ((transition.kind, transition.duration, shared), ("gap", transition.gap, beat.gap)):
-                rounded = "" if asked is None else _asked_for(asked, got * self.temporal_compression, self.fps)
+                rounded = "" if asked is None else _asked_for(asked, self._pictures_inside(got), self.fps)
                 if rounded:
                     lines.append(f"The {what} before prompt {number + 1} takes {got} latent frames{rounded}.")
         return lines

@@ -3,6 +3,7 @@
 import ast
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -59,8 +60,14 @@ class NewFamily:
         ),
     )
     image_channels = ImageChannels(
-        "patch_embedding.weight", extra_channels=20, mask_channels=1, empty_pixel=None, last_image=False
+        "patch_embedding.weight",
+        extra_channels=20,
+        mask_channels=1,
+        empty_pixel=None,
+        last_image=False,
+        mask_first=False,
     )
+    audio = None
 
     def describe(self, diffusion_model: Any, latent_channels: int) -> FamilyInfo | None:
         if type(diffusion_model).__name__ != "NewVideoModel":
@@ -203,22 +210,23 @@ def test_every_family_states_everything(family: Family) -> None:
         assert 1 <= len(encoders.files) <= 2 and encoders.prompt.encoders
         assert all(file.title and (file.kinds or file.detector) for file in encoders.files)
     channels = family.image_channels
-    assert channels is None or not channels.last_image or channels.empty_pixel is not None
+    if isinstance(channels, ImageChannels):
+        assert not channels.last_image or channels.empty_pixel is not None
 
 
 def test_every_layout_has_text_encoders_of_its_family(case: FamilyCase) -> None:
     model = model_of(case.name)
     family, info = model_info(model)
     assert info.text_encoders in family.text_encoders
-    if family.image_channels is not None:
+    if isinstance(family.image_channels, ImageChannels):
         assert attrgetter(family.image_channels.weight)(model.model.diffusion_model).ndim >= 2
 
 
 def test_families_that_share_a_text_encoder_agree_on_its_prompts() -> None:
-    stated: dict[str, set[Any]] = {}
+    stated: dict[tuple[str, str], set[Any]] = {}
     for encoders in (encoders for family in families.FAMILIES for encoders in family.text_encoders):
-        for name in encoders.prompt.encoders:
-            stated.setdefault(name, set()).add(replace(encoders.prompt, encoders=()))
+        for name in product(encoders.prompt.encoders, encoders.prompt.language_models):
+            stated.setdefault(name, set()).add(replace(encoders.prompt, encoders=(), language_models=()))
     assert {name: len(prompts) for name, prompts in stated.items()} == dict.fromkeys(stated, 1)
 
 

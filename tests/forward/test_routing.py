@@ -18,6 +18,7 @@ from kvshare_core.forward.routing import attend_routed
 from kvshare_core.host import BEAT_TAG
 from kvshare_core.prompt_words import PromptWords
 from kvshare_core.script.film import Duration, Script, ScriptBeat, Transition
+from kvshare_core.timeline.frame_cycle import FrameCycle
 from kvshare_core.timeline.planning import plan_timeline
 from kvshare_core.timeline.timeline import RoutedText, Segment, Timeline
 from tests.oracles.dense_reference import dense_attention, heads_apart
@@ -117,11 +118,13 @@ def test_keys_that_are_not_the_texts_are_an_error() -> None:
 # On the real host.
 
 
-def routed_timeline(frames: int = 2, window: int = 4, beats: int = 2) -> Timeline:
+def routed_timeline(
+    frames: int = 2, window: int = 4, beats: int = 2, overlap: int = 1, frame_cycle: FrameCycle | None = None
+) -> Timeline:
     """Beats that turn into each other over `frames` latent frames."""
     route = Transition("route", Duration(frames, "latent frames"))
     said = (ScriptBeat("fox"), *(ScriptBeat("fox", None, route) for _ in range(beats - 1)))
-    return plan_timeline(Script(said), window, 1, 8, 4)
+    return plan_timeline(Script(said), window, overlap, 8, 4, frame_cycle=frame_cycle)
 
 
 def blended(timeline: Timeline) -> Timeline:
@@ -143,6 +146,8 @@ def tagged(texts: list[torch.Tensor], **extra: Any) -> list[Any]:
 def test_routing_between_equal_texts_changes_nothing(name: str) -> None:
     case, model = present(name), model_of(name)
     timeline = routed_timeline()
+    if case.frame_cycle is not None:
+        timeline = routed_timeline(window=case.window, overlap=case.overlap, frame_cycle=case.frame_cycle)
     prompts = case.positive(timeline)
     texts = [[prompts[0][0], {**extra, BEAT_TAG: beat}] for beat, (_, extra) in enumerate(prompts)]
     arguments = texts, case.negative(timeline), case.shape(timeline)

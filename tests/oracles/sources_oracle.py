@@ -16,7 +16,7 @@ from kvshare_core.forward.forward import Forward
 from kvshare_core.plan.share_plan import SharePlan
 from kvshare_core.session.sampling_run import SamplingRun
 from tests.oracles.dense_reference import Tokens, dense_attention, heads_together, joint_sharing_bias
-from tests.oracles.rope_reference import rotated_reference
+from tests.oracles.rope_reference import reference_positions, rotated_reference
 
 
 def resolved(plan: SharePlan, rule: Any, target: int) -> set[int]:
@@ -70,7 +70,7 @@ class Oracle:
         self.checked: list[int] = []
         """The segments whose calls saw something foreign."""
         self.biases: dict[Any, torch.Tensor] = {}
-        self.kept: dict[Any, tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]] = {}
+        self.kept: dict[Any, tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, float, int]] = {}
 
     def attend(self, original: Callable[..., Any]) -> Callable[..., Any]:
         """A method in place of `SamplingRun.attend`."""
@@ -116,19 +116,19 @@ class Oracle:
         query, key, value = own
         target = forward.segment.index
         owners = None if split is None else owners_of(split, forward.video_tokens)
-        self.kept[(target, *place)] = key.clone(), value.clone(), owners
+        self.kept[(target, *place)] = key.clone(), value.clone(), owners, site.origin, site.video_start
         video = range(site.video_start, site.video_start + forward.video_tokens)
         strength = self._strength(target)
         sources = [source for source in range(target) if strength > 0 and seers_of(self.plan, source, target)]
         sources = [source for source in sources if (source, *place) in self.kept]
-        stored = [self.kept[(source, *place)] for source in sources]
-        name = target, place[2], tuple(sources), None if owners is None else tuple(owners.tolist())
+        stored = [_in_a_sequence_like(key, video, self.kept[(source, *place)]) for source in sources]
+        name = target, place[2], key.shape[2], tuple(sources), None if owners is None else tuple(owners.tolist())
         if name not in self.biases:
             self.biases[name] = joint_sharing_bias(
                 self.plan.config,
                 strength,
                 Tokens(key.shape[2], video, owners),
-                [Tokens(key.shape[2], video, theirs) for _, _, theirs in stored],
+                [Tokens(key.shape[2], video, theirs[2]) for theirs in stored],
                 forward.grid[1] * forward.grid[2],
                 [seers_of(self.plan, source, target) for source in sources],
             )
@@ -142,7 +142,7 @@ class Oracle:
         keys = [
             key,
             *(
-                self._moved(forward, theirs[0], video, source, (owners, theirs[2]))
+                self._moved(forward, theirs[0], video, source, (owners, theirs[2]), site.origin - theirs[3])
                 for source, theirs in zip(sources, stored, strict=True)
             ),
         ]
@@ -162,9 +162,11 @@ class Oracle:
         video: range,
         source: int,
         owners: tuple[torch.Tensor | None, torch.Tensor | None],
+        later: float,
     ) -> torch.Tensor:
         """The keys as the model would have computed them with the source's video that much earlier, and each subject
-        around its centre in the target; owners: of the target's tokens and of the source's."""
+        around its centre in the target; owners: of the target's tokens and of the source's; later: how much further in
+        time the target's video begins."""
         gap = gap_between(self.plan, source, forward.segment.index)
         if self.plan.config.position == "gap":
             gap += self.plan.config.position_gap
@@ -173,13 +175,29 @@ class Oracle:
         target, theirs = owners
         if self.plan.config.position == "centred" and target is not None and theirs is not None:
             there += ways_between_centres(places, theirs, target)
-        if torch.equal(there, places):
+        if torch.equal(there, places) and later == 0:
             return key
         assert self.scheme is not None
         key = key.double().clone()
-        raw = rotated_reference(key[:, :, video.start : video.stop], self.scheme, -places)
+        here, there = (reference_positions(one, self.scheme, forward.grid) for one in (places, there))
+        there[:, 0] += later
+        raw = rotated_reference(key[:, :, video.start : video.stop], self.scheme, -here)
         key[:, :, video.start : video.stop] = rotated_reference(raw, self.scheme, there)
         return key
+
+
+def _in_a_sequence_like(
+    key: torch.Tensor, video: range, kept: tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, float, int]
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, float]:
+    """What was kept of a source, whose video then stands where it does in the sequence of `key`; only the video of a
+    source whose sequence was another."""
+    theirs, values, owners, origin, start = kept
+    if theirs.shape[2] == key.shape[2] and start == video.start:
+        return theirs, values, owners, origin
+    parts = (torch.zeros_like(key), torch.zeros_like(key))
+    for part, whole in zip(parts, (theirs, values), strict=True):
+        part[:, :, video.start : video.stop] = whole[:, :, start : start + len(video)]
+    return (*parts, owners, origin)
 
 
 def ways_between_centres(places: torch.Tensor, source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:

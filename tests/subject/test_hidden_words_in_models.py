@@ -24,7 +24,7 @@ from tests.support.present import present
 from tests.support.windows import share, tiny_timeline
 from tests.tiny.models import Sampling, random_text
 
-MIXES_TEXT = {"hunyuan", "mochi", "kandinsky5", "ltx2"}
+MIXES_TEXT = {"hunyuan", "mochi", "kandinsky5", "ltx2", "minimax_h3"}
 """Families that mix the text's tokens among themselves, or into one, before the video sees them."""
 
 CONFIG = KVShareConfig(masks=MaskSettings(thres=0.6))
@@ -78,7 +78,7 @@ def with_other_text(positive: list[Any], tokens: tuple[int, ...]) -> list[Any]:
 @pytest.mark.parametrize("name", CASES)
 def test_what_stands_in_place_of_hidden_words_changes_nothing(name: str) -> None:
     case = present(name)
-    timeline = tiny_timeline(2)
+    timeline = case.timeline(2)
     positive = case.positive(timeline)
     (found, record), (other, _) = (
         run(case, timeline, given) for given in (positive, with_other_text(positive, (0, 1)))

@@ -7,12 +7,15 @@ from typing import Any
 
 import torch
 
+from kvshare_core.families.minimax_h3 import CYCLE
 from kvshare_core.host import BEAT_TAG
+from kvshare_core.timeline.frame_cycle import FrameCycle
 from kvshare_core.timeline.timeline import Timeline
-from tests.support.windows import image_conditioning
+from tests.support.windows import image_conditioning, tiny_timeline
 from tests.tiny import cogvideox as tiny_cogvideox
 from tests.tiny import hunyuan as tiny_hunyuan
 from tests.tiny import ltx2 as tiny_ltx2
+from tests.tiny import minimax_h3 as tiny_h3
 from tests.tiny import mochi as tiny_mochi
 from tests.tiny.cross_attention import (
     COSMOS_TEXT_WIDTH,
@@ -45,6 +48,7 @@ class FamilyCase:
     such as an image to start from. latent: channels, height and width. negative_too: whether the negative conditioning
     gets `per_video` as well. batches: numbers of latents at once that the stock host can run. run: samples a latent of
     that shape and whatever else the model makes; returns a tensor that has the latent's frames as its third dimension.
+    window, overlap: latent frames of a segment and of what two share. frame_cycle: as the family states it.
     """
 
     name: str
@@ -56,6 +60,18 @@ class FamilyCase:
     negative_too: bool = True
     batches: tuple[int, ...] = (1, 2)
     run: Callable[..., torch.Tensor] = Sampling.run
+    window: int = 3
+    overlap: int = 1
+    frame_cycle: FrameCycle | None = None
+
+    @property
+    def apart(self) -> bool:
+        """Whether segments that follow at a cut share no latent frame."""
+        return self.frame_cycle is None
+
+    def timeline(self, beats: int, cut: bool = False) -> Timeline:
+        """A timeline of so many beats of one segment each, which overlap or follow each other at cuts."""
+        return tiny_timeline(beats, self.window, 0 if cut else self.overlap, self.frame_cycle)
 
     def shape(self, timeline: Timeline, batch: int = 1) -> tuple[int, ...]:
         """Shape of the timeline's latent."""
@@ -144,6 +160,26 @@ def ltx2_case(name: str, **options: Any) -> FamilyCase:
     return FamilyCase(name, "ltx2", build, text, (LTXV_CHANNELS, 3, 3), **options)
 
 
+def h3_case(
+    name: str, per_video: Callable[[Timeline], Mapping[str, Any]] = lambda timeline: {}, **options: Any
+) -> FamilyCase:
+    """MiniMax H3, whose host takes one latent at a time."""
+    return FamilyCase(
+        name,
+        "minimax_h3",
+        where_known(tiny_h3.tiny_minimax_h3),
+        tiny_h3.tagged_text,
+        (tiny_h3.CHANNELS, tiny_h3.SIDE, tiny_h3.SIDE),
+        per_video,
+        batches=(1,),
+        run=tiny_h3.sample_with_audio,
+        window=7,
+        overlap=2,
+        frame_cycle=CYCLE,
+        **options,
+    )
+
+
 CASES: dict[str, FamilyCase] = {
     case.name: case
     for case in (
@@ -173,6 +209,9 @@ CASES: dict[str, FamilyCase] = {
         FamilyCase("cosmos 1", "cosmos", tiny_cosmos, plain_text(COSMOS_TEXT_WIDTH)),
         ltx2_case("ltx-2", run=tiny_ltx2.sample_both),
         ltx2_case("ltx-2 without audio"),
+        h3_case("minimax h3"),
+        h3_case("minimax h3 i2v", tiny_h3.first_and_last_picture),
+        h3_case("minimax h3 references", tiny_h3.references),
     )
 }
 

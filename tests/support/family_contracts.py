@@ -20,10 +20,10 @@ from kvshare_core.plan.making import make_plan
 from kvshare_core.record.look_point import LookPoint
 from kvshare_core.timeline.timeline import Timeline
 from tests.support.family_cases import FamilyCase, model_of
-from tests.support.windows import PlainWindows, share, tiny_timeline
+from tests.support.windows import PlainWindows, share
 from tests.tiny.models import Sampling
 
-SHARED = KVShareConfig(share_background=True)
+SHARED = KVShareConfig(share_background=True, carry_image=False)
 SAMPLERS = (
     "euler",
     "euler_ancestral",
@@ -55,12 +55,12 @@ def patched(case: FamilyCase, timeline: Timeline, config: KVShareConfig = SHARED
 
 
 def one_segment_is_the_stock_model(case: FamilyCase) -> None:
-    timeline = tiny_timeline(1)
+    timeline = case.timeline(1)
     assert torch.equal(sample(case, patched(case, timeline), timeline), sample(case, model_of(case.name), timeline))
 
 
 def off_is_off(case: FamilyCase) -> None:
-    timeline = tiny_timeline(2)
+    timeline = case.timeline(2)
     ways = [KVShareConfig(mode="off"), KVShareConfig(strength=0.0), KVShareConfig(step_idx=(99,))]
     outputs = [sample(case, patched(case, timeline, config), timeline) for config in ways]
     assert all(torch.equal(output, outputs[0]) for output in outputs)
@@ -69,16 +69,20 @@ def off_is_off(case: FamilyCase) -> None:
 
 
 def sharing_changes_later_segments_only(case: FamilyCase) -> None:
-    timeline = tiny_timeline(2, overlap=0)
-    off = sample(case, patched(case, timeline, KVShareConfig(mode="off")), timeline)
-    shared = sample(case, patched(case, timeline), timeline)
+    timeline = case.timeline(2, cut=True)
+    first = timeline.beats[0].stop
+    # After a step, segments that are not apart see what later ones show; in the first, no subject is found yet.
+    steps, subject = (2, "fox") if case.apart else (1, "")
+    off = sample(case, patched(case, timeline, KVShareConfig(mode="off")), timeline, steps=steps)
+    shared = sample(case, patched(case, timeline, subject=subject), timeline, steps=steps)
     assert torch.isfinite(shared).all()
-    torch.testing.assert_close(shared[:, :, :3], off[:, :, :3], rtol=1e-4, atol=1e-4)
-    assert (shared[:, :, 3:] - off[:, :, 3:]).abs().max() > 1e-4 * off.abs().max()
+    torch.testing.assert_close(shared[:, :, :first], off[:, :, :first], rtol=1e-4, atol=1e-4)
+    assert (shared[:, :, first:] - off[:, :, first:]).abs().max() > 1e-4 * off.abs().max()
 
 
 def sources_may_come_first(case: FamilyCase) -> None:
-    timeline = tiny_timeline(2, overlap=0)
+    timeline = case.timeline(2, cut=True)
+    first = timeline.beats[0].stop
     outputs: list[torch.Tensor] = []
     seen: list[list[dict[BankKey, list[torch.Tensor]]]] = []
     for order in ("lockstep", "sources_first"):
@@ -87,10 +91,12 @@ def sources_may_come_first(case: FamilyCase) -> None:
         outputs.append(sample(case, model, timeline, steps=3))
         again = patched(case, timeline, replace(SHARED, order=order))
         assert torch.equal(sample(case, again, timeline, steps=3), outputs[-1])
-    torch.testing.assert_close(outputs[1][:, :, :3], outputs[0][:, :, :3], rtol=1e-4, atol=1e-4)
-    assert not torch.equal(outputs[1][:, :, 3:], outputs[0][:, :, 3:])
-    # Side by side, the second segment meets the first one's last keys in the last step only.
-    last = max(reversed(seen[0]), key=len)
+    assert not torch.equal(outputs[1][:, :, first:], outputs[0][:, :, first:])
+    last = seen[1][0]
+    if case.apart:
+        torch.testing.assert_close(outputs[1][:, :, :first], outputs[0][:, :, :first], rtol=1e-4, atol=1e-4)
+        # Side by side, the second segment meets the first one's last keys in the last step only.
+        last = max(reversed(seen[0]), key=len)
     assert last and len(seen[1]) > 1
     for found in seen[1]:
         assert found.keys() == last.keys()
@@ -98,7 +104,7 @@ def sources_may_come_first(case: FamilyCase) -> None:
 
 
 def a_rerun_is_equal(case: FamilyCase) -> None:
-    timeline = tiny_timeline(2)
+    timeline = case.timeline(2)
     model = patched(case, timeline)
     first = sample(case, model, timeline)
     assert torch.equal(sample(case, model, timeline), first)
@@ -106,7 +112,7 @@ def a_rerun_is_equal(case: FamilyCase) -> None:
 
 
 def nothing_stays_after_a_run(case: FamilyCase) -> None:
-    timeline = tiny_timeline(2)
+    timeline = case.timeline(2)
     stops = (None, _raise_stop, comfy.model_management.interrupt_current_processing)
     for stop, order in product(stops, ("lockstep", "sources_first")):
         sessions: list[weakref.ref[Any]] = []
@@ -124,7 +130,7 @@ def nothing_stays_after_a_run(case: FamilyCase) -> None:
 
 
 def other_overrides_stay_in_use(case: FamilyCase) -> None:
-    timeline = tiny_timeline(2)
+    timeline = case.timeline(2)
     calls: list[int] = []
 
     def override(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -139,18 +145,20 @@ def other_overrides_stay_in_use(case: FamilyCase) -> None:
 
 
 def every_segment_has_its_prompt(case: FamilyCase) -> None:
-    timeline = tiny_timeline(2, overlap=0)
+    timeline = case.timeline(2, cut=True)
+    first = timeline.beats[0].stop
     model = patched(case, timeline, KVShareConfig(mode="off"))
-    own = sample(case, model, timeline)
+    steps = 2 if case.apart else 1
+    own = sample(case, model, timeline, steps=steps)
     entries = case.positive(timeline)
     entries[1][0] = case.text(55, 6)[0]
-    other = case.run(Sampling(), model, entries, case.negative(timeline), case.shape(timeline))
-    assert torch.equal(own[:, :, :3], other[:, :, :3])
-    assert (own[:, :, 3:] - other[:, :, 3:]).abs().max() > 1e-6 * own.abs().max()
+    other = case.run(Sampling(steps), model, entries, case.negative(timeline), case.shape(timeline))
+    assert torch.equal(own[:, :, :first], other[:, :, :first])
+    assert (own[:, :, first:] - other[:, :, first:]).abs().max() > 1e-6 * own.abs().max()
 
 
 def the_subject_is_followed(case: FamilyCase) -> None:
-    timeline = tiny_timeline(2)
+    timeline = case.timeline(2)
     model, record = share(model_of(case.name), timeline, SHARED)
     sample(case, model, timeline)
     masks = record.latest()
@@ -159,8 +167,10 @@ def the_subject_is_followed(case: FamilyCase) -> None:
 
 
 def a_watched_point_tells_all_and_changes_nothing(case: FamilyCase) -> None:
-    timeline, model = tiny_timeline(2), model_of(case.name)
-    plan = replace(make_plan(timeline, SHARED, "", None), look=LookPoint(0.5, 0.5, 5))
+    timeline, model = case.timeline(2), model_of(case.name)
+    start = timeline.segments[1].start
+    look = LookPoint(0.5, 0.5, timeline.picture_range(start, start + 1)[0])
+    plan = replace(make_plan(timeline, SHARED, "", None), look=look)
     watched, record = apply(model, plan)
     assert torch.equal(
         sample(case, watched, timeline, steps=1), sample(case, patched(case, timeline, subject=""), timeline, steps=1)
@@ -175,7 +185,7 @@ def a_watched_point_tells_all_and_changes_nothing(case: FamilyCase) -> None:
 
 
 def every_sampler_works(case: FamilyCase) -> None:
-    timeline = tiny_timeline(2)
+    timeline = case.timeline(2)
     model, off = patched(case, timeline), patched(case, timeline, KVShareConfig(mode="off"))
     for sampler in SAMPLERS:
         shared = sample(case, model, timeline, sampler=sampler)
@@ -184,7 +194,7 @@ def every_sampler_works(case: FamilyCase) -> None:
 
 
 def guidance_and_batches_work(case: FamilyCase) -> None:
-    timeline = tiny_timeline(2)
+    timeline = case.timeline(2)
     model, off = patched(case, timeline), patched(case, timeline, KVShareConfig(mode="off"))
     for cfg in (1.0, 3.0):
         for batch in case.batches:
@@ -240,7 +250,7 @@ def count_run(case: FamilyCase) -> tuple[int, int]:
         blocks.append(len(args[5][KEY].run.settings.blocks))
         return executor(*args, **kwargs)
 
-    timeline = tiny_timeline(2)
+    timeline = case.timeline(2)
     model = patched(case, timeline)
     model.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "count", look)
     sample(case, model, timeline, steps=1)

@@ -24,17 +24,19 @@ from kvshare_core.plan.making import make_plan
 from kvshare_core.prompt_words import PromptWords, SubjectTokens
 from kvshare_core.record.record import KVShareRecord
 from kvshare_core.script.parsing import parse_script
+from kvshare_core.timeline.frame_cycle import FrameCycle
 from kvshare_core.timeline.planning import plan_timeline
-from kvshare_core.timeline.timeline import Timeline
+from kvshare_core.timeline.timeline import Segment, Timeline
 from tests.oracles.dense_reference import dense_attention, heads_apart, heads_together, sharing_bias
 from tests.oracles.rope_reference import rotated_reference
 from tests.oracles.sources_oracle import ways_between_centres
 from tests.tiny.models import CHANNELS, joint_text, random_text
 
 
-def tiny_timeline(beats: int, window: int = 3, overlap: int = 1) -> Timeline:
+def tiny_timeline(beats: int, window: int = 3, overlap: int = 1, frame_cycle: FrameCycle | None = None) -> Timeline:
     """`beats` prompts "fox runs" of one segment each, whose words stand at tokens 0, 1 and 2."""
-    timeline = plan_timeline(parse_script("fox runs\n" * beats), window, overlap, fps=8, temporal_compression=4)
+    script = parse_script("fox runs\n" * beats)
+    timeline = plan_timeline(script, window, overlap, fps=8, temporal_compression=4, frame_cycle=frame_cycle)
     words = PromptWords(("fox", "runs"), ((0, 1), (2,)))
     return replace(timeline, beats=tuple(replace(beat, words=words) for beat in timeline.beats))
 
@@ -70,9 +72,12 @@ def share(
     config: KVShareConfig | None = None,
     subject: str = "fox",
     mask: torch.Tensor | None = None,
+    carry_image: bool = False,
 ) -> tuple[Any, KVShareRecord]:
-    """What MaskGuidedKVShare does."""
-    return apply(model, make_plan(timeline, config or KVShareConfig(), subject, mask))
+    """What MaskGuidedKVShare does, but segments of image-to-video models are given frames of others only on request:
+    what a segment computes then follows from its own window."""
+    config = replace(config or KVShareConfig(), carry_image=carry_image)
+    return apply(model, make_plan(timeline, config, subject, mask))
 
 
 CUTS: dict[str, Callable[[Any, int, int], Any]] = {
@@ -163,41 +168,95 @@ class PlainWindows(ContextHandlerABC):
         model_options: Any,
         shapes: Any,
     ) -> Any:
-        """Video and audio of one step a picture, which begins with a segment's first frame's last picture."""
-        video, audio = unpack_latents(x_in, shapes)
-        totals = [[torch.zeros_like(video), torch.zeros_like(audio)] for _ in conds]
-        weights = [torch.zeros(video.shape[2]), torch.zeros(audio.shape[2])]
-        scale, last = self.timeline.temporal_compression, len(self.timeline.segments) - 1
+        """Video and the audio of its pictures."""
+        parts = unpack_latents(x_in, shapes)
+        totals = [[torch.zeros_like(part) for part in parts] for _ in conds]
+        times = (2, 2 if self.timeline.frame_cycle is None else 3)
+        weights = [torch.zeros(part.shape[time]) for part, time in zip(parts, times, strict=True)]
         for segment in self.timeline.segments:
-            sounds = slice(scale * segment.start, scale * (segment.stop - 1) + 1)
-            if self.timeline.overlap == 0 and segment.index < last:
-                sounds = slice(sounds.start, scale * segment.stop)
-            pieces = [video[:, :, segment.start : segment.stop], audio[:, :, sounds]]
-            packed, piece_shapes = pack_latents([piece.clone() for piece in pieces])
+            places = (slice(segment.start, segment.stop), self._sounds(segment, parts[1].shape[times[1]]))
+            pieces = [
+                part.narrow(time, place.start, place.stop - place.start).clone()
+                for part, time, place in zip(parts, times, places, strict=True)
+            ]
+            packed, piece_shapes = pack_latents(pieces)
             resized = [self.get_resized_cond(cond, x_in, segment) for cond in conds]
             for cond in (cond for entries in resized for cond in entries or ()):
                 cond["model_conds"]["latent_shapes"] = CONDConstant(piece_shapes)
+                if "minimax_payload" in cond["model_conds"]:
+                    payload = self._payload(cond["model_conds"]["minimax_payload"].cond, segment, BEAT_TAG in cond)
+                    cond["model_conds"]["minimax_payload"] = CONDConstant(payload)
             outputs = calc_cond_batch(model, resized, packed, timestep, model_options)
-            overlaps = (self.timeline.overlap, max(0, scale * (self.timeline.overlap - 1) + 1))
-            for number, (place, overlap) in enumerate(
-                zip((slice(segment.start, segment.stop), sounds), overlaps, strict=True)
-            ):
-                ramp = torch.ones(pieces[number].shape[2])
-                rising = torch.arange(1, overlap + 1) / (overlap + 1)
-                if segment.index > 0:
-                    ramp[:overlap] *= rising
-                if segment.index < last:
-                    ramp[len(ramp) - overlap :] *= rising.flip(0)
+            ramps = (self._ramp(segment, None), self._ramp(segment, parts[1].shape[times[1]]))
+            for number, (time, place, ramp) in enumerate(zip(times, places, ramps, strict=True)):
                 weights[number][place] += ramp
-                shaped = ramp.reshape(-1, *[1] * (pieces[number].ndim - 3))
+                shaped = ramp.reshape(-1, *[1] * (parts[number].ndim - time - 1))
                 for total, output in zip(totals, outputs, strict=True):
-                    total[number][:, :, place] += unpack_latents(output, piece_shapes)[number] * shaped
+                    piece = unpack_latents(output, piece_shapes)[number] * shaped
+                    total[number].narrow(time, place.start, len(ramp)).add_(piece)
         return [
             pack_latents(
-                [part / weight.reshape(-1, *[1] * (part.ndim - 3)) for part, weight in zip(total, weights, strict=True)]
+                [
+                    part / weight.reshape(-1, *[1] * (part.ndim - time - 1))
+                    for part, weight, time in zip(total, weights, times, strict=True)
+                ]
             )[0]
             for total in totals
         ]
+
+    def _step(self, picture: int, steps: int) -> int:
+        """The step of audio that sounds with a picture's beginning."""
+        return round(picture * steps / self._pictures(self.timeline.segments[-1].stop))
+
+    def _pictures(self, frame: int) -> int:
+        """Pictures before a latent frame."""
+        if self.timeline.frame_cycle is not None:
+            return sum(self.timeline.frame_cycle.pictures[place % 5] for place in range(frame))
+        return max(0, self.timeline.temporal_compression * (frame - 1) + 1)
+
+    def _sounds(self, segment: Segment, steps: int) -> slice:
+        """Steps of audio of a segment: from its first frame's last picture on, and without an overlap until the next
+        segment's begins."""
+        start = self._step(self._pictures(segment.start + 1) - 1, steps)
+        stop = self._step(self._pictures(segment.stop), steps)
+        following = self.timeline.segments[segment.index + 1 : segment.index + 2]
+        for later in following:
+            stop = max(stop, self._step(self._pictures(later.start + 1) - 1, steps))
+        return slice(start, stop)
+
+    def _ramp(self, segment: Segment, steps: int | None) -> torch.Tensor:
+        """The weights of a segment's latent frames, or of its steps of audio."""
+        segments = self.timeline.segments
+
+        def shown(one: Segment) -> slice:
+            if steps is None:
+                return slice(one.shown_start, one.shown_stop)
+            stop = self._step(self._pictures(one.shown_stop), steps)
+            for later in segments[one.index + 1 : one.index + 2]:
+                stop = max(stop, self._step(self._pictures(later.shown_start + 1) - 1, steps))
+            return slice(self._step(self._pictures(one.shown_start + 1) - 1, steps), stop)
+
+        whole = slice(segment.start, segment.stop) if steps is None else self._sounds(segment, steps)
+        own, ramp = shown(segment), torch.zeros(whole.stop - whole.start)
+        first, last = own.start - whole.start, own.stop - whole.start
+        ramp[first:last] = 1
+        for before in segments[max(0, segment.index - 1) : segment.index]:
+            count = shown(before).stop - own.start
+            ramp[first : first + count] *= torch.arange(1, count + 1) / (count + 1)
+        for after in segments[segment.index + 1 : segment.index + 2]:
+            count = own.stop - shown(after).start
+            ramp[last - count : last] *= torch.arange(count, 0, -1) / (count + 1)
+        return ramp
+
+    def _payload(self, whole: dict[str, Any], segment: Segment, of_beat: bool) -> dict[str, Any]:
+        """What MiniMax H3 is told of a segment; the host makes another layout when the one it gets does not fit."""
+        own = dict(whole)
+        if "keyframes" in own:
+            beat = [other.index for other in self.timeline.segments if other.beat == segment.beat or not of_beat]
+            first, last = segment.index == beat[0], segment.index == beat[-1]
+            kept = [one for one in own["keyframes"] if (first if one["resolved_frame_index"] == 0 else last)]
+            own |= {"keyframes": kept, "cond_video_latents": [one["latent"] for one in kept]}
+        return own
 
 
 class DenseSharing:

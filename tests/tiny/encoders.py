@@ -34,6 +34,14 @@ LANGUAGE_SIZES = {
     "num_key_value_heads": 1,
 }
 
+EYE_SIZES: dict[str, Any] = {
+    "hidden_size": 128,
+    "intermediate_size": 64,
+    "depth": 2,
+    "deepstack_visual_indexes": [0, 1],
+}
+"""Of the part of MiniMax H3's encoder that sees pictures."""
+
 SIZES: dict[str, Any] = {
     "clip_l_model_config": CLIP_SIZES,
     "t5xxl_model_config": T5_SIZES,
@@ -41,6 +49,7 @@ SIZES: dict[str, Any] = {
     "llama_model_config": LANGUAGE_SIZES,
     "qwen25_7b_model_config": LANGUAGE_SIZES,
     "gemma3_12b_model_config": LANGUAGE_SIZES,
+    "qwen3vl_32b_model_config": LANGUAGE_SIZES,
 }
 UNUSED = ("visual.", "vision_model.", "multi_modal_projector.", "byt5_small.")
 """Parts that are not used for a prompt; some are large."""
@@ -123,6 +132,23 @@ def _ltxav() -> Parts:
     return newer.LTXAVGemmaTokenizer, Small
 
 
+def _minimax() -> Parts:
+    newer, vision = _newer("minimax"), _newer("qwen3vl").QWEN3VL_VISION
+
+    class Small(newer.te()):
+        """Its eyes have the released model's size on this host, whatever the language model's is."""
+
+        def __init__(self, **options: Any) -> None:
+            whole = vision["qwen3vl_32b"]
+            vision["qwen3vl_32b"] = EYE_SIZES
+            try:
+                super().__init__(**options)
+            finally:
+                vision["qwen3vl_32b"] = whole
+
+    return newer.MiniMaxH3Tokenizer, Small
+
+
 KINDS: dict[str, Callable[[], Parts]] = {
     "clip_l": lambda: (comfy.sd1_clip.SD1Tokenizer, comfy.sd1_clip.SD1ClipModel),
     "mochi": lambda: (genmo.MochiT5Tokenizer, genmo.mochi_te()),
@@ -134,6 +160,7 @@ KINDS: dict[str, Callable[[], Parts]] = {
     "hunyuan_video_15": lambda: (hunyuan_video.HunyuanVideo15Tokenizer, hunyuan_image.te()),
     "kandinsky5": _kandinsky5,
     "ltxav": _ltxav,
+    "minimax": _minimax,
 }
 """The text encoders of the host's video models."""
 
@@ -158,6 +185,8 @@ def tiny_encoder(kind: str, embeddings: Path | None = None) -> Any:
     for name, parameter in clip.cond_stage_model.named_parameters():
         if name.endswith(("SelfAttention.o.weight", "out_proj.weight", "out_proj.bias", "o_proj.weight")):
             state[name] = torch.zeros(parameter.shape)
+        elif kind == "minimax" and "visual." in name:
+            state[name] = 0.1 * torch.randn(parameter.shape, generator=generator)
         elif not any(part in name for part in UNUSED):
             state[name] = torch.randn(parameter.shape, generator=generator)
     clip.cond_stage_model.load_state_dict(state, strict=False)

@@ -88,7 +88,7 @@ ONE_STREAM_RECIPE = replace(JOINT_RECIPE, steps=6_000, sigma_shift=ONE_STREAM_SH
 """The same for the one-stream model, in the layout of CogVideoX."""
 
 IMAGE_RECIPE = DenoiserRecipe(
-    steps=5_000,
+    steps=3_500,
     learning_rate=2e-3,
     decay_fraction=0.5,
     shape=TransformerShape(condition_channels=CONDITION_CHANNELS),

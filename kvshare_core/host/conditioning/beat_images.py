@@ -3,7 +3,7 @@
 The host's own nodes (WanFirstLastFrameToVideo, HunyuanImageToVideo, HunyuanVideo15ImageToVideo) set them for a whole
 clip: a latent with the encoded images, and a mask that is 0 where they are. Here every beat has such a latent and mask
 of its own, as long as the video, from which its segments are cut. Their layout is stated by the model's family
-(`families/model_inputs.py`).
+(`families/model_inputs.py`). Models whose text encoder sees the images are in `seen_pictures.py`.
 """
 
 from collections.abc import Mapping
@@ -13,10 +13,11 @@ from typing import Any
 import torch
 from comfy.utils import common_upscale
 
-from ...families.model_inputs import ImageChannels
+from ...families.model_inputs import ImageChannels, PictureNode
 from ...timeline.timeline import FRAME_DIM, Segment, Timeline
 from .. import BEAT_TAG, NEGATIVE_TAG
 from ..loading.model_info import model_info
+from .seen_pictures import add_seen_images, encoder_of
 
 Clip = tuple[Segment, torch.Tensor | None, torch.Tensor | None]
 """A segment, the images that it begins with and those that it ends with [images, height, width, 3]."""
@@ -33,27 +34,35 @@ def add_beat_images(
     start_image: torch.Tensor | None,
     end_image: torch.Tensor | None,
     vision: Any = None,
+    clip: Any = None,
 ) -> tuple[list[Any], list[Any]]:
     """Both conditionings, in which the beat number `beat` (from 1) begins with `start_image` and ends with `end_image`
     [images, height, width, 3], each in the segment that has its beginning or its end.
 
-    latent: [batch, channels, frames, height, width] of the timeline. vision: a vision encoder's output for them.
-    Conditioning for all beats is repeated for each of them, and beats without images get the host's form of "no image".
-    Raises ValueError when there is no such beat, when no image is given, and for models that do not take such images.
+    latent: [batch, channels, frames, height, width] of the timeline. vision: a vision encoder's output for them. clip:
+    the model's text encoder, for models whose text encoder sees the images. Conditioning for all beats is repeated for
+    each of them, and beats without images get the host's form of "no image". Raises ValueError when there is no such
+    beat, when no image is given, and for models that do not take such images.
     """
     if not 1 <= beat <= len(timeline.beats):
         raise ValueError(f"beat is {beat}; the timeline has prompts 1 to {len(timeline.beats)}.")
     if start_image is None and end_image is None:
         raise ValueError("start_image: connect a start_image, an end_image or both.")
+    family, info = model_info(model)
+    beats = range(len(timeline.beats))
+    both = _of_beats(positive, beats, {}), _of_beats(negative, beats, {NEGATIVE_TAG: True})
+    if isinstance(family.image_channels, PictureNode):
+        if vision is not None:
+            raise ValueError(
+                f"clip_vision_start_image: a {info.family} model takes no vision encoder's output. Disconnect it."
+            )
+        encoder = encoder_of(clip, vae, family.image_channels, info, timeline, latent)
+        return add_seen_images(encoder, timeline, *both, beat - 1, start_image, end_image)
     values = _image_values(model, vae, timeline, latent, beat - 1, start_image, end_image)
     if vision is not None:
         values["clip_vision_output"] = vision
-    beats = range(len(timeline.beats))
     nothing = _image_values(model, vae, timeline, latent, beat - 1, None, None)
-    return (
-        _with(_of_beats(positive, beats, {}), beat - 1, values, nothing),
-        _with(_of_beats(negative, beats, {NEGATIVE_TAG: True}), beat - 1, values, nothing),
-    )
+    return _with(both[0], beat - 1, values, nothing), _with(both[1], beat - 1, values, nothing)
 
 
 def joined_vision(start: Any, end: Any) -> Any:
@@ -97,7 +106,9 @@ def _image_values(
             raise ValueError(f"{name}: it has {len(image)} images, but a segment has {pictures} frames. Give fewer.")
     family, info = model_info(model)
     channels = family.image_channels
-    if channels is None or not channels.accepts(model.get_model_object("diffusion_model"), info.latent_channels):
+    if not isinstance(channels, ImageChannels) or not channels.accepts(
+        model.get_model_object("diffusion_model"), info.latent_channels
+    ):
         raise ValueError(
             "model: it does not take images as input channels. Load an image-to-video model, such as those of Wan "
             "and HunyuanVideo, or hold the encoded image with LongVideoContinue."

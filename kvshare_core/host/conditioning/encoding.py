@@ -8,11 +8,14 @@ from typing import Any
 import torch
 from comfy.hooks import set_hooks_for_conditioning
 from comfy.model_management import intermediate_device
+from comfy.nested_tensor import NestedTensor
 
 from ...families.base import FamilyInfo
+from ...families.model_inputs import PackedAudio
+from ...record.handover import Handover
 from ...script.film import Script
 from ...timeline.timeline import Beat, Timeline
-from .. import BEAT_TAG, COMMON_TAG, NEGATIVE_TAG
+from .. import BEAT_TAG, COMMON_TAG, HANDOVER_TAG, NEGATIVE_TAG, PROMPT_TAG
 from .loras import lora_hooks
 from .tokens import locate_words
 
@@ -28,19 +31,22 @@ def encode_timeline(clip: Any, timeline: Timeline, negative_prompt: str) -> tupl
     Raises ValueError for a LoRA that cannot be loaded.
     """
     script, beats, encoded = timeline.script, timeline.beats, cache(partial(encode, clip))
-    hooks = lora_hooks(beats)
+    hooks, handover = lora_hooks(beats), Handover()
 
     def of_every_beat(texts: Sequence[str], values: dict[str, Any]) -> list[Any]:
         entries: list[Any] = []
         for number, (text, hook) in enumerate(zip(texts, hooks, strict=True)):
-            entries += set_hooks_for_conditioning(_with(encoded(text), {**values, BEAT_TAG: number}), hook)
+            entries += set_hooks_for_conditioning(
+                _with(encoded(text), {**values, HANDOVER_TAG: handover, PROMPT_TAG: text, BEAT_TAG: number}), hook
+            )
         return entries
 
     def of_all_beats(texts: Sequence[str], values: dict[str, Any]) -> list[Any]:
         """One entry without a tag when all beats have the same."""
         if len({*zip(texts, hooks, strict=True)}) > 1:
             return of_every_beat(texts, values)
-        return set_hooks_for_conditioning(_with(encoded(texts[0]), values), hooks[0])
+        entries = _with(encoded(texts[0]), {**values, HANDOVER_TAG: handover, PROMPT_TAG: texts[0]})
+        return set_hooks_for_conditioning(entries, hooks[0])
 
     prompts = [beat.prompt for beat in beats]
     if script.common_prompt and script.common_until > 0:
@@ -69,8 +75,17 @@ def encode(clip: Any, text: str) -> list[Any]:
     return clip.encode_from_tokens_scheduled(clip.tokenize(text))
 
 
-def empty_latent(info: FamilyInfo, timeline: Timeline, width: int, height: int, batch: int) -> torch.Tensor:
-    """Zeros [batch, channels, frames, height, width] for the whole timeline. Raises ValueError for sizes that the model
+def empty_latent(
+    info: FamilyInfo,
+    timeline: Timeline,
+    width: int,
+    height: int,
+    batch: int,
+    audio: PackedAudio | None = None,
+    diffusion_model: Any = None,
+) -> Any:
+    """Zeros [batch, channels, frames, height, width] for the whole timeline; where the model cannot do without `audio`,
+    nested with zeros for that. Raises ValueError for sizes that the model
     cannot have."""
     _, down_height, down_width = info.compression
     for name, size, factor in (("width", width, down_width), ("height", height, down_height)):
@@ -81,4 +96,16 @@ def empty_latent(info: FamilyInfo, timeline: Timeline, width: int, height: int, 
                 f"choose {max(step, round(size / step) * step)}."
             )
     shape = (batch, info.latent_channels, timeline.latent_frames, height // down_height, width // down_width)
-    return torch.zeros(shape, device=intermediate_device())
+    video = torch.zeros(shape, device=intermediate_device())
+    if audio is None or audio.shape is None or isinstance(audio.pictures_per_second, str):
+        return video
+    steps = round(timeline.frames / audio.pictures_per_second * audio.steps_per_second(diffusion_model))
+    return NestedTensor((video, video.new_zeros(batch, *audio.shape(diffusion_model, steps))))
+
+
+def other_rate(audio: PackedAudio | None, fps: float) -> list[str]:
+    """A line when the model makes so many pictures a second whatever the user plans with."""
+    rate = None if audio is None else audio.pictures_per_second
+    if rate is None or isinstance(rate, str) or rate == fps:
+        return []
+    return [f"The model makes {rate:g} frames per second, but fps is {fps:g}; set fps to {rate:g}."]

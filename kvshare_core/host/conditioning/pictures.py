@@ -37,7 +37,7 @@ def encode_stretch(vae: Any, images: torch.Tensor, timeline: Timeline, start: in
     """
     pictures = images[..., :3]
     first, last = timeline.picture_range(start, start + frames)
-    if last - first == timeline.temporal_compression * (frames - 1) + 1:
+    if timeline.frame_cycle is not None or last - first == timeline.temporal_compression * (frames - 1) + 1:
         return vae.encode(pictures)
     return vae.encode(torch.cat([pictures[:1], pictures]))[:, :, 1:]
 

@@ -108,7 +108,7 @@ def _slice_input(
     content = getattr(value, "cond", None)
     if isinstance(layout, Indivisible):
         raise _refusal(layout)
-    if layout in ("whole video", "text length"):
+    if layout in ("whole video", "text length", "sequence"):
         return value
     if layout == "first segment":
         return value if segment.start == 0 else None

@@ -38,12 +38,10 @@ def locate_words(clip: Any, text: str) -> PromptWords | None:
     own = getattr(clip.tokenizer, "locate_words", None)
     if own is not None:
         return own(text)
-    prompt = _prompt_tokens(_defining_class(clip.cond_stage_model))
+    prompt = _prompt_tokens(clip.cond_stage_model)
     if prompt is None:
         return None
     encoder, tokenizer, chunks = _language_model(clip, prompt, clip.tokenize(text))
-    if _defining_class(encoder) != "ClipTokenWeightEncoder":
-        return None
     vocabulary: dict[int, str] = tokenizer.inv_vocab
     tokens = [token for chunk in chunks for token, *_ in chunk]
     pieces = [vocabulary.get(token, "") if isinstance(token, int) else "" for token in tokens]
@@ -111,10 +109,20 @@ def _defining_class(encoder: Any) -> str:
     return next((kind.__name__ for kind in type(encoder).__mro__ if "encode_token_weights" in vars(kind)), "")
 
 
-def _prompt_tokens(encoder_class: str) -> PromptTokens | None:
-    """What the families state about a class of text encoders; None for one of no family."""
+def _prompt_tokens(text_encoder: Any) -> PromptTokens | None:
+    """What the families state about a text encoder; None for one of no family."""
     stated = (encoders.prompt for family in families.FAMILIES for encoders in family.text_encoders)
-    return next((prompt for prompt in stated if encoder_class in prompt.encoders), None)
+    combination = _defining_class(text_encoder)
+    return next(
+        (
+            prompt
+            for prompt in stated
+            if combination in prompt.encoders
+            and _defining_class(getattr(text_encoder, prompt.encoder_part or text_encoder.clip))
+            in prompt.language_models
+        ),
+        None,
+    )
 
 
 def _language_model(clip: Any, prompt: PromptTokens, streams: Any) -> tuple[Any, Any, Sequence[Sequence[Any]]]:

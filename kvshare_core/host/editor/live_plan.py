@@ -98,6 +98,7 @@ def _planned(script: Script, film: Film, model: ModelFacts | None) -> Timeline:
         ASSUMED_COMPRESSION if model is None else model.info.compression[0],
         film.num_transition_blocks,
         film.longer_mid_segment,
+        None if model is None else model.info.frame_cycle,
     )
 
 

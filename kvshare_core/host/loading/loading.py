@@ -85,7 +85,8 @@ def load_video_model(
 def model_report(model: Any) -> str:
     """The properties of a MODEL, one per line. Raises families.UnsupportedModelError."""
     info = model_info(model)[1]
-    pictures = (info.native_frames - 1) * info.compression[0] + 1
+    cycle = info.frame_cycle
+    pictures = (info.native_frames - 1) * info.compression[0] + 1 if cycle is None else cycle.before(info.native_frames)
     dtypes: Counter[str] = Counter()
     for parameter in model.get_model_object("diffusion_model").parameters():
         # Quantised weights report the dtype that they were quantised from.
@@ -204,9 +205,13 @@ def _load_vae(path: str, name: str) -> Any:
 def _check_vae(vae: Any, name: str, model_name: str, info: FamilyInfo) -> None:
     """Raises ValueError, naming both, unless the VAE makes latents like those of the model."""
     compression = (vae.temporal_compression_decode() or 1, *(vae.spacial_compression_encode(),) * 2)
+    wanted = info.compression
+    if info.frame_cycle is not None:
+        # The host tells the rounded mean of a long video's latent frames.
+        wanted = (round(sum(info.frame_cycle.pictures) / info.frame_cycle.period), *wanted[1:])
     made = f"{vae.latent_channels} channels, {' x '.join(map(str, compression))} pixels for each value"
-    needed = f"{info.latent_channels} channels, {' x '.join(map(str, info.compression))} pixels"
-    if (vae.latent_dim, vae.latent_channels, compression) != (3, info.latent_channels, info.compression):
+    needed = f"{info.latent_channels} channels, {' x '.join(map(str, wanted))} pixels"
+    if (vae.latent_dim, vae.latent_channels, compression) != (3, info.latent_channels, wanted):
         raise ValueError(
             f"vae '{name}' makes latents of {made}, but diffusion_model '{model_name}' ({info.family}) needs video "
             f"latents of {needed}. Choose the VAE that belongs to the model."

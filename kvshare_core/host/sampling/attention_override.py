@@ -11,6 +11,7 @@ import torch
 from ...attention.parts import Backend
 from ...families.base import AttentionCall
 from ...families.model_inputs import InputLayout
+from ..conditioning.mixing import TEXT
 
 Shapes = dict[str, tuple[tuple[int, ...], ...]]
 """Shapes of a model's inputs, by their names."""
@@ -60,7 +61,8 @@ def apply_model_wrapper(
         if forward is None:
             return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
         attend, region = forward
-        override = attention_override(attend, options, input_shapes(kwargs))
+        inputs = kwargs if c_crossattn is None else {**kwargs, TEXT: c_crossattn}
+        override = attention_override(attend, options, inputs)
         options = {**options, "optimized_attention_override": override}
         with region:
             return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
@@ -81,14 +83,19 @@ def input_shapes(inputs: Mapping[str, Any]) -> Shapes:
     }
 
 
-def attention_override(attend: Attend, options: dict[str, Any], inputs: Shapes) -> Callable[..., torch.Tensor]:
-    """An override that calls `attend` for one forward, and otherwise the override that was there before."""
+def attention_override(
+    attend: Attend, options: dict[str, Any], inputs: Mapping[str, Any]
+) -> Callable[..., torch.Tensor]:
+    """An override that calls `attend` for one forward, and otherwise the override that was there before. inputs: the
+    model's, by name."""
     previous = options.get("optimized_attention_override")
+    shapes = input_shapes(inputs)
+    others = {name: value for name, value in inputs.items() if name not in shapes}
 
     def override(function: Callable[..., torch.Tensor], *args: Any, **kwargs: Any) -> torch.Tensor:
         behind = function if previous is None else partial(previous, function)
         site = _HostCall(behind, args, kwargs)
-        output = attend(site.call(previous is not None, inputs), site.attend)
+        output = attend(site.call(previous is not None, shapes, others), site.attend)
         return behind(*args, **kwargs) if output is None else site.laid_out(output)
 
     return override
@@ -108,13 +115,14 @@ class _HostCall:
         self.split_input = bool(self.kwargs.pop("skip_reshape", False))
         self.split_output = bool(self.kwargs.pop("skip_output_reshape", False))
 
-    def call(self, overridden: bool, inputs: Shapes) -> AttentionCall:
-        """The call with split tensors."""
+    def call(self, overridden: bool, shapes: Shapes, others: Mapping[str, Any]) -> AttentionCall:
+        """The call with split tensors; others: inputs of the model that have no shapes."""
         query, key, value = self.tensors
         if not self.split_input:
             width = query.shape[-1] // self.heads
             query, key, value = (tensor.unflatten(-1, (-1, width)).transpose(1, 2) for tensor in self.tensors)
-        return AttentionCall(query, key, value, self.mask, self.kwargs.get("scale"), overridden, inputs)
+        options = {**others, **(self.kwargs.get("transformer_options") or {})}
+        return AttentionCall(query, key, value, self.mask, self.kwargs.get("scale"), overridden, shapes, options)
 
     def attend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
         """The host's attention, without its mask, of other split tensors; split output."""

@@ -9,24 +9,34 @@ from typing import Any
 
 import torch
 
-from ...timeline.timeline import FRAME_DIM, Timeline
+from ...families.model_inputs import PackedAudio
+from ...timeline.timeline import Timeline
 from ..conditioning.carried_image import KnownFrames
-from .packed_latent import joined, stretches_of, video_part
+from .packed_latent import joined, part_times, stretches_of, video_part
 
 
 class Chain:
     """The latent of a run that is sampled segment by segment."""
 
-    def __init__(self, timeline: Timeline, arguments: Mapping[str, Any], shapes: Sequence[Any], model: Any):
+    def __init__(
+        self,
+        timeline: Timeline,
+        arguments: Mapping[str, Any],
+        shapes: Sequence[Any],
+        model: Any,
+        audio: PackedAudio | None,
+    ):
         """arguments: of the host's `outer_sample`, by name; shapes: of the latent's parts, the video first; model: the
-        host's, which knows how latents are scaled."""
+        host's, which knows how latents are scaled; audio: what its family states about audio in the latent."""
         self._arguments, self._model, self._shapes = arguments, model, shapes
-        self._stretches = stretches_of(timeline, shapes)
+        self._times = part_times(audio, len(shapes))
+        self._stretches = stretches_of(timeline, shapes, audio)
         self._result: torch.Tensor = arguments["latent_image"]
         # The host scales no latent that is all zeros, but will scale one in which the first segment is finished.
         empty = not bool(self._result.any())
         self._known = model.process_latent_out(torch.zeros_like(self._result)) if empty else self._result
-        self._finished = [torch.zeros(shape[FRAME_DIM], dtype=torch.bool) for shape in shapes]
+        lengths = [shape[time] for shape, time in zip(shapes, self._times, strict=True)]
+        self._finished = [torch.zeros(length, dtype=torch.bool) for length in lengths]
         self._leaves_noise = float(arguments["sigmas"][-1]) > 0
         self._estimate: torch.Tensor | None = None
 
@@ -94,7 +104,7 @@ class Chain:
         """Of frames of each part, bool [frames], the numbers of the latent that belong to them."""
         return joined(
             [
-                chosen.reshape(1, 1, -1, *[1] * (len(shape) - FRAME_DIM - 1)).expand(tuple(shape))
-                for chosen, shape in zip(frames, self._shapes, strict=True)
+                chosen.reshape(*[1] * time, -1, *[1] * (len(shape) - time - 1)).expand(tuple(shape))
+                for chosen, shape, time in zip(frames, self._shapes, self._times, strict=True)
             ]
         )

@@ -12,8 +12,9 @@ import torch
 from comfy.sampler_helpers import prepare_mask
 from comfy.utils import unpack_latents
 
-from ...timeline.timeline import FRAME_DIM, Timeline
-from .packed_latent import Stretch
+from ...families.model_inputs import PackedAudio
+from ...timeline.timeline import Timeline
+from .packed_latent import Stretch, part_times
 
 
 @dataclass(frozen=True)
@@ -63,9 +64,11 @@ def holds_without_noise(base_model: Any) -> bool:
     return not bool(noised.any())
 
 
-def held_frames(arguments: Mapping[str, Any], model_options: Mapping[str, Any]) -> HeldFrames | None:
+def held_frames(
+    arguments: Mapping[str, Any], model_options: Mapping[str, Any], audio: PackedAudio | None
+) -> HeldFrames | None:
     """The frames held by the arguments of the host's `outer_sample`; None when there are none, or when another node
-    changes the mask from step to step."""
+    changes the mask from step to step. audio: what the model's family states about audio in the latent."""
     noise, mask = arguments["noise"], arguments["denoise_mask"]
     if mask is None or "denoise_mask_function" in model_options:
         return None
@@ -73,5 +76,8 @@ def held_frames(arguments: Mapping[str, Any], model_options: Mapping[str, Any]) 
         mask = prepare_mask(mask, noise.shape, "cpu")
     shapes = arguments.get("latent_shapes") or ()
     parts = unpack_latents(mask, shapes) if len(shapes) > 1 else [mask]
-    free = tuple(tuple((part > 0).movedim(FRAME_DIM, 0).flatten(1).any(1).tolist()) for part in parts)
+    times = part_times(audio, len(parts))
+    free = tuple(
+        tuple((part > 0).movedim(time, 0).flatten(1).any(1).tolist()) for part, time in zip(parts, times, strict=True)
+    )
     return HeldFrames(mask == 0, free, arguments["latent_image"], float(arguments["sigmas"][-1]) == 0)

@@ -14,7 +14,7 @@ from ...plan.bank_size import plan_bytes
 from ...plan.model_fit import FittedPlan
 from ...plan.share_plan import SharePlan
 from ...subject.maps import mask_to_tokens
-from .. import BEAT_TAG, COMMON_TAG, is_prompt
+from .. import BEAT_TAG, COMMON_TAG, is_for, is_prompt
 
 log = logging.getLogger("kvshare")
 
@@ -95,9 +95,12 @@ def _chunks(plan: SharePlan, guider: Any) -> int:
     unguided = getattr(guider, "cfg", None) == 1.0 and not guider.model_options.get("disable_cfg1_optimization", False)
     for name, entries in guider.conds.items():
         # A common prompt is never evaluated together with the beats' own.
-        tags = [cond.get(BEAT_TAG) for cond in entries if COMMON_TAG not in cond]
+        own = [cond for cond in entries if COMMON_TAG not in cond]
         of_beats = any(is_prompt(cond) for cond in entries)
         if (unguided and name == "negative") or not (of_beats or plan.config.share_uncond):
             continue
-        chunks += max((tags.count(tag) for tag in set(tags)), default=0)
+        chunks += max(
+            sum(cond.get(BEAT_TAG, segment.beat) == segment.beat and is_for(cond, segment.index) for cond in own)
+            for segment in plan.timeline.segments
+        )
     return chunks

@@ -1,7 +1,7 @@
 """Runs one `sample()` of a patched MODEL: makes its run state, samples stage by stage, and frees everything."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,10 +12,11 @@ from ...families.base import Family
 from ...plan.model_fit import FittedPlan
 from ...plan.schedule import shares_in
 from ...plan.share_plan import SharePlan
+from ...record.handover import Handover
 from ...record.record import KVShareRecord
 from ...session.sampling_run import SamplingRun
 from ...session.settings import RunSettings
-from .. import KEY
+from .. import HANDOVER_TAG, KEY
 from ..conditioning.carried_image import KnownFrames
 from . import memory
 from .chain import Chain
@@ -60,8 +61,9 @@ def outer_sample_wrapper(sampled: SampledPlan) -> Callable[..., Any]:
             )
         original = guider.model_options
         arguments: Arguments = {**dict.fromkeys(POSITIONAL), **dict(zip(POSITIONAL, args, strict=False)), **kwargs}
-        held = held_frames(arguments, original)
-        plan, window = _plan_of_run(sampled, guider, arguments["sigmas"].tolist())
+        held = held_frames(arguments, original, sampled.family.audio)
+        handover = next((entry[HANDOVER_TAG] for entry in _entries(guider) if HANDOVER_TAG in entry), Handover())
+        plan, window = _plan_of_run(sampled, guider, arguments, handover)
         # Hosts pack what is several tensors, the video first.
         shapes: list[Any] = arguments.get("latent_shapes") or [arguments["noise"].shape]
         noise = arrange_noise(plan.timeline, arguments["noise"], arguments["seed"], shapes, _warn)
@@ -73,7 +75,10 @@ def outer_sample_wrapper(sampled: SampledPlan) -> Callable[..., Any]:
             result = _sample_stages(executor, state, {**arguments, "noise": noise}, shapes)
             if held is not None:
                 result = held.put_back(result)
-            sampled.record.put(*state.run.finish())
+            masks, point = state.run.finish()
+            sampled.record.put(masks, point)
+            if masks is not None and float(arguments["sigmas"][-1]) > 0:
+                handover.leave(result, masks)
             memory.report_held(state.run.bank.peak_bytes)
             return result
         finally:
@@ -83,11 +88,23 @@ def outer_sample_wrapper(sampled: SampledPlan) -> Callable[..., Any]:
     return outer_sample
 
 
-def _plan_of_run(sampled: SampledPlan, guider: Any, sigmas: list[float]) -> tuple[SharePlan, tuple[float, float]]:
+def _entries(guider: Any) -> Iterator[dict[str, Any]]:
+    """All conditioning of a guider."""
+    return (entry for entries in guider.conds.values() for entry in entries)
+
+
+def _plan_of_run(
+    sampled: SampledPlan, guider: Any, arguments: Arguments, handover: Handover
+) -> tuple[SharePlan, tuple[float, float]]:
     """The plan with the masks that an earlier run found, and the highest and the lowest sigma that share. A plan none
     of whose steps share has one stage."""
+    plan, sigmas = sampled.fitted.plan, arguments["sigmas"].tolist()
     found = None if sampled.earlier is None else sampled.earlier.latest()
-    plan = sampled.fitted.plan if found is None else replace(sampled.fitted.plan, known=found.segments)
+    if sampled.earlier is None and plan.finds_subjects:
+        found = handover.masks_of(arguments["latent_image"])
+        if found is not None and (found.segments is None or not plan.fits(found.segments)):
+            found = None
+    plan = plan if found is None else replace(plan, known=found.segments)
     model_sampling = guider.model_patcher.model.model_sampling
     high, low = (
         float(model_sampling.percent_to_sigma(percent))
@@ -147,7 +164,7 @@ def _sample_stages(executor: Any, state: RunState, arguments: Arguments, shapes:
         arguments = {**arguments, "callback": state.progress.counted(arguments["callback"])}
     plan, reserve, chain = run.settings.plan, state.reserve, None
     if plan.config.order == "chain":
-        chain = Chain(plan.timeline, arguments, shapes, guider.model_patcher.model)
+        chain = Chain(plan.timeline, arguments, shapes, guider.model_patcher.model, run.settings.family.audio)
     while True:
         # Copied, since the host prepares the conditioning of a guider in place.
         conds = {name: [dict(entry) for entry in entries] for name, entries in guider.conds.items()}

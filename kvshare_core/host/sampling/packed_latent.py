@@ -11,22 +11,16 @@ from typing import Any
 import torch
 from comfy.utils import pack_latents, unpack_latents
 
+from ...families.model_inputs import LATENT_SHAPES, PackedAudio
 from ...timeline.fades import Fade, OverlapAdd, fade_of, take_frames
 from ...timeline.timeline import FRAME_DIM, Timeline
-
-SHAPES = "latent_shapes"
-"""Input of the model: shapes of the packed parts."""
-
-FRAME_RATE = "frame_rate"
-"""Input of the model: pictures a second."""
 
 Conditioning = list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class Stretch:
-    """A segment's start and length along FRAME_DIM, which is the time of video and audio alike, and what counts of
-    it."""
+    """A segment's start and length along the time of a part, and what counts of it."""
 
     start: int
     fade: Fade
@@ -39,18 +33,15 @@ class Stretch:
         """The positions that count; in a loop they may go on over the end."""
         return range(self.start + self.fade.first, self.start + self.fade.stop)
 
-    def of(self, part: torch.Tensor) -> torch.Tensor:
-        """The stretch of a part of the latent."""
-        return take_frames(part, FRAME_DIM, self.start, self.length)
-
 
 @dataclass(frozen=True)
 class Latent:
-    """parts: video [batch, channels, frames, height, width] and maybe audio [batch, channels, steps, bands].
-    stretches: of each part, the stretch of every segment."""
+    """parts: video [batch, channels, frames, height, width] and maybe audio. stretches: of each part, the stretch of
+    every segment. times: of each part, the dimension that is time."""
 
     parts: tuple[torch.Tensor, ...]
     stretches: tuple[tuple[Stretch, ...], ...]
+    times: tuple[int, ...] = (FRAME_DIM,)
 
     @property
     def video(self) -> torch.Tensor:
@@ -58,7 +49,10 @@ class Latent:
 
     def piece(self, segment: int) -> torch.Tensor:
         """The latent of one segment as the host's sampler would have it."""
-        return joined([stretches[segment].of(part) for part, stretches in zip(self.parts, self.stretches, strict=True)])
+        pieces: list[torch.Tensor] = []
+        for part, stretches, time in zip(self.parts, self.stretches, self.times, strict=True):
+            pieces.append(take_frames(part, time, stretches[segment].start, stretches[segment].length))
+        return joined(pieces)
 
     def video_of(self, segment: int, output: torch.Tensor) -> torch.Tensor:
         """The video of what the sampler would have for one segment."""
@@ -71,8 +65,8 @@ class Latent:
     def shapes(self, segment: int) -> list[torch.Size]:
         """Of the parts of one segment."""
         return [
-            torch.Size([*part.shape[:FRAME_DIM], stretches[segment].length, *part.shape[FRAME_DIM + 1 :]])
-            for part, stretches in zip(self.parts, self.stretches, strict=True)
+            torch.Size([*part.shape[:time], stretches[segment].length, *part.shape[time + 1 :]])
+            for part, stretches, time in zip(self.parts, self.stretches, self.times, strict=True)
         ]
 
     def conditioning(self, entries: Conditioning | None, segment: int) -> Conditioning | None:
@@ -84,14 +78,14 @@ class Latent:
     def audio_windows(self, segment: int) -> dict[int, "AudioWindow"]:
         """What the host asks of a context window that has audio too, by the number of the part."""
         return {
-            number: AudioWindow(stretches[segment].start, stretches[segment].length)
-            for number, stretches in enumerate(self.stretches)
+            number: AudioWindow(stretches[segment].start, stretches[segment].length, time)
+            for number, (stretches, time) in enumerate(zip(self.stretches, self.times, strict=True))
             if number > 0
         }
 
     def _shaped(self, entry: dict[str, Any], segment: int) -> dict[str, Any]:
         conds = entry["model_conds"]
-        return {**entry, "model_conds": {**conds, SHAPES: conds[SHAPES]._copy_with(self.shapes(segment))}}
+        return {**entry, "model_conds": {**conds, LATENT_SHAPES: conds[LATENT_SHAPES]._copy_with(self.shapes(segment))}}
 
 
 @dataclass(frozen=True)
@@ -100,11 +94,12 @@ class AudioWindow:
 
     start: int
     length: int
+    time: int = FRAME_DIM
 
     def get_tensor(
-        self, full: torch.Tensor, device: torch.device | None = None, dim: int = FRAME_DIM, **_: Any
+        self, full: torch.Tensor, device: torch.device | None = None, dim: int | None = None, **_: Any
     ) -> torch.Tensor:
-        return full.narrow(dim, self.start, self.length).to(device)
+        return full.narrow(self.time if dim is None else dim, self.start, self.length).to(device)
 
 
 class Blend:
@@ -112,7 +107,7 @@ class Blend:
 
     def __init__(self, latent: Latent):
         self.latent = latent
-        self.sums = [OverlapAdd(part, FRAME_DIM) for part in latent.parts]
+        self.sums = [OverlapAdd(part, time) for part, time in zip(latent.parts, latent.times, strict=True)]
 
     def add(self, segment: int, output: torch.Tensor, weights: Callable[[Fade], torch.Tensor]) -> None:
         """weights: of a stretch's frames, [length]."""
@@ -130,23 +125,35 @@ class Blend:
 def part_shapes(conds: Sequence[Conditioning | None]) -> list[torch.Size]:
     """Shapes of what the host packed into the latent, as its models are told; none where nothing is packed."""
     shapes = next(
-        (inputs[SHAPES].cond for inputs in _inputs(conds) if SHAPES in inputs),
+        (inputs[LATENT_SHAPES].cond for inputs in _inputs(conds) if LATENT_SHAPES in inputs),
         (),
     )
     return list(shapes) if len(shapes) > 1 else []
 
 
-def latent_of(x_in: torch.Tensor, conds: Sequence[Conditioning | None], timeline: Timeline) -> Latent:
-    """The parts of a latent that has the timeline's frames, each with the timeline's segments."""
+def latent_of(
+    x_in: torch.Tensor, conds: Sequence[Conditioning | None], timeline: Timeline, audio: PackedAudio | None
+) -> Latent:
+    """The parts of a latent that has the timeline's frames, each with the timeline's segments; audio: what the model's
+    family states about parts other than the video."""
     shapes = part_shapes(conds)
     parts = tuple(unpack_latents(x_in, shapes)) if shapes else (x_in,)
-    return Latent(parts, stretches_of(timeline, [part.shape for part in parts]))
+    return Latent(parts, stretches_of(timeline, [part.shape for part in parts], audio), part_times(audio, len(parts)))
 
 
-def stretches_of(timeline: Timeline, shapes: Sequence[Sequence[int]]) -> tuple[tuple[Stretch, ...], ...]:
+def stretches_of(
+    timeline: Timeline, shapes: Sequence[Sequence[int]], audio: PackedAudio | None
+) -> tuple[tuple[Stretch, ...], ...]:
     """The stretches of every segment in each part of a latent, by the shapes of the parts, the video's first."""
     video = tuple(Stretch(segment.start, fade_of(segment)) for segment in timeline.segments)
-    return (video, *(audio_stretches(timeline, shape[FRAME_DIM]) for shape in shapes[1:]))
+    times = part_times(audio, len(shapes))
+    sounds = (audio_stretches(timeline, shape[time]) for shape, time in zip(shapes[1:], times[1:], strict=True))
+    return (video, *sounds)
+
+
+def part_times(audio: PackedAudio | None, parts: int) -> tuple[int, ...]:
+    """For each of that many parts of a latent, the dimension that is time."""
+    return (FRAME_DIM, *(FRAME_DIM if audio is None else audio.time_dim,) * (parts - 1))
 
 
 def audio_stretches(timeline: Timeline, steps: int) -> tuple[Stretch, ...]:
@@ -156,16 +163,16 @@ def audio_stretches(timeline: Timeline, steps: int) -> tuple[Stretch, ...]:
     the frame becomes: there its audio begins. It ends with the segment's last picture; what counts of it lasts until
     the next segment's begins to count.
     """
-    scale, pictures = timeline.temporal_compression, timeline.frames
+    pictures = timeline.frames
 
     def step_at(picture: int) -> int:
         return round(picture * steps / pictures)
 
     def starting(frame: int) -> int:
-        return min(step_at(scale * frame), steps - 1)
+        return min(step_at(timeline.picture_range(frame, frame + 1)[1] - 1), steps - 1)
 
     def ending(frame: int) -> int:
-        return step_at(scale * (frame - 1) + 1)
+        return step_at(timeline.picture_range(0, frame)[1])
 
     firsts = [starting(segment.shown_start) for segment in timeline.segments]
     stops = [
@@ -182,8 +189,10 @@ def audio_stretches(timeline: Timeline, steps: int) -> tuple[Stretch, ...]:
     return tuple(stretches)
 
 
-def check_audio(model: Any, conds: Sequence[Conditioning | None], timeline: Timeline, steps: int) -> None:
-    """Raises ValueError unless `steps` of audio last as long as the timeline's pictures, a step more or less.
+def check_audio(
+    audio: PackedAudio, model: Any, conds: Sequence[Conditioning | None], timeline: Timeline, shape: Sequence[int]
+) -> None:
+    """Raises ValueError unless audio of that `shape` lasts as long as the timeline's pictures, a step more or less.
 
     A single segment is left to the host, which takes any length.
     """
@@ -194,15 +203,15 @@ def check_audio(model: Any, conds: Sequence[Conditioning | None], timeline: Time
         )
     if len(timeline.segments) == 1:
         return
-    patchifier = model.diffusion_model.a_patchifier
-    per_second = patchifier.sample_rate / patchifier.hop_length / patchifier.audio_latent_downsample_factor
-    rate = next(inputs[FRAME_RATE].cond for inputs in _inputs(conds) if FRAME_RATE in inputs)
-    expected = round(timeline.frames / rate * per_second)
+    rate = audio.pictures_per_second
+    if isinstance(rate, str):
+        rate = float(next(inputs[rate].cond for inputs in _inputs(conds) if rate in inputs))
+    steps = shape[audio.time_dim]
+    expected = round(timeline.frames / rate * audio.steps_per_second(model.diffusion_model))
     if abs(steps - expected) > 1:
         raise ValueError(
             f"MaskGuidedKVShare: the latent has {steps} steps of audio, but {timeline.frames} pictures at {rate:g} a "
-            f"second last {expected}. Set frames_number {timeline.frames} and frame_rate {rate:g} in "
-            "LTXVEmptyLatentAudio, and the same frame_rate in LTXVConditioning."
+            f"second last {expected}. {audio.fix.format(pictures=timeline.frames, rate=rate)}"
         )
 
 

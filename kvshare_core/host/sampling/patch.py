@@ -14,6 +14,8 @@ import torch
 from comfy.patcher_extension import WrappersMP
 
 from ...attention.positions import PositionMover
+from ...families.base import Family
+from ...families.model_inputs import ImageChannels, PackedAudio
 from ...forward.forward import Batch, PromptText
 from ...plan.model_fit import fit_plan
 from ...plan.share_plan import SharePlan
@@ -43,6 +45,11 @@ def apply(model: Any, plan: SharePlan, earlier: KVShareRecord | None = None) -> 
     ValueError when another pack's context windows are on the model or the plan asks for blocks that it does not have.
     """
     family, info = model_info(model)
+    if plan.timeline.frame_cycle != info.frame_cycle:
+        raise ValueError(
+            f"timeline: it was planned for another model, whose latent frames stand for other pictures than those of "
+            f"{info.family}. Connect this model to LongVideoSegmenter too."
+        )
     fitted = fit_plan(plan, info)
     plan = fitted.plan
     scheme = family.rope_scheme(model.get_model_object("diffusion_model"), {})
@@ -55,16 +62,18 @@ def apply(model: Any, plan: SharePlan, earlier: KVShareRecord | None = None) -> 
         )
     patched = model.clone()
     record = KVShareRecord()
-    channels = family.image_channels
-    if channels is not None and not channels.carries(model.get_model_object("diffusion_model"), info.latent_channels):
-        channels = None
     patched.model_options["context_handler"] = SegmentHandler(
-        plan.timeline, family.inputs, plan.config.order, channels, plan.config.carry_image
+        plan.timeline,
+        family.inputs,
+        plan.config.order,
+        family.audio,
+        _carrying_channels(family, model.get_model_object("diffusion_model"), info.latent_channels),
+        plan.config.carry_image,
     )
     for wrapper_type, wrapper in (
         (WrappersMP.OUTER_SAMPLE, outer_sample_wrapper(SampledPlan(fitted, family, record, earlier))),
         (WrappersMP.PREPARE_SAMPLING, _prepare_sampling_wrapper),
-        (WrappersMP.PREDICT_NOISE, _predict_noise_wrapper(plan)),
+        (WrappersMP.PREDICT_NOISE, _predict_noise_wrapper(plan, family.audio)),
         (WrappersMP.APPLY_MODEL, apply_model_wrapper(_open_forward)),
     ):
         patched.remove_wrappers_with_key(wrapper_type, KEY)
@@ -75,6 +84,14 @@ def apply(model: Any, plan: SharePlan, earlier: KVShareRecord | None = None) -> 
         around = patched.wrappers[WrappersMP.OUTER_SAMPLE]
         patched.wrappers[WrappersMP.OUTER_SAMPLE] = {KEY: around.pop(KEY), **around}
     return patched, record
+
+
+def _carrying_channels(family: Family, diffusion_model: Any, latent_channels: int) -> ImageChannels | None:
+    """How an image-to-video model takes images as input channels; None for other models."""
+    channels = family.image_channels
+    if isinstance(channels, ImageChannels) and channels.carries(diffusion_model, latent_channels):
+        return channels
+    return None
 
 
 def _prepare_sampling_wrapper(
@@ -96,7 +113,7 @@ def _prepare_sampling_wrapper(
     return executor(model, noise_shape, conds, model_options=model_options, **kwargs)
 
 
-def _predict_noise_wrapper(plan: SharePlan) -> Callable[..., Any] | None:
+def _predict_noise_wrapper(plan: SharePlan, audio: PackedAudio | None) -> Callable[..., Any] | None:
     """Drift control of a guider's prediction, once for every model call, after any guidance; None when there is nothing
     to control."""
     strength, timeline = plan.config.drift_control, plan.timeline
@@ -109,7 +126,7 @@ def _predict_noise_wrapper(plan: SharePlan) -> Callable[..., Any] | None:
         state = run_state(executor.class_obj.model_options["transformer_options"])
         if state is not None and state.run.stages.early:
             return denoised
-        latent = latent_of(denoised, list(executor.class_obj.conds.values()), timeline)
+        latent = latent_of(denoised, list(executor.class_obj.conds.values()), timeline, audio)
         return latent.with_video(match_to_anchor(latent.video, parts, strength))
 
     return predict_noise

@@ -17,6 +17,7 @@ from ...attention.rope import RopeScheme
 from ...bank.bank import KeyValueBank
 from ...config import KVShareConfig, MeasuredModel, MemorySettings
 from ...families.base import Family, FamilyInfo
+from ...families.model_inputs import LATENT_SHAPES
 from ...forward.forward import Batch, Forward, PromptText
 from ...plan.making import make_plan
 from ...plan.share_plan import SharePlan
@@ -52,7 +53,7 @@ from .. import KEY, is_prompt
 from ..loading.model_info import model_info
 from .attention_override import Attend, ModelInputs, apply_model_wrapper
 from .eager import EagerRegion
-from .packed_latent import SHAPES, part_shapes
+from .packed_latent import part_shapes
 
 WATCHER_KEY = "kvshare_probe"
 """Transformer option of a forward: the watcher of its attention."""
@@ -307,7 +308,7 @@ class ProbeRun:
         watcher: Watcher | None = inputs.options.get(WATCHER_KEY)
         if watcher is None:
             return None
-        shapes = inputs.others.get(SHAPES) or [inputs.latent.shape]
+        shapes = inputs.others.get(LATENT_SHAPES) or [inputs.latent.shape]
         self.grid = self.info.grid(*shapes[0][2:])
         segment = self.plan.timeline.segments[0]
         forward = Forward(segment, Batch(((0, 0),)), PromptText(inputs.text_tokens(self.family.inputs)), self.grid)

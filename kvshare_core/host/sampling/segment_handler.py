@@ -16,15 +16,16 @@ from comfy.context_windows import ContextHandlerABC, ContextWindowABC
 from comfy.model_management import throw_exception_if_processing_interrupted
 
 from ...config import Order
-from ...families.model_inputs import ImageChannels, InputLayout
+from ...families.model_inputs import ImageChannels, InputLayout, PackedAudio
 from ...plan.schedule import Evaluation, needed_evaluations, plain_evaluations, sharing_evaluations, step_of
 from ...session.sampling_run import SamplingRun
 from ...timeline.fades import WEIGHTS, Fade, fade_of, take_frames, weights_over_time
 from ...timeline.timeline import FRAME_DIM, Timeline
-from .. import BEAT_TAG, COMMON_TAG, is_prompt
+from .. import BEAT_TAG, COMMON_TAG, is_for, is_prompt
 from ..conditioning.carried_image import KnownFrames, carry_image, has_image
 from ..conditioning.joining import join_texts
 from ..conditioning.mixing import interpolate_conditioning
+from ..conditioning.sequence import fit_sequence
 from ..conditioning.slicing import check_divisible, slice_conditioning
 from .packed_latent import AudioWindow, Blend, Latent, check_audio, latent_of, part_shapes
 from .run_state import RunState, run_state
@@ -119,6 +120,8 @@ class SegmentHandler(ContextHandlerABC):
     family_inputs: Mapping[str, InputLayout]
     """The layout over time of the inputs of the model's family."""
     order: Order = "lockstep"
+    audio: PackedAudio | None = None
+    """What the family states about audio in the latent."""
     image_channels: ImageChannels | None = None
     """How an image-to-video model takes images; None for other models."""
     carry_image: bool = True
@@ -153,8 +156,9 @@ class SegmentHandler(ContextHandlerABC):
                 f"MaskGuidedKVShare: the latent has {found}, but the timeline plans {planned} latent frames. "
                 "Connect the latent of the same LongVideoSegmenter to the sampler."
             )
-        for audio in parts[1:]:
-            check_audio(model, conds, self.timeline, audio[FRAME_DIM])
+        for part in parts[1:]:
+            if self.audio is not None:
+                check_audio(self.audio, model, conds, self.timeline, part)
         self._check_conditioning(conds)
         return True
 
@@ -195,6 +199,7 @@ class SegmentHandler(ContextHandlerABC):
         def sliced(cond: dict[str, Any]) -> dict[str, Any]:
             return slice_conditioning(cond, x_in, window.segment, window, self.family_inputs, resize)
 
+        cond_in = [cond for cond in cond_in if is_for(cond, window.segment.index)]
         own = [sliced(cond) for cond in cond_in if cond.get(BEAT_TAG, beat) == beat]
         tagged = [cond for cond in own if BEAT_TAG in cond]
 
@@ -243,7 +248,7 @@ class SegmentHandler(ContextHandlerABC):
         options = model_options["transformer_options"]
         state = run_state(options)
         run = None if state is None else state.run
-        latent = latent_of(x_in, conds, self.timeline)
+        latent = latent_of(x_in, conds, self.timeline, self.audio)
         sums = [Blend(latent) for _ in conds]
         conds = [cond and in_force(cond, float(timestep[0])) for cond in conds]
         planned = self._begin_pass(state, options, timestep)
@@ -256,13 +261,7 @@ class SegmentHandler(ContextHandlerABC):
             packed = piece.shape[-1] if len(latent.parts) > 1 else None
             window = SegmentWindow(evaluation, latent.video, packed, latent.audio_windows(index))
             window_conds = [
-                latent.conditioning(
-                    self._with_image(
-                        self.get_resized_cond(cond, latent.video, window, model=model), window, known, run
-                    ),
-                    index,
-                )
-                for cond in conds
+                self._with_image(self._fitted(cond, latent, window, model), window, known, run) for cond in conds
             ]
             window.places = {
                 (index, cond["uuid"]): place
@@ -309,6 +308,18 @@ class SegmentHandler(ContextHandlerABC):
                 "is made up. Give it one with LongVideoBeatImages."
             )
         return entries
+
+    def _fitted(
+        self, cond: Conditioning | None, latent: Latent, window: SegmentWindow, model: Any
+    ) -> Conditioning | None:
+        """The conditioning of a segment, which tells the model the segment's shapes and sequence."""
+        segment = window.segment
+        resized = latent.conditioning(self.get_resized_cond(cond, latent.video, window, model=model), segment.index)
+        names = [name for name, layout in self.family_inputs.items() if layout == "sequence"]
+        if resized is None or not names:
+            return resized
+        shapes = latent.shapes(segment.index)
+        return [fit_sequence(entry, names, shapes, segment, self.timeline) for entry in resized]
 
     def _see_effects(
         self,

@@ -64,7 +64,7 @@ def concats(case: FamilyCase, timeline: Timeline, positive: Any, negative: Any) 
             seen[window.segment.index, number] = piece
         return executor(*args, **kwargs)
 
-    model = share(model_of(case.name), timeline, KVShareConfig(mode="off", carry_image=False), subject="")[0]
+    model = share(model_of(case.name), timeline, KVShareConfig(mode="off"), subject="")[0]
     model.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "spy", spy)
     output = Sampling(steps=1).run(model, positive, negative, case.shape(timeline))
     assert torch.isfinite(output).all()

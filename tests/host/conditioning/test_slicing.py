@@ -227,7 +227,7 @@ def concatenated(model: Any, timeline: Any, positive: list[Any], negative: list[
         seen.append(args[2])
         return executor(*args, **kwargs)
 
-    patched, _ = share(model, timeline, KVShareConfig(mode="off", carry_image=False), subject="")
+    patched, _ = share(model, timeline, KVShareConfig(mode="off"), subject="")
     patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "look", look)
     tagged = [[random_text(beat), {**positive[0][1], BEAT_TAG: beat}] for beat in range(len(timeline.beats))]
     Sampling(1, cfg=1.0).run(patched, tagged, negative, latent_shape(timeline, side=side))

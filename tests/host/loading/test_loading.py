@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import comfy.ops
@@ -29,13 +30,15 @@ from kvshare_core.embedded.model import is_available
 from kvshare_core.families import FAMILIES, hunyuan
 from kvshare_core.families.base import FamilyInfo
 from kvshare_core.families.block_presets import preset_lines
-from kvshare_core.host.loading.loading import load_video_model, model_report
+from kvshare_core.host.loading.loading import _check_vae, load_video_model, model_report
 from kvshare_core.host.loading.model_files import EMBEDDED_MODELS, diffusion_model_names
+from kvshare_core.host.loading.model_headers import facts_of
 from kvshare_core.host.loading.model_info import model_info
 from kvshare_core.host.loading.text_encoders import check_text_encoders, load_text_encoders
 from tests.support.family_cases import CASES
 from tests.support.windows import share, tiny_timeline
 from tests.tiny.ltx2 import ltx2_weights
+from tests.tiny.minimax_h3 import minimax_h3_weights
 from tests.tiny.models import Sampling, seeded_state_dict, tiny_hunyuan
 
 KINDS = ("diffusion_models", "checkpoints", "text_encoders", "vae", "diffusers")
@@ -154,6 +157,10 @@ def text_encoder_weights() -> dict[str, State]:
             "spiece_model": sentencepiece_model(),
         },
         "projection": TEXT_PROJECTION,
+        "qwen3vl": {
+            "visual.deepstack_merger_list.0.norm.weight": torch.ones(4608),
+            "model.layers.49.self_attn.q_proj.weight": torch.zeros(8, 8),
+        },
     }
 
 
@@ -466,6 +473,7 @@ NEWER["ltx2"] = (comfy.sd.TEModel, "GEMMA_3_12B")
 """What hosts without a family's text encoder lack."""
 
 has_ltx2 = pytest.mark.skipif(not hasattr(*NEWER["ltx2"]), reason="this host has no LTX-2")
+has_h3 = pytest.mark.skipif(not hasattr(comfy.sd.TEModel, "QWEN3VL_32B"), reason="this host has no MiniMax H3")
 
 
 @pytest.fixture
@@ -516,6 +524,34 @@ def test_a_family_gets_its_own_kind_of_text_encoder(models: Path, family: str, o
         pytest.skip("this copy of the host lacks the tokenizer of LLaMA")
     clip = load_text_encoders(info_of(family), first, second)
     assert type(clip.tokenizer).__name__ == tokenizer
+
+
+@has_h3
+@pytest.mark.usefixtures("models")
+def test_the_text_encoder_of_minimax_h3_is_known_by_its_file() -> None:
+    check_text_encoders(info_of("minimax_h3"), "qwen3vl.safetensors", "none")
+    with pytest.raises(ValueError, match=r"^text_encoder 'qwen\.safetensors' .* needs Qwen3-VL 32B of MiniMax H3"):
+        check_text_encoders(info_of("minimax_h3"), "qwen.safetensors", "none")
+
+
+@has_h3
+def test_a_minimax_h3_is_loaded_with_its_own_kind_of_vae(models: Path) -> None:
+    save(models / "diffusion_models" / "h3.safetensors", minimax_h3_weights())
+    model = comfy.sd.load_diffusion_model(str(models / "diffusion_models" / "h3.safetensors"))
+    info = model_info(model)[1]
+    assert "native length: 37 latent frames, 124 pictures" in model_report(model)
+    facts = facts_of("h3.safetensors")
+    assert facts is not None and facts.info == info
+    # What the host tells of the VAE of 17 pictures in 5 latent frames, 24 channels and 16 pixels a side.
+    of_h3 = SimpleNamespace(
+        latent_dim=3,
+        latent_channels=24,
+        temporal_compression_decode=lambda: round(((8192 - 2) // 5 * 17 + 5) / 8192),
+        spacial_compression_encode=lambda: 16,
+    )
+    _check_vae(of_h3, "h3", "h3", info)
+    with pytest.raises(ValueError, match=r"needs video latents of 24 channels, 3 x 16 x 16 pixels"):
+        _check_vae(SimpleNamespace(**{**vars(of_h3), "latent_channels": 16}), "wan", "h3", info)
 
 
 @has_ltx2

@@ -15,7 +15,7 @@ from tests.support.present import present
 from tests.support.windows import share, tiny_timeline
 from tests.tiny.models import Sampling
 
-CHAIN = KVShareConfig(mode="off", order="chain", carry_image=False)
+CHAIN = KVShareConfig(mode="off", order="chain")
 MODELS = ["wan t2v", "wan ti2v 5b", "ltxv", "hunyuan video", "cogvideox", "mochi"]
 """Some get held frames with the noise of the step, some without."""
 
@@ -137,7 +137,7 @@ def test_an_image_model_is_given_the_finished_frames() -> None:
     model = model_of(case.name).clone()
     model.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "test", look)
     positive = [[text, {**extra, **image_of(timeline, extra[BEAT_TAG])}] for text, extra in case.positive(timeline)]
-    chained = share(model, timeline, replace(CHAIN, carry_image=True))[0]
+    chained = share(model, timeline, CHAIN, carry_image=True)[0]
     output = Sampling(steps=2, cfg=1.0).run(
         chained, positive, case.negative(timeline), case.shape(timeline), noise=noise_of(case, timeline)
     )
