@@ -102,3 +102,7 @@ class PictureNode:
     node: str
     """`module.class` in the host. Its `execute` takes clip, vae, prompt, width, height, length, first_frame and
     last_frame, and returns the conditioning first."""
+
+    reference_node: str
+    """The same for reference images, which show what is in the video and not when. Its `execute` takes audio_vae and
+    ref_images by their names in place of the first and the last frame."""
