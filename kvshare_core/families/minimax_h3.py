@@ -46,7 +46,7 @@ references."""
 LAYOUT = "minimax_h3_layout"
 """Transformer option with the layout."""
 
-INPUTS: Mapping[str, InputLayout] = {PAYLOAD: "sequence"}
+INPUTS: Mapping[str, InputLayout] = {PAYLOAD: "sequence", "audio_denoise_mask": "audio"}
 
 AUDIO = PackedAudio(
     time_dim=3,

@@ -33,14 +33,14 @@ class PerFrame:
     harm; with `any`, the model fills up what is missing."""
 
 
-InputTiming = Literal["whole video", "first segment", "reference latents", "sequence"]
+InputTiming = Literal["whole video", "first segment", "reference latents", "sequence", "audio"]
 """Inputs without entries for single frames.
 
 whole video: texts, reference images, numbers; every segment gets all of it. first segment: it fixes the video's first
 frames or stands for what came before them; later segments get none. reference latents: a list of latents, of which
 those as long as the video are cut with it and pictures stay whole. sequence: a dictionary with the layout of the
-model's whole sequence of tokens, which is made anew for every segment, and with pictures that the video begins or ends
-with, which go to the segments that do.
+model's whole sequence of tokens, which is made anew for every segment, and with pictures at frames of the video, which
+go to the segments that have them. audio: it has entries for every step of the audio, along its time.
 """
 
 InputLayout = PerFrame | Mapping[int, PerFrame] | InputTiming

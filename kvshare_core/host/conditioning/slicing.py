@@ -96,7 +96,8 @@ def _slice_input(
     """One input of the model (an object of `comfy.conds`) for a segment; None when the segment has none."""
     frames = x_in.shape[FRAME_DIM]
     content = getattr(value, "cond", None)
-    if layout in ("whole video", "sequence"):
+    if layout in ("whole video", "sequence", "audio"):
+        # The last two are fitted where the audio's part in the segment is known.
         return value
     if layout == "first segment":
         return value if segment.start == 0 else None
