@@ -1,15 +1,17 @@
 from dataclasses import replace
 from typing import Any
 
+import torch
 from comfy_api.latest import io
 
 from ..kvshare_core.host.conditioning.encoding import empty_latent, encode_timeline, other_rate
+from ..kvshare_core.host.conditioning.seen_pictures import encode_with_references
 from ..kvshare_core.host.loading.model_info import model_info
 from ..kvshare_core.script.parsing import parse_script
 from ..kvshare_core.timeline.planning import overridden_inputs, plan_timeline
 from ..kvshare_core.timeline.timeline import BLEND_WEIGHTS, NOISES, BlendWeights, Noise
 from .errors import named_errors
-from .inputs import search_words
+from .inputs import search_words, video_part
 from .sockets import CATEGORY, TimelineSocket
 
 
@@ -106,6 +108,13 @@ class LongVideoSegmenter(io.ComfyNode):
                     tooltip="Initial noise of the segments. plain: the sampler's noise. freenoise: all segments reuse "
                     "the first segment's noise, shuffled, which makes a long scene more consistent (FreeNoise).",
                 ),
+                io.Vae.Input("vae", optional=True, tooltip="The model's VAE, to encode the references."),
+                io.Image.Input(
+                    "references",
+                    optional=True,
+                    tooltip="For MiniMax H3 only: images of what the video shows, given to every prompt. Prompts call "
+                    "them <Picture 1>, <Picture 2> and so on.",
+                ),
             ],
             outputs=[
                 TimelineSocket.Output(display_name="timeline", tooltip="The planned timeline, for MaskGuidedKVShare."),
@@ -142,6 +151,8 @@ class LongVideoSegmenter(io.ComfyNode):
         longer_mid_segment: int = 0,
         blend_weights: BlendWeights = "linear",
         noise: Noise = "plain",
+        vae: Any = None,
+        references: torch.Tensor | None = None,
     ) -> io.NodeOutput:
         with named_errors("LongVideoSegmenter"):
             family, info = model_info(model)
@@ -159,7 +170,9 @@ class LongVideoSegmenter(io.ComfyNode):
             timeline = replace(timeline, blend_weights=blend_weights, noise=noise)
             diffusion_model = model.get_model_object("diffusion_model")
             samples = empty_latent(info, timeline, width, height, batch_size, family.audio, diffusion_model)
-            timeline, positive, negative = encode_timeline(clip, timeline, negative_prompt)
+            video = video_part({"samples": samples})
+            encode_text = encode_with_references(clip, vae, (family, info), timeline, video, references)
+            timeline, positive, negative = encode_timeline(clip, timeline, negative_prompt, encode_text)
         overridden = overridden_inputs(script, negative_prompt, num_transition_blocks, longer_mid_segment)
         text = "\n".join([timeline.describe(), *overridden, *other_rate(family.audio, fps)])
         return io.NodeOutput(timeline, positive, negative, {"samples": samples}, text)

@@ -46,7 +46,7 @@ references."""
 LAYOUT = "minimax_h3_layout"
 """Transformer option with the layout."""
 
-INPUTS: Mapping[str, InputLayout] = {PAYLOAD: "sequence"}
+INPUTS: Mapping[str, InputLayout] = {PAYLOAD: "sequence", "audio_denoise_mask": "audio"}
 
 AUDIO = PackedAudio(
     time_dim=3,
@@ -70,7 +70,9 @@ class MiniMaxH3Family:
     name = "minimax_h3"
     inputs = INPUTS
     text_encoders = (QWEN,)
-    image_channels = PictureNode("comfy_extras.nodes_minimax_h3.MiniMaxH3ImageToVideo")
+    image_channels = PictureNode(
+        "comfy_extras.nodes_minimax_h3.MiniMaxH3ImageToVideo", "comfy_extras.nodes_minimax_h3.MiniMaxH3ReferenceToVideo"
+    )
     audio = AUDIO
 
     def describe(self, diffusion_model: Any, latent_channels: int) -> FamilyInfo | None:
@@ -127,8 +129,9 @@ class MiniMaxH3Family:
         )
 
     def rope_scheme(self, diffusion_model: Any, rope_options: Mapping[str, float]) -> RopeScheme:
-        frequencies: tuple[float, ...] = tuple(diffusion_model.rope.inv_freq.double().tolist())
-        return RopeScheme((frequencies, frequencies, frequencies), "halves", FRAME_SPANS, PICTURE_SIDE)
+        """The three axes have the same frequencies."""
+        along: tuple[float, ...] = tuple(diffusion_model.rope.inv_freq.double().tolist())
+        return RopeScheme((along, along, along), "halves", FRAME_SPANS, PICTURE_SIDE)
 
 
 def prompt_start(tags: torch.Tensor | None) -> int:

@@ -44,15 +44,15 @@ class Indivisible:
     """What it is, why it cannot be cut, and what to do instead."""
 
 
-InputTiming = Literal["whole video", "text length", "first segment", "reference latents", "sequence"]
+InputTiming = Literal["whole video", "text length", "first segment", "reference latents", "sequence", "audio"]
 """Inputs without entries for single frames.
 
 whole video: texts, reference images, numbers; every segment gets all of it. text length: the number of text tokens that
 the model attends to, as it drops those after them. first segment: it fixes the video's first frames or represents what
 came before them; later segments get none. reference latents: a list of latents, of which those as long as the video are
 cut with it and single images stay whole. sequence: a dictionary with the layout of the model's whole sequence of
-tokens, which is made anew for every segment, and with images that the video begins or ends with, which go to the
-segments that do.
+tokens, which is made anew for every segment, and with images at frames of the video, which go to the segments that have
+them. audio: it has entries for every step of the audio, along its time.
 """
 
 InputLayout = PerFrame | Mapping[int, PerFrame] | Indivisible | InputTiming
@@ -136,3 +136,7 @@ class PictureNode:
     node: str
     """`module.class` in the host. Its `execute` takes clip, vae, prompt, width, height, length, first_frame and
     last_frame, and returns the conditioning first."""
+
+    reference_node: str
+    """The same for reference images, which show what is in the video and not when. Its `execute` takes audio_vae and
+    ref_images by their names in place of the first and the last frame."""

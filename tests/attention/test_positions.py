@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from kvshare_core.attention.groups import OwnTokens, split_tokens
 from kvshare_core.attention.positions import LEAST_LIKENESS, PositionMover
-from kvshare_core.attention.rope import embed_nd_scheme, rotate
+from kvshare_core.attention.rope import embed_nd_scheme, grid_positions, rotate
 from kvshare_core.bank.bank import BankEntry, StoredTokens
 from kvshare_core.config import KVShareConfig
+from tests.oracles.rope_reference import reference_positions, rotated_reference
 
 SCHEME = embed_nd_scheme((4, 2, 2), 10000.0)
 GRID = (3, 2, 3)
@@ -178,3 +179,50 @@ def test_a_model_without_positions_in_its_keys_refuses_to_move_them(config: KVSh
     for harmless in ("same", "frame"):
         PositionMover(replace(config, position=harmless), None)
     PositionMover(KVShareConfig(position="gap", position_gap=0), None)
+
+
+UNEVEN = replace(embed_nd_scheme((4, 2, 2), 100.0), layout="halves", frame_spans=(1.5, 4.0), picture_side=8.0)
+"""Frames 1.5 and 4 positions apart in turn; 8 positions along the side of a square picture."""
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        KVShareConfig(position="same"),
+        KVShareConfig(position="frame"),
+        KVShareConfig(position="gap", position_gap=3),
+        KVShareConfig(position="centred"),
+        KVShareConfig(position="matched"),
+    ],
+    ids=lambda config: config.position,
+)
+@pytest.mark.parametrize("gap", [0, 2])
+@pytest.mark.parametrize("later", [0.0, -7.5])
+def test_keys_move_by_the_positions_of_models_that_do_not_count_tokens(
+    config: KVShareConfig, gap: int, later: float
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    entry, own = replace(entry_of([1, 5, 12], generator), origin=10.0), own_of(generator)
+    split = split_tokens(torch.zeros(VIDEO, dtype=torch.bool).index_fill(0, torch.tensor([2, 3, 13]), True))
+    steps = PositionMover(config, SCHEME).offsets(entry, own, split, GRID, gap, 10.0)
+    mover = PositionMover(config, UNEVEN)
+    found = mover.offsets(entry, own, split, GRID, gap, 10.0 + later)
+    if steps is None and later == 0:
+        assert found is None
+        return
+    moved = mover.move(entry, found)
+    for name, part, new in (
+        ("subjects", entry.subjects[0], moved.subjects[0]),
+        ("background", entry.background, moved.background),
+    ):
+        assert part is not None and new is not None
+        of_part = None if steps is None else steps.background if name == "background" else steps.subjects[0]
+        places = grid_positions(part.tokens, GRID).double()
+        there = places if of_part is None else places + of_part.double()
+        here, there = (reference_positions(one, UNEVEN, GRID) for one in (places, there))
+        there[:, 0] += later
+        raw = rotated_reference(part.key, UNEVEN, -here)
+        torch.testing.assert_close(new.key, rotated_reference(raw, UNEVEN, there), rtol=0, atol=1e-9)
+    assert moved.text is not None and entry.text is not None
+    expected = rotate(entry.text.key, UNEVEN, torch.tensor([later, 0, 0], dtype=torch.float64))
+    torch.testing.assert_close(moved.text.key, expected, rtol=0, atol=1e-12)

@@ -1,19 +1,26 @@
 """MiniMax H3: one sequence of text, pictures, audio and video; segments begin with a group of latent frames."""
 
+import uuid
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from comfy.conds import CONDConstant, CONDRegular
 from comfy.patcher_extension import WrappersMP
+from comfy.utils import pack_latents
 
 from kvshare_core.attention.rope import grid_positions, position_offsets, rotate
 from kvshare_core.config import KVShareConfig
 from kvshare_core.families.base import AttentionCall, CallSite, UnexpectedCallError
-from kvshare_core.families.minimax_h3 import CYCLE, MiniMaxH3Family
+from kvshare_core.families.minimax_h3 import AUDIO as AUDIO_OF_H3
+from kvshare_core.families.minimax_h3 import CYCLE, INPUTS, MiniMaxH3Family
+from kvshare_core.host.conditioning.sequence import fit_sequence
 from kvshare_core.host.loading.model_info import model_info
+from kvshare_core.host.sampling.packed_latent import latent_of
 from kvshare_core.host.sampling.patch import apply
+from kvshare_core.host.sampling.segment_handler import SegmentHandler
 from kvshare_core.plan.making import make_plan
 from kvshare_core.prompt_words import PromptWords
 from kvshare_core.script.parsing import parse_script
@@ -245,40 +252,95 @@ def test_segments_have_the_audio_and_the_layout_of_their_own_pictures(model: Any
         assert payload["layout"].signature == (6, 7, SIDE, SIDE, steps)
 
 
-def test_first_and_last_pictures_go_to_the_segments_that_begin_and_end_their_beat(model: Any) -> None:
+def test_first_and_last_pictures_go_to_the_segments_that_have_their_frames(model: Any) -> None:
     case = CASES["minimax h3 i2v"]
     timeline = film("[2s] fox runs\n[1s] fox runs")
     seen: list[Any] = []
     sample_with_audio(
         Sampling(steps=1, cfg=1.0), spied(model, timeline, seen), case.positive(timeline), [], case.shape(timeline)
     )
-    last = timeline.frames - 1
-    shown = [segment.beat for segment in timeline.segments]
-    firsts = {shown.index(beat): 0 for beat in (0, 1)}
-    ends = firsts, {len(shown) - 1 - shown[::-1].index(beat): last for beat in (0, 1)}
+    assert [index for index, *_ in seen] == [segment.index for segment in timeline.segments]
     for index, _, payload in seen:
-        found = [keyframe["resolved_frame_index"] for keyframe in payload.get("keyframes", ())]
-        assert found == [end[index] for end in ends if index in end]
-        assert len(payload.get("cond_video_latents", ())) == len(found)
+        found = [keyframe["resolved_frame_index"] for keyframe in payload["keyframes"]]
+        assert found == ([0] if index == 0 else [21] if index == len(seen) - 1 else [])
+        assert len(payload["cond_video_latents"]) == len(found)
         kinds = [kind for *_, kind in payload["layout"].segments]
         assert kinds == ["text", *["cond"] * len(found), "audio", "video"]
-    assert {index for index, *_ in seen} == set(range(len(shown)))
 
 
-def test_pictures_in_the_middle_of_a_clip_are_refused(model: Any) -> None:
-    case = CASES["minimax h3 i2v"]
-    timeline = film("fox runs\nfox runs")
-    entries = case.positive(timeline)
-    keyframes = entries[0][1]["minimax_keyframes"]
-    patched = share(model, timeline, SHARED, subject="")[0]
+def entry_with(layout: Any, *keyframes: dict[str, Any]) -> dict[str, Any]:
+    """A conditioning as the host processes it, with pictures and one reference."""
+    reference = {"kind": "image", "latent_h": 4, "latent_w": 4, "latent": torch.full((1, CHANNELS, 1, 4, 4), 9.0)}
+    told = {"layout": layout, "keyframes": list(keyframes), "refs": [reference], "seed": 3}
+    return {
+        "model_conds": {
+            "c_crossattn": CONDRegular(torch.zeros(1, TEXT, 8)),
+            "minimax_payload": CONDConstant(told),
+        }
+    }
 
-    def later(executor: Any, *args: Any, **kwargs: Any) -> Any:
-        keyframes[0]["resolved_frame_index"] = 9
-        return executor(*args, **kwargs)
 
-    patched.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, "later", later)
-    with pytest.raises(ValueError, match="a picture at frame 9 of a clip, in the middle of it"):
-        sample_with_audio(Sampling(cfg=1.0), patched, entries, [], case.shape(timeline))
+def keyframe_at(picture: int, frames: int = 1) -> dict[str, Any]:
+    return {"resolved_frame_index": picture, "latent": torch.full((1, CHANNELS, frames, SIDE, SIDE), float(picture))}
+
+
+def test_newer_hosts_take_pictures_at_any_frame_of_a_segment(model: Any) -> None:
+    """Their layouts have no parameter for the number of pictures, and count from the video's first frame."""
+    from comfy.ldm.minimax.model import PackedLayout
+
+    class NewerLayout(PackedLayout):
+        def __init__(
+            self,
+            text_len: int,
+            latent_t: int,
+            latent_h: int,
+            latent_w: int,
+            audio_t: int,
+            keyframes: Any = None,
+            refs: Any = None,
+        ) -> None:
+            super().__init__(text_len, latent_t, latent_h, latent_w, audio_t, refs=refs)
+            self.frames = [one["resolved_frame_index"] for one in keyframes or ()]
+
+    timeline = film("[2s] fox runs")
+    pictures = (keyframe_at(0), keyframe_at(20), keyframe_at(30, 2), keyframe_at(55))
+    shapes = ((1, CHANNELS, 7, SIDE, SIDE), (1, 32, 2, 37))
+    expected = ([0, 20], [3, 13], [21])
+    for kind, ends_only in ((NewerLayout, False), (PackedLayout, True)):
+        entry = entry_with(kind(TEXT, 17, SIDE, SIDE, 93), *pictures)
+        for segment, places in zip(timeline.segments, expected, strict=True):
+            fitted = fit_sequence(entry, ["minimax_payload"], shapes, segment, timeline)
+            told = fitted["model_conds"]["minimax_payload"].cond
+            wanted = [place for place in places if not ends_only or place in (0, 21)]
+            assert [one["resolved_frame_index"] for one in told["keyframes"]] == wanted
+            assert told["layout"].signature == (TEXT, 7, SIDE, SIDE, 37) and told["seed"] == 3
+            if not ends_only:
+                assert told["layout"].frames == wanted
+            start = timeline.picture_range(0, segment.start)[1]
+            *given, reference = (float(latent.mean()) for latent in told["cond_video_latents"])
+            assert [value - start for value in given] == wanted and reference == 9
+        assert entry["model_conds"]["minimax_payload"].cond["keyframes"] == list(pictures)
+
+
+def test_sound_at_a_frame_is_refused(model: Any) -> None:
+    timeline = film("[2s] fox runs")
+    entry = entry_with(None, {**keyframe_at(0), "audio_latent": torch.zeros(1, 32, 2, 4)})
+    with pytest.raises(ValueError, match=r"^MaskGuidedKVShare: the conditioning has sound at a frame"):
+        fit_sequence(entry, ["minimax_payload"], (), timeline.segments[0], timeline)
+
+
+def test_inputs_of_the_audio_are_cut_with_it(model: Any) -> None:
+    """Newer hosts give the model a noise mask of the audio of its own."""
+    timeline = film("[2s] fox runs")
+    parts, shapes = pack_latents([torch.zeros(1, CHANNELS, 17, SIDE, SIDE), torch.zeros(1, 32, 2, 93)])
+    mask = torch.arange(93.0).expand(1, 1, 2, 93)
+    conds = {"latent_shapes": CONDConstant(shapes), "audio_denoise_mask": CONDRegular(mask)}
+    entry = {"model_conds": conds, "uuid": uuid.uuid4()}
+    latent = latent_of(parts, [[entry]], timeline, AUDIO_OF_H3)
+    handler = SegmentHandler(timeline, INPUTS, audio=AUDIO_OF_H3)
+    for segment, start in zip(timeline.segments, (0, 28, 56), strict=True):
+        (fitted,) = latent.conditioning([entry], segment.index, handler._inputs("audio")) or []
+        assert torch.equal(fitted["model_conds"]["audio_denoise_mask"].cond, mask[..., start : start + 37])
 
 
 def test_a_transition_between_texts_of_different_lengths_has_a_tag_for_every_row(model: Any) -> None:

@@ -59,6 +59,8 @@ INPUTS = {
         "longer_mid_segment",
         "blend_weights",
         "noise",
+        "vae",
+        "references",
     ],
     "KVShareConfig": [
         "mode",
@@ -129,6 +131,7 @@ INPUTS = {
         "end_image",
         "clip_vision_start_image",
         "clip_vision_end_image",
+        "clip",
     ],
     "KVShareProbe": [
         "model",

@@ -23,6 +23,7 @@ from kvshare_core.timeline.timeline import Timeline
 from tests.oracles.dense_reference import dense_attention
 from tests.support.family_cases import CASES, FamilyCase, model_of
 from tests.support.windows import share, tiny_timeline
+from tests.tiny import minimax_h3 as tiny_h3
 from tests.tiny.ltx2 import AUDIO_BANDS, AUDIO_CHANNELS
 
 SEED = 3
@@ -30,7 +31,7 @@ SEED = 3
 
 def probed(case: FamilyCase, model: Any = None, **settings: Any) -> MeasuredPreset:
     """A probe of the case's model, or of another one of it."""
-    timeline = tiny_timeline(1)
+    timeline = case.timeline(1)
     with torch.inference_mode():
         return probe_model(
             model or model_of(case.name),
@@ -45,6 +46,8 @@ def probed(case: FamilyCase, model: Any = None, **settings: Any) -> MeasuredPres
 
 def latent_of(case: FamilyCase, timeline: Timeline) -> dict[str, Any]:
     video = torch.zeros(case.shape(timeline))
+    if case.family == "minimax_h3":
+        return {"samples": NestedTensor([video, torch.zeros(1, tiny_h3.AUDIO_CHANNELS, tiny_h3.EARS, 37)])}
     if case.name != "ltx-2":
         return {"samples": video}
     pictures = timeline.frames
@@ -144,7 +147,7 @@ def test_every_layout_can_be_probed(case: FamilyCase) -> None:
         assert (figures.moved is None) == (scheme is None)
     assert max(figures.alone for figures in found.figures) > 0
     assert max(figures.within for figures in found.figures) > 0
-    share(model_of(case.name), tiny_timeline(2), found.put_on(KVShareConfig()))
+    share(model_of(case.name), case.timeline(2), found.put_on(KVShareConfig()))
 
 
 def test_a_probe_is_the_same_again_and_leaves_the_model_as_it_was() -> None:

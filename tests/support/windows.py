@@ -184,7 +184,7 @@ class PlainWindows(ContextHandlerABC):
             for cond in (cond for entries in resized for cond in entries or ()):
                 cond["model_conds"]["latent_shapes"] = CONDConstant(piece_shapes)
                 if "minimax_payload" in cond["model_conds"]:
-                    payload = self._payload(cond["model_conds"]["minimax_payload"].cond, segment, BEAT_TAG in cond)
+                    payload = self._payload(cond["model_conds"]["minimax_payload"].cond, segment)
                     cond["model_conds"]["minimax_payload"] = CONDConstant(payload)
             outputs = calc_cond_batch(model, resized, packed, timestep, model_options)
             ramps = (self._ramp(segment, None), self._ramp(segment, parts[1].shape[times[1]]))
@@ -248,14 +248,16 @@ class PlainWindows(ContextHandlerABC):
             ramp[last - count : last] *= torch.arange(count, 0, -1) / (count + 1)
         return ramp
 
-    def _payload(self, whole: dict[str, Any], segment: Segment, of_beat: bool) -> dict[str, Any]:
+    def _payload(self, whole: dict[str, Any], segment: Segment) -> dict[str, Any]:
         """What MiniMax H3 is told of a segment; the host makes another layout when the one it gets does not fit."""
         own = dict(whole)
         if "keyframes" in own:
-            beat = [other.index for other in self.timeline.segments if other.beat == segment.beat or not of_beat]
-            first, last = segment.index == beat[0], segment.index == beat[-1]
-            kept = [one for one in own["keyframes"] if (first if one["resolved_frame_index"] == 0 else last)]
-            own |= {"keyframes": kept, "cond_video_latents": [one["latent"] for one in kept]}
+            first, last = own["keyframes"]
+            kept: list[Any] = [first] if segment.start == 0 else []
+            count = self._pictures(segment.length)
+            if segment.stop == self.timeline.segments[-1].stop:
+                kept.append({**last, "resolved_frame_index": count - 1})
+            own |= {"keyframes": kept, "cond_video_latents": [one["latent"] for one in kept], "frame_count": count}
         return own
 
 

@@ -4,10 +4,13 @@
 
 /**
  * @typedef {{start: number, stop: number, duration: {value: number, unit: string} | null}} TimedBeat
- * @typedef {{fps: number, scale: number, loop: boolean, beats: TimedBeat[]}} Times
+ * @typedef {{fps: number, scale: number, cycle: number[] | null, loop: boolean, beats: TimedBeat[]}} Times
  */
 
 const DIGITS = [2, 3, 4, 5, 6];
+
+/** @param {number[]} numbers */
+const sum = (numbers) => numbers.reduce((total, number) => total + number, 0);
 
 /**
  * Number of pictures that the first `frame` latent frames decode to.
@@ -15,6 +18,11 @@ const DIGITS = [2, 3, 4, 5, 6];
  * @param {number} frame
  */
 export function picturesUntil(times, frame) {
+    if (times.cycle) {
+        const groups = Math.floor(frame / times.cycle.length);
+        const rest = times.cycle.slice(0, frame - groups * times.cycle.length);
+        return groups * sum(times.cycle) + sum(rest);
+    }
     if (times.loop) {
         return times.scale * frame;
     }
@@ -27,6 +35,16 @@ export function picturesUntil(times, frame) {
  * @param {number} picture
  */
 export function frameOfPicture(times, picture) {
+    if (times.cycle) {
+        const groups = Math.floor(picture / sum(times.cycle));
+        let rest = picture - groups * sum(times.cycle);
+        let frame = groups * times.cycle.length;
+        for (const pictures of times.cycle) {
+            frame += Math.min(1, rest / pictures);
+            rest = Math.max(0, rest - pictures);
+        }
+        return frame;
+    }
     return times.loop ? picture / times.scale : picture <= 1 ? picture : (picture - 1) / times.scale + 1;
 }
 
@@ -46,17 +64,18 @@ export function durationText(times, index, frames) {
     const longer = frames - (beat.stop - beat.start);
     const now = clocks(times, times.beats);
     // First keep the rounding remainder of the current text; if that does not work, drop it.
-    const ends = [now[index].pictures + times.scale * longer, picturesUntil(times, now[index].frame + longer)];
+    const until = picturesUntil(times, now[index].frame + longer);
+    const ends = [now[index].pictures + until - picturesUntil(times, now[index].frame), until];
     const near = (/** @type {number} */ end) => {
         const pictures = end - now[index].begin;
         return unit === "frames" ? wholeNear(pictures) : decimalsNear(pictures / times.fps);
     };
     const values = ends.flatMap(near).filter((value) => value > 0);
     const later = times.beats.slice(index + 1).map((one) => ({ ...one, start: one.start + longer, stop: one.stop + longer }));
-    const fits = (/** @type {number} */ value, /** @type {number} */ until) => {
+    const fits = (/** @type {number} */ value, /** @type {number} */ beyond) => {
         const changed = { ...beat, stop: beat.stop + longer, duration: { value, unit } };
         const then = clocks(times, [...times.beats.slice(0, index), changed, ...later]);
-        return then.slice(index, until).every(({ frame }, place) => frame === now[index + place].frame + longer);
+        return then.slice(index, beyond).every(({ frame }, place) => frame === now[index + place].frame + longer);
     };
     const value = values.find((one) => fits(one, now.length)) ?? values.find((one) => fits(one, index + 1)) ?? values[0];
     return `${value}${unit === "frames" ? "f" : "s"}`;
@@ -110,6 +129,11 @@ function clocks(times, beats) {
             advance(stop - start);
         } else {
             pictures += duration.unit === "seconds" ? duration.value * times.fps : duration.value;
+            if (times.cycle) {
+                // Where beats may end in a group depends on what follows, which Python knows.
+                frame += stop - start;
+                return { begin, pictures, frame };
+            }
             const frames = times.loop ? pictures / times.scale : (pictures - 1) / times.scale + 1;
             const nearest = Math.floor(frames + 0.5 + 1e-6);
             if (nearest <= frame) {

@@ -1,6 +1,6 @@
 """Encodes a timeline's prompts with the user's text encoder and tags them by beat."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache, partial
 from typing import Any
@@ -20,17 +20,20 @@ from .loras import lora_hooks
 from .tokens import locate_words
 
 
-def encode_timeline(clip: Any, timeline: Timeline, negative_prompt: str) -> tuple[Timeline, list[Any], list[Any]]:
+def encode_timeline(
+    clip: Any, timeline: Timeline, negative_prompt: str, encode_text: Callable[[str], list[Any]] | None = None
+) -> tuple[Timeline, list[Any], list[Any]]:
     """The timeline with its words located; positive conditioning, tagged by beat; and negative conditioning: one entry
     for all beats, or if they differ, one for each, tagged.
 
     A common prompt applies to the first part of the noise schedule, and the beats' own from there on (TunerDiT: early
     steps share a prompt, which settles the layout). LoRAs of a beat act on all conditioning of that beat.
-    negative_prompt: for beats without one in the script. A text that occurs several times is encoded once.
+    negative_prompt: for beats without one in the script. encode_text: makes the conditioning of a text, where that takes
+    more than the text encoder. A text that occurs several times is encoded once.
 
     Raises ValueError for a LoRA that cannot be loaded.
     """
-    script, beats, encoded = timeline.script, timeline.beats, cache(partial(encode, clip))
+    script, beats, encoded = timeline.script, timeline.beats, cache(encode_text or partial(encode, clip))
     hooks, handover = lora_hooks(beats), Handover()
 
     def of_every_beat(texts: Sequence[str], values: dict[str, Any]) -> list[Any]:

@@ -1,11 +1,12 @@
-"""Images with which a beat begins or ends, for models whose text encoder sees them with the prompt.
+"""Images for models whose text encoder sees them with the prompt: with which a beat begins or ends, and references.
 
 A node of the host encodes the prompt of a clip with the images, and puts the images' latents beside it. Here every
 segment of a beat has what that node makes for it: the segment that begins the beat with the first image, the one that
-ends it with the last, and all others with the prompt alone, as LongVideoSegmenter has encoded it.
+ends it with the last, and all others with the prompt alone, as LongVideoSegmenter has encoded it. References, for which
+the host has another node, are shown to every prompt.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib import import_module
@@ -13,10 +14,16 @@ from typing import Any
 
 import torch
 
-from ...families.base import FamilyInfo
+from ...families.base import Family, FamilyInfo
 from ...families.model_inputs import PictureNode
 from ...timeline.timeline import Timeline
 from .. import BEAT_TAG, PROMPT_TAG, SEGMENTS_TAG
+
+MOST_REFERENCES = 9
+"""What the host's node has inputs for."""
+
+REFERENCES = "minimax_refs"
+"""Under which the host's node leaves references in the conditioning."""
 
 
 @dataclass(frozen=True)
@@ -33,18 +40,18 @@ class Encoder:
 
     def encode(self, prompt: str, first: torch.Tensor | None, last: torch.Tensor | None) -> list[Any]:
         """The conditioning of a clip that begins with `first` and ends with `last` [1, height, width, 3]."""
-        module, name = self.node.node.rsplit(".", 1)
-        made = getattr(import_module(module), name).execute(
-            clip=self.clip,
-            vae=self.vae,
-            prompt=prompt,
-            width=self.width,
-            height=self.height,
-            length=self.pictures,
-            first_frame=first,
-            last_frame=last,
-        )
-        return made.result[0]
+        return self._made(self.node.node, prompt, first_frame=first, last_frame=last)
+
+    def encode_with_references(self, references: torch.Tensor, prompt: str) -> list[Any]:
+        """The conditioning of a clip that shows what is in `references` [images, height, width, 3]."""
+        images = {f"ref_image_{number}": references[number : number + 1] for number in range(len(references))}
+        return self._made(self.node.reference_node, prompt, audio_vae=None, ref_images=images)
+
+    def _made(self, node: str, prompt: str, **further: Any) -> list[Any]:
+        module, name = node.rsplit(".", 1)
+        execute = getattr(import_module(module), name).execute
+        sizes = {"width": self.width, "height": self.height, "length": self.pictures}
+        return execute(clip=self.clip, vae=self.vae, prompt=prompt, **sizes, **further).result[0]
 
 
 def encoder_of(
@@ -62,6 +69,31 @@ def encoder_of(
     height, width = (size * factor for size, factor in zip(latent.shape[3:], info.compression[1:], strict=True))
     _, pictures = timeline.picture_range(0, timeline.window)
     return Encoder(clip, vae, node, width, height, pictures)
+
+
+def encode_with_references(
+    clip: Any,
+    vae: Any,
+    model: tuple[Family, FamilyInfo],
+    timeline: Timeline,
+    latent: torch.Tensor,
+    references: torch.Tensor | None,
+) -> Callable[[str], list[Any]] | None:
+    """What encodes every prompt together with `references` [images, height, width, 3]; None without any.
+
+    Raises ValueError for models that take no references, for more than the host does, and without a VAE.
+    """
+    if references is None:
+        return None
+    family, info = model
+    if not isinstance(family.image_channels, PictureNode):
+        raise ValueError(f"references: a {info.family} model takes no reference images. Disconnect references.")
+    if vae is None:
+        raise ValueError("vae: connect the model's VAE to encode the references.")
+    if len(references) > MOST_REFERENCES:
+        raise ValueError(f"references: there are {len(references)} images; the model takes up to {MOST_REFERENCES}.")
+    encoder = encoder_of(clip, vae, family.image_channels, info, timeline, latent)
+    return partial(encoder.encode_with_references, references)
 
 
 def add_seen_images(
@@ -103,6 +135,11 @@ def _with_images(
         if extra[BEAT_TAG] != beat:
             yield [tensor, extra]
             continue
+        if REFERENCES in extra:
+            raise ValueError(
+                f"{name}: it has references, and the model takes either these or a first and a last image. Disconnect "
+                "references from LongVideoSegmenter."
+            )
         if PROMPT_TAG not in extra:
             raise ValueError(
                 f"{name}: its prompt is not known. Connect the {name} of LongVideoSegmenter, without nodes in between."

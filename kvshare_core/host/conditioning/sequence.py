@@ -1,22 +1,29 @@
 """What a model is told of its whole sequence of tokens, made anew for one segment.
 
 The host makes it for the latent that is sampled: where text, pictures, audio and video stand in the sequence and in
-time, and which pictures the video begins and ends with. A segment has a latent of its own, and only some begin or end
-anything. The layout is built by the host's own class.
+time, and at which frames pictures are given. A segment has a latent of its own and only some of the frames. The layout
+is built by the host's own class, whose newer versions take pictures at any frame, and older ones at both ends only.
 """
 
-from collections.abc import Iterable, Sequence
+import inspect
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 
-from ...timeline.timeline import Segment, Timeline
-from .. import BEAT_TAG
+from ...timeline.timeline import FRAME_DIM, Segment, Timeline
+from .. import SEGMENTS_TAG
 from .mixing import TEXT
 
-LAYOUT, KEYFRAMES, TAGS = "layout", "keyframes", "text_token_tags"
-"""Keys of the host's dictionary: the layout, the pictures that the video begins and ends with, what each row of text
+LAYOUT, KEYFRAMES, REFERENCES, TAGS = "layout", "keyframes", "refs", "text_token_tags"
+"""Keys of the host's dictionary: the layout, pictures at frames of the video, references, and what each row of the text
 is."""
+
+PICTURES = "frame_count"
+"""Key for the pictures of the clip, and parameter of the layouts of hosts that take pictures at both ends only."""
+
+SIZES = 5
+"""A layout's first parameters: rows of text, latent frames, height, width, steps of audio. The others are keys."""
 
 WORDS = 1
 """The tag of a row of text."""
@@ -27,63 +34,58 @@ def fit_sequence(
 ) -> dict[str, Any]:
     """The conditioning `entry` of a segment with those of its inputs, `names`, fitted to the segment's latent.
 
-    shapes: of the latent's parts, video first. The picture that a beat begins with goes to the beat's first segment,
-    and the one that it ends with to its last; pictures of a conditioning for all beats to those of the video.
-    References go to all. Raises ValueError for pictures in the middle of a clip.
+    shapes: of the latent's parts, video first. Pictures are given to the segments that have their frames; those of a
+    conditioning for single segments stand at frames of the segment, all others at frames of the whole video.
+    References go to all. Raises ValueError for sound that is given at a frame.
     """
     conds = entry["model_conds"]
     fitted: dict[str, Any] = {}
     for name in names:
         if name in conds:
-            told = _with_own_pictures(conds[name].cond, entry.get(BEAT_TAG), segment, timeline)
-            fitted[name] = conds[name]._copy_with(_laid_out(told, conds[TEXT].cond.shape[1], shapes))
+            told, text = dict(conds[name].cond), conds[TEXT].cond.shape[1]
+            if told.get(KEYFRAMES) is not None and SEGMENTS_TAG not in entry:
+                _keep_own_pictures(told, segment, timeline)
+            if told.get(TAGS) is not None:
+                told[TAGS] = _of_length(told[TAGS], text)
+            if told.get(LAYOUT) is not None:
+                told[LAYOUT] = _laid_out(told, text, shapes)
+            fitted[name] = conds[name]._copy_with(told)
     return {**entry, "model_conds": {**conds, **fitted}}
 
 
-def _with_own_pictures(told: dict[str, Any], beat: int | None, segment: Segment, timeline: Timeline) -> dict[str, Any]:
-    keyframes: list[dict[str, Any]] | None = told.get(KEYFRAMES)
-    if keyframes is None:
-        return told
-    own = [
-        other.index for other in timeline.segments if beat is None or (other.beat == beat and other.next_beat is None)
-    ]
-    last_picture = (told.get("frame_count") or 0) - 1
-    kept: list[dict[str, Any]] = []
-    for keyframe in keyframes:
-        picture = keyframe["resolved_frame_index"]
-        if picture not in (0, last_picture):
+def _keep_own_pictures(told: dict[str, Any], segment: Segment, timeline: Timeline) -> None:
+    """Leaves of the pictures at frames of the whole video those of a segment, at frames of the segment."""
+    first, stop = timeline.picture_range(segment.start, segment.stop)
+    at_ends_only = told.get(LAYOUT) is not None and PICTURES in inspect.signature(type(told[LAYOUT])).parameters
+    kept: list[Mapping[str, Any]] = []
+    for keyframe in told[KEYFRAMES]:
+        if keyframe.get("audio_latent") is not None:
             raise ValueError(
-                f"MaskGuidedKVShare: the conditioning has a picture at frame {picture} of a clip, in the middle of it, "
-                "which KV Share cannot give to a segment. Give the prompt a first or a last picture instead, with Long "
-                "Video Beat Images."
+                "MaskGuidedKVShare: the conditioning has sound at a frame of the video, which KV Share cannot give to "
+                "segments. Disconnect audio from MiniMaxH3AddGuide."
             )
-        if segment.index == (own[0] if picture == 0 else own[-1]):
-            kept.append(keyframe)
-    if len(kept) == len(keyframes):
-        return told
-    without = {key: value for key, value in told.items() if key not in (KEYFRAMES, "cond_video_latents")}
-    return {**without, KEYFRAMES: kept, "cond_video_latents": [one["latent"] for one in kept]} if kept else without
+        place, frames = keyframe["resolved_frame_index"] - first, keyframe["latent"].shape[FRAME_DIM]
+        last = place + (1 if frames == 1 else timeline.picture_range(0, frames)[1])
+        if place >= 0 and last <= stop - first and not (at_ends_only and 0 < place and last < stop - first):
+            kept.append({**keyframe, "resolved_frame_index": place})
+    references = [one["latent"] for one in told.get(REFERENCES) or () if "latent" in one]
+    told |= {
+        KEYFRAMES: kept,
+        PICTURES: stop - first,
+        "cond_video_latents": [one["latent"] for one in kept] + references,
+    }
 
 
-def _laid_out(told: dict[str, Any], text: int, shapes: Sequence[Sequence[int]]) -> dict[str, Any]:
-    """`told` with the layout of a text of that many rows and a latent of these `shapes`."""
-    result = dict(told)
-    tags = told.get(TAGS)
-    if tags is not None:
-        # A text between two prompts has as many rows as the longer one.
-        row = tags.view(-1)
-        result[TAGS] = torch.cat([row, row.new_full((max(0, text - len(row)),), WORDS)])[:text]
-    if told.get(LAYOUT) is not None:
-        frames, height, width = shapes[0][2:]
-        # The model pads height and width to its patches.
-        result[LAYOUT] = type(told[LAYOUT])(
-            text,
-            frames,
-            height + height % 2,
-            width + width % 2,
-            shapes[1][-1],
-            keyframes=told.get(KEYFRAMES),
-            refs=told.get("refs"),
-            frame_count=told.get("frame_count"),
-        )
-    return result
+def _of_length(tags: torch.Tensor, rows: int) -> torch.Tensor:
+    """Tags of so many rows: a text between two prompts has as many as the longer one."""
+    row = tags.view(-1)
+    return torch.cat([row, row.new_full((max(0, rows - len(row)),), WORDS)])[:rows]
+
+
+def _laid_out(told: Mapping[str, Any], text: int, shapes: Sequence[Sequence[int]]) -> Any:
+    """The layout of a text of so many rows and a latent of these `shapes`, with what else is `told`."""
+    kind = type(told[LAYOUT])
+    further = {name: told.get(name) for name in list(inspect.signature(kind).parameters)[SIZES:]}
+    frames, height, width = shapes[0][FRAME_DIM:]
+    # The model pads height and width to its patches.
+    return kind(text, frames, height + height % 2, width + width % 2, shapes[1][-1], **further)

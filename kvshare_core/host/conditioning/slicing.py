@@ -108,7 +108,8 @@ def _slice_input(
     content = getattr(value, "cond", None)
     if isinstance(layout, Indivisible):
         raise _refusal(layout)
-    if layout in ("whole video", "text length", "sequence"):
+    if layout in ("whole video", "text length", "sequence", "audio"):
+        # The last two are fitted where the audio of the segment is known.
         return value
     if layout == "first segment":
         return value if segment.start == 0 else None

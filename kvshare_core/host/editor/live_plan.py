@@ -118,6 +118,7 @@ def _times(timeline: Timeline) -> Json:
     return {
         "fps": timeline.fps,
         "scale": timeline.temporal_compression,
+        "cycle": None if timeline.frame_cycle is None else list(timeline.frame_cycle.pictures),
         "loop": timeline.script.loop,
         "latent_frames": timeline.latent_frames,
         "frames": timeline.frames,

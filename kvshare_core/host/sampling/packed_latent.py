@@ -69,11 +69,14 @@ class Latent:
             for part, stretches, time in zip(self.parts, self.stretches, self.times, strict=True)
         ]
 
-    def conditioning(self, entries: Conditioning | None, segment: int) -> Conditioning | None:
-        """`entries` of a segment, telling the model the shapes of that segment's parts."""
+    def conditioning(
+        self, entries: Conditioning | None, segment: int, of_audio: Sequence[str] = ()
+    ) -> Conditioning | None:
+        """`entries` of a segment, telling the model the shapes of that segment's parts; of_audio: names of the inputs
+        that are cut with the audio."""
         if len(self.parts) == 1 or entries is None:
             return entries
-        return [self._shaped(entry, segment) for entry in entries]
+        return [self._shaped(entry, segment, of_audio) for entry in entries]
 
     def audio_windows(self, segment: int) -> dict[int, "AudioWindow"]:
         """What the host asks of a context window that has audio too, by the number of the part."""
@@ -83,9 +86,13 @@ class Latent:
             if number > 0
         }
 
-    def _shaped(self, entry: dict[str, Any], segment: int) -> dict[str, Any]:
-        conds = entry["model_conds"]
-        return {**entry, "model_conds": {**conds, LATENT_SHAPES: conds[LATENT_SHAPES]._copy_with(self.shapes(segment))}}
+    def _shaped(self, entry: dict[str, Any], segment: int, of_audio: Sequence[str]) -> dict[str, Any]:
+        conds = dict(entry["model_conds"])
+        conds[LATENT_SHAPES] = conds[LATENT_SHAPES]._copy_with(self.shapes(segment))
+        for name in conds.keys() & set(of_audio):
+            stretch = self.stretches[1][segment]
+            conds[name] = conds[name]._copy_with(conds[name].cond.narrow(self.times[1], stretch.start, stretch.length))
+        return {**entry, "model_conds": conds}
 
 
 @dataclass(frozen=True)

@@ -314,12 +314,18 @@ class SegmentHandler(ContextHandlerABC):
     ) -> Conditioning | None:
         """The conditioning of a segment, which tells the model the segment's shapes and sequence."""
         segment = window.segment
-        resized = latent.conditioning(self.get_resized_cond(cond, latent.video, window, model=model), segment.index)
-        names = [name for name, layout in self.family_inputs.items() if layout == "sequence"]
+        resized = latent.conditioning(
+            self.get_resized_cond(cond, latent.video, window, model=model), segment.index, self._inputs("audio")
+        )
+        names = self._inputs("sequence")
         if resized is None or not names:
             return resized
         shapes = latent.shapes(segment.index)
         return [fit_sequence(entry, names, shapes, segment, self.timeline) for entry in resized]
+
+    def _inputs(self, layout: InputLayout) -> list[str]:
+        """The names of the family's inputs that lie so over time."""
+        return [name for name, found in self.family_inputs.items() if found == layout]
 
     def _see_effects(
         self,

@@ -12,6 +12,7 @@ from kvshare_core.families.minimax_h3 import CYCLE, prompt_start
 from kvshare_core.host import BEAT_TAG, SEGMENTS_TAG
 from kvshare_core.host.conditioning.beat_images import add_beat_images
 from kvshare_core.host.conditioning.encoding import empty_latent, encode_timeline, other_rate
+from kvshare_core.host.conditioning.seen_pictures import encode_with_references
 from kvshare_core.host.conditioning.tokens import locate_words
 from kvshare_core.host.loading.model_info import model_info
 from kvshare_core.prompt_words import find_subject
@@ -150,6 +151,40 @@ def test_the_latent_holds_the_audio_of_the_video(clip: Any) -> None:
     assert tuple(audio.shape) == (1, 32, 2, round(56 / 24 * 40))
     assert other_rate(family.audio, 24) == []
     assert other_rate(family.audio, 16) == ["The model makes 24 frames per second, but fps is 16; set fps to 24."]
+
+
+def test_references_are_shown_to_every_prompt(clip: Any) -> None:
+    from comfy_extras.nodes_minimax_h3 import MiniMaxH3ReferenceToVideo
+
+    model = model_info(model_of(CASE.name))
+    timeline, *_, latent = film(clip, "a fox runs\na fox sleeps")
+    images = torch.cat([picture(1), picture(2)])
+    encode = encode_with_references(clip, PlainVAE(), model, timeline, latent, images)
+    _, positive, negative = encode_timeline(clip, timeline, "blurred", encode)
+    for found, text in (
+        (positive[0], "a fox runs"),
+        (positive[1], "a fox sleeps"),
+        (negative[0], "blurred"),
+    ):
+        expected = MiniMaxH3ReferenceToVideo.execute(
+            clip, PlainVAE(), None, text, PIXELS, PIXELS, 22, ref_images={"a": images[:1], "b": images[1:]}
+        ).result[0][0]
+        assert_equal(found, expected)
+        ours, theirs = found[1]["minimax_refs"], expected[1]["minimax_refs"]
+        assert [one["kind"] for one in ours] == ["image", "image"]
+        assert all(torch.equal(one["latent"], other["latent"]) for one, other in zip(ours, theirs, strict=True))
+    with pytest.raises(ValueError, match=r"^positive: it has references, and the model takes either these or"):
+        add_beat_images(
+            model_of(CASE.name), PlainVAE(), timeline, latent, positive, negative, 1, picture(1), None, clip=clip
+        )
+    assert encode_with_references(clip, None, model, timeline, latent, None) is None
+    with pytest.raises(ValueError, match=r"^vae: connect the model's VAE"):
+        encode_with_references(clip, None, model, timeline, latent, images)
+    with pytest.raises(ValueError, match=r"^references: there are 10 images; the model takes up to 9"):
+        encode_with_references(clip, PlainVAE(), model, timeline, latent, picture(1).repeat(10, 1, 1, 1))
+    wan = model_info(model_of("wan t2v"))
+    with pytest.raises(ValueError, match=r"^references: a wan model takes no reference images"):
+        encode_with_references(clip, PlainVAE(), wan, timeline, latent, images)
 
 
 def test_what_is_missing_or_too_much_is_named(clip: Any) -> None:
