@@ -1,6 +1,6 @@
 """What a user writes about a film: beats with prompts, durations, transitions and subjects. Pure Python.
 
-Whatever form a film is written in, what it may say is checked here, when the objects are made."""
+The limits of a film are checked here, when the objects are made, whatever form it is written in."""
 
 import re
 from collections.abc import Sequence
@@ -89,7 +89,7 @@ class Transition:
 
 @dataclass(frozen=True)
 class Subject:
-    """What should stay the same. `name` tells it from other subjects in all beats, `words` are those of a beat's prompt
+    """What should stay the same. `name` identifies it in all beats, `words` are those of a beat's prompt
     that name it; sources: whose keys it attends to in this beat, None for those of the beat or the configuration.
 
     Raises ScriptError when name or words are empty, the name is `none` or contains `=`, or a source is given twice.

@@ -3,7 +3,7 @@
  * from Python when the node has run (kvshare_core/host/files/viewer.py). The node works the same without this module.
  */
 
-import { addStyles, element } from "../shared/dom.js";
+import { addStyles, element, options } from "../shared/dom.js";
 import { addPanel } from "../shared/panel.js";
 import { clock, rounded } from "../shared/text.js";
 import { writeWidget } from "../shared/widgets.js";
@@ -390,11 +390,4 @@ function contains([start, stop], frame, frames) {
  */
 function nameOf(map) {
     return map.kind === "point" ? "attention of the point" : map.name || "all subjects";
-}
-
-/**
- * @param {string[]} names
- */
-function options(names) {
-    return names.map((name, index) => element("option", { value: index }, name));
 }

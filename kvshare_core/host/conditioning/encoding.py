@@ -28,8 +28,8 @@ def encode_timeline(
 
     A common prompt applies to the first part of the noise schedule, and the beats' own from there on (TunerDiT: early
     steps share a prompt, which settles the layout). LoRAs of a beat act on all conditioning of that beat.
-    negative_prompt: for beats without one in the script. encode_text: makes the conditioning of a text, where that takes
-    more than the text encoder. A text that occurs several times is encoded once.
+    negative_prompt: for beats without one in the script. encode_text: makes the conditioning of a text, where
+    that takes more than the text encoder. A text that occurs several times is encoded once.
 
     Raises ValueError for a LoRA that cannot be loaded.
     """

@@ -1,7 +1,7 @@
 """Cuts conditioning to one segment: what has an entry per frame is cut, everything else stays whole.
 
 How the inputs of a model lie over frames is stated by its family (`families/model_inputs.py`) and, for those that the
-host gives to models of every family, here. Start images that a model gets as input channels are cut like everything
+host gives to models of every family, here. Start images that a model takes as input channels are cut like everything
 else: the first segment has the image, and later ones have the long video's input channels of their frames, which is
 what the host's nodes write for "no image", mask channels included.
 """

@@ -64,7 +64,7 @@ def tell(film: Film, around: Surroundings) -> Json:
     it cannot be read. problems: what would stop a run from starting; notes: what the user should know.
     """
     try:
-        script, told = read_film(film.prompts)
+        script, answer = read_film(film.prompts)
     except ScriptError as reason:
         at = None if reason.place is None else unit_offset(film.prompts, *reason.place)
         return {"error": {"message": str(reason), "at": at}, "problems": list(around.problems), "notes": []}
@@ -73,20 +73,20 @@ def tell(film: Film, around: Surroundings) -> Json:
     except TimelineError as reason:
         error = {"message": str(reason), "at": None}
         timeline = _roughly_planned(script, film, around.model)
-    told |= {
+    answer |= {
         "error": error,
         "notes": list(around.notes),
         "problems": list(around.problems),
         "model_known": around.model is not None,
     }
     if timeline is None:
-        return told
-    told |= _times(timeline)
-    for beat, planned in zip(told["beats"], timeline.beats, strict=True):
+        return answer
+    answer |= _times(timeline)
+    for beat, planned in zip(answer["beats"], timeline.beats, strict=True):
         beat |= {"start": planned.start, "stop": planned.stop}
     if error is None:
-        _add_plan(told, timeline, film, around)
-    return told
+        _add_plan(answer, timeline, film, around)
+    return answer
 
 
 def _planned(script: Script, film: Film, model: ModelFacts | None) -> Timeline:
@@ -126,14 +126,14 @@ def _times(timeline: Timeline) -> Json:
     }
 
 
-def _add_plan(told: Json, timeline: Timeline, film: Film, around: Surroundings) -> None:
+def _add_plan(answer: Json, timeline: Timeline, film: Film, around: Surroundings) -> None:
     script = timeline.script
-    told["notes"] += [*timeline.rounded_transitions(), *timeline.short_windows()]
-    told["notes"] += overridden_inputs(
+    answer["notes"] += [*timeline.rounded_transitions(), *timeline.short_windows()]
+    answer["notes"] += overridden_inputs(
         script, film.negative_prompt, film.num_transition_blocks, film.longer_mid_segment
     )
-    plan, fitted = _share_plan(told, timeline, around)
-    told["segments"] = [
+    plan, fitted = _share_plan(answer, timeline, around)
+    answer["segments"] = [
         {
             "beat": segment.beat,
             "next_beat": segment.next_beat,
@@ -146,15 +146,15 @@ def _add_plan(told: Json, timeline: Timeline, film: Film, around: Surroundings) 
         }
         for segment in timeline.segments
     ]
-    told["windows_extra"] = windows_extra(plan or SharePlan(timeline, KVShareConfig()))
-    told["sharing"] = None
+    answer["windows_extra"] = windows_extra(plan or SharePlan(timeline, KVShareConfig()))
+    answer["sharing"] = None
     if fitted is None or around.model is None:
         return
     sampling = Sampling(film.width, film.height, film.batch_size, around.steps, around.guided)
-    told["sharing"] = _sharing(forecast(fitted, around.model.element_size, sampling), fitted.plan.config, around)
+    answer["sharing"] = _sharing(forecast(fitted, around.model.element_size, sampling), fitted.plan.config, around)
 
 
-def _share_plan(told: Json, timeline: Timeline, around: Surroundings) -> tuple[SharePlan | None, FittedPlan | None]:
+def _share_plan(answer: Json, timeline: Timeline, around: Surroundings) -> tuple[SharePlan | None, FittedPlan | None]:
     """The plan of MaskGuidedKVShare, and the same fitted to the model if that is known; every word counts as one token,
     since no text encoder is loaded. What the node would refuse becomes a problem, and nothing is shared."""
     if around.config is None:
@@ -165,7 +165,7 @@ def _share_plan(told: Json, timeline: Timeline, around: Surroundings) -> tuple[S
         plan = make_plan(replace(timeline, beats=beats), around.config, around.subject, mask)
         return plan, None if around.model is None else fit_plan(plan, around.model.info)
     except ValueError as reason:
-        told["problems"].append(f"MaskGuidedKVShare: {reason}")
+        answer["problems"].append(f"MaskGuidedKVShare: {reason}")
         return None, None
 
 

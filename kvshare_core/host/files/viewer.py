@@ -26,10 +26,10 @@ def view_of(record: KVShareRecord, images: torch.Tensor, **chosen: Any) -> dict[
         return {}
     frames = shown_frames(timeline.frames)
     small = small_frames(images, frames)
-    told = described_film(timeline, frames, images.shape[0] // timeline.frames)
-    told |= {"picture": _save_frames(sheet_of(small)), "size": [small.shape[2], small.shape[1]]}
-    told["point"] = None if point is None else described_point(point)
-    told["maps"] = [
+    answer = described_film(timeline, frames, images.shape[0] // timeline.frames)
+    answer |= {"picture": _save_frames(sheet_of(small)), "size": [small.shape[2], small.shape[1]]}
+    answer["point"] = None if point is None else described_point(point)
+    answer["maps"] = [
         {
             "kind": shown.kind,
             "name": shown.name,
@@ -40,7 +40,7 @@ def view_of(record: KVShareRecord, images: torch.Tensor, **chosen: Any) -> dict[
         }
         for shown in shown_maps(masks, point, frames)
     ]
-    return {PREFIX: [{**told, **chosen}]}
+    return {PREFIX: [{**answer, **chosen}]}
 
 
 def _save_frames(sheet: torch.Tensor) -> dict[str, Any]:

@@ -93,10 +93,10 @@ def attention_override(
     others = {name: value for name, value in inputs.items() if name not in shapes}
 
     def override(function: Callable[..., torch.Tensor], *args: Any, **kwargs: Any) -> torch.Tensor:
-        behind = function if previous is None else partial(previous, function)
-        site = _HostCall(behind, args, kwargs)
+        following = function if previous is None else partial(previous, function)
+        site = _HostCall(following, args, kwargs)
         output = attend(site.call(previous is not None, shapes, others), site.attend)
-        return behind(*args, **kwargs) if output is None else site.laid_out(output)
+        return following(*args, **kwargs) if output is None else site.laid_out(output)
 
     return override
 

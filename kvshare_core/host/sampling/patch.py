@@ -80,7 +80,7 @@ def apply(model: Any, plan: SharePlan, earlier: KVShareRecord | None = None) -> 
         if wrapper is not None:
             patched.add_wrapper_with_key(wrapper_type, KEY, wrapper)
     if len(stages_of(plan)) > 1:
-        # Outermost, so that other packs' wrappers (step caches) see every stage as a run of its own.
+        # Outermost, so that other packs' wrappers (step caches) take every stage for a run of its own.
         around = patched.wrappers[WrappersMP.OUTER_SAMPLE]
         patched.wrappers[WrappersMP.OUTER_SAMPLE] = {KEY: around.pop(KEY), **around}
     return patched, record

@@ -10,7 +10,7 @@ from ...timeline.noise import timeline_noise, wants_noise
 from ...timeline.timeline import FRAME_DIM, Timeline
 
 MOST_LATENTS = 64
-"""Up to which index of a batch a latent that was taken out of it is looked for."""
+"""The largest index in a batch that is searched for a latent that was taken out of it."""
 
 
 def arrange_noise(

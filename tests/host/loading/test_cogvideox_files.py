@@ -178,3 +178,32 @@ def test_other_models_are_not_taken_for_a_published_cogvideox(tmp_path: Path) ->
     torch.save({name: torch.zeros(1) for name in cogvideox_keys.PUBLISHED}, other)
     assert tensor_names(str(other)) == frozenset()
     assert model_facts((str(other),)) is None
+
+
+def published_vae_layers() -> set[str]:
+    """The layers of diffusers' `AutoencoderKLCogVideoX` as released, all with weight and bias."""
+    convolutions = {"conv1.conv", "conv2.conv"}
+    norms = {"norm1", "norm2"}
+    spatial_norm = {"norm_layer", "conv_y.conv", "conv_b.conv"}
+    in_encoder = convolutions | norms
+    in_decoder = convolutions | {f"{norm}.{part}" for norm in norms for part in spatial_norm}
+    layers = {"encoder.conv_in.conv", "encoder.norm_out", "encoder.conv_out.conv"}
+    layers |= {"decoder.conv_in.conv", "decoder.conv_out.conv"} | {f"decoder.norm_out.{part}" for part in spatial_norm}
+    for half, blocks, own, count in (("encoder", "down", in_encoder, 3), ("decoder", "up", in_decoder, 4)):
+        layers |= {f"{half}.mid_block.resnets.{number}.{part}" for number in range(2) for part in own}
+        for block in range(4):
+            place = f"{half}.{blocks}_blocks.{block}"
+            layers |= {f"{place}.resnets.{number}.{part}" for number in range(count) for part in own}
+            # 128, 256, 256 and 512 channels.
+            layers |= {f"{place}.resnets.0.conv_shortcut"} if block in (1, 3) else set()
+            layers |= {f"{place}.{blocks}samplers.0.conv"} if block < 3 else set()
+    return layers
+
+
+def test_the_published_vae_has_the_hosts_own_names() -> None:
+    """So that the host loads its file as it is."""
+    module = pytest.importorskip("comfy.ldm.cogvideo.vae", reason="this host has no CogVideoX")
+    with torch.device("meta"):
+        vae = module.AutoencoderKLCogVideoX(latent_channels=16)
+    layers = published_vae_layers()
+    assert set(vae.state_dict()) == {f"{layer}.{kind}" for layer in layers for kind in ("weight", "bias")}
