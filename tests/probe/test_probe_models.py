@@ -45,7 +45,7 @@ def probed(case: FamilyCase, model: Any = None, **settings: Any) -> MeasuredPres
 
 def latent_of(case: FamilyCase, timeline: Timeline) -> dict[str, Any]:
     video = torch.zeros(case.shape(timeline))
-    if case.name != "ltx-2":
+    if case.family != "ltx2" or case.name == "ltx-2 without audio":
         return {"samples": video}
     pictures = timeline.frames
     return {"samples": NestedTensor([video, torch.zeros(1, AUDIO_CHANNELS, pictures, AUDIO_BANDS)])}

@@ -176,7 +176,10 @@ class PlainWindows(ContextHandlerABC):
             packed, piece_shapes = pack_latents([piece.clone() for piece in pieces])
             resized = [self.get_resized_cond(cond, x_in, segment) for cond in conds]
             for cond in (cond for entries in resized for cond in entries or ()):
-                cond["model_conds"]["latent_shapes"] = CONDConstant(piece_shapes)
+                parts = cond["model_conds"]
+                parts["latent_shapes"] = CONDConstant(piece_shapes)
+                if (mask := parts.get("audio_denoise_mask")) is not None:
+                    parts["audio_denoise_mask"] = type(mask)(mask.cond[:, :, sounds])
             outputs = calc_cond_batch(model, resized, packed, timestep, model_options)
             overlaps = (self.timeline.overlap, max(0, scale * (self.timeline.overlap - 1) + 1))
             for number, (place, overlap) in enumerate(
