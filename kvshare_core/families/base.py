@@ -12,7 +12,7 @@ import torch
 
 from ..attention.rope import RopeScheme
 from .block_presets import BlockPreset
-from .model_inputs import ImageChannels, InputLayout
+from .model_inputs import ImageInput, InputLayout
 from .text_encoders import TextEncoders
 
 Shapes = Mapping[str, tuple[tuple[int, ...], ...]]
@@ -160,8 +160,8 @@ class Family(Protocol):
         ...
 
     @property
-    def image_channels(self) -> ImageChannels | None:
-        """How its image-to-video models take their images; None when none takes them as input channels."""
+    def image_channels(self) -> ImageInput | None:
+        """How its models take the images of a video; None when they take none, or in a way that is not known."""
         ...
 
     def describe(self, diffusion_model: Any, latent_channels: int) -> FamilyInfo | None:

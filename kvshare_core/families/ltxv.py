@@ -29,7 +29,8 @@ class LTXVideoFamily:
     name = "ltxv"
     inputs = INPUTS
     text_encoders = (T5,)
-    image_channels = None
+    # LTXVImgToVideoInplace of the host.
+    image_channels = "latent"
     model_class = "LTXVModel"
     routes_text = True
 

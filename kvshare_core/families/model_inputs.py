@@ -65,3 +65,8 @@ class ImageChannels:
 
     last_image: bool
     """Whether it takes an image to end with; needs `empty_pixel`."""
+
+
+ImageInput = ImageChannels | Literal["latent"]
+"""How a model takes the images of a video. latent: in the latent itself, where a noise mask holds them: 0 in their
+frames, or more where they may change. The model knows by the mask how noisy each token is."""
