@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .base import AttentionCall, CallSite, FamilyInfo, UnexpectedCallError
-from .model_inputs import InputLayout
+from .model_inputs import ImageInput, InputLayout
 from .self_cross import self_then_cross
 from .text_encoders import PLAIN_PROMPT, T5_XXL, TextEncoders
 
@@ -30,7 +30,7 @@ class LTXVideoFamily:
     inputs = INPUTS
     text_encoders = (T5,)
     # LTXVImgToVideoInplace of the host.
-    image_channels = "latent"
+    image_channels: ImageInput = "latent"
     model_class = "LTXVModel"
     routes_text = True
 
