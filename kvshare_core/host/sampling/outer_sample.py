@@ -12,6 +12,7 @@ from ...plan.model_fit import FittedPlan
 from ...plan.schedule import shares_in
 from ...plan.share_plan import SharePlan
 from ...record.record import KVShareRecord
+from ...record.resampling import masks_in_size
 from ...session.sampling_run import SamplingRun
 from ...session.settings import RunSettings
 from .. import KEY
@@ -53,9 +54,9 @@ def outer_sample_wrapper(sampled: SampledPlan) -> Callable[..., Any]:
             )
         original = guider.model_options
         held = held_frames(args, kwargs, original)
-        plan, window = _plan_of_run(sampled, guider, args)
         # Hosts pack what is several tensors, the video first.
         shapes: list[Any] = kwargs.get("latent_shapes") or [args[0].shape]
+        plan, window = _plan_of_run(sampled, guider, args, shapes[0])
         seed = args[SEED_ARGUMENT] if len(args) > SEED_ARGUMENT else kwargs.get("seed")
         args = (arrange_noise(plan.timeline, args[0], seed, shapes, _warn), *args[1:])
         fitted = replace(sampled.fitted, plan=plan)
@@ -76,11 +77,16 @@ def outer_sample_wrapper(sampled: SampledPlan) -> Callable[..., Any]:
     return outer_sample
 
 
-def _plan_of_run(sampled: SampledPlan, guider: Any, args: tuple[Any, ...]) -> tuple[SharePlan, tuple[float, float]]:
-    """The plan with the masks that an earlier run found, and the highest and the lowest sigma that share. A plan none
-    of whose steps share has one stage."""
+def _plan_of_run(
+    sampled: SampledPlan, guider: Any, args: tuple[Any, ...], video_shape: Any
+) -> tuple[SharePlan, tuple[float, float]]:
+    """The plan with the masks that an earlier run found, in the size of this run's video, and the highest and the
+    lowest sigma that share. A plan none of whose steps share has one stage."""
     found = None if sampled.earlier is None else sampled.earlier.latest()
-    plan = sampled.fitted.plan if found is None else replace(sampled.fitted.plan, known=found.segments)
+    plan = sampled.fitted.plan
+    if found is not None:
+        _, height, width = sampled.fitted.info.grid(plan.timeline.window, video_shape[-2], video_shape[-1])
+        plan = replace(plan, known=masks_in_size(found, (height, width)))
     model_sampling = guider.model_patcher.model.model_sampling
     high, low = (
         float(model_sampling.percent_to_sigma(percent))
