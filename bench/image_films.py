@@ -152,7 +152,7 @@ def make_clips(pipeline: Pipeline, method: str, film: Film, steps: int, guidance
 
     if method == LAST_FRAME:
         return chained_clips(pipeline, film, sample)
-    from kvshare_core.host.conditioning.beat_images import add_beat_images
+    from kvshare_core.host.conditioning.beat_images import BeatImages, add_beat_images
     from kvshare_core.host.conditioning.encoding import empty_latent, encode_timeline
     from kvshare_core.host.loading.model_info import model_info
     from kvshare_core.host.sampling.patch import apply
@@ -172,9 +172,9 @@ def make_clips(pipeline: Pipeline, method: str, film: Film, steps: int, guidance
         positive = [[text, {**extra, **values}] for text, extra in as_the_host_lists_it(positive)]
         negative = [[text, {**extra, **values}] for text, extra in negative]
     else:
-        images = film.image, None
-        positive, negative = add_beat_images(
-            pipeline.model, pipeline.vae, timeline, latent, positive, negative, 1, *images
+        own = BeatImages(film.image)
+        positive, negative, _ = add_beat_images(
+            pipeline.model, pipeline.vae, timeline, {"samples": latent}, positive, negative, 1, own
         )
         model, _ = apply(pipeline.model, make_plan(timeline, OURS[method], film.board.shape, None))
     video = pipeline.decode(sample(model, latent, positive, negative))[0]

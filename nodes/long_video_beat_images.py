@@ -3,7 +3,7 @@ from typing import Any
 import torch
 from comfy_api.latest import io
 
-from ..kvshare_core.host.conditioning.beat_images import add_beat_images, joined_vision
+from ..kvshare_core.host.conditioning.beat_images import BeatImages, add_beat_images, joined_vision
 from ..kvshare_core.timeline.timeline import Timeline
 from .errors import named_errors
 from .inputs import search_words, video_part
@@ -11,7 +11,7 @@ from .sockets import CATEGORY, TimelineSocket
 
 
 class LongVideoBeatImages(io.ComfyNode):
-    """Sets the first image of one beat, its last image, or both."""
+    """Sets images of one beat: where it starts, where it ends, and in between."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -20,16 +20,21 @@ class LongVideoBeatImages(io.ComfyNode):
             display_name="Long Video Beat Images",
             category=CATEGORY,
             description="Sets the first and last image of one prompt, for image-to-video models of Wan and "
-            "HunyuanVideo, and for MiniMax H3. Use one node per prompt that has images. The images are placed at the "
-            "ends of the prompt's segment, so a prompt shorter than a segment may not show them.",
+            "HunyuanVideo, for MiniMax H3, and for all models of LTX, which also take one in between. Use one node per "
+            "prompt that has images. LTX gets them in the latent, at the ends of the prompt's own time. Other models "
+            "get them at the ends of the prompt's segment, so a prompt shorter than a segment may not show them.",
             **search_words("first frame last frame", "keyframe", "image to video", "start image"),
             inputs=[
-                io.Model.Input("model", tooltip="The image-to-video model."),
+                io.Model.Input("model", tooltip="The image-to-video model, or any model of LTX."),
                 io.Vae.Input("vae", tooltip="The model's VAE, to encode the images."),
                 TimelineSocket.Input("timeline", tooltip="From LongVideoSegmenter."),
                 io.Conditioning.Input("positive", tooltip="From LongVideoSegmenter or another LongVideoBeatImages."),
                 io.Conditioning.Input("negative", tooltip="From LongVideoSegmenter or another LongVideoBeatImages."),
-                io.Latent.Input("latent", tooltip="From LongVideoSegmenter. Only its size is used."),
+                io.Latent.Input(
+                    "latent",
+                    tooltip="From LongVideoSegmenter, or for LTX from another LongVideoBeatImages. Only LTX gets the "
+                    "images by it; for other models only its size is used.",
+                ),
                 io.Int.Input("beat", default=1, min=1, max=10000, tooltip="Number of the prompt, counted from 1."),
                 io.Image.Input(
                     "start_image", optional=True, tooltip="The first frame of the prompt, or the first frames in order."
@@ -48,6 +53,28 @@ class LongVideoBeatImages(io.ComfyNode):
                     optional=True,
                     tooltip="For MiniMax H3 only: the model's text encoder, which sees the images with the prompt.",
                 ),
+                io.Image.Input(
+                    "middle_image", optional=True, tooltip="An image within the time of the prompt. For LTX only."
+                ),
+                io.Float.Input(
+                    "middle_at",
+                    default=0.5,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    optional=True,
+                    tooltip="Where middle_image stands in the time of the prompt, from 0 at its start to 1 at its end.",
+                ),
+                io.Float.Input(
+                    "strength",
+                    default=1.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    optional=True,
+                    tooltip="How firmly the images are kept. 1 keeps them unchanged, lower values let the sampler "
+                    "change them. Below 1 for LTX only.",
+                ),
             ],
             outputs=[
                 io.Conditioning.Output(
@@ -55,6 +82,11 @@ class LongVideoBeatImages(io.ComfyNode):
                 ),
                 io.Conditioning.Output(
                     display_name="negative", tooltip="The negative of every prompt, with the images added to this one."
+                ),
+                io.Latent.Output(
+                    display_name="latent",
+                    tooltip="For LTX, the latent with the images in place, for the sampler. For other models as it "
+                    "came in.",
                 ),
             ],
         )
@@ -74,12 +106,12 @@ class LongVideoBeatImages(io.ComfyNode):
         clip_vision_start_image: Any = None,
         clip_vision_end_image: Any = None,
         clip: Any = None,
+        middle_image: torch.Tensor | None = None,
+        middle_at: float = 0.5,
+        strength: float = 1.0,
     ) -> io.NodeOutput:
         with named_errors("LongVideoBeatImages"):
             vision = joined_vision(clip_vision_start_image, clip_vision_end_image)
-            samples = video_part(latent)
-            return io.NodeOutput(
-                *add_beat_images(
-                    model, vae, timeline, samples, positive, negative, beat, start_image, end_image, vision, clip
-                )
-            )
+            images = BeatImages(start_image, end_image, middle_image, middle_at, strength, vision, clip)
+            video_part(latent)
+            return io.NodeOutput(*add_beat_images(model, vae, timeline, latent, positive, negative, beat, images))

@@ -9,7 +9,7 @@ A new family is one file with a class that has everything in `base.Family`, and 
 4. `inputs`: everything that the host's `extra_conds` adds for this class, and how it is cut over time, or why not;
    `audio`: what is packed into the latent beside the video, or None.
 5. `text_encoders`: the host's `CLIPType`, the files, and which rows of the embedding are the prompt's.
-6. `image_channels`: the layout of image-to-video models, or None.
+6. `image_channels`: how its models take the images of a video, or None.
 7. Tests: a tiny model in `tests/tiny/`, a line in `tests/support/family_cases.py` (all contracts run on it), its text
    encoder in `tests/tiny/encoders.py`, and the released sizes in `bench/plans.py`.
 """

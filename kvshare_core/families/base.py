@@ -13,7 +13,7 @@ import torch
 from ..attention.rope import RopeScheme
 from ..timeline.frame_cycle import FrameCycle
 from .block_presets import BlockPreset
-from .model_inputs import ImageChannels, InputLayout, PackedAudio, PictureNode
+from .model_inputs import ImageInput, InputLayout, PackedAudio
 from .text_encoders import TextEncoders
 
 Shapes = Mapping[str, tuple[tuple[int, ...], ...]]
@@ -174,8 +174,8 @@ class Family(Protocol):
         ...
 
     @property
-    def image_channels(self) -> ImageChannels | PictureNode | None:
-        """How its image-to-video models take their images; None when a prompt cannot begin or end with one."""
+    def image_channels(self) -> ImageInput | None:
+        """How its models take the images of a video; None when they take none, or in a way that is not known."""
         ...
 
     @property

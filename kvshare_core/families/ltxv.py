@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .base import AttentionCall, CallSite, FamilyInfo, UnexpectedCallError
-from .model_inputs import Indivisible, InputLayout, PackedAudio
+from .model_inputs import ImageInput, Indivisible, InputLayout, PackedAudio
 from .self_cross import self_then_cross
 from .text_encoders import PLAIN_PROMPT, T5_XXL, TextEncoders
 
@@ -39,7 +39,8 @@ class LTXVideoFamily:
     name = "ltxv"
     inputs = INPUTS
     text_encoders = (T5,)
-    image_channels = None
+    # LTXVImgToVideoInplace of the host.
+    image_channels: ImageInput = "latent"
     audio: PackedAudio | None = None
     model_class = "LTXVModel"
     routes_text = True

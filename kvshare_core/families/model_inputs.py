@@ -140,3 +140,8 @@ class PictureNode:
     reference_node: str
     """The same for reference images, which show what is in the video and not when. Its `execute` takes audio_vae and
     ref_images by their names in place of the first and the last frame."""
+
+
+ImageInput = ImageChannels | PictureNode | Literal["latent"]
+"""How a model takes the images of a video. latent: in the latent itself, where a noise mask holds them: 0 in their
+frames, or more where they may change. The model knows by the mask how noisy each token is."""

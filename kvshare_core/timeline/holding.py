@@ -1,10 +1,11 @@
 """Frames of an existing video in a timeline's latent, and noise masks that hold them while the rest is sampled.
 
-A noise mask is float [1, 1, latent frames, height, width]: 1 where the sampler generates the video, 0 where it keeps
-what is there, and in between where it may change it a little.
+A noise mask is float [1 or batch, 1, latent frames, height or 1, width or 1]: 1 where the sampler generates the video,
+0 where it keeps what is there, and in between where it may change it a little.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import combinations
 from typing import Literal, get_args
 
 import torch
@@ -111,6 +112,57 @@ def hold_frames(
     return samples, mask
 
 
+def image_places(timeline: Timeline, beat: int, frames: Mapping[str, int], middle_at: float) -> dict[str, range]:
+    """The latent frames of the images of the beat number `beat` (from 1), within the beat's own time.
+
+    frames: how many each has, by the inputs' names `start_image`, `middle_image` and `end_image`; middle_at: where the
+    one in the middle stands, from 0 at the beat's beginning to 1 at its end. Raises ValueError when there is no such
+    beat, or when it is too short for them.
+    """
+    own = timeline.beats[_beat_index(timeline, beat)]
+    length = own.stop - own.start
+    places: dict[str, range] = {}
+    for name, count in frames.items():
+        offset = {"start_image": 0.0, "middle_image": middle_at, "end_image": 1.0}[name] * (length - count)
+        if count > length:
+            raise ValueError(
+                f"{name}: it has {count} latent frames, but prompt {beat} has {length}. Give the prompt a longer "
+                "duration, or take fewer images."
+            )
+        places[name] = range(own.start + round(offset), own.start + round(offset) + count)
+    for (name, one), (other, two) in combinations(places.items(), 2):
+        if one.start < two.stop and two.start < one.stop:
+            raise ValueError(
+                f"{other}: prompt {beat} has {length} latent frames, of which {name} has the same. Give the prompt a "
+                "longer duration, or move the one in the middle (middle_at)."
+            )
+    return places
+
+
+def hold_images(
+    timeline: Timeline,
+    latent: torch.Tensor,
+    noise_mask: torch.Tensor | None,
+    images: Mapping[range, torch.Tensor],
+    strength: float,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The timeline's latent with encoded images [1 or batch, channels, frames, height, width] at their latent frames,
+    and the noise mask that holds them there with `strength`, 1 for unchanged, 0 not at all.
+
+    What comes out is what the host's LTXVImgToVideoInplace makes of one image at the beginning. noise_mask: what the
+    latent holds already. Raises ValueError naming what does not fit.
+    """
+    _check_latent(timeline, latent)
+    samples = latent.clone()
+    mask = torch.ones(latent.shape[0], 1, latent.shape[FRAME_DIM], 1, 1, device=latent.device)
+    if noise_mask is not None:
+        mask = _check_mask(noise_mask, latent).float().clone()
+    for frames, image in images.items():
+        samples[:, :, frames.start : frames.stop] = image.to(samples)
+        mask[:, :, frames.start : frames.stop] = 1.0 - strength
+    return samples, mask
+
+
 def redo_mask(timeline: Timeline, latent: torch.Tensor, beat: int) -> torch.Tensor:
     """The noise mask that samples beat number `beat` (from 1) again, in the frames that show it, and holds all others.
 
@@ -134,13 +186,20 @@ def _open_mask(latent: torch.Tensor) -> torch.Tensor:
 
 
 def _mask_of_latent(mask: torch.Tensor, latent: torch.Tensor) -> torch.Tensor:
-    """A noise mask in the form of this module. Raises ValueError when its frames or size are not the latent's."""
-    if mask.ndim != 5 or mask.shape[FRAME_DIM:] != latent.shape[FRAME_DIM:]:
+    """A noise mask with a number for each place of the latent. Raises ValueError for one of another size."""
+    mask = _check_mask(mask, latent)
+    return mask.float().expand(*mask.shape[:FRAME_DIM], *latent.shape[FRAME_DIM:])
+
+
+def _check_mask(mask: torch.Tensor, latent: torch.Tensor) -> torch.Tensor:
+    """The mask. Raises ValueError for one of other frames or another size."""
+    wanted = latent.shape[FRAME_DIM:]
+    if mask.ndim != 5 or mask.shape[FRAME_DIM:] not in (wanted, (wanted[0], 1, 1)):
         raise ValueError(
             f"latent: its noise mask has the shape {list(mask.shape)}, not one number for each of the latent's "
-            f"{list(latent.shape[FRAME_DIM:])}. Remove it, and put Set Latent Noise Mask after this node instead."
+            f"{list(wanted)}. Remove it, and put Set Latent Noise Mask after this node instead."
         )
-    return mask.float()
+    return mask
 
 
 def _check_latent(timeline: Timeline, latent: torch.Tensor) -> None:

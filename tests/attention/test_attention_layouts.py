@@ -18,6 +18,10 @@ TOKENS = 27
 LAYOUTS = {
     "wan t2v": (False, False),
     "ltxv": (False, False),
+    "ltx-2": (False, False),
+    "ltx-2.3": (False, False),
+    "ltx-2.3 i2v": (False, False),
+    "ltx-2.5": (False, False),
     "cosmos predict2": (True, False),
     "kandinsky 5": (True, False),
     "cosmos 1": (True, True),
@@ -62,8 +66,9 @@ def test_shared_attention_is_dense_attention_over_own_and_source_keys(name: str)
 
     patched, _ = share(model, timeline, KVShareConfig(mode="extend", strength=1.0), subject="")
     patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "look", look)
-    run = Sampling(steps=1, cfg=1.0)
-    run.run(patched, case.positive(timeline), case.negative(timeline), case.shape(timeline))
+    case.run(
+        Sampling(steps=1, cfg=1.0), patched, case.positive(timeline), case.negative(timeline), case.shape(timeline)
+    )
     source, target = forwards
     assert len(source) == len(target) >= 2
     for before, here in zip(source, target, strict=True):

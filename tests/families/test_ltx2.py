@@ -23,6 +23,7 @@ from kvshare_core.script.parsing import parse_script
 from kvshare_core.timeline.planning import plan_timeline
 from kvshare_core.timeline.timeline import Timeline
 from tests.support.family_cases import CASES, model_of
+from tests.support.family_contracts import count_run
 from tests.support.present import present
 from tests.support.windows import PlainWindows, share, tiny_timeline
 from tests.tiny.ltx2 import AUDIO_BANDS, AUDIO_CHANNELS, HEADS, sample_both
@@ -64,6 +65,23 @@ def test_its_numbers_are_read_off_the_model(model: Any) -> None:
     _, info = model_info(model)
     assert (info.family, info.blocks, info.heads, info.head_dim) == ("ltx2", LAYERS, HEADS, 32)
     assert (info.patch, info.compression, info.latent_channels) == ((1, 1, 1), (8, 32, 32), 128)
+
+
+@pytest.mark.parametrize("name", ["ltx-2", "ltx-2.3", "ltx-2.5"])
+def test_a_version_has_its_own_parts_and_shares_in_every_block(name: str) -> None:
+    case = present(name)
+    inner = model_of(name).get_model_object("diffusion_model")
+    block, newer = inner.transformer_blocks[0], name != "ltx-2"
+    assert (block.attn1.to_gate_logits is not None) == newer
+    assert (inner.prompt_adaln_single is not None) == newer
+    assert (getattr(inner, "keyframes_abs_pos_embedding", None) is not None) == (name == "ltx-2.5")
+    assert (block.ff.net[2].bias is None) == (name == "ltx-2.5")
+    # Of the newer ones' connectors every prompt comes out with 1024 tokens, the text's first.
+    text, extra = case.text(1, 6)
+    processed = inner.preprocess_text_embeds(text, extra.get("unprocessed_ltxav_embeds", False))
+    assert processed.shape[1] == (1024 if newer else 6)
+    # Two segments, the prompt's and the negative's rows together.
+    assert count_run(case) == (LAYERS, 2)
 
 
 def test_every_call_is_checked_by_its_own_shape(model: Any) -> None:

@@ -27,7 +27,7 @@ from kvshare_core.families.self_cross import self_then_cross
 from kvshare_core.families.text_encoders import CLIP_L, EncoderFile, Excerpt, PromptTokens, TextEncoders
 from kvshare_core.families.wan import WanFamily
 from kvshare_core.host import BEAT_TAG
-from kvshare_core.host.conditioning.beat_images import add_beat_images
+from kvshare_core.host.conditioning.beat_images import BeatImages, add_beat_images
 from kvshare_core.host.conditioning.slicing import COMMON_INPUTS
 from kvshare_core.host.conditioning.tokens import locate_words
 from kvshare_core.host.loading.model_info import model_info
@@ -189,13 +189,13 @@ def test_files_of_its_text_encoders_are_recognised(tmp_path: Path, monkeypatch: 
 
 def test_its_image_to_video_models_take_images() -> None:
     timeline, model = tiny_timeline(2, overlap=0), new_model(image_to_video=True, layers=1)
-    latent, image = torch.zeros(latent_shape(timeline, side=4)), torch.rand(1, 32, 32, 3)
+    latent, image = {"samples": torch.zeros(latent_shape(timeline, side=4))}, torch.rand(1, 32, 32, 3)
     texts = conditioning(len(timeline.beats)), one_prompt()
-    positive, _ = add_beat_images(model, FlatVAE(), timeline, latent, *texts, 1, image, None)
+    positive, *_ = add_beat_images(model, FlatVAE(), timeline, latent, *texts, 1, BeatImages(image))
     assert positive[0][1]["concat_mask"][0, :, :, 0, 0].tolist() == [[0.0] + [1.0] * (timeline.latent_frames - 1)]
     assert positive[0][1]["concat_latent_image"].sum() == 16 * 4 * 4
     with pytest.raises(ValueError, match="end_image: a new model takes an image to begin with only"):
-        add_beat_images(model, FlatVAE(), timeline, latent, *texts, 1, image, image)
+        add_beat_images(model, FlatVAE(), timeline, latent, *texts, 1, BeatImages(image, image))
 
 
 # What every family must have.

@@ -132,6 +132,9 @@ INPUTS = {
         "clip_vision_start_image",
         "clip_vision_end_image",
         "clip",
+        "middle_image",
+        "middle_at",
+        "strength",
     ],
     "KVShareProbe": [
         "model",
@@ -180,7 +183,7 @@ OUTPUTS = {
     "LongVideoSave": ["STRING"],
     "LongVideoLoad": ["KVSHARE_TIMELINE", "LATENT", "KVSHARE_RECORD"],
     "LongVideoDecodeLoop": ["IMAGE"],
-    "LongVideoBeatImages": ["CONDITIONING", "CONDITIONING"],
+    "LongVideoBeatImages": ["CONDITIONING", "CONDITIONING", "LATENT"],
     "KVShareProbe": ["KVSHARE_CONFIG", "STRING", "STRING", "IMAGE"],
     "KVShareLoadPreset": ["KVSHARE_CONFIG", "STRING"],
 }

@@ -48,7 +48,7 @@ def latent_of(case: FamilyCase, timeline: Timeline) -> dict[str, Any]:
     video = torch.zeros(case.shape(timeline))
     if case.family == "minimax_h3":
         return {"samples": NestedTensor([video, torch.zeros(1, tiny_h3.AUDIO_CHANNELS, tiny_h3.EARS, 37)])}
-    if case.name != "ltx-2":
+    if case.family != "ltx2" or case.name == "ltx-2 without audio":
         return {"samples": video}
     pictures = timeline.frames
     return {"samples": NestedTensor([video, torch.zeros(1, AUDIO_CHANNELS, pictures, AUDIO_BANDS)])}

@@ -155,9 +155,14 @@ def cogvideox_case(
     )
 
 
-def ltx2_case(name: str, **options: Any) -> FamilyCase:
-    build, text = where_known(tiny_ltx2.tiny_ltx2), tiny_ltx2.text_for_both
-    return FamilyCase(name, "ltx2", build, text, (LTXV_CHANNELS, 3, 3), **options)
+def ltx2_case(name: str, version: str = "2", **options: Any) -> FamilyCase:
+    def build() -> Any:
+        if (missing := tiny_ltx2.lacks_version(version)) is not None:
+            raise HostLacksFamilyError(missing)
+        return tiny_ltx2.tiny_ltx2(version=version)
+
+    text = tiny_ltx2.text_for_both if version == "2" else tiny_ltx2.projected_text
+    return FamilyCase(name, "ltx2", where_known(build), text, (LTXV_CHANNELS, 3, 3), **options)
 
 
 def h3_case(
@@ -209,6 +214,9 @@ CASES: dict[str, FamilyCase] = {
         FamilyCase("cosmos 1", "cosmos", tiny_cosmos, plain_text(COSMOS_TEXT_WIDTH)),
         ltx2_case("ltx-2", run=tiny_ltx2.sample_both),
         ltx2_case("ltx-2 without audio"),
+        ltx2_case("ltx-2.3", "2.3", run=tiny_ltx2.sample_both),
+        ltx2_case("ltx-2.3 i2v", "2.3", run=tiny_ltx2.sample_from_picture),
+        ltx2_case("ltx-2.5", "2.5", run=tiny_ltx2.sample_both),
         h3_case("minimax h3"),
         h3_case("minimax h3 i2v", tiny_h3.first_and_last_picture),
         h3_case("minimax h3 references", tiny_h3.references),

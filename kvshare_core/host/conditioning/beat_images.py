@@ -1,19 +1,28 @@
-"""Images that a beat begins or ends with, for models that take them as further input channels.
+"""Images of beats, in the three ways in which models take them; their family states which
+(`families/model_inputs.py`).
 
-The host's own nodes (WanFirstLastFrameToVideo, HunyuanImageToVideo, HunyuanVideo15ImageToVideo) set them for a whole
-clip: a latent with the encoded images, and a mask that is 0 where they are. Here every beat has such a latent and mask
-of its own, as long as the video, from which its segments are cut. Their layout is stated by the model's family
-(`families/model_inputs.py`). Models whose text encoder sees the images are in `seen_pictures.py`.
+As further input channels: the host's own nodes (WanFirstLastFrameToVideo, HunyuanImageToVideo,
+HunyuanVideo15ImageToVideo) set the first and the last image of a whole clip by a latent with the encoded images and a
+mask that is 0 where they are. Here every beat has such a latent and mask of its own, as long as the video, from which
+its segments are cut.
+
+In the latent itself, held by its noise mask (LTXVImgToVideoInplace): there is one latent and one mask for all beats, in
+which each image has a place of its own.
+
+By a text encoder that sees them: `seen_pictures.py`.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
 import torch
 from comfy.utils import common_upscale
 
+from ...families.base import FamilyInfo
 from ...families.model_inputs import ImageChannels, PictureNode
+from ...timeline.holding import hold_images, image_places
 from ...timeline.timeline import FRAME_DIM, Segment, Timeline
 from .. import BEAT_TAG, NEGATIVE_TAG
 from ..loading.model_info import model_info
@@ -23,46 +32,76 @@ Clip = tuple[Segment, torch.Tensor | None, torch.Tensor | None]
 """A segment, the images that it begins with and those that it ends with [images, height, width, 3]."""
 
 
+@dataclass(frozen=True)
+class BeatImages:
+    """Images of one beat [images, height, width, 3]: where it starts, where it ends and somewhere in it.
+
+    middle_at: where in the beat's time, from 0 to 1; strength: how firmly images in the latent are held, 1 unchanged;
+    vision: a vision encoder's output for the first and the last; clip: the model's text encoder, for models whose text
+    encoder sees the images.
+    """
+
+    start: torch.Tensor | None = None
+    end: torch.Tensor | None = None
+    middle: torch.Tensor | None = None
+    middle_at: float = 0.5
+    strength: float = 1.0
+    vision: Any = None
+    clip: Any = None
+
+    @property
+    def given(self) -> dict[str, torch.Tensor]:
+        """Those that are there, by the names of the node's inputs."""
+        images = {"start_image": self.start, "middle_image": self.middle, "end_image": self.end}
+        return {name: image for name, image in images.items() if image is not None}
+
+
 def add_beat_images(
     model: Any,
     vae: Any,
     timeline: Timeline,
-    latent: torch.Tensor,
+    latent: dict[str, Any],
     positive: list[Any],
     negative: list[Any],
     beat: int,
-    start_image: torch.Tensor | None,
-    end_image: torch.Tensor | None,
-    vision: Any = None,
-    clip: Any = None,
-) -> tuple[list[Any], list[Any]]:
-    """Both conditionings, in which the beat number `beat` (from 1) begins with `start_image` and ends with `end_image`
-    [images, height, width, 3], each in the segment that has its beginning or its end.
+    images: BeatImages,
+) -> tuple[list[Any], list[Any], dict[str, Any]]:
+    """Both conditionings and the latent, in the host's own form, with the images of the beat number `beat` (from 1).
 
-    latent: [batch, channels, frames, height, width] of the timeline. vision: a vision encoder's output for them. clip:
-    the model's text encoder, for models whose text encoder sees the images. Conditioning for all beats is repeated for
-    each of them, and beats without images get the host's form of "no image". Raises ValueError when there is no such
-    beat, when no image is given, and for models that do not take such images.
+    Models that take them as input channels get them by the conditioning, in the segments that have the beat's beginning
+    and its end; conditioning for all beats is then repeated for each of them, and beats without images get the host's
+    form of "no image". Others get them by the latent. Raises ValueError when there is no such beat, when no image is
+    given, and for models that do not take such images.
     """
     if not 1 <= beat <= len(timeline.beats):
         raise ValueError(f"beat is {beat}; the timeline has prompts 1 to {len(timeline.beats)}.")
-    if start_image is None and end_image is None:
-        raise ValueError("start_image: connect a start_image, an end_image or both.")
+    if not images.given:
+        raise ValueError("start_image: connect a start_image, a middle_image, an end_image or several of them.")
     family, info = model_info(model)
+    channels = family.image_channels
+    if channels == "latent":
+        return positive, negative, _held(vae, timeline, latent, beat, images, info)
     beats = range(len(timeline.beats))
     both = _of_beats(positive, beats, {}), _of_beats(negative, beats, {NEGATIVE_TAG: True})
-    if isinstance(family.image_channels, PictureNode):
-        if vision is not None:
-            raise ValueError(
-                f"clip_vision_start_image: a {info.family} model takes no vision encoder's output. Disconnect it."
-            )
-        encoder = encoder_of(clip, vae, family.image_channels, info, timeline, latent)
-        return add_seen_images(encoder, timeline, *both, beat - 1, start_image, end_image)
-    values = _image_values(model, vae, timeline, latent, beat - 1, start_image, end_image)
-    if vision is not None:
-        values["clip_vision_output"] = vision
-    nothing = _image_values(model, vae, timeline, latent, beat - 1, None, None)
-    return _with(both[0], beat - 1, values, nothing), _with(both[1], beat - 1, values, nothing)
+    video = latent["samples"].unbind()[0] if latent["samples"].is_nested else latent["samples"]
+    if isinstance(channels, PictureNode):
+        _check_vision(images, info)
+        _check_ends(images, info)
+        encoder = encoder_of(images.clip, vae, channels, info, timeline, video)
+        return (*add_seen_images(encoder, timeline, *both, beat - 1, images.start, images.end), latent)
+    if channels is None or not channels.accepts(model.get_model_object("diffusion_model"), info.latent_channels):
+        raise ValueError(
+            "model: it does not take images as input channels. Load an image-to-video model, such as those of Wan and "
+            "HunyuanVideo, or one of LTX, or hold the encoded image with LongVideoContinue."
+        )
+    if images.end is not None and not channels.last_image:
+        raise ValueError(f"end_image: a {info.family} model takes an image to begin with only. Disconnect end_image.")
+    _check_ends(images, info)
+    values = _image_values(vae, timeline, video, beat - 1, images, channels)
+    if images.vision is not None:
+        values["clip_vision_output"] = images.vision
+    nothing = _image_values(vae, timeline, video, beat - 1, BeatImages(), channels)
+    return _with(both[0], beat - 1, values, nothing), _with(both[1], beat - 1, values, nothing), latent
 
 
 def joined_vision(start: Any, end: Any) -> Any:
@@ -90,33 +129,57 @@ def _with(entries: list[Any], beat: int, values: Mapping[str, Any], nothing: Map
     ]
 
 
+def _check_ends(images: BeatImages, info: FamilyInfo) -> None:
+    """Raises ValueError for images that are not at an end of the beat, or not held unchanged."""
+    if images.middle is not None:
+        raise ValueError(
+            f"middle_image: a {info.family} model takes images at the ends of a clip only. Disconnect middle_image, or "
+            "make it the start_image of a prompt of its own."
+        )
+    if images.strength != 1:
+        raise ValueError(f"strength: a {info.family} model takes images without a strength. Set it to 1.")
+
+
+def _check_vision(images: BeatImages, info: FamilyInfo) -> None:
+    """Raises ValueError for a vision encoder's output."""
+    if images.vision is not None:
+        raise ValueError(
+            f"clip_vision_start_image: a {info.family} model takes no output of CLIP Vision Encode. Disconnect it."
+        )
+
+
+def _held(
+    vae: Any, timeline: Timeline, latent: dict[str, Any], beat: int, images: BeatImages, info: FamilyInfo
+) -> dict[str, Any]:
+    """The latent with the images in the beat's own time, each encoded alone as the host's node does."""
+    _check_vision(images, info)
+    if latent["samples"].is_nested:
+        raise ValueError("latent: it has audio already. Put this node before Concat AV Latent.")
+    samples, scale = latent["samples"], timeline.temporal_compression
+    size = _picture_size(vae, samples)
+    for name, image in images.given.items():
+        if (len(image) - 1) % scale:
+            raise ValueError(
+                f"{name}: it has {len(image)} images; 1, {scale + 1}, {2 * scale + 1} and so on would be whole "
+                "latent frames. Take some away (ImageFromBatch) or add some."
+            )
+    counts = {name: (len(image) - 1) // scale + 1 for name, image in images.given.items()}
+    places = image_places(timeline, beat, counts, images.middle_at)
+    encoded = {places[name]: vae.encode(_scaled(image, *size)) for name, image in images.given.items()}
+    held, mask = hold_images(timeline, samples, latent.get("noise_mask"), encoded, images.strength)
+    return {**latent, "samples": held, "noise_mask": mask}
+
+
 def _image_values(
-    model: Any,
-    vae: Any,
-    timeline: Timeline,
-    latent: torch.Tensor,
-    beat: int,
-    start_image: torch.Tensor | None,
-    end_image: torch.Tensor | None,
+    vae: Any, timeline: Timeline, latent: torch.Tensor, beat: int, images: BeatImages, channels: ImageChannels
 ) -> dict[str, torch.Tensor]:
     """What the host's nodes write into a conditioning, for one beat of a long video."""
     pictures = _segment_pictures(timeline)
-    for name, image in (("start_image", start_image), ("end_image", end_image)):
-        if image is not None and len(image) > pictures:
+    for name, image in images.given.items():
+        if len(image) > pictures:
             raise ValueError(f"{name}: it has {len(image)} images, but a segment has {pictures} frames. Give fewer.")
-    family, info = model_info(model)
-    channels = family.image_channels
-    if not isinstance(channels, ImageChannels) or not channels.accepts(
-        model.get_model_object("diffusion_model"), info.latent_channels
-    ):
-        raise ValueError(
-            "model: it does not take images as input channels. Load an image-to-video model, such as those of Wan "
-            "and HunyuanVideo, or hold the encoded image with LongVideoContinue."
-        )
-    if end_image is not None and not channels.last_image:
-        raise ValueError(f"end_image: a {info.family} model takes an image to begin with only. Disconnect end_image.")
     size = _picture_size(vae, latent)
-    start, end = (None if image is None else _scaled(image, *size) for image in (start_image, end_image))
+    start, end = (None if image is None else _scaled(image, *size) for image in (images.start, images.end))
     clips = _clips(timeline, beat, start, end)
     if channels.empty_pixel is None:
         return _encoded_alone(vae, timeline, latent, clips, channels)
@@ -186,4 +249,6 @@ def _picture_size(vae: Any, latent: torch.Tensor) -> tuple[int, int]:
 
 
 def _scaled(image: torch.Tensor, width: int, height: int) -> torch.Tensor:
+    if image.shape[1:3] == (height, width):
+        return image[..., :3]
     return common_upscale(image[..., :3].movedim(-1, 1), width, height, "bilinear", "center").movedim(1, -1)

@@ -6,19 +6,23 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import comfy.ldm.modules.attention as host_attention
 import torch
+from comfy.cli_args import args as host_options
 
-from ...attention.parts import Backend
 from ...families.base import AttentionCall
 from ...families.model_inputs import InputLayout
 from ..conditioning.mixing import TEXT
+from .compiler import Attend, CompilerOff, outside_records
 
 Shapes = dict[str, tuple[tuple[int, ...], ...]]
 """Shapes of a model's inputs, by their names."""
 
-Attend = Callable[[AttentionCall, Backend], torch.Tensor | None]
-"""The output [rows, heads, tokens, head_dim] of a call, or None when the ordinary call is right; the backend attends as
-the host would."""
+HostAttention = Callable[..., torch.Tensor]
+"""An attention function of the host."""
+
+COMPILER_OFF = CompilerOff(host_options)
+"""One for the process, as the switch is."""
 
 
 @dataclass(frozen=True)
@@ -62,9 +66,10 @@ def apply_model_wrapper(
             return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
         attend, region = forward
         inputs = kwargs if c_crossattn is None else {**kwargs, TEXT: c_crossattn}
-        override = attention_override(attend, options, inputs)
+        own_backend = layers_backend(executor.class_obj.diffusion_model)
+        override = attention_override(outside_records(attend), options, inputs, own_backend)
         options = {**options, "optimized_attention_override": override}
-        with region:
+        with region, COMPILER_OFF:
             return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
 
     return apply_model
@@ -83,17 +88,31 @@ def input_shapes(inputs: Mapping[str, Any]) -> Shapes:
     }
 
 
+def layers_backend(diffusion_model: torch.nn.Module) -> HostAttention | None:
+    """The attention function that the layers of a model name, where all in its blocks name the same; None otherwise.
+
+    Newer hosts (0.38) let a checkpoint name one for each layer. They take it away before they call an override, so that
+    a call that an override passes on would miss it.
+    """
+    if not hasattr(host_attention, "ComfyAttention"):
+        return None
+    blocks = [child for child in diffusion_model.children() if isinstance(child, torch.nn.ModuleList)]
+    layers = [getattr(module, "comfy_attention", None) for block in blocks for module in block.modules()]
+    named = {getattr(layer, "function", None) for layer in layers if layer is not None}
+    return named.pop() if len(named) == 1 else None
+
+
 def attention_override(
-    attend: Attend, options: dict[str, Any], inputs: Mapping[str, Any]
-) -> Callable[..., torch.Tensor]:
-    """An override that calls `attend` for one forward, and otherwise the override that was there before. inputs: the
-    model's, by name."""
+    attend: Attend, options: dict[str, Any], inputs: Mapping[str, Any], own_backend: HostAttention | None = None
+) -> HostAttention:
+    """An override that calls `attend` for one forward, and otherwise the override that was there before; without one,
+    calls go on to `own_backend`, or to the host's. inputs: the model's, by name."""
     previous = options.get("optimized_attention_override")
     shapes = input_shapes(inputs)
     others = {name: value for name, value in inputs.items() if name not in shapes}
 
-    def override(function: Callable[..., torch.Tensor], *args: Any, **kwargs: Any) -> torch.Tensor:
-        following = function if previous is None else partial(previous, function)
+    def override(function: HostAttention, *args: Any, **kwargs: Any) -> torch.Tensor:
+        following = (own_backend or function) if previous is None else partial(previous, function)
         site = _HostCall(following, args, kwargs)
         output = attend(site.call(previous is not None, shapes, others), site.attend)
         return following(*args, **kwargs) if output is None else site.laid_out(output)
@@ -105,7 +124,7 @@ class _HostCall:
     """One attention call with the host's own arguments: (query, key, value, heads[, mask]) and options, in flat [rows,
     tokens, heads * head_dim] or split [rows, heads, tokens, head_dim] layout."""
 
-    def __init__(self, function: Callable[..., torch.Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]):
+    def __init__(self, function: HostAttention, args: tuple[Any, ...], kwargs: dict[str, Any]):
         self.function = function
         self.tensors = args[:3]
         self.kwargs = dict(kwargs)

@@ -14,6 +14,7 @@ from ...plan.schedule import shares_in
 from ...plan.share_plan import SharePlan
 from ...record.handover import Handover
 from ...record.record import KVShareRecord
+from ...record.resampling import masks_in_size
 from ...session.sampling_run import SamplingRun
 from ...session.settings import RunSettings
 from .. import HANDOVER_TAG, KEY
@@ -62,10 +63,10 @@ def outer_sample_wrapper(sampled: SampledPlan) -> Callable[..., Any]:
         original = guider.model_options
         arguments: Arguments = {**dict.fromkeys(POSITIONAL), **dict(zip(POSITIONAL, args, strict=False)), **kwargs}
         held = held_frames(arguments, original, sampled.family.audio)
-        handover = next((entry[HANDOVER_TAG] for entry in _entries(guider) if HANDOVER_TAG in entry), Handover())
-        plan, window = _plan_of_run(sampled, guider, arguments, handover)
         # Hosts pack what is several tensors, the video first.
         shapes: list[Any] = arguments.get("latent_shapes") or [arguments["noise"].shape]
+        handover = next((entry[HANDOVER_TAG] for entry in _entries(guider) if HANDOVER_TAG in entry), Handover())
+        plan, window = _plan_of_run(sampled, guider, arguments, handover, shapes[0])
         noise = arrange_noise(plan.timeline, arguments["noise"], arguments["seed"], shapes, _warn)
         fitted = replace(sampled.fitted, plan=plan)
         state = _make_state(replace(sampled, fitted=fitted), guider, window, held, shapes)
@@ -94,17 +95,19 @@ def _entries(guider: Any) -> Iterator[dict[str, Any]]:
 
 
 def _plan_of_run(
-    sampled: SampledPlan, guider: Any, arguments: Arguments, handover: Handover
+    sampled: SampledPlan, guider: Any, arguments: Arguments, handover: Handover, video_shape: Any
 ) -> tuple[SharePlan, tuple[float, float]]:
-    """The plan with the masks that an earlier run found, and the highest and the lowest sigma that share. A plan none
-    of whose steps share has one stage."""
+    """The plan with the masks that an earlier run found, in the size of this run's video, and the highest and the
+    lowest sigma that share. A plan none of whose steps share has one stage."""
     plan, sigmas = sampled.fitted.plan, arguments["sigmas"].tolist()
     found = None if sampled.earlier is None else sampled.earlier.latest()
     if sampled.earlier is None and plan.finds_subjects:
         found = handover.masks_of(arguments["latent_image"])
         if found is not None and (found.segments is None or not plan.fits(found.segments)):
             found = None
-    plan = plan if found is None else replace(plan, known=found.segments)
+    if found is not None:
+        _, height, width = sampled.fitted.info.grid(plan.timeline.window, video_shape[-2], video_shape[-1])
+        plan = replace(plan, known=masks_in_size(found, (height, width)))
     model_sampling = guider.model_patcher.model.model_sampling
     high, low = (
         float(model_sampling.percent_to_sigma(percent))

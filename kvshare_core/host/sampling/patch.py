@@ -27,7 +27,8 @@ from ...timeline.timeline import FRAME_DIM
 from .. import KEY
 from ..loading.model_info import model_info
 from . import memory
-from .attention_override import Attend, ModelInputs, apply_model_wrapper
+from .attention_override import ModelInputs, apply_model_wrapper
+from .compiler import Attend
 from .outer_sample import SampledPlan, outer_sample_wrapper
 from .packed_latent import latent_of
 from .run_state import run_state

@@ -51,7 +51,8 @@ from ...subject.hidden_words import words_effect
 from ...timeline.timeline import Timeline
 from .. import KEY, is_prompt
 from ..loading.model_info import model_info
-from .attention_override import Attend, ModelInputs, apply_model_wrapper
+from .attention_override import ModelInputs, apply_model_wrapper
+from .compiler import Attend
 from .eager import EagerRegion
 from .packed_latent import part_shapes
 

@@ -10,7 +10,7 @@ from comfy.patcher_extension import WrappersMP
 
 from kvshare_core.config import KVShareConfig
 from kvshare_core.host import BEAT_TAG
-from kvshare_core.host.conditioning.beat_images import add_beat_images, joined_vision
+from kvshare_core.host.conditioning.beat_images import BeatImages, add_beat_images, joined_vision
 from kvshare_core.script.film import Duration, Script, ScriptBeat
 from kvshare_core.timeline.planning import plan_timeline
 from kvshare_core.timeline.timeline import Timeline
@@ -103,6 +103,17 @@ def vae_of(case: FamilyCase) -> PlainVAE:
     return PlainVAE(case.latent[0], case.latent[1])
 
 
+def with_images(
+    case: FamilyCase, timeline: Timeline, positive: Any, negative: Any, beat: int, images: BeatImages
+) -> tuple[Any, Any]:
+    """Both conditionings with the images; the latent stays as it was."""
+    latent = {"samples": torch.zeros(case.shape(timeline))}
+    model, vae = model_of(case.name), vae_of(case)
+    *both, same = add_beat_images(model, vae, timeline, latent, positive, negative, beat, images)
+    assert same is latent
+    return both[0], both[1]
+
+
 @pytest.mark.parametrize(
     ("name", "ends"),
     [
@@ -118,10 +129,9 @@ def test_a_segment_gets_what_the_hosts_own_node_gives_a_clip(name: str, ends: st
     case, timeline = CASES[name], film(None, None, None)
     start = picture(1) if ends != "end" else None
     end = picture(2) if ends != "start" else None
-    vae, latent = vae_of(case), torch.zeros(case.shape(timeline))
+    vae = vae_of(case)
     positive, negative = plain_texts(case, timeline)
-    images = add_beat_images(model_of(name), vae, timeline, latent, positive, negative, 2, start, end)
-    seen = concats(case, timeline, *images)
+    seen = concats(case, timeline, *with_images(case, timeline, positive, negative, 2, BeatImages(start, end)))
     expected = stock(case, vae, start, end)
     torch.testing.assert_close(seen[1, 0], expected, rtol=0, atol=1e-6)
     torch.testing.assert_close(seen[1, 1], expected, rtol=0, atol=1e-6)
@@ -134,11 +144,11 @@ def test_a_segment_gets_what_the_hosts_own_node_gives_a_clip(name: str, ends: st
 
 def test_a_beat_of_several_segments_has_its_pictures_in_the_first_and_the_last() -> None:
     case, timeline = CASES["wan i2v"], film(7, 2)
-    vae, latent = vae_of(case), torch.zeros(case.shape(timeline))
+    vae = vae_of(case)
     positive, negative = plain_texts(case, timeline)
     assert [segment.beat for segment in timeline.segments] == [0, 0, 0, 1]
-    images = add_beat_images(model_of(case.name), vae, timeline, latent, positive, negative, 1, picture(1), picture(2))
-    seen = concats(case, timeline, *images)
+    images = BeatImages(picture(1), picture(2))
+    seen = concats(case, timeline, *with_images(case, timeline, positive, negative, 1, images))
     start, end = stock(case, vae, picture(1), None), stock(case, vae, None, picture(2))
     torch.testing.assert_close(seen[0, 0], start, rtol=0, atol=1e-6)
     torch.testing.assert_close(seen[2, 0][:, :, 1:], end[:, :, 1:], rtol=0, atol=1e-6)
@@ -147,10 +157,9 @@ def test_a_beat_of_several_segments_has_its_pictures_in_the_first_and_the_last()
 
 def test_pictures_of_several_beats_are_added_one_by_one() -> None:
     case, timeline = CASES["wan i2v"], film(None, None)
-    model, vae, latent = model_of(case.name), vae_of(case), torch.zeros(case.shape(timeline))
-    texts = plain_texts(case, timeline)
+    vae, texts = vae_of(case), plain_texts(case, timeline)
     for beat in (1, 2):
-        texts = add_beat_images(model, vae, timeline, latent, *texts, beat, picture(beat), None)
+        texts = with_images(case, timeline, *texts, beat, BeatImages(picture(beat)))
     seen = concats(case, timeline, *texts)
     for index in (0, 1):
         expected = stock(case, vae, picture(index + 1), None)
@@ -169,25 +178,28 @@ def test_what_both_pictures_look_like_to_the_vision_encoder_is_joined() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "arguments", "message"),
+    ("name", "beat", "images", "message"),
     [
-        ("wan t2v", (1, picture(1), None), "model: it does not take images as input channels"),
+        ("wan t2v", 1, BeatImages(picture(1)), "model: it does not take images as input channels"),
         (
             "hunyuan video i2v",
-            (1, picture(1), picture(2)),
+            1,
+            BeatImages(picture(1), picture(2)),
             "end_image: a hunyuan model takes an image to begin with only",
         ),
-        ("wan i2v", (4, picture(1), None), "beat is 4; the timeline has prompts 1 to 2"),
-        ("wan i2v", (1, None, None), "start_image: connect"),
+        ("wan i2v", 4, BeatImages(picture(1)), "beat is 4; the timeline has prompts 1 to 2"),
+        ("wan i2v", 1, BeatImages(), "start_image: connect"),
         (
             "wan i2v",
-            (1, picture(1).repeat(10, 1, 1, 1), None),
+            1,
+            BeatImages(picture(1).repeat(10, 1, 1, 1)),
             "start_image: it has 10 images, but a segment has 9 frames",
         ),
+        ("wan i2v", 1, BeatImages(middle=picture(1)), "middle_image: a wan model takes images at the ends"),
+        ("wan i2v", 1, BeatImages(picture(1), strength=0.5), "strength: a wan model takes images without a strength"),
     ],
 )
-def test_what_a_model_does_not_take_is_reported(name: str, arguments: Any, message: str) -> None:
+def test_what_a_model_does_not_take_is_reported(name: str, beat: int, images: BeatImages, message: str) -> None:
     case, timeline = CASES[name], film(None, None)
-    texts = plain_texts(case, timeline)
     with pytest.raises(ValueError, match=message):
-        add_beat_images(model_of(name), vae_of(case), timeline, torch.zeros(case.shape(timeline)), *texts, *arguments)
+        with_images(case, timeline, *plain_texts(case, timeline), beat, images)

@@ -10,7 +10,7 @@ from comfy.patcher_extension import WrappersMP
 from kvshare_core.config import KVShareConfig
 from kvshare_core.families.minimax_h3 import CYCLE, prompt_start
 from kvshare_core.host import BEAT_TAG, SEGMENTS_TAG
-from kvshare_core.host.conditioning.beat_images import add_beat_images
+from kvshare_core.host.conditioning.beat_images import BeatImages, add_beat_images
 from kvshare_core.host.conditioning.encoding import empty_latent, encode_timeline, other_rate
 from kvshare_core.host.conditioning.seen_pictures import encode_with_references
 from kvshare_core.host.conditioning.tokens import locate_words
@@ -86,6 +86,15 @@ def assert_equal(found: tuple[torch.Tensor, dict[str, Any]], expected: tuple[tor
     assert all(torch.equal(one["latent"], other["latent"]) for one, other in zip(ours, theirs, strict=True))
 
 
+def added(
+    model: Any, timeline: Timeline, latent: torch.Tensor, positive: Any, negative: Any, beat: int, images: BeatImages
+) -> tuple[Any, Any]:
+    """Both conditionings with the images of a beat."""
+    *both, same = add_beat_images(model, PlainVAE(), timeline, {"samples": latent}, positive, negative, beat, images)
+    assert same["samples"] is latent
+    return both[0], both[1]
+
+
 def test_a_prompt_without_images_is_encoded_as_the_host_does(clip: Any) -> None:
     _, positive, negative, _ = film(clip, "a fox runs\na fox sleeps")
     assert_equal(in_segment(positive, 1, 1), stock(clip, "a fox sleeps"))
@@ -97,8 +106,8 @@ def test_each_end_of_a_beat_has_its_image_and_every_other_segment_none(clip: Any
     assert [segment.beat for segment in timeline.segments] == [0, 0, 0, 1]
     first, last, other = picture(1), picture(2), picture(3)
     model = model_of(CASE.name)
-    both = add_beat_images(model, PlainVAE(), timeline, latent, *both, 1, first, last, clip=clip)
-    both = add_beat_images(model, PlainVAE(), timeline, latent, *both, 2, other, other, clip=clip)
+    both = added(model, timeline, latent, *both, 1, BeatImages(first, last, clip=clip))
+    both = added(model, timeline, latent, *both, 2, BeatImages(other, other, clip=clip))
     for entries, texts in zip(both, (("a fox runs", "a fox sleeps"), ("blurred", "blurred")), strict=True):
         assert_equal(in_segment(entries, 0, 0), stock(clip, texts[0], first))
         assert_equal(in_segment(entries, 0, 1), stock(clip, texts[0]))
@@ -109,7 +118,7 @@ def test_each_end_of_a_beat_has_its_image_and_every_other_segment_none(clip: Any
 def test_images_reach_their_segments_in_a_run_and_words_are_found_behind_them(clip: Any) -> None:
     timeline, *both, latent = film(clip, "[2s] a fox runs\na fox sleeps")
     model = model_of(CASE.name)
-    both = add_beat_images(model, PlainVAE(), timeline, latent, *both, 1, picture(1), picture(2), clip=clip)
+    both = added(model, timeline, latent, *both, 1, BeatImages(picture(1), picture(2), clip=clip))
     patched, record = share(model, timeline, KVShareConfig(), "fox")
     seen: dict[tuple[int, int], list[str]] = {}
 
@@ -174,9 +183,7 @@ def test_references_are_shown_to_every_prompt(clip: Any) -> None:
         assert [one["kind"] for one in ours] == ["image", "image"]
         assert all(torch.equal(one["latent"], other["latent"]) for one, other in zip(ours, theirs, strict=True))
     with pytest.raises(ValueError, match=r"^positive: it has references, and the model takes either these or"):
-        add_beat_images(
-            model_of(CASE.name), PlainVAE(), timeline, latent, positive, negative, 1, picture(1), None, clip=clip
-        )
+        added(model_of(CASE.name), timeline, latent, positive, negative, 1, BeatImages(picture(1), clip=clip))
     assert encode_with_references(clip, None, model, timeline, latent, None) is None
     with pytest.raises(ValueError, match=r"^vae: connect the model's VAE"):
         encode_with_references(clip, None, model, timeline, latent, images)
@@ -189,13 +196,15 @@ def test_references_are_shown_to_every_prompt(clip: Any) -> None:
 
 def test_what_is_missing_or_too_much_is_named(clip: Any) -> None:
     timeline, positive, negative, latent = film(clip, "a fox runs")
-    given: tuple[Any, ...] = (model_of(CASE.name), PlainVAE(), timeline, latent)
+    given: tuple[Any, ...] = (model_of(CASE.name), timeline, latent)
     with pytest.raises(ValueError, match=r"^clip: the text encoder of minimax_h3 sees the images"):
-        add_beat_images(*given, positive, negative, 1, picture(1), None)
+        added(*given, positive, negative, 1, BeatImages(picture(1)))
     with pytest.raises(ValueError, match=r"^start_image: it has 2 pictures, but this model takes one"):
-        add_beat_images(*given, positive, negative, 1, picture(1).repeat(2, 1, 1, 1), None, clip=clip)
-    with pytest.raises(ValueError, match=r"^clip_vision_start_image: a minimax_h3 model takes no vision encoder"):
-        add_beat_images(*given, positive, negative, 1, picture(1), None, vision=object(), clip=clip)
+        added(*given, positive, negative, 1, BeatImages(picture(1).repeat(2, 1, 1, 1), clip=clip))
+    with pytest.raises(
+        ValueError, match=r"^clip_vision_start_image: a minimax_h3 model takes no output of CLIP Vision"
+    ):
+        added(*given, positive, negative, 1, BeatImages(picture(1), vision=object(), clip=clip))
     unknown = [[tensor, {BEAT_TAG: 0}] for tensor, _ in positive]
     with pytest.raises(ValueError, match=r"^positive: its prompt is not known"):
-        add_beat_images(*given, unknown, negative, 1, picture(1), None, clip=clip)
+        added(*given, unknown, negative, 1, BeatImages(picture(1), clip=clip))
