@@ -4,6 +4,7 @@ from typing import Any
 import torch
 from comfy_api.latest import io
 
+from ..kvshare_core.host.conditioning.beat_images import BeatImages, add_beat_images
 from ..kvshare_core.host.conditioning.encoding import empty_latent, encode_timeline, other_rate
 from ..kvshare_core.host.conditioning.seen_pictures import encode_with_references
 from ..kvshare_core.host.loading.model_info import model_info
@@ -108,12 +109,18 @@ class LongVideoSegmenter(io.ComfyNode):
                     tooltip="Initial noise of the segments. plain: the sampler's noise. freenoise: all segments reuse "
                     "the first segment's noise, shuffled, which makes a long scene more consistent (FreeNoise).",
                 ),
-                io.Vae.Input("vae", optional=True, tooltip="The model's VAE, to encode the references."),
+                io.Vae.Input("vae", optional=True, tooltip="The model's VAE, to encode references and start_image."),
                 io.Image.Input(
                     "references",
                     optional=True,
                     tooltip="For MiniMax H3 only: images of what the video shows, given to every prompt. Prompts call "
                     "them <Picture 1>, <Picture 2> and so on.",
+                ),
+                io.Image.Input(
+                    "start_image",
+                    optional=True,
+                    tooltip="For image-to-video models: the image that the film begins with. Later prompts go on from "
+                    "the frames before them; LongVideoBeatImages gives them images of their own. Needs vae.",
                 ),
             ],
             outputs=[
@@ -153,6 +160,7 @@ class LongVideoSegmenter(io.ComfyNode):
         noise: Noise = "plain",
         vae: Any = None,
         references: torch.Tensor | None = None,
+        start_image: torch.Tensor | None = None,
     ) -> io.NodeOutput:
         with named_errors("LongVideoSegmenter"):
             family, info = model_info(model)
@@ -173,6 +181,14 @@ class LongVideoSegmenter(io.ComfyNode):
             video = video_part({"samples": samples})
             encode_text = encode_with_references(clip, vae, (family, info), timeline, video, references)
             timeline, positive, negative = encode_timeline(clip, timeline, negative_prompt, encode_text)
+            latent = {"samples": samples}
+            if start_image is not None:
+                if vae is None:
+                    raise ValueError("vae: connect the model's VAE to encode start_image.")
+                images = BeatImages(start_image, clip=clip)
+                positive, negative, latent = add_beat_images(
+                    model, vae, timeline, latent, positive, negative, 1, images
+                )
         overridden = overridden_inputs(script, negative_prompt, num_transition_blocks, longer_mid_segment)
         text = "\n".join([timeline.describe(), *overridden, *other_rate(family.audio, fps)])
-        return io.NodeOutput(timeline, positive, negative, {"samples": samples}, text)
+        return io.NodeOutput(timeline, positive, negative, latent, text)

@@ -35,7 +35,7 @@ from kvshare_core.embedded.clip import load_text_encoder
 from kvshare_core.embedded.latents import NATIVE_LATENT_FRAMES
 from kvshare_core.embedded.text import WORD_WIDTH
 from kvshare_core.embedded.vocabulary import WORDS
-from kvshare_core.host.loading.model_files import EMBEDDED_MODELS
+from kvshare_core.host.loading.model_files import EMBEDDED, EMBEDDED_IMAGE, EMBEDDED_MODELS
 from kvshare_core.probe.measured_preset import read_preset
 from kvshare_core.record.record import KVShareRecord, RecordedMasks, RecordedSubject
 from tests.support.node_calls import NODES, run_node, segmenter_inputs
@@ -61,6 +61,7 @@ INPUTS = {
         "noise",
         "vae",
         "references",
+        "start_image",
     ],
     "KVShareConfig": [
         "mode",
@@ -840,3 +841,31 @@ def test_pictures_of_another_video_are_explained(model: Any, clip: Any) -> None:
     Sampling(1).run(patched, positive, negative, tuple(latent["samples"].shape))
     with pytest.raises(ValueError, match=r"^AttentionMaskPreview: 12 images, but the run made 1 .* of 33 frames"):
         run_node("AttentionMaskPreview", record=record, images=torch.zeros(12, 8, 8, 3), opacity=0.5)
+
+
+def test_a_start_image_of_the_film_is_the_first_prompts() -> None:
+    model, clip, vae = run_node(
+        "LoadVideoDiT", diffusion_model=EMBEDDED_IMAGE, text_encoder=EMBEDDED, vae=EMBEDDED, weight_dtype="default"
+    )
+    inputs, image = segmenter_inputs(model, clip), torch.rand(1, 48, 48, 3)
+    timeline, *with_image, latent, _ = run_node("LongVideoSegmenter", **inputs, vae=vae, start_image=image)
+    _, positive, negative, _, _ = run_node("LongVideoSegmenter", **inputs)
+    expected = run_node(
+        "LongVideoBeatImages",
+        model=model,
+        vae=vae,
+        timeline=timeline,
+        positive=positive,
+        negative=negative,
+        latent=latent,
+        beat=1,
+        start_image=image,
+    )
+    for entries, others in zip(with_image, expected, strict=False):
+        assert [extra["kvshare_beat"] for _, extra in entries] == [0, 1]
+        for (_, extra), (_, other) in zip(entries, others, strict=True):
+            assert torch.equal(extra["concat_latent_image"], other["concat_latent_image"])
+            assert torch.equal(extra["concat_mask"], other["concat_mask"])
+    assert with_image[0][0][1]["concat_mask"][0, 0, 0].max() == 0 and with_image[0][1][1]["concat_mask"].min() == 1
+    with pytest.raises(ValueError, match="vae: connect the model's VAE to encode start_image"):
+        run_node("LongVideoSegmenter", **inputs, start_image=image)

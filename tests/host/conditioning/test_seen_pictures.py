@@ -201,9 +201,7 @@ def test_what_is_missing_or_too_much_is_named(clip: Any) -> None:
         added(*given, positive, negative, 1, BeatImages(picture(1)))
     with pytest.raises(ValueError, match=r"^start_image: it has 2 pictures, but this model takes one"):
         added(*given, positive, negative, 1, BeatImages(picture(1).repeat(2, 1, 1, 1), clip=clip))
-    with pytest.raises(
-        ValueError, match=r"^clip_vision_start_image: a minimax_h3 model takes no output"
-    ):
+    with pytest.raises(ValueError, match=r"^clip_vision_start_image: a minimax_h3 model takes no output"):
         added(*given, positive, negative, 1, BeatImages(picture(1), vision=object(), clip=clip))
     unknown = [[tensor, {BEAT_TAG: 0}] for tensor, _ in positive]
     with pytest.raises(ValueError, match=r"^positive: its prompt is not known"):
