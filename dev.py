@@ -7,6 +7,7 @@ COMFYUI_PATH=FOLDER uses a ComfyUI of yours instead; start dev.py with the Pytho
 """
 
 import argparse
+import os
 import shlex
 import signal
 import subprocess
@@ -31,8 +32,10 @@ def demo(arguments: Sequence[str], host_name: str | None) -> int:
 
 
 def test(arguments: Sequence[str], host_name: str | None) -> int:
-    """run the tests [pytest arguments]"""
-    return _run_module("pytest", arguments, host_name, needs=["pytest", "hypothesis"])
+    """run the tests, on all cores unless paths are named [pytest arguments]"""
+    parallel = parallel_options(arguments, usable_cores())
+    needs = ["pytest", "hypothesis", *(["xdist"] if parallel else [])]
+    return _run_module("pytest", [*parallel, *arguments], host_name, needs)
 
 
 def serve(arguments: Sequence[str], host_name: str | None) -> int:
@@ -97,6 +100,33 @@ def check(arguments: Sequence[str], host_name: str | None) -> int:
 COMMANDS: dict[str, Callable[[Sequence[str], str | None], int]] = {
     command.__name__: command for command in (setup, demo, test, serve, train, bench, words, mutate, map, check)
 }
+
+
+OPTIONS_WITH_VALUES = frozenset({"-c", "-k", "-m", "-o", "-p", "-r", "-W"})
+"""Short options of pytest whose value may be the next argument."""
+
+ONE_PROCESS_OPTIONS = ("-n", "--numprocesses", "--dist", "--pdb", "--trace")
+"""Options of pytest that say how many processes there are, or that need the terminal."""
+
+
+def parallel_options(arguments: Sequence[str], cores: int) -> list[str]:
+    """The options with which pytest runs every test module in one of `cores` processes. None when the arguments name a
+    file or folder, or say themselves how to run."""
+    paths = [
+        argument
+        for before, argument in zip(["", *arguments], arguments, strict=False)
+        if before not in OPTIONS_WITH_VALUES and (environment.ROOT / argument.partition("::")[0]).exists()
+    ]
+    if cores < 2 or paths or any(argument.startswith(ONE_PROCESS_OPTIONS) for argument in arguments):
+        return []
+    return ["-n", str(cores), "--dist", "loadfile"]
+
+
+def usable_cores() -> int:
+    """How many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def usage() -> str:

@@ -163,8 +163,8 @@ class Pipeline:
 
         start = time.perf_counter()
         latent = empty_latent(info, timeline, FRAME_SIDE, FRAME_SIDE, len(films))
-        samples = self._sample(patched, latent, seeds, positive, negative, steps, cfg)
-        videos = self._decode(samples)
+        samples = self.sample(patched, latent, seeds, positive, negative, steps, cfg)
+        videos = self.decode(samples)
         seconds = (time.perf_counter() - start) / len(films)
         masks = None if record is None else _masks(record, videos)
         return [
@@ -187,8 +187,8 @@ class Pipeline:
         positive = [[torch.cat([cond[0][0] for cond in encoded]), dict(encoded[0][0][1])]]
         latent = empty_latent(info, timeline, FRAME_SIDE, FRAME_SIDE, len(prompts))
         seeds = range(seed, seed + len(prompts))
-        samples = self._sample(self.model, latent, seeds, positive, encode(self.clip, ""), steps, cfg)
-        return self._decode(samples)
+        samples = self.sample(self.model, latent, seeds, positive, encode(self.clip, ""), steps, cfg)
+        return self.decode(samples)
 
     @torch.inference_mode()
     def pointing(
@@ -218,7 +218,7 @@ class Pipeline:
         noise = comfy.sample.prepare_noise(latent, seed)
         samples = run.sample(noise, positive, negative, {"samples": latent}, look, levels, steps)
         spans = tuple(timeline.picture_range(frame, frame + 1) for frame in range(timeline.latent_frames))
-        return Pointing(self._decode(samples)[0], spans, scores, effects)
+        return Pointing(self.decode(samples)[0], spans, scores, effects)
 
     def watched(self, look: Callable[[SamplingRun, int], None]) -> "Pipeline":
         """The same, and before each forward of a run of `generate`, `look` is shown the run's session and the bytes
@@ -236,7 +236,7 @@ class Pipeline:
         model.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "bench", show)
         return Pipeline(self.host, model, self.clip, self.vae)
 
-    def _sample(
+    def sample(
         self,
         model: Any,
         latent: torch.Tensor,
@@ -246,6 +246,7 @@ class Pipeline:
         steps: int,
         cfg: float,
     ) -> torch.Tensor:
+        """The host's stock sampler; the noise of each latent is that of its seed."""
         import comfy.sample
 
         noise = torch.cat([comfy.sample.prepare_noise(latent[:1], seed) for seed in seeds])
@@ -263,12 +264,21 @@ class Pipeline:
             seed=seeds[0],
         )
 
-    def _decode(self, samples: torch.Tensor) -> torch.Tensor:
+    def empty_clip(self) -> torch.Tensor:
+        """The latent of one video of the length and size that the model was trained on."""
+        from kvshare_core.host.conditioning.encoding import empty_latent
+        from kvshare_core.host.loading.model_info import model_info
+
+        _, info = model_info(self.model)
+        timeline = plan_timeline(parse_script("clip"), info.native_frames, 0, FPS, info.compression[0])
+        return empty_latent(info, timeline, FRAME_SIDE, FRAME_SIDE, 1)
+
+    def decode(self, samples: torch.Tensor) -> torch.Tensor:
         """Latents to videos [n, f, 3, h, w] in 0..1."""
         return self.vae.decode(samples).float().cpu().movedim(-1, 2)
 
 
-def load_pipeline(model: Model = "cross-attention") -> Pipeline:
+def load_pipeline(model: Model | Literal["image-to-video"] = "cross-attention") -> Pipeline:
     """Starts the host in this process and loads an embedded model. Call it before anything imports `comfy`."""
     host = find_host()
     enter_host(host)

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 
 Mode = Literal["off", "replace", "extend", "swap"]
 Sources = Literal["first", "previous", "first and previous"]
-Order = Literal["lockstep", "sources_first", "ditctrl"]
+Order = Literal["lockstep", "sources_first", "ditctrl", "chain"]
 Position = Literal["same", "gap", "matched", "frame", "centred"]
 MaskKind = Literal["contrast", "threshold", "appearance"]
 MaskStart = Literal["effect", "maps"]
@@ -40,7 +40,7 @@ def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
 
 def _check_range(name: str, value: float, highest: float) -> None:
     if not 0.0 <= value <= highest:
-        raise ValueError(f"{name} is {value}; it must lie between 0 and {highest:g}.")
+        raise ValueError(f"{name} is {value}; it must be between 0 and {highest:g}.")
 
 
 def _check_indices(name: str, indices: tuple[int, ...]) -> None:
@@ -119,7 +119,7 @@ class MaskSettings:
         for name in ("attn_map_step_idx", "attn_map_layer_idx", "ref_token_idx", "cur_token_idx"):
             _check_indices(name, getattr(self, name))
         if not 0 <= self.rim <= MAX_RIM:
-            raise ValueError(f"rim is {self.rim}; it must lie between 0 and {MAX_RIM}.")
+            raise ValueError(f"rim is {self.rim}; it must be between 0 and {MAX_RIM}.")
         if bool(self.ref_token_idx) != bool(self.cur_token_idx):
             raise ValueError("give both ref_token_idx and cur_token_idx, or neither.")
 
@@ -173,7 +173,8 @@ class KVShareConfig:
     sources: which earlier segments are attended to.
     order: `lockstep` evaluates every segment once, each reading what earlier ones wrote in the same model call;
         `sources_first` finishes segments that others look at before those begin, so that they see it as it ends
-        up; `ditctrl` is the paper's: neighbours in pairs, sources unshared, inner segments counted twice.
+        up; `chain` finishes one segment after the other, each going on from the last frames of the one before;
+        `ditctrl` is the paper's: neighbours in pairs, sources unshared, inner segments counted twice.
     start_step, end_step: sampler steps [start, end), counted in each sampler; -1 as end means the last step.
     start_percent, end_percent: part of the noise schedule that shares, as ComfyUI counts it: 0 is pure noise.
     start_layer, end_layer: transformer blocks [start, end); -1 as end means the last block.
@@ -192,6 +193,8 @@ class KVShareConfig:
     token_dropout: part of the source's subject tokens that is left out, another choice in every step, 0 to below 1.
     drift_control: how far the colours of later segments are moved to the first segment's, 0 to 1, in any mode; see
         drift.match_to_anchor.
+    carry_image: in image-to-video models, a segment whose beginning has no image of its own is given the frames that
+        it shares with the segments before it, as far as they are known: finished in `chain`, estimated elsewhere.
     measured_on: what layer_idx and attn_map_layer_idx were measured on, None where they were not; other models refuse
         them.
 
@@ -222,6 +225,7 @@ class KVShareConfig:
     masks: MaskSettings = MaskSettings()
     memory: MemorySettings = MemorySettings()
     measured_on: MeasuredModel | None = None
+    carry_image: bool = True
 
     def __post_init__(self) -> None:
         _check_choice("mode", self.mode, MODES)
@@ -239,6 +243,11 @@ class KVShareConfig:
                 f"end_percent ({self.end_percent:g}) must be larger than start_percent ({self.start_percent:g})."
             )
         _check_range("drift_control", self.drift_control, 1.0)
+        if self.drift_control > 0 and self.order == "chain":
+            raise ValueError(
+                "drift_control compares segments that are denoised together, but in order 'chain' one is finished "
+                "after the other. Set drift_control to 0, or choose another order."
+            )
         if not 0.0 <= self.token_dropout < 1.0:
             raise ValueError(f"token_dropout is {self.token_dropout}; it must be at least 0 and below 1.")
         for what in ("step", "layer"):

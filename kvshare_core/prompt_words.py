@@ -50,7 +50,7 @@ class PromptWords:
 
     def occurrences(self, run: tuple[str, ...]) -> Iterator[range]:
         """Places in `words` where `run` stands, its words joined to each other."""
-        for start in range(len(self.words) - len(run) + 1):
+        for start in range(len(self.words)):
             places = range(start, start + len(run))
             if self.words[start : places.stop] == run and self.joined.issuperset(places[1:]):
                 yield places

@@ -15,7 +15,7 @@ from .inputs import config_output, range_inputs, search_words, threshold_input
 from .sockets import CATEGORY
 
 DEFAULTS = KVShareConfig()
-ORDERS = ("lockstep", "sources_first")
+ORDERS = ("lockstep", "sources_first", "chain")
 """Without the paper's order, which goes with its other settings (DiTCtrlConfig)."""
 SAME_STRENGTH = -1.0
 MAX_GAP = 1024
@@ -157,7 +157,15 @@ class KVShareConfigNode(io.ComfyNode):
                     optional=True,
                     tooltip="lockstep: all segments are denoised together. sources_first: source segments are sampled "
                     "first, so the others attend to a finished subject. This follows the prompts better and keeps more "
-                    "motion, but computes those segments twice.",
+                    "motion, but computes those segments twice. chain: segments are finished one after the other, each "
+                    "starting from the last frames of the one before.",
+                ),
+                io.Boolean.Input(
+                    "carry_image",
+                    default=DEFAULTS.carry_image,
+                    optional=True,
+                    tooltip="For image-to-video models: a segment without an image of its own starts from the frames "
+                    "that it shares with the segment before. Off: it is made without an image.",
                 ),
             ],
             outputs=[config_output()],
@@ -187,6 +195,7 @@ class KVShareConfigNode(io.ComfyNode):
         token_dropout: float = DEFAULTS.token_dropout,
         drift_control: float = DEFAULTS.drift_control,
         order: str = DEFAULTS.order,
+        carry_image: bool = DEFAULTS.carry_image,
     ) -> io.NodeOutput:
         with named_errors("KVShareConfig"):
             return io.NodeOutput(
@@ -212,5 +221,6 @@ class KVShareConfigNode(io.ComfyNode):
                     token_dropout=token_dropout,
                     drift_control=drift_control,
                     masks=MaskSettings(thres=thres),
+                    carry_image=carry_image,
                 )
             )

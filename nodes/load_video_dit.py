@@ -35,7 +35,8 @@ class LoadVideoDiT(io.ComfyNode):
                     tooltip="A file in models/diffusion_models or models/checkpoints, or a folder in models/diffusers; "
                     "for a sharded model, its first file. The embedded models are a few megabytes and draw moving "
                     "coloured shapes: 'embedded' is built like Wan, 'embedded (joint attention)' like HunyuanVideo, "
-                    "'embedded (one-stream attention)' like CogVideoX (needs a newer ComfyUI).",
+                    "'embedded (one-stream attention)' like CogVideoX (needs a newer ComfyUI), 'embedded (image)' "
+                    "like the image-to-video models of Wan 2.2.",
                 ),
                 io.Combo.Input(
                     "text_encoder",

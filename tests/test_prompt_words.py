@@ -176,6 +176,8 @@ def test_stop_words_are_words_as_prompts_have_them() -> None:
         ("น้ำ", ["น้ํ", "า"]),
         ("❤\ufe0f fox", ["fox"]),
         ("コピーabc", ["コ", "ピ", "ー", "abc"]),
+        # Letters that have no name in every version of Unicode.
+        ("\U00017000\U00017001 fox", ["\U00017000\U00017001", "fox"]),
     ],
 )
 def test_words_of_any_script(text: str, words: list[str]) -> None:

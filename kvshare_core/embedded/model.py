@@ -1,9 +1,10 @@
 """Loads the embedded models through ComfyUI's own loaders, as the diffusion model, CLIP and VAE they are.
 
-There are three, trained on the same generated scenes: `cross-attention` in the layout of Wan, whose video tokens look
-at the text in a call of their own; `joint-attention` in the layout of HunyuanVideo, whose video and text tokens look at
-each other in one call; and `one-stream-attention` in the layout of CogVideoX, where they share all weights too, which
-older hosts do not have. The last two also draw two subjects. All use the same VAE file.
+They are trained on the same generated scenes: `cross-attention` in the layout of Wan, whose video tokens attend to the
+text in a call of their own; `image-to-video` in that of Wan 2.2's image-to-video models, with the same text encoder;
+`joint-attention` in the layout of HunyuanVideo, whose video and text tokens attend to each other in one call; and
+`one-stream-attention` in the layout of CogVideoX, where they share all weights too, which older hosts do not have. The
+last two also draw two subjects. All use the same VAE file.
 """
 
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ import comfy.utils
 
 from .clip import load_text_encoder
 from .files import (
+    IMAGE_TRANSFORMER_FILE,
     JOINT_TEXT_ENCODER_FILE,
     JOINT_TRANSFORMER_FILE,
     ONE_STREAM_TEXT_ENCODER_FILE,
@@ -31,17 +33,19 @@ from .files import (
 from .one_stream_transformer import SIGMA_SHIFT
 from .vae import COGVIDEOX_SCALE, HUNYUAN_SCALE, in_scale
 
-Attention = Literal["cross-attention", "joint-attention", "one-stream-attention"]
-CROSS_ATTENTION: Attention = "cross-attention"
-JOINT_ATTENTION: Attention = "joint-attention"
-ONE_STREAM_ATTENTION: Attention = "one-stream-attention"
-MODEL_FILES: dict[Attention, tuple[str, str]] = {
+EmbeddedKind = Literal["cross-attention", "image-to-video", "joint-attention", "one-stream-attention"]
+CROSS_ATTENTION: EmbeddedKind = "cross-attention"
+IMAGE_TO_VIDEO: EmbeddedKind = "image-to-video"
+JOINT_ATTENTION: EmbeddedKind = "joint-attention"
+ONE_STREAM_ATTENTION: EmbeddedKind = "one-stream-attention"
+MODEL_FILES: dict[EmbeddedKind, tuple[str, str]] = {
     CROSS_ATTENTION: (TRANSFORMER_FILE, TEXT_ENCODER_FILE),
+    IMAGE_TO_VIDEO: (IMAGE_TRANSFORMER_FILE, TEXT_ENCODER_FILE),
     JOINT_ATTENTION: (JOINT_TRANSFORMER_FILE, JOINT_TEXT_ENCODER_FILE),
     ONE_STREAM_ATTENTION: (ONE_STREAM_TRANSFORMER_FILE, ONE_STREAM_TEXT_ENCODER_FILE),
 }
 """Transformer and text encoder of each model."""
-LATENT_SCALES: Mapping[Attention, float] = {
+LATENT_SCALES: Mapping[EmbeddedKind, float] = {
     JOINT_ATTENTION: HUNYUAN_SCALE,
     ONE_STREAM_ATTENTION: COGVIDEOX_SCALE,
 }
@@ -60,45 +64,45 @@ class FlowSampling(comfy.model_sampling.ModelSamplingDiscreteFlow, comfy.model_s
     """Sampling by flow matching, as the host's node ModelSamplingSD3 gives it to a model."""
 
 
-def is_available(attention: Attention) -> bool:
+def is_available(kind: EmbeddedKind) -> bool:
     """Whether the host knows the layout of that model."""
-    return attention != ONE_STREAM_ATTENTION or find_spec("comfy.ldm.cogvideo") is not None
+    return kind != ONE_STREAM_ATTENTION or find_spec("comfy.ldm.cogvideo") is not None
 
 
 def load_embedded(
-    attention: Attention = CROSS_ATTENTION, weights: Path = WEIGHTS, model_options: Mapping[str, Any] | None = None
+    kind: EmbeddedKind = CROSS_ATTENTION, weights: Path = WEIGHTS, model_options: Mapping[str, Any] | None = None
 ) -> EmbeddedModel:
     """Loads one of the models from the files in `weights`; `model_options` go to the host's loader of the transformer.
 
     Raises FileNotFoundError when a file is missing and ValueError when the host does not know the layout.
     """
-    if not is_available(attention):
+    if not is_available(kind):
         raise ValueError(
             "The embedded one-stream model is built like CogVideoX, which this ComfyUI does not know. Update ComfyUI "
             "or choose another model."
         )
-    transformer, text_encoder = (weight_file(weights, name) for name in MODEL_FILES[attention])
+    transformer, text_encoder = (weight_file(weights, name) for name in MODEL_FILES[kind])
     # Loaded by path, which lets newer hosts load it again for a second GPU.
     model = comfy.sd.load_diffusion_model(str(transformer), model_options=dict(model_options or {}))
-    if attention == ONE_STREAM_ATTENTION:
+    if kind == ONE_STREAM_ATTENTION:
         # The host would sample it as CogVideoX, which predicts something else.
         sampling = FlowSampling(model.model.model_config)
         sampling.set_parameters(shift=SIGMA_SHIFT, multiplier=1000)
         model.add_object_patch("model_sampling", sampling)
-    return EmbeddedModel(model, load_text_encoder(text_encoder), load_vae(weights, attention))
+    return EmbeddedModel(model, load_text_encoder(text_encoder), load_vae(weights, kind))
 
 
-def load_vae(weights: Path = WEIGHTS, attention: Attention = CROSS_ATTENTION) -> comfy.sd.VAE:
+def load_vae(weights: Path = WEIGHTS, kind: EmbeddedKind = CROSS_ATTENTION) -> comfy.sd.VAE:
     """The VAE, with the latents that a model of that kind expects. Raises FileNotFoundError without its file."""
     state: Any = comfy.utils.load_torch_file(str(weight_file(weights, VAE_FILE)), safe_load=True)
-    vae = comfy.sd.VAE(sd=in_scale(state, LATENT_SCALES[attention]) if attention in LATENT_SCALES else state)
+    vae = comfy.sd.VAE(sd=in_scale(state, LATENT_SCALES[kind]) if kind in LATENT_SCALES else state)
     vae.throw_exception_if_invalid()
-    vars(vae.patcher)["cached_patcher_init"] = (load_vae_patcher, (weights, attention))
+    vars(vae.patcher)["cached_patcher_init"] = (load_vae_patcher, (weights, kind))
     return vae
 
 
 def load_vae_patcher(
-    weights: Path, attention: Attention = CROSS_ATTENTION, disable_dynamic: bool = False
+    weights: Path, kind: EmbeddedKind = CROSS_ATTENTION, disable_dynamic: bool = False
 ) -> comfy.model_patcher.ModelPatcher:
     """Newer hosts call this for a second copy, as for one more GPU; like their own loader, it ignores the option."""
-    return load_vae(weights, attention).patcher
+    return load_vae(weights, kind).patcher

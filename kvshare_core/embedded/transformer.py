@@ -1,8 +1,8 @@
-"""A lean forward of the Wan 2.1 text-to-video layout, for training without a host.
+"""A lean forward of the Wan layout, text-to-video and Wan 2.2's image-to-video, for training without a host.
 
 Parameter names and arithmetic are those of the native layout (`blocks.0.self_attn.q.weight`, ...), so a state dict
 trained here is an ordinary ComfyUI diffusion model; a test holds its output against the host's own class. What is left
-out is what training does not need: patches, reference latents, image conditioning.
+out is what training does not need: patches, reference latents.
 """
 
 import math
@@ -22,12 +22,16 @@ ROPE_THETA = 10000.0
 
 @dataclass(frozen=True)
 class TransformerShape:
-    """Sizes of the embedded transformer; heads are 128 wide because the host derives their number from `dim`."""
+    """Sizes of the embedded transformer; heads are 128 wide because the host derives their number from `dim`.
+
+    `channels` of the latents are denoised. An image-to-video model reads `condition_channels` more beside them.
+    """
 
     dim: int = 128
     ffn_dim: int = 512
     layers: int = 8
     channels: int = 16
+    condition_channels: int = 0
 
     @property
     def heads(self) -> int:
@@ -176,13 +180,15 @@ class Head(nn.Module):
 
 
 class WanTransformer(nn.Module):
-    """The denoiser: latents [n, 16, t, h, w], timesteps [n] in 0..1000 and text [n, tokens, 4096] to velocities."""
+    """The denoiser: latents [n, channels + condition_channels, t, h, w], timesteps [n] in 0..1000 and text
+    [n, tokens, 4096] to velocities [n, channels, t, h, w]."""
 
     def __init__(self, shape: TransformerShape):
         super().__init__()
         self.shape = shape
         dim = shape.dim
-        self.patch_embedding = nn.Conv3d(shape.channels, dim, (1, PATCH, PATCH), (1, PATCH, PATCH))
+        read = shape.channels + shape.condition_channels
+        self.patch_embedding = nn.Conv3d(read, dim, (1, PATCH, PATCH), (1, PATCH, PATCH))
         self.text_embedding = nn.Sequential(nn.Linear(TEXT_DIM, dim), nn.GELU(approximate="tanh"), nn.Linear(dim, dim))
         self.time_embedding = nn.Sequential(nn.Linear(FREQUENCY_DIM, dim), nn.SiLU(), nn.Linear(dim, dim))
         self.time_projection = nn.Sequential(nn.SiLU(), nn.Linear(dim, 6 * dim))

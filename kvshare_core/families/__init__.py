@@ -6,8 +6,8 @@ A new family is one file with a class that has everything in `base.Family`, and 
 1. `describe`: recognise the host's model class; state blocks, heads, patch, compression and native frames.
 2. `classify`: list the attention calls of one forward in their order, and check each by its number of tokens.
 3. `rope_scheme`: how keys are rotated, or None with the reason.
-4. `inputs`: everything that the host's `extra_conds` adds for this class, and how it is cut over time; `audio`: what is
-   packed into the latent beside the video, or None.
+4. `inputs`: everything that the host's `extra_conds` adds for this class, and how it is cut over time, or why not;
+   `audio`: what is packed into the latent beside the video, or None.
 5. `text_encoders`: the host's `CLIPType`, the files, and which rows of the embedding are the prompt's.
 6. `image_channels`: the layout of image-to-video models, or None.
 7. Tests: a tiny model in `tests/tiny/`, a line in `tests/support/family_cases.py` (all contracts run on it), its text

@@ -86,7 +86,7 @@ class CogVideoXFamily:
         if not diffusion_model.use_rotary_positional_embeddings:
             return None
         width = int(diffusion_model.attention_head_dim)
-        # 1.0 stretches height and width; 1.5 counts tokens.
+        # The host stretches height and width of 1.0, by 1 in models of published files; 1.5 counts tokens.
         counts_tokens = _frame_patch(diffusion_model) is not None
         stretch = 1.0 if counts_tokens else float(diffusion_model.spatial_interpolation_scale)
         return embed_nd_scheme([width // 4, width // 8 * 3, width // 8 * 3], ROPE_THETA, (1.0, stretch, stretch))

@@ -93,7 +93,7 @@ class HunyuanFamily:
     text_encoders = (LLAMA_AND_CLIP, QWEN_AND_BYT5)
     # HunyuanImageToVideo ("v1 (concat)") and HunyuanVideo15ImageToVideo of the host.
     image_channels = ImageChannels(
-        "img_in.proj.weight", extra_channels=None, mask_channels=1, empty_pixel=None, last_image=False
+        "img_in.proj.weight", extra_channels=None, mask_channels=1, empty_pixel=None, last_image=False, mask_first=False
     )
     audio = None
 

@@ -11,14 +11,24 @@ from collections.abc import Mapping
 from typing import Any
 
 from .base import AttentionCall, CallSite, FamilyInfo, UnexpectedCallError
-from .model_inputs import InputLayout, PackedAudio
+from .model_inputs import Indivisible, InputLayout, PackedAudio
 from .self_cross import self_then_cross
 from .text_encoders import PLAIN_PROMPT, T5_XXL, TextEncoders
 
 NATIVE_FRAMES = 16
 """121 pictures, the default of the authors' own inference."""
 
-INPUTS: Mapping[str, InputLayout] = {"frame_rate": "whole video"}
+GUIDE_FRAMES = Indivisible(
+    "guide frames (LTXVAddGuide), which belong to the video as a whole and to none of its segments. Remove that node; "
+    "to start from an image, use LTXVImgToVideo."
+)
+"""The host appends guide frames to the latent's own, and these inputs say where in time they belong."""
+
+INPUTS: Mapping[str, InputLayout] = {
+    "frame_rate": "whole video",
+    "generated_keyframes": GUIDE_FRAMES,
+    "keyframe_idxs": GUIDE_FRAMES,
+}
 
 T5 = TextEncoders("LTXV", (T5_XXL,), PLAIN_PROMPT)
 

@@ -28,7 +28,7 @@ PRESETS: Mapping[tuple[int, int], tuple[BlockPreset, ...]] = {
 }
 """Block presets by a model's numbers of blocks and heads."""
 
-INPUTS: Mapping[str, InputLayout] = {"num_tokens": "whole video"}
+INPUTS: Mapping[str, InputLayout] = {"num_tokens": "text length"}
 
 
 class MochiFamily:

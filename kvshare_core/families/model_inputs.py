@@ -7,7 +7,10 @@ to fit.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, Literal
+
+import torch
 
 LATENT_SHAPES = "latent_shapes"
 """Input with the shapes of what the host has packed into one latent: the video [batch, channels, frames, height, width]
@@ -33,17 +36,26 @@ class PerFrame:
     harm; with `any`, the model fills up what is missing."""
 
 
-InputTiming = Literal["whole video", "first segment", "reference latents", "sequence", "audio"]
+@dataclass(frozen=True)
+class Indivisible:
+    """An input that makes sense for a whole video only, so that a model with segments refuses it."""
+
+    reason: str
+    """What it is, why it cannot be cut, and what to do instead."""
+
+
+InputTiming = Literal["whole video", "text length", "first segment", "reference latents", "sequence", "audio"]
 """Inputs without entries for single frames.
 
-whole video: texts, reference images, numbers; every segment gets all of it. first segment: it fixes the video's first
-frames or stands for what came before them; later segments get none. reference latents: a list of latents, of which
-those as long as the video are cut with it and pictures stay whole. sequence: a dictionary with the layout of the
-model's whole sequence of tokens, which is made anew for every segment, and with pictures at frames of the video, which
-go to the segments that have them. audio: it has entries for every step of the audio, along its time.
+whole video: texts, reference images, numbers; every segment gets all of it. text length: the number of text tokens that
+the model attends to, as it drops those after them. first segment: it fixes the video's first frames or represents what
+came before them; later segments get none. reference latents: a list of latents, of which those as long as the video are
+cut with it and single images stay whole. sequence: a dictionary with the layout of the model's whole sequence of
+tokens, which is made anew for every segment, and with images at frames of the video, which go to the segments that have
+them. audio: it has entries for every step of the audio, along its time.
 """
 
-InputLayout = PerFrame | Mapping[int, PerFrame] | InputTiming
+InputLayout = PerFrame | Mapping[int, PerFrame] | Indivisible | InputTiming
 """How one input lies over time. A mapping tells layouts apart by the tensor's number of dimensions, where two models of
 a family use one name for different things."""
 
@@ -92,6 +104,28 @@ class ImageChannels:
 
     last_image: bool
     """Whether it takes an image to end with; needs `empty_pixel`."""
+
+    mask_first: bool
+    """Whether the mask's channels come before the image's in the model's input."""
+
+    def accepts(self, diffusion_model: Any, latent_channels: int) -> bool:
+        """Whether a model of the family is an image-to-video model, by the input channels of its first layer."""
+        extra = attrgetter(self.weight)(diffusion_model).shape[1] - latent_channels
+        return extra > 0 if self.extra_channels is None else extra == self.extra_channels
+
+    def carries(self, diffusion_model: Any, latent_channels: int) -> bool:
+        """Whether such a model's further input channels are one image, with or without its mask, so that latent frames
+        can be given as images."""
+        extra = attrgetter(self.weight)(diffusion_model).shape[1] - latent_channels
+        return self.accepts(diffusion_model, latent_channels) and extra - latent_channels in (0, self.mask_channels)
+
+    def split(self, channels: torch.Tensor, latent_channels: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Image [batch, latent channels, ...] and mask [batch, 0 or mask_channels, ...], 1 where an image is given, as
+        views of the input channels [batch, extra channels, ...] that the host makes of both."""
+        masks = channels.shape[1] - latent_channels
+        if self.mask_first:
+            return channels[:, masks:], channels[:, :masks]
+        return channels[:, :latent_channels], channels[:, latent_channels:]
 
 
 @dataclass(frozen=True)

@@ -110,7 +110,7 @@ class WanFamily:
     text_encoders = (UMT5,)
     # WanFirstLastFrameToVideo of the host: a latent of 16 channels and a mask of 4 channels; grey where no image is.
     image_channels = ImageChannels(
-        "patch_embedding.weight", extra_channels=20, mask_channels=4, empty_pixel=0.5, last_image=True
+        "patch_embedding.weight", extra_channels=20, mask_channels=4, empty_pixel=0.5, last_image=True, mask_first=True
     )
     audio = None
 

@@ -1,4 +1,4 @@
-"""The user's graph as a workflow in API format shows it, followed along its links. Pure Python."""
+"""The user's graph, from a workflow in API format, and how its nodes are linked. Pure Python."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ REROUTE = "Reroute"
 
 @dataclass(frozen=True)
 class GraphNode:
-    """inputs: values of widgets, and for what is linked a list of the node's id and the number of its output."""
+    """inputs: values of widgets, and for linked inputs a list of a node's id and the number of its output."""
 
     id: str
     kind: str
@@ -31,7 +31,7 @@ class Graph:
             self._nodes[str(name)] = GraphNode(str(name), kind, cast("Mapping[str, Any]", inputs))
 
     def node(self, name: str) -> GraphNode:
-        """Raises ValueError when there is none of that id."""
+        """The node with that id. Raises ValueError when there is none."""
         if name not in self._nodes:
             raise ValueError(f"the graph has no node {name}.")
         return self._nodes[name]
@@ -45,7 +45,7 @@ class Graph:
         return (node for node in self._nodes.values() if name in node.inputs)
 
     def source(self, node: GraphNode, name: str) -> GraphNode | None:
-        """The node that an input is linked to, reroutes left out; None where it is not."""
+        """The node that an input is linked to, skipping reroutes; None for an unlinked input."""
         seen: set[str] = set()
         found = self._linked(node.inputs.get(name))
         while found is not None and found.kind == REROUTE and found.id not in seen:
@@ -67,8 +67,8 @@ class Graph:
         return list(found.values())
 
     def chain(self, node: GraphNode, name: str) -> Iterator[GraphNode]:
-        """The nodes that one reaches from `node` by its input `name`, the input of that name of what is found, and so
-        on: loaders and patches of a model, the nearest first."""
+        """The nodes reached from `node` by following inputs called `name`, the nearest first: the patches and the
+        loader of a model."""
         seen: set[str] = set()
         found = self.source(node, name)
         while found is not None and found.id not in seen:

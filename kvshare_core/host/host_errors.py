@@ -1,4 +1,4 @@
-"""What the host's loaders complain about, in words that name the input."""
+"""Errors of the host's loaders, with messages that name the input."""
 
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -9,9 +9,9 @@ from comfy.model_management import InterruptProcessingException
 
 @contextmanager
 def host_errors(complaint: str) -> Generator[None]:
-    """Turns whatever a loader of the host raises into a ValueError: `complaint`, a colon and the host's words.
+    """Turns whatever a loader of the host raises into a ValueError: `complaint`, a colon and the host's message.
 
-    Running out of memory and interrupts pass through, because the host deals with them.
+    Running out of memory and interrupts pass through, because the host handles them.
     """
     try:
         yield

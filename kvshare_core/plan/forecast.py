@@ -114,9 +114,8 @@ def _effects_extra(plan: SharePlan, sampling: Sampling) -> float:
 
 
 def _early_stages_extra(plan: SharePlan) -> float:
-    """Additional evaluations of segments that are sampled before others, as a fraction of the run's."""
-    *early, everything = stages_of(plan)
-    return sum(len(segments) for segments in early) / len(everything)
+    """Additional evaluations of segments that are sampled in several stages, as a fraction of the run's."""
+    return sum(len(segments) for segments in stages_of(plan)) / len(plan.timeline.segments) - 1
 
 
 def _sharing_extra(
@@ -153,9 +152,13 @@ def _step_extra(fitted: FittedPlan, video: int, subject: float, rows_part: float
     block = 4 * video**2 * width + 24 * video * width**2
     plain = schedule.plain_evaluations(plan.timeline, plan.config.order)
     sharing = schedule.sharing_evaluations(plan.timeline, plan.config.order)
-    *early, _ = stages_of(plan)
+    *early, last = stages_of(plan)
     targets = [index for stage in early for index in stage]
-    targets += [evaluation.segment.index for evaluation in sharing if evaluation.role in ("both", "target")]
+    targets += [
+        evaluation.segment.index
+        for evaluation in sharing
+        if evaluation.role in ("both", "target") and evaluation.segment.index in last
+    ]
     pairs = sum(_further_pairs(plan, index, video, subject, index in replaced) for index in targets)
     added = (len(sharing) - len(plain)) * block * info.blocks + rows_part * pairs * 4 * width * len(fitted.blocks)
     return added / (len(plain) * block * info.blocks)

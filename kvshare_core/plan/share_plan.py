@@ -96,13 +96,13 @@ class SharePlan:
                     f"prompt {number + 1}: it has sources of its own, but in order 'ditctrl' every segment attends to "
                     "the one before; take them out, or choose order 'lockstep'."
                 )
-        if self.known is not None and not self._fits(self.known):
+        if self.known is not None and not self.fits(self.known):
             raise ValueError(
                 f"known masks: they are of {len(self.known.masks)} segments with {', '.join(self.known.names)}, but "
                 f"this film has {len(self.timeline.segments)} with {', '.join(self.names) or 'no subject'}."
             )
 
-    def _fits(self, known: SegmentMasks) -> bool:
+    def fits(self, known: SegmentMasks) -> bool:
         """Whether `known` masks are of these subjects and segments. The only subject of both may lack a name in one."""
         unnamed = len(known.names) == len(self.names) == 1 and ONLY_SUBJECT in (*known.names, *self.names)
         return (known.names == self.names or unnamed) and len(known.masks) == len(self.timeline.segments)
@@ -163,6 +163,10 @@ class SharePlan:
         """Segments whose keys segment `index` attends to, in order."""
         parts = self._part_sources[index]
         return tuple(sorted({*parts.background, *(source for sources in parts.subjects for source in sources)}))
+
+    def sources_from(self, index: int) -> set[int]:
+        """Segments whose keys segment `index` or a later one attends to."""
+        return {source for later in range(index, len(self.timeline.segments)) for source in self.sources(later)}
 
     def consumers(self, index: int) -> int:
         """How many later segments attend to segment `index`."""

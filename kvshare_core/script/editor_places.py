@@ -1,5 +1,5 @@
-"""What an editor has to know of a script to change its text: what each beat says, and where it says so. Values for
-JSON; places are [start, stop) in UTF-16 units, as JavaScript counts them. Pure Python."""
+"""What an editor needs to know about a script to change its text: the content of each beat and its position. Values for
+JSON; positions are [start, stop) in UTF-16 units, as JavaScript counts them. Pure Python."""
 
 from collections.abc import Sequence
 from itertools import accumulate
@@ -15,20 +15,20 @@ Json = dict[str, Any]
 
 
 def read_film(text: str) -> tuple[Script, Json]:
-    """A script in either form, and what an editor is told of its text: `form`, `beats`, `settings`, and of JSON `text`,
+    """A script in either form, and what an editor needs of its text: `form`, `beats`, `subjects`, and for JSON `text`,
     the same film in the text form. Raises ScriptError."""
     if is_json(text):
         script = parse_script(text)
-        beats = [_said(beat) for beat in script.beats]
+        beats = [_content(beat) for beat in script.beats]
         return script, {"form": "json", "text": script_text(script), "beats": beats, "subjects": _names(script)}
     script, places = read_places(text)
     spans = _Spans(text)
-    beats = [_said(beat) | _stands(place, spans) for beat, place in zip(script.beats, places, strict=True)]
+    beats = [_content(beat) | _positions(place, spans) for beat, place in zip(script.beats, places, strict=True)]
     return script, {"form": "text", "beats": beats, "subjects": _names(script)}
 
 
 def unit_offset(text: str, line: int, column: int) -> int:
-    """The place of a line and a column, counted from 1."""
+    """The position of a line and a column, which count from 1."""
     return _Spans(text).at(line, column)
 
 
@@ -45,7 +45,7 @@ class _Spans:
         return [self.at(piece.line, piece.column), self.at(piece.line, piece.column + len(piece.text))]
 
 
-def _said(beat: ScriptBeat) -> Json:
+def _content(beat: ScriptBeat) -> Json:
     return {
         "prompt": beat.prompt,
         "duration": None if beat.duration is None else _duration(beat.duration),
@@ -62,7 +62,7 @@ def _names(script: Script) -> list[str]:
     return [subject.name for subject in script.subjects]
 
 
-def _stands(places: BeatPlaces, spans: _Spans) -> Json:
+def _positions(places: BeatPlaces, spans: _Spans) -> Json:
     first = places.prompt if places.transition is None else places.transition
     return {
         "lines": [first.line - 1, places.prompt.line - 1, places.last_line - 1],
@@ -76,19 +76,19 @@ def _stands(places: BeatPlaces, spans: _Spans) -> Json:
 
 
 def _field(field: FieldPlace, spans: _Spans) -> Json:
-    told: Json = {"name": field.name, "place": spans.of(field.whole), "value": spans.of(field.value)}
+    entries: Json = {"name": field.name, "place": spans.of(field.whole), "value": spans.of(field.value)}
     if field.name == "source":
-        return told | {"sources": _sources(sources_of(field.value.text)), "list": spans.of(field.value)}
+        return entries | {"sources": _sources(sources_of(field.value.text)), "list": spans.of(field.value)}
     if field.name == "subject":
         named, origin = subject_places(field.value)
         if origin is not None:
             listed = origin.first_word()[1]
-            told |= {
+            entries |= {
                 "named": spans.of(named),
                 "sources": _sources(sources_of(listed.text)),
                 "list": spans.of(listed),
             }
-    return told
+    return entries
 
 
 def _sources(sources: Sequence[Source] | None) -> list[str | int]:

@@ -15,7 +15,7 @@ _WHOLE = re.compile(r"[+-]?[0-9]{1,15}")
 
 
 def duration(piece: Piece) -> tuple[Duration, Decimal | None] | None:
-    """A duration and its exact seconds, where it has them; None where `piece` is something else."""
+    """A duration and its exact seconds if it has any; None when `piece` is something else."""
     match = _DURATION.fullmatch(" ".join(piece.text.lower().split()))
     unit = UNITS.get(match["unit"]) if match else None
     if match is None or unit is None:
@@ -28,7 +28,7 @@ def duration_only(piece: Piece, example: str) -> Duration:
     """The duration that `piece` must be. Raises ScriptError, suggesting `example`, for anything else."""
     read = duration(piece)
     if read is None:
-        raise piece.error(f"{piece.quoted} is no duration; write {example}, in s, f or latent.")
+        raise piece.error(f"{piece.quoted} is not a duration; write {example}, in s, f or latent.")
     return read[0]
 
 
@@ -41,7 +41,7 @@ def seconds(clock: str) -> Decimal | None:
 
 
 def transition(kind: TransitionKind, whole: Piece, more: Piece) -> Transition:
-    """The transition `kind`; more: what stands behind its name in the brackets."""
+    """The transition `kind`; more: what follows its name in the brackets."""
     if kind == "segments":
         if not _WHOLE.fullmatch(more.text):
             raise (more if more.text else whole).error("write how many segments, such as [segments 2].")
@@ -53,12 +53,12 @@ def transition(kind: TransitionKind, whole: Piece, more: Piece) -> Transition:
         return Transition(kind, duration_only(more, f"[{kind} 8f]"))
     word, gap = more.first_word()
     if word != "gap" or not gap.text:
-        raise more.error(f"{more.quoted} behind cut; write [cut] or [cut gap 5f].")
+        raise more.error(f"{more.quoted} after cut; write [cut] or [cut gap 5f].")
     return Transition(kind, gap=duration_only(gap, "[cut gap 5f]"))
 
 
 def subject(piece: Piece) -> Subject:
-    """A subject with its words and its sources. Raises ScriptError where one is missing."""
+    """A subject with its words and its sources. Raises ScriptError when one is missing."""
     start, sources = find_from(piece.text)
     named = piece.part(0, start)
     name, equals, words = named.text.partition("=")
@@ -77,11 +77,11 @@ def _unquoted(words: str) -> str:
 
 
 def sources(piece: Piece) -> tuple[Source, ...]:
-    """The segments that keys come from. Raises ScriptError for what names none."""
+    """The sources named by `piece`. Raises ScriptError for anything else."""
     sources = sources_of(piece.text)
     if sources is None:
         raise piece.error(
-            f"{piece.quoted} is no source; write first, previous, beat 1, several joined by and, or none."
+            f"{piece.quoted} is not a source; write first, previous, beat 1, several joined by and, or none."
         )
     return sources
 
@@ -89,12 +89,12 @@ def sources(piece: Piece) -> tuple[Source, ...]:
 def number(piece: Piece) -> float:
     """A number. Raises ScriptError for anything else."""
     if not _SIGNED.fullmatch(piece.text):
-        raise piece.error(f"{piece.quoted} is no number; write one such as 0.8.")
+        raise piece.error(f"{piece.quoted} is not a number; write one such as 0.8.")
     return float(piece.text)
 
 
 def lora(piece: Piece) -> Lora:
-    """A LoRA file and its strength, 1 where none is given. Raises ScriptError where the file is missing."""
+    """A LoRA file and its strength, 1 when none is given. Raises ScriptError when the file is missing."""
     last = piece.text.split()[-1]
     strength = 1.0
     file = piece
@@ -109,5 +109,5 @@ def lora(piece: Piece) -> Lora:
 def seed(piece: Piece) -> int:
     """What is added to the seed. Raises ScriptError unless it is a whole number."""
     if not _WHOLE.fullmatch(piece.text):
-        raise piece.error(f"{piece.quoted} is no whole number; write what to add to the seed, such as +5.")
+        raise piece.error(f"{piece.quoted} is not a whole number; write what to add to the seed, such as +5.")
     return int(piece.text)

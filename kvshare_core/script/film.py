@@ -1,6 +1,6 @@
 """What a user writes about a film: beats with prompts, durations, transitions and subjects. Pure Python.
 
-Whatever form a film is written in, what it may say is checked here, when the objects are made."""
+The limits of a film are checked here, when the objects are made, whatever form it is written in."""
 
 import re
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from ..config import MAX_STRENGTH
 Unit = Literal["seconds", "frames", "latent frames"]
 TransitionKind = Literal["cut", "blend", "segments", "route"]
 Source = Literal["first", "previous"] | int
-"""A segment whose keys are seen: the film's first, the one before, or the first of a beat (counted from 0)."""
+"""A segment whose keys are attended to: the film's first, the previous one, or the first of a beat (from 0)."""
 
 TRANSITION_KINDS: tuple[str, ...] = get_args(TransitionKind)
 LONGEST: dict[Unit, float] = {"seconds": 3600, "frames": 100_000, "latent frames": 100_000}
@@ -42,7 +42,7 @@ class ScriptError(ValueError):
 
 @dataclass(frozen=True)
 class Duration:
-    """A length of time; `frames` are pictures of the decoded video, `latent frames` those of the compressed one, both
+    """A length of time; `frames` are those of the decoded video, `latent frames` those of the compressed one, both
     whole numbers. Raises ScriptError unless it is longer than zero and not beyond LONGEST."""
 
     value: float
@@ -62,13 +62,13 @@ class Duration:
 class Transition:
     """How a beat follows the one before it.
 
-    kind: `cut` takes over at once; `blend` cross-fades over `duration`; `segments` puts `segments` segments between,
-        whose text lies between both prompts (DiTCtrl's num_transition_blocks); `route` lets both windows share
-        `duration`, over which each frame's text turns from one prompt into the other. Without a duration, what
-        neighbouring segments share anyway.
-    gap: of a cut, how much further back in time the keys of segments before it seem to lie; None for not at all.
+    kind: `cut` takes over at once; `blend` cross-fades over `duration`; `segments` inserts `segments` segments whose
+        text is interpolated between both prompts (DiTCtrl's num_transition_blocks); `route` makes both windows share
+        `duration`, over which each frame's text changes from one prompt to the other. Without a duration, the usual
+        overlap of neighbouring segments.
+    gap: of a cut, by how much the keys of earlier segments are moved further back in time; None for not at all.
 
-    Raises ScriptError where a kind has what belongs to another, or more than MAX_SEGMENTS segments.
+    Raises ScriptError for an option of another kind of transition, and for more than MAX_SEGMENTS segments.
     """
 
     kind: TransitionKind
@@ -78,9 +78,9 @@ class Transition:
 
     def __post_init__(self) -> None:
         if self.duration is not None and self.kind not in ("blend", "route"):
-            raise ScriptError(f"a {self.kind} has no duration; blend and route have.", ("duration",))
+            raise ScriptError(f"a {self.kind} has no duration; only blend and route have one.", ("duration",))
         if self.gap is not None and self.kind != "cut":
-            raise ScriptError(f"{self.kind} has no gap; only a cut has.", ("gap",))
+            raise ScriptError(f"a {self.kind} has no gap; only a cut has one.", ("gap",))
         if self.kind != "segments" and self.segments != 0:
             raise ScriptError(f"a {self.kind} has no segments.", ("segments",))
         if self.kind == "segments" and not 1 <= self.segments <= MAX_SEGMENTS:
@@ -89,10 +89,10 @@ class Transition:
 
 @dataclass(frozen=True)
 class Subject:
-    """What should stay the same. `name` tells it from other subjects in all beats, `words` are those of a beat's prompt
-    that name it; sources: whose keys it sees in this beat, None for what the beat or the configuration says.
+    """What should stay the same. `name` identifies it in all beats, `words` are those of a beat's prompt
+    that name it; sources: whose keys it attends to in this beat, None for those of the beat or the configuration.
 
-    Raises ScriptError when name or words are empty, the name is `none` or has a `=`, or a source is given twice.
+    Raises ScriptError when name or words are empty, the name is `none` or contains `=`, or a source is given twice.
     """
 
     name: str
@@ -104,7 +104,7 @@ class Subject:
         _check_text("words", self.words)
         if "=" in self.name or self.name.lower() == "none":
             raise ScriptError(
-                f"'{self.name}' is no name for a subject; take one without '=', and not 'none'.", ("name",)
+                f"'{self.name}' is not a name for a subject; choose one without '=', and not 'none'.", ("name",)
             )
         _check_sources(self.sources)
 
@@ -124,8 +124,8 @@ class Lora:
 
 @dataclass(frozen=True)
 class ScriptBeat:
-    """One prompt and what belongs to it. None means that the script does not say: a duration of one segment, the usual
-    transition, the script's negative prompt and subjects, the configuration's sources and strength.
+    """One prompt and what belongs to it. None means the default: a duration of one segment, the usual transition, the
+    script's negative prompt and subjects, the configuration's sources and strength.
 
     Raises ScriptError on an empty prompt, numbers out of range, or a subject or source that is given twice.
     """
@@ -156,10 +156,10 @@ class Script:
 
     prompt: text in front of every beat's; negative, subjects: of beats that have none of their own; common_prompt: one
     text for all beats during the first part `common_until` (0..1) of the noise schedule; loop: whether the last beat
-    goes over into the first.
+    leads back into the first.
 
-    Raises ScriptError without a beat, on a transition before the first, on a source that is no earlier beat, and on a
-    `common_until` out of range or without a common prompt.
+    Raises ScriptError without a beat, on a transition before the first, on a source that is not an earlier beat, and on
+    a `common_until` out of range or without a common prompt.
     """
 
     beats: tuple[ScriptBeat, ...]
@@ -175,13 +175,13 @@ class Script:
             _check_text(name, getattr(self, name), line_breaks=True, empty=True)
         _check_range("common_until", self.common_until, 0.0, 1.0)
         if self.common_until != Script.common_until and not self.common_prompt:
-            raise ScriptError("there is no common prompt that ends there.", ("common_until",))
+            raise ScriptError("it needs a common prompt, whose end it sets.", ("common_until",))
         _check_subjects(self.subjects)
         for place, subject in enumerate(self.subjects):
             if any(isinstance(source, int) for source in subject.sources or ()):
                 raise ScriptError(
-                    f"'{subject.name}' belongs to all beats, so it can come from first or previous only; "
-                    "name another source behind a later prompt.",
+                    f"'{subject.name}' belongs to all beats, so its source can only be first or previous; "
+                    "name another source after a later prompt.",
                     ("subjects", place, "sources"),
                 )
         if not self.beats:
@@ -204,12 +204,12 @@ def _check_text(name: str, text: str, line_breaks: bool = False, empty: bool = F
     if "\r" in text:
         raise ScriptError(f"{name} must not have a carriage return; write line breaks as line feeds.", (name,))
     if _LONE_SURROGATE.search(text):
-        raise ScriptError(f"{name} must not have half a surrogate pair, which is no character.", (name,))
+        raise ScriptError(f"{name} must not have half a surrogate pair, which is not a character.", (name,))
 
 
 def _check_range(name: str, value: float, lowest: float, highest: float) -> None:
     if not lowest <= value <= highest:
-        raise ScriptError(f"{name} is {value:g}; it must lie between {lowest:g} and {highest:g}.", (name,))
+        raise ScriptError(f"{name} is {value:g}; it must be between {lowest:g} and {highest:g}.", (name,))
 
 
 def _check_subjects(subjects: Sequence[Subject]) -> None:
@@ -217,7 +217,7 @@ def _check_subjects(subjects: Sequence[Subject]) -> None:
     for place, subject in enumerate(subjects):
         if subject.name in names:
             raise ScriptError(
-                f"there are two subjects '{subject.name}'; name one otherwise, such as other = {subject.words}.",
+                f"there are two subjects '{subject.name}'; give one another name, such as other = {subject.words}.",
                 ("subjects", place),
             )
         names.add(subject.name)
@@ -232,6 +232,6 @@ def _check_earlier(sources: Sequence[Source] | None, number: int, part: tuple[st
     for source in sources or ():
         if isinstance(source, int) and not 0 <= source < number:
             raise ScriptError(
-                f"beat {number + 1} comes from beat {source + 1}; a source is an earlier beat, counted from 1.",
+                f"beat {number + 1} has beat {source + 1} as a source; sources are earlier beats, counted from 1.",
                 ("beats", number, *part, "sources"),
             )

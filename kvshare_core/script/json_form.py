@@ -32,7 +32,7 @@ def read_json(text: str) -> Script:
     """Reads a script in its JSON form. Raises ScriptError with the line and the column of broken JSON, and with the
     path of an entry that is unknown, missing or impossible."""
     try:
-        value = json.loads(text, object_pairs_hook=_without_twins, parse_constant=_no_number)
+        value = json.loads(text, object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant)
     except json.JSONDecodeError as reason:
         raise ScriptError(
             f"prompts, line {reason.lineno}, column {reason.colno}: {reason.msg}; a text that begins with '{{' is read "
@@ -40,16 +40,16 @@ def read_json(text: str) -> Script:
             place=(reason.lineno, reason.colno),
         ) from None
     except RecursionError:
-        raise ScriptError("prompts: JSON with too many brackets inside each other.") from None
+        raise ScriptError("prompts: the JSON has too many nested brackets.") from None
     except ScriptError:
         raise
     except ValueError:
-        raise ScriptError("prompts: JSON with a number that is too long to read.") from None
+        raise ScriptError("prompts: the JSON has a number that is too long to read.") from None
     return _script(_Node(value))
 
 
 def script_json(script: Script) -> str:
-    """The JSON form of a script, without what it does not say; what it reads back as is equal."""
+    """The JSON form of a script, without default values; `read_json` gives back an equal script."""
     entries: dict[str, Any] = {"version": VERSION}
     entries |= _said(script, "prompt", "negative", "common_prompt", "common_until", "loop")
     if script.subjects:
@@ -58,7 +58,7 @@ def script_json(script: Script) -> str:
     return json.dumps(entries, indent=2, ensure_ascii=False) + "\n"
 
 
-def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     entries: dict[str, Any] = {}
     for key, value in pairs:
         if key in entries:
@@ -67,8 +67,8 @@ def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return entries
 
 
-def _no_number(constant: str) -> None:
-    raise ScriptError(f"prompts: {constant} is no number that a script could use.")
+def _refuse_constant(constant: str) -> None:
+    raise ScriptError(f"prompts: {constant} is not a number that a script can use.")
 
 
 def _quoted(text: str) -> str:
@@ -77,7 +77,7 @@ def _quoted(text: str) -> str:
 
 @dataclass(frozen=True)
 class _Node:
-    """A value of the JSON and the way to it."""
+    """A value in the JSON and the path to it."""
 
     value: object
     path: _Part = ()
@@ -97,7 +97,7 @@ class _Node:
         entries = cast(dict[str, object], self.value)
         for key, value in entries.items():
             if key not in known:
-                raise _Node(value, (*self.path, key[:60])).error(f"is not known here; known are {', '.join(known)}.")
+                raise _Node(value, (*self.path, key[:60])).error(f"is unknown; write one of {', '.join(known)}.")
         return {key: _Node(value, (*self.path, key)) for key, value in entries.items()}
 
     def items(self) -> "list[_Node]":
@@ -130,7 +130,7 @@ class _Node:
         return self.value
 
     def make(self, build: Callable[[], _Made]) -> _Made:
-        """Says of what cannot be made that it stands here."""
+        """What `build` returns; its ScriptError gets the path of this value."""
         try:
             return build()
         except ScriptError as reason:
@@ -232,13 +232,13 @@ def _lora(node: _Node) -> Lora:
 
 
 def _said(made: object, *names: str) -> dict[str, Any]:
-    """Attributes that are not what they are when nothing is said."""
+    """Attributes that differ from their defaults."""
     values = {name: getattr(made, name) for name in names}
     return {name: _value(value) for name, value in values.items() if value != getattr(type(made), name)}
 
 
 def _value(value: Any) -> Any:
-    """Whole numbers without a point, as JavaScript writes them."""
+    """Whole numbers without a decimal point, as JavaScript writes them."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 

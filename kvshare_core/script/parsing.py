@@ -1,4 +1,4 @@
-"""The one door through which a script comes in, in either form."""
+"""Reads a script in either of its forms."""
 
 from .film import Script
 from .json_form import read_json
@@ -10,7 +10,7 @@ def parse_script(text: str) -> Script:
     both grammars.
 
     A text whose first character is `{` is JSON. Raises ScriptError with the line and the column of what is wrong, or
-    its place in the JSON, and what to write instead.
+    its path in the JSON, and what to write instead.
     """
     return read_json(text) if is_json(text) else read_text(text)
 

@@ -1,4 +1,4 @@
-"""A part of a typed script that knows where it stands. Pure Python."""
+"""A part of a typed script that knows its position. Pure Python."""
 
 import re
 from collections.abc import Generator
@@ -13,7 +13,7 @@ _BAR_OR_ESCAPE = re.compile(r"\\[|#\[{:\\]|\|")
 
 @dataclass(frozen=True)
 class Piece:
-    """A part of the text as typed, without spaces around it, and where it begins, counted from 1."""
+    """A part of the text as typed, without spaces around it, and the line and column of its start, from 1."""
 
     text: str
     line: int
@@ -29,7 +29,7 @@ class Piece:
         return word.lower(), self.part(len(word))
 
     def plain(self, escape: re.Pattern[str] = ESCAPE) -> str:
-        """What the text stands for."""
+        """The text without escapes."""
         return escape.sub(lambda match: "\n" if match[1] == "n" else match[1], self.text).strip()
 
     @property
@@ -41,7 +41,7 @@ class Piece:
         return ScriptError(message, place=(self.line, self.column))
 
     def split_at_bars(self) -> "list[Piece]":
-        """What stands between `|` that are not escaped."""
+        """The parts between `|` that are not escaped."""
         parts: list[Piece] = []
         start = 0
         for match in _BAR_OR_ESCAPE.finditer(self.text):
@@ -52,7 +52,7 @@ class Piece:
 
     @contextmanager
     def holds(self) -> Generator[None]:
-        """Says of what cannot be made inside that it stands here."""
+        """A ScriptError raised inside gets this position."""
         try:
             yield
         except ScriptError as reason:

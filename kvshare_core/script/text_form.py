@@ -1,4 +1,4 @@
-"""The text form of a script, as a person types it: its names and how it is written. docs/timeline.md has its grammar,
+"""The text form of a script, as a person types it: its names, and writing it. docs/timeline.md has its grammar,
 text_reader.py reads it. Pure Python."""
 
 import re
@@ -10,16 +10,16 @@ from .film import Duration, Script, ScriptBeat, Source, Subject, Transition, Uni
 SETTINGS = ("prompt", "negative", "subject", "common", "loop")
 """Names of lines above the first prompt."""
 FIELDS = ("subject", "source", "strength", "negative", "lora", "seed")
-"""Names of what stands behind a prompt."""
+"""Names of the fields that follow a prompt."""
 UNITS: dict[str, Unit] = {
     **dict.fromkeys(("s", "sec", "second", "seconds"), "seconds"),
     **dict.fromkeys(("f", "frame", "frames"), "frames"),
     **dict.fromkeys(("l", "latent", "latent frame", "latent frames"), "latent frames"),
 }
 ESCAPE = re.compile(r"\\([|#\[{:\\n])")
-"""A backslash and what it escapes; `n` stands for a line break. Any other backslash is itself."""
+"""A backslash and what it escapes; `n` is a line break. Any other backslash is literal."""
 ESCAPE_IN_FILES = re.compile(r"\\([|#\[{:\\])")
-"""The same in names of files, which have no line breaks but on some systems folders behind backslashes."""
+"""The same in names of files, which have no line breaks but may have backslashes before a folder's `n`."""
 
 _LETTERS: dict[Unit, str] = {"seconds": "s", "frames": "f", "latent frames": "l"}
 _BAR_OR_BACKSLASH = re.compile(r"\||\\(?=[|#\[{:\\n]|\n)")
@@ -29,7 +29,7 @@ _BEAT_NUMBER = re.compile(r"[0-9]{1,15}")
 
 
 def leading_name(text: str) -> tuple[str, int]:
-    """The name of a setting or field that `text` begins with, in lower case, and the place of its colon; "" without
+    """The name of a setting or field that `text` begins with, in lower case, and the position of its colon; "" without
     one."""
     before, colon, _ = text.partition(":")
     name = before.strip().lower()
@@ -37,7 +37,7 @@ def leading_name(text: str) -> tuple[str, int]:
 
 
 def sources_of(text: str) -> tuple[Source, ...] | None:
-    """What `first and beat 2` means; None where `text` is something else."""
+    """What `first and beat 2` means; None when `text` is something else."""
     words = text.lower().replace(",", " , ").split()
     if words == ["none"]:
         return ()
@@ -71,7 +71,7 @@ def is_quoted(words: str) -> bool:
 
 
 def script_text(script: Script) -> str:
-    """The text form of a script; what it reads back as is equal."""
+    """The text form of a script; `read_text` gives back an equal script."""
     settings = list(_settings(script))
     beats = [line for beat in script.beats for line in _beat(beat)]
     return "\n".join([*settings, *([""] if settings else []), *beats]) + "\n"
@@ -122,7 +122,7 @@ def _fields(beat: ScriptBeat) -> Iterator[str]:
 
 
 def transition_text(transition: Transition) -> str:
-    """What stands in the brackets of a transition."""
+    """The content of a transition's brackets."""
     if transition.kind == "segments":
         return f"segments {transition.segments}"
     if transition.gap is not None:
@@ -143,7 +143,7 @@ def _sources(sources: tuple[Source, ...]) -> str:
 
 
 def duration_text(duration: Duration) -> str:
-    """What stands in the brackets of a duration."""
+    """The content of a duration's brackets."""
     return f"{_number(duration.value)}{_LETTERS[duration.unit]}"
 
 

@@ -44,7 +44,7 @@ _BRACKETS = (
 
 @dataclass(frozen=True)
 class FieldPlace:
-    """Where a field of a beat stands: the whole of it, without its `|`, and what is behind its colon."""
+    """The position of a beat's field: all of it, without its `|`, and the value after its colon."""
 
     name: str
     whole: Piece
@@ -53,8 +53,8 @@ class FieldPlace:
 
 @dataclass(frozen=True)
 class BeatPlaces:
-    """Where the parts of a beat stand in the text. brackets, transition: with the brackets themselves; last_line: the
-    last one that belongs to it, counted from 1."""
+    """The positions of a beat's parts in the text. brackets, transition: with the brackets themselves; last_line: the
+    last line that belongs to it, counted from 1."""
 
     prompt: Piece
     brackets: Piece | None
@@ -65,8 +65,8 @@ class BeatPlaces:
 
 @dataclass
 class _Draft:
-    """What was read of a beat or of the settings: by its name, where each part stands. `head`: a beat's prompt;
-    brackets: those of its duration."""
+    """What was read of a beat or of the settings so far: its parts by name. head: a beat's prompt; brackets: those of
+    its duration."""
 
     head: Piece
     duration: Duration | None = None
@@ -92,7 +92,7 @@ class _Draft:
         return "" if piece is None else piece.plain()
 
     def place(self, part: Sequence[str | int]) -> Piece:
-        """Where a part stands that a ScriptError names."""
+        """The part that a ScriptError names."""
         attribute, *rest = part
         if attribute == "transition" and self.transition is not None:
             return self.transition[0]
@@ -108,7 +108,7 @@ def read_text(text: str) -> Script:
 
 
 def read_places(text: str) -> tuple[Script, tuple[BeatPlaces, ...]]:
-    """Reads a script in its text form, and where each of its beats stands. Raises as read_text."""
+    """Reads a script in its text form, and the positions of its beats. Raises as read_text."""
     reader = _Reader()
     for number, line in enumerate(_LINE_BREAK.split(text), start=1):
         piece = Piece(line, number, 1).part(0)
@@ -118,12 +118,12 @@ def read_places(text: str) -> tuple[Script, tuple[BeatPlaces, ...]]:
 
 
 def line_starts(text: str) -> list[int]:
-    """Where in `text` its lines begin, counted from 0 in characters."""
+    """Where the lines of `text` begin, in characters from 0."""
     return [0, *(match.end() for match in _LINE_BREAK.finditer(text))]
 
 
 def subject_places(value: Piece) -> tuple[Piece, Piece | None]:
-    """Of what stands behind `subject:`, the part that names the subject and the one that says where it comes from."""
+    """Of what follows `subject:`, the part that names the subject and the one that names its sources."""
     start, sources = find_from(value.text)
     return value.part(0, start), None if sources is None else value.part(start)
 
@@ -141,7 +141,7 @@ class _Reader:
             self._bracket(piece)
         elif piece.text.startswith("|"):
             if not self._beats or self._transition is not None:
-                raise piece.error("there is no prompt that this belongs to; write it below one.")
+                raise piece.error("no prompt is above this line; write it below the prompt that it belongs to.")
             self._fields(self._beats[-1], piece.split_at_bars()[1:])
         elif name:
             self._setting(name, piece, piece.part(colon + 1))
@@ -152,7 +152,7 @@ class _Reader:
         if self._transition is not None:
             raise self._transition[0].error("no prompt follows this transition; write one below it or leave it out.")
         if not self._beats:
-            raise ScriptError("prompts: there is no prompt; write one a line.")
+            raise ScriptError("prompts: there is no prompt; write one per line.")
         settings = self._settings
         beats = tuple(_beat(draft) for draft in self._beats)
         subjects = _subjects(settings) or ()
@@ -174,7 +174,7 @@ class _Reader:
             raise self._located(reason) from None
 
     def places(self) -> Iterator[BeatPlaces]:
-        """Where the beats stand."""
+        """The positions of the beats."""
         for draft in self._beats:
             transition = draft.transition and draft.transition[0]
             yield BeatPlaces(draft.head, draft.brackets, transition, tuple(draft.fields), draft.last_line)
@@ -187,24 +187,20 @@ class _Reader:
 
     def _setting(self, name: str, named: Piece, value: Piece) -> None:
         if self._beats or self._transition is not None or name not in SETTINGS:
-            behind = (
-                f"write it behind a prompt: a fox | {name}: ..." if name in FIELDS else "write it above the prompts"
-            )
+            place = f"write it after a prompt: a fox | {name}: ..." if name in FIELDS else "write it above the prompts"
             raise named.error(
-                f"'{name}:' {'cannot begin a line' if name not in SETTINGS else 'after the first prompt'}; {behind}, "
-                f"or write {name}\\: for a prompt that begins so."
+                f"'{name}:' {'cannot begin a line' if name not in SETTINGS else 'after the first prompt'}; {place}, "
+                f"or write {name}\\: for a prompt that begins like that."
             )
         first, *more = value.split_at_bars()
         if more:
-            raise more[0].error("only prompts have fields behind them; write \\| for the character itself.")
+            raise more[0].error("only prompts have fields; write \\| for the character itself.")
         self._settings.add(name, named, first)
 
     def _bracket(self, piece: Piece) -> None:
         close = piece.text.find("]")
         if close < 0:
-            raise piece.error(
-                f"'[' without ']', not with a duration; write {_BRACKETS}, or \\[ for the character itself."
-            )
+            raise piece.error(f"'[' without ']'; write {_BRACKETS}, or \\[ for the character itself.")
         inside, rest = piece.part(1, close), piece.part(close + 1)
         kind, more = inside.first_word()
         if kind not in TRANSITION_KINDS:
@@ -212,7 +208,7 @@ class _Reader:
             self._beat(rest, duration, seconds, piece.part(0, close + 1))
             return
         if rest.text:
-            raise rest.error("a transition stands on a line of its own; write the prompt on the next.")
+            raise rest.error("a transition needs a line of its own; write the prompt on the next one.")
         if not self._beats:
             raise piece.error("there is no prompt above this transition.")
         if self._transition is not None:
@@ -220,7 +216,7 @@ class _Reader:
         self._transition = piece, field_values.transition(cast(TransitionKind, kind), inside, more)
 
     def _time(self, piece: Piece, inside: Piece) -> tuple[Duration, Decimal | None]:
-        """A duration, and its exact seconds where it has them."""
+        """A duration, and its exact seconds if it has any."""
         read = field_values.duration(inside)
         if read is not None:
             return read
@@ -228,12 +224,12 @@ class _Reader:
         begin, end = field_values.seconds(start.strip()), field_values.seconds(stop.strip())
         if begin is not None and not dash:
             raise inside.error(
-                f"{inside.quoted} may be a time or a duration; write [3s] for how long, or [0:00-0:03] for from when "
-                "to when."
+                f"{inside.quoted} could be a time or a duration; write [3s] for a duration, or [0:00-0:03] for a start "
+                "and an end."
             )
         if begin is None or end is None:
             raise piece.error(
-                f"{inside.quoted} in brackets, not with a duration or a transition; write {_BRACKETS}, or \\[ for the "
+                f"{inside.quoted} is neither a duration nor a transition; write {_BRACKETS}, or \\[ for the "
                 "character itself."
             )
         if self._elapsed is None or (self._transition is not None and self._transition[1].kind == "segments"):
@@ -258,7 +254,7 @@ class _Reader:
     ) -> None:
         head, *fields = piece.split_at_bars()
         if not head.text:
-            raise head.error("a duration without a prompt; write the prompt behind it.")
+            raise head.error("a duration without a prompt; write the prompt after it.")
         segments = self._transition is not None and self._transition[1].kind == "segments"
         if self._elapsed is not None:
             self._elapsed = None if seconds is None or segments else self._elapsed + seconds
@@ -274,12 +270,12 @@ class _Reader:
             before, colon, _ = piece.text.partition(":")
             name = before.strip().lower()
             if not piece.text:
-                raise piece.error(f"nothing behind '|'; write one of {known}, or leave it out.")
+                raise piece.error(f"nothing after '|'; write one of {known}, or leave it out.")
             if name in SETTINGS and name not in FIELDS:
                 raise piece.error(f"'{name}' belongs to all prompts; write it on a line of its own above the first.")
             if not colon or name not in FIELDS:
                 raise piece.error(
-                    f"{piece.quoted} is no field; fields are {known}, as in | strength: 0.8. Write \\| for the "
+                    f"{piece.quoted} is not a field; fields are {known}, as in | strength: 0.8. Write \\| for the "
                     "character itself."
                 )
             draft.add(name, piece, piece.part(len(before) + 1))
@@ -315,7 +311,7 @@ def _subjects(draft: _Draft) -> tuple[Subject, ...] | None:
 
 
 def _common(settings: _Draft) -> tuple[str, float]:
-    """The common prompt, and until when."""
+    """The common prompt, and the part of the noise schedule that it holds for."""
     piece = settings.one("common")
     if piece is None:
         return "", Script.common_until
@@ -327,6 +323,6 @@ def _common(settings: _Draft) -> tuple[str, float]:
     if not match["percent"]:
         raise until.error(f"{until.quoted} without '%'; write until 20%.")
     if start == 0:
-        raise piece.error("there is no text in front of 'until'.")
+        raise piece.error("there is no text before 'until'.")
     settings.parts["until"] = [until]
     return piece.part(0, start).plain(), float(Decimal(match["number"]) / 100)

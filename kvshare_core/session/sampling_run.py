@@ -7,7 +7,6 @@ is sampled once for each, with `next_stage` in between.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 
 import torch
 
@@ -112,7 +111,7 @@ class SamplingRun:
         self._calls.prompted.clear()
         self._release()
         self.tracker.begin_pass(mask_pass)
-        return self._evaluations(shares)
+        return self.stages.evaluations(shares, leaves_keys=self._trusted)
 
     @property
     def needs_sources(self) -> bool:
@@ -130,9 +129,7 @@ class SamplingRun:
     def begin_evaluation(self, evaluation: Evaluation) -> None:
         """Releases the keys that neither this evaluation nor a later one attends to."""
         if not self.stages.has_early_stages:
-            plan = self.settings.plan
-            remaining = range(evaluation.segment.index, len(plan.timeline.segments))
-            self.bank.keep_segments({source for later in remaining for source in plan.sources(later)})
+            self.bank.keep_segments(self.settings.plan.sources_from(evaluation.segment.index))
 
     def wants_effects(self, segment: Segment, prompts: int | None) -> bool:
         """Whether `segment` should be evaluated again in this pass, once for each of its subjects, with the subject's
@@ -213,17 +210,6 @@ class SamplingRun:
     def _current(self) -> ModelPass | None:
         """The current pass of a run whose attention calls are known; None without one."""
         return self._pass if self._trusted else None
-
-    def _evaluations(self, shares: bool) -> list[Evaluation]:
-        """The evaluations of the current stage in a pass that shares or does not."""
-        plan = self.settings.plan
-        evaluations_of = schedule.sharing_evaluations if shares else schedule.plain_evaluations
-        planned = evaluations_of(plan.timeline, plan.config.order)
-        now = [evaluation for evaluation in planned if evaluation.segment.index in self.stages.segments]
-        if shares or not self._trusted or not self.stages.early:
-            return now
-        # Whichever steps share, later stages attend to what an early one ends with.
-        return [replace(evaluation, role="source") for evaluation in now]
 
     def _takes_part_in_sharing(self, evaluation: Evaluation) -> bool:
         """Whether an evaluation gives or takes keys. The effect of words is measured without sharing."""

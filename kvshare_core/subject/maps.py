@@ -127,7 +127,7 @@ def threshold_mask(
     """Boolean mask of the tokens whose normalised score reaches `threshold`; tokens that were in the mask `before`
     stay until they fall `hysteresis` below it."""
     mask = normalised >= threshold
-    if before is not None and hysteresis > 0:
+    if before is not None:
         mask |= before & (normalised >= threshold - hysteresis)
     return mask
 

@@ -10,8 +10,8 @@ from .timeline import BlendWeights, Segment, Timeline
 
 @dataclass(frozen=True)
 class Fade:
-    """Which of a window's `length` frames count, [first, stop), and over how many of them at either end it fades into
-    its neighbours: `rise` and `fall`."""
+    """The frames [first, stop) of a window of `length` that are shown, and over how many of them it fades into its
+    neighbours at either end: `rise` and `fall`."""
 
     length: int
     first: int
@@ -30,8 +30,8 @@ def window_weights(fade: Fade) -> torch.Tensor:
     """Weights of a window's frames, float64 [length] in 0..1.
 
     The weight rises linearly over the frames shared with the window before and falls over those shared with the window
-    after, so that two neighbours sum to one on every shared frame. Between them it is one, and zero outside the frames
-    that count.
+    after, so that two neighbours sum to one on every shared frame. Between them it is one, and zero outside the shown
+    frames.
     """
     frame = torch.arange(fade.stop - fade.first, dtype=torch.float64)
     rising = (frame + 1) / (fade.rise + 1)
@@ -40,7 +40,7 @@ def window_weights(fade: Fade) -> torch.Tensor:
 
 
 def triangle_weights(fade: Fade) -> torch.Tensor:
-    """DiTCtrl's weights of a window's frames, [length] in 0..1: the same for every window that counts as a whole, the
+    """DiTCtrl's weights of a window's frames, [length] in 0..1: the same for every window that is shown as a whole, the
     middle frame highest (docs/ditctrl.md#how-it-works)."""
     count = fade.stop - fade.first
     rising = 2 * (torch.arange(count, dtype=torch.float64) + 0.5) / count
@@ -54,8 +54,8 @@ def hann_weights(fade: Fade) -> torch.Tensor:
 
 
 def pyramid_weights(fade: Fade) -> torch.Tensor:
-    """Weights [length] in 0..1 as the host's context windows weigh by default: the distance from the nearest end of
-    what counts, in parts of half a window. Where no more than half of a window is shared, that is a linear fade."""
+    """Weights [length] in 0..1 as the host's context windows weigh by default: the distance from the nearest end of the
+    shown frames, divided by half a window. Where no more than half of a window is shared, this is a linear fade."""
     count = fade.stop - fade.first
     rising = torch.arange(1, count + 1, dtype=torch.float64)
     return _padded(fade, torch.minimum(rising, rising.flip(0)) / ((fade.length + 1) // 2))
@@ -67,12 +67,12 @@ WEIGHTS: Mapping[BlendWeights, Callable[[Fade], torch.Tensor]] = {
     "pyramid": pyramid_weights,
     "triangle": triangle_weights,
 }
-"""By the timeline's name for them: weights of a window's frames, float64 [length]."""
+"""Weights of a window's frames, float64 [length], by their names in the timeline."""
 
 
 def weights_over_time(timeline: Timeline, weights: Sequence[torch.Tensor]) -> torch.Tensor:
-    """The part of every segment in every latent frame of the video, float64 [segments, frames]; a frame's parts sum to
-    one.
+    """The share of every segment in every latent frame of the video, float64 [segments, frames]; a frame's shares sum
+    to one.
 
     weights: of every segment's frames, [window] each, positive somewhere for every frame of the video.
     """
@@ -89,7 +89,7 @@ def _padded(fade: Fade, weights: torch.Tensor) -> torch.Tensor:
 
 
 def take_frames(tensor: torch.Tensor, dim: int, start: int, length: int) -> torch.Tensor:
-    """Frames [start, start + length) of `dim`, which go on at the beginning where they run over its end: a view unless
+    """Frames [start, start + length) of `dim`, which continue at the beginning where they exceed its end; a view unless
     they do."""
     over = start + length - tensor.shape[dim]
     if over <= 0:
@@ -106,8 +106,8 @@ class OverlapAdd:
         self.weight = torch.zeros(like.shape[dim], dtype=torch.float64)
 
     def add(self, start: int, piece: torch.Tensor, weights: torch.Tensor) -> None:
-        """Adds `piece`, which covers positions [start, start + len(weights)) of `dim` and, beyond its end, goes on at
-        the beginning."""
+        """Adds `piece`, which covers positions [start, start + len(weights)) of `dim` and continues at the beginning
+        where it exceeds the end."""
         shape = [1] * piece.ndim
         shape[self.dim] = len(weights)
         scaled = piece * weights.to(piece).reshape(shape)
@@ -117,7 +117,8 @@ class OverlapAdd:
             self.weight[place : place + count] += weights[first : first + count]
 
     def result(self, elsewhere: torch.Tensor | None = None) -> torch.Tensor:
-        """The blended tensor; elsewhere: what it is where nothing was added. Raises ValueError when that is missing."""
+        """The blended tensor; elsewhere: its values where nothing was added. Raises ValueError when that is needed but
+        None."""
         shape = [1] * self.total.ndim
         shape[self.dim] = len(self.weight)
         blended = self.total / self.weight.to(self.total).reshape(shape)

@@ -1,7 +1,7 @@
-"""Frames of an existing video in a timeline's latent, and the noise masks that hold them while the rest is made.
+"""Frames of an existing video in a timeline's latent, and noise masks that hold them while the rest is sampled.
 
-A noise mask is float [1, 1, latent frames, height, width]: 1 where a sampler makes the video, 0 where it holds what is
-there, and in between where it may change it a little.
+A noise mask is float [1, 1, latent frames, height, width]: 1 where the sampler generates the video, 0 where it keeps
+what is there, and in between where it may change it a little.
 """
 
 from collections.abc import Sequence
@@ -17,9 +17,9 @@ HOLD_PLACES: tuple[str, ...] = get_args(HoldPlace)
 
 
 def first_frame(timeline: Timeline, place: HoldPlace, beat: int, frames: int) -> int:
-    """Where `frames` latent frames stand at a place of the timeline; beat: counted from 1, for the place of that name.
+    """The first of `frames` latent frames at a place of the timeline; beat: counted from 1, for the place of that name.
 
-    Raises ValueError when the beat is not there, or they are longer than the place.
+    Raises ValueError when the beat does not exist, or the place has fewer frames.
     """
     if place == "beat":
         own = timeline.beats[_beat_index(timeline, beat)]
@@ -37,9 +37,9 @@ def first_frame(timeline: Timeline, place: HoldPlace, beat: int, frames: int) ->
 
 
 def latent_frames_of(timeline: Timeline, place: HoldPlace, beat: int, pictures: int) -> int:
-    """How many latent frames `pictures` are at a place of the timeline.
+    """How many latent frames `pictures` video frames are at a place of the timeline.
 
-    Raises ValueError when no number of latent frames has as many pictures there, naming numbers that would do.
+    Raises ValueError when they are not a whole number of latent frames there, naming numbers that are.
     """
     if timeline.frame_cycle is not None:
         return _frames_in_groups(timeline, timeline.frame_cycle, place, beat, pictures)
@@ -74,7 +74,7 @@ def _frames_in_groups(timeline: Timeline, cycle: FrameCycle, place: HoldPlace, b
 def _no_whole_frames(pictures: int, near: Sequence[int]) -> ValueError:
     return ValueError(
         f"images: there are {pictures}; {' or '.join(map(str, near))} would be whole latent frames at that place. "
-        "Take some away (ImageFromBatch) or add some."
+        "Remove some (ImageFromBatch) or add some."
     )
 
 
@@ -89,8 +89,8 @@ def hold_frames(
     """Puts `existing` [1 or batch, channels, frames, height, width] into the timeline's latent at frame `start`: the
     latent and the noise mask that holds it.
 
-    noise_mask: what the latent holds already; soft_frames: how many frames of the existing video may change a little
-    where it meets the new, the more the nearer. Raises ValueError naming what does not fit.
+    noise_mask: that of the latent so far; soft_frames: how many frames of the existing video may change a little where
+    it meets the new one, the nearer the more. Raises ValueError naming what does not fit.
     """
     _check_latent(timeline, latent)
     _check_existing(latent, existing)
@@ -99,7 +99,7 @@ def hold_frames(
     after = soft_frames if start + frames < timeline.latent_frames or loop else 0
     if before + after > frames:
         raise ValueError(
-            f"soft_frames: {before + after} are more than the {frames} latent frames of the existing video. Take fewer."
+            f"soft_frames: {before + after} are more than the {frames} latent frames of the existing video. Lower it."
         )
     samples = latent.clone()
     samples[:, :, start : start + frames] = existing.to(samples)
@@ -112,7 +112,7 @@ def hold_frames(
 
 
 def redo_mask(timeline: Timeline, latent: torch.Tensor, beat: int) -> torch.Tensor:
-    """The noise mask that makes the beat number `beat` (from 1) again, where it shows, and holds all else.
+    """The noise mask that samples beat number `beat` (from 1) again, in the frames that show it, and holds all others.
 
     Raises ValueError when there is no such beat or the latent is not the timeline's.
     """
@@ -134,11 +134,11 @@ def _open_mask(latent: torch.Tensor) -> torch.Tensor:
 
 
 def _mask_of_latent(mask: torch.Tensor, latent: torch.Tensor) -> torch.Tensor:
-    """A noise mask in the form of this module. Raises ValueError for one of other frames or another size."""
+    """A noise mask in the form of this module. Raises ValueError when its frames or size are not the latent's."""
     if mask.ndim != 5 or mask.shape[FRAME_DIM:] != latent.shape[FRAME_DIM:]:
         raise ValueError(
             f"latent: its noise mask has the shape {list(mask.shape)}, not one number for each of the latent's "
-            f"{list(latent.shape[FRAME_DIM:])}. Take it away (Set Latent Noise Mask behind this node instead)."
+            f"{list(latent.shape[FRAME_DIM:])}. Remove it, and put Set Latent Noise Mask after this node instead."
         )
     return mask.float()
 
@@ -148,14 +148,14 @@ def _check_latent(timeline: Timeline, latent: torch.Tensor) -> None:
         found = f"{latent.shape[FRAME_DIM]} latent frames" if latent.ndim == 5 else f"the shape {list(latent.shape)}"
         raise ValueError(
             f"latent: it has {found}, but the timeline has {timeline.latent_frames} latent frames. Connect the latent "
-            "of the same timeline; prompts may change, but not how long they last."
+            "of the same timeline; prompts may change, but not their durations."
         )
 
 
 def _check_existing(latent: torch.Tensor, existing: torch.Tensor) -> None:
     if existing.ndim != 5:
         raise ValueError(
-            f"existing: it has the shape {list(existing.shape)} and is no video. Connect the latent of a video."
+            f"existing: it has the shape {list(existing.shape)} and is not a video. Connect the latent of a video."
         )
     if existing.shape[1] != latent.shape[1]:
         raise ValueError(
@@ -165,7 +165,7 @@ def _check_existing(latent: torch.Tensor, existing: torch.Tensor) -> None:
     if existing.shape[3:] != latent.shape[3:]:
         wanted, found = ([shape[4], shape[3]] for shape in (latent.shape, existing.shape))
         raise ValueError(
-            f"existing: it is {found[0]} x {found[1]} in latent steps, but the timeline's latent is {wanted[0]} x "
+            f"existing: it is {found[0]} x {found[1]} in latent pixels, but the timeline's latent is {wanted[0]} x "
             f"{wanted[1]}. Scale the video, or set width and height of LongVideoSegmenter to its own."
         )
     if existing.shape[0] not in (1, latent.shape[0]):

@@ -1,4 +1,4 @@
-"""The noise that a long video begins with: shared by its windows, and drawn anew for beats that ask for it."""
+"""The initial noise of a long video: shared by its windows, and drawn anew for beats with a seed offset."""
 
 from collections.abc import Callable, Iterable
 
@@ -7,22 +7,22 @@ import torch
 from .timeline import Timeline
 
 SEEDS = 2**64
-"""How many seeds there are; after the last comes the first."""
+"""How many seeds there are; they wrap around."""
 
 
 def wants_noise(timeline: Timeline) -> bool:
-    """Whether the timeline wants other noise than the sampler's."""
+    """Whether the timeline needs other noise than the sampler's."""
     return timeline.noise != "plain" or any(beat.script.seed_offset for beat in timeline.beats)
 
 
 def timeline_noise(
     timeline: Timeline, noise: torch.Tensor, seed: int, draw: Callable[[int], torch.Tensor] | None, dim: int = 2
 ) -> torch.Tensor:
-    """`noise`, whose dimension `dim` is the timeline's latent frames, as the timeline wants it.
+    """`noise`, whose dimension `dim` is the timeline's latent frames, arranged for the timeline.
 
-    draw: what the sampler would have brought for another seed, of the same shape; None leaves out the beats' own seeds.
-    The time of a beat with a seed offset has what the whole video would have with the seed that much higher; all other
-    frames stay as they are, bit for bit.
+    draw: the sampler's noise for another seed, of the same shape; None ignores the beats' own seeds. The frames of a
+    beat with a seed offset have the noise that the whole video would have with its seed plus the offset; all other
+    frames are unchanged, bit for bit.
     """
     result = _arranged(timeline, noise, seed, dim)
     for beat in timeline.beats:
@@ -42,11 +42,12 @@ def _arranged(timeline: Timeline, noise: torch.Tensor, seed: int, dim: int) -> t
 
 
 def shared_order(frames: int, window: int, stops: Iterable[int], seed: int) -> torch.Tensor:
-    """Which frame of the first window has the noise of every frame, [frames]: in every window the same noise.
+    """The frame of the first window whose noise each frame has, [frames]: every window has the same noise.
 
-    FreeNoise (Qiu et al. 2023, section 3.2, "noise rescheduling"): what is new in a window is what the window has left
-    behind, shuffled. There all windows are a stride apart and the stride is what is shuffled; here the windows are
-    where the timeline has them, and end at `stops`. In a loop, windows across the end have what lies there.
+    FreeNoise (Qiu et al. 2023, section 3.2, "noise rescheduling"): the new frames of a window have the noise of the
+    frames that the window has left, shuffled. In the paper all windows are a stride apart, and strides are shuffled;
+    here the windows are the timeline's and end at `stops`. In a loop, windows across the end have the noise of both
+    ends.
     """
     generator = torch.Generator().manual_seed(seed)
     order = torch.arange(frames)

@@ -1,10 +1,10 @@
-"""Beats become segments of equal length. Pure Python.
+"""Divides beats into segments of equal length. Pure Python.
 
-A *beat* is one prompt and its stretch of time. The long latent is covered by *segments*: windows of `window` latent
-frames, the length the model was trained on, whatever the beats are. A beat is shown by as many segments as it needs; a
-shorter beat gets a whole window too, which reaches into its neighbours' time for context but counts only in its own.
-Neighbouring segments share frames, over which one fades into the other. Between two beats there may be *transitions*:
-segments whose text lies between the two prompts, as in DiTCtrl's multi-prompt sampling.
+A *beat* is one prompt and its time. The long latent is covered by *segments*: windows of `window` latent frames, the
+length the model was trained on, whatever the beats are. A beat is shown by as many segments as it needs; a shorter beat
+has a whole window too, which extends into its neighbours' time for context but is shown only in its own. Neighbouring
+segments share frames, over which one fades into the other. Between two beats there may be *transitions*: segments whose
+text is interpolated between the two prompts, as in DiTCtrl's multi-prompt sampling.
 
 Where a model encodes its video in groups of latent frames (`FrameCycle`), it takes the first frame of any latent for
 the first of a group, so windows begin with a group and are as long as videos may be. A beat that follows at a cut
@@ -33,15 +33,15 @@ def plan_timeline(
 ) -> Timeline:
     """Covers the beats with segments of `window` latent frames that share `overlap` latent frames with their neighbour.
 
-    A beat with a duration lasts as long, to the nearest latent frame. A beat without one takes one segment, and
-    `longer_mid_segment` more when it is neither first nor last; its time begins where the beat before has faded out.
-    Where the script does not say how a beat follows the one before, `num_transition_blocks` segments are added between
-    them, on top of their durations, which divide the way from one text to the next evenly; with none, the overlap is
-    blended. Both numbers are those of DiTCtrl's released code, which has no durations.
+    A beat's duration is rounded to latent frames. A beat without one has one segment, and `longer_mid_segment` more
+    when it is neither first nor last; its time begins where the previous beat has faded out. Where the script has no
+    transition between two beats, `num_transition_blocks` segments are inserted, on top of their durations, whose texts
+    are evenly spaced between the two; with 0, the overlap is blended. Both numbers are those of DiTCtrl's released
+    code, which has no durations.
 
-    Only a video shorter than one segment has shorter ones. Raises TimelineError when the window or the overlap is
-    impossible, a number is negative, or a transition does not fit between its beats, and for a loop of latent frames
-    that come in groups.
+    Segments are shorter only when the whole video is shorter than one. Raises TimelineError when the window or the
+    overlap is impossible, a number is negative, or a transition does not fit between its beats, and for a loop of
+    latent frames that come in groups.
     """
     _check(window, overlap, fps, num_transition_blocks, longer_mid_segment)
     if frame_cycle is not None:
@@ -62,8 +62,8 @@ def plan_timeline(
         if shots and shared > shots[-1].most_shared:
             if said.transition is not None and said.transition.duration is not None:
                 raise TimelineError(
-                    f"prompt {number + 1}: its {transition.kind} takes {shared} latent frames, but the prompt before "
-                    f"it lasts only {shots[-1].frames}. Shorten the one or lengthen the other."
+                    f"prompt {number + 1}: its {transition.kind} takes {shared} latent frames, but the previous prompt "
+                    f"lasts only {shots[-1].frames}. Shorten the {transition.kind} or lengthen the prompt."
                 )
             shared = shots[-1].most_shared
         start, following = clock.frame, fades[number + 1] if number + 1 < len(fades) else None
@@ -91,7 +91,7 @@ def plan_timeline(
 def overridden_inputs(
     script: Script, negative_prompt: str, num_transition_blocks: int = 0, longer_mid_segment: int = 0
 ) -> list[str]:
-    """A line for every input of the node that the script leaves without effect on some prompts."""
+    """A line for every input of the node that the script overrides for some prompts."""
     beats, last = script.beats, len(script.beats) - 1
     said: list[tuple[str, bool, list[int]]] = [
         (
@@ -102,7 +102,7 @@ def overridden_inputs(
         (
             "num_transition_blocks",
             num_transition_blocks > 0,
-            [number for number, beat in enumerate(beats) if number > 0 and beat.transition is not None],
+            [number for number, beat in enumerate(beats) if beat.transition is not None],
         ),
         (
             "longer_mid_segment",
@@ -111,7 +111,7 @@ def overridden_inputs(
         ),
     ]
     return [
-        f"{name} is not used for prompt {', '.join(str(number + 1) for number in numbers)}: the script says otherwise."
+        f"{name} is not used for prompt {', '.join(str(number + 1) for number in numbers)}: the script sets its own."
         for name, given, numbers in said
         if given and numbers
     ]
@@ -155,7 +155,7 @@ def _usual(overlap: int) -> Transition:
 
 @dataclass
 class _Clock:
-    """Where the plan stands: after `frame` latent frames, and, as far as the script says, after `pictures`."""
+    """How far the plan is: `frame` latent frames, and `pictures` video frames by the script's durations."""
 
     fps: float
     scale: int
@@ -175,8 +175,8 @@ class _Clock:
         self.pictures = self._pictures_of(self.frame)
 
     def last(self, duration: Duration, following: int | None = None) -> None:
-        """Goes on for `duration`, to the nearest latent frame, at least one. Beats are rounded together, so that they
-        do not drift."""
+        """Advances by `duration`, to the nearest latent frame, at least one. Rounding errors do not add up over
+        beats."""
         if duration.unit == "latent frames":
             frames = max(1, round(duration.value))
             if self.cycle is None:
@@ -219,7 +219,7 @@ def _shared_frames(transition: Transition, overlap: int, clock: _Clock, number: 
     """Latent frames over which beat `number` fades in."""
     if transition.kind == "cut":
         return 0
-    if transition.kind == "segments" or transition.duration is None:
+    if transition.duration is None:
         return overlap
     shared = clock.latent_frames(transition.duration)
     if shared >= window:
@@ -233,7 +233,7 @@ def _shared_frames(transition: Transition, overlap: int, clock: _Clock, number: 
 @dataclass(frozen=True)
 class _Shot:
     """Latent frames [start, stop) that show one text, which fades in over the `shared` frames before them; fixed:
-    whether the user said how long."""
+    whether the user set the duration."""
 
     beat: int
     start: int
@@ -249,7 +249,7 @@ class _Shot:
 
     @property
     def most_shared(self) -> int:
-        """Frames over which the next shot may fade in: a beat of a given duration keeps its neighbours apart."""
+        """Frames over which the next shot may fade in; a fade must not cross a beat whose duration is set."""
         return self.frames if self.fixed else self.stop
 
 
@@ -273,7 +273,7 @@ def _segments(shots: Sequence[_Shot], beats: Sequence[Beat], windows: _Windows, 
         start, stop = shot.start - shot.shared, shot.stop
         begins = _windows(start, stop, windows, cuts)
         inner = [_seam(earlier, later, window, overlap, len(begins)) for earlier, later in pairwise(begins)]
-        # A fade lies in the middle of what both windows have.
+        # A fade is in the middle of the frames that both windows share.
         edges = [
             later + (earlier + window - later - seam) // 2
             for (earlier, later), seam in zip(pairwise(begins), inner, strict=True)
@@ -282,7 +282,7 @@ def _segments(shots: Sequence[_Shot], beats: Sequence[Beat], windows: _Windows, 
         firsts = [start, *edges]
         stops = [*(edge + seam for edge, seam in zip(edges, inner, strict=True)), stop]
         for place, begin in enumerate(begins):
-            # In a loop, what fades in before the beginning stands at the end.
+            # In a loop, frames before the beginning are those at the end.
             turn = total if begin < 0 else 0
             segments.append(
                 Segment(
@@ -302,18 +302,18 @@ def _segments(shots: Sequence[_Shot], beats: Sequence[Beat], windows: _Windows, 
 
 
 def _starts_after(beats: Sequence[Beat], kind: TransitionKind) -> dict[int, int]:
-    """Where beats begin that follow the one before by a transition of that kind, by the beat."""
+    """The first frames of the beats that follow a transition of that kind, by beat."""
     return {
         number: beat.start
         for number, beat in enumerate(beats)
-        if number > 0 and beat.script.transition is not None and beat.script.transition.kind == kind
+        if beat.script.transition is not None and beat.script.transition.kind == kind
     }
 
 
 def _windows(start: int, stop: int, windows: _Windows, cuts: Mapping[int, int]) -> tuple[int, ...]:
-    """Where the windows of latent frames [start, stop) begin: evenly spread when one is too short for them; one that is
-    longer lies inside the video, across as little as possible of what lies beyond a cut, and otherwise evenly around
-    them."""
+    """The first frames of the windows that cover latent frames [start, stop): evenly spread when one window is too
+    short; otherwise one, inside the video, with as few frames beyond a cut as possible, and then as centred as
+    possible."""
     window, period = windows.length, windows.period
     first, last = start // period * period, -(-(stop - window) // period) * period
     if last > first:
@@ -334,21 +334,21 @@ def _windows(start: int, stop: int, windows: _Windows, cuts: Mapping[int, int]) 
 
 
 def _seam(earlier: int, later: int, window: int, overlap: int, count: int) -> int:
-    """Frames over which one of a beat's `count` windows fades into the next: what they share. Where that is more than
-    was asked for, no more than lies between two such fades."""
+    """Frames over which one of a beat's `count` windows fades into the next: those that they share. Where these are
+    more than the overlap, no more than the windows' distance, so that fades do not meet."""
     shared = earlier + window - later
-    return shared if count == 2 or shared <= overlap else min(shared, max(overlap, later - earlier))
+    return shared if count == 2 else min(shared, max(overlap, later - earlier))
 
 
 def _ramps(shots: Sequence[_Shot], beats: Sequence[Beat]) -> dict[int, range]:
-    """The latent frames over which the text turns into that of a beat, by the beat."""
+    """The latent frames over which the text changes to that of a beat, by beat."""
     routed = _starts_after(beats, "route")
     shared = {shot.beat: shot.shared for shot in shots if shot.next_beat is None}
     return {beat: range(start - shared[beat], start) for beat, start in routed.items()}
 
 
 def _texts(frames: range, beat: int, ramps: Mapping[int, range]) -> tuple[RoutedText, ...]:
-    """Texts of a segment of `beat` whose frames do not all have the text of their beat; none where they do."""
+    """The texts of a segment of `beat` in which some frames have another beat's; empty when none has."""
     parts: dict[int, list[float]] = {}
     for place, frame in enumerate(frames):
         for number, part in _text_of_frame(frame, beat, ramps).items():
@@ -359,7 +359,7 @@ def _texts(frames: range, beat: int, ramps: Mapping[int, range]) -> tuple[Routed
 
 
 def _text_of_frame(frame: int, beat: int, ramps: Mapping[int, range]) -> dict[int, float]:
-    """The parts of texts in a frame of a segment of `beat`, which reaches its neighbours across ramps only."""
+    """The shares of texts in a frame of a segment of `beat`; only a ramp leads to a neighbour's text."""
     while beat in ramps and frame < ramps[beat].start:
         beat -= 1
     while beat + 1 in ramps and frame >= ramps[beat + 1].stop:

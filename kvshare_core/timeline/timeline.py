@@ -1,7 +1,7 @@
 """The plan of one long video: beats, and the segments that show them. Pure Python.
 
-`latent frame` means a frame of the compressed video: the first stands for one picture, each later one for
-`temporal_compression` pictures, unless the model has a cycle of its own for them.
+`latent frame` means a frame of the compressed video: the first decodes to one video frame, each later one to
+`temporal_compression` video frames, unless the model has a cycle of its own for them.
 """
 
 from dataclasses import dataclass
@@ -28,8 +28,8 @@ class TimelineError(ValueError):
 class Beat:
     """One prompt, with the script's common part in front, and the latent frames [start, stop) that are its time.
 
-    script: what the user wrote of it; gap: latent frames by which the keys of earlier beats seem further away; words:
-    None until a text encoder has seen the prompt.
+    script: what the user wrote; gap: latent frames by which the keys of earlier beats are moved further away; words:
+    None until a text encoder has tokenised the prompt.
     """
 
     prompt: str
@@ -42,27 +42,26 @@ class Beat:
 
 @dataclass(frozen=True)
 class RoutedText:
-    """The part 0..1 that `beat`'s text has in each latent frame of a segment."""
+    """The share 0..1 of `beat`'s text in each latent frame of a segment."""
 
     beat: int
     weights: tuple[float, ...]
 
     def of_token_frames(self, patch: int) -> list[float]:
-        """The part in each token frame, which stands for `patch` latent frames, the last one for those that are left:
-        their mean."""
+        """The share in each token frame: the mean over its `patch` latent frames, of which the last may have fewer."""
         groups = (self.weights[start : start + patch] for start in range(0, len(self.weights), patch))
         return [sum(group) / len(group) for group in groups]
 
 
 @dataclass(frozen=True)
 class Segment:
-    """Latent frames [start, start + length) of the long video, evaluated in one piece. In a loop they may run over the
-    end into the beginning.
+    """Latent frames [start, start + length) of the long video, evaluated together. In a loop they may continue past the
+    end at the beginning.
 
-    beat: whose prompt leads; of a transition the beat before it. next_beat: of a transition the beat after it, else
-    None. mix: weight of `next_beat`'s text in 0..1; `beat`'s weighs the rest.
-    shown: first and stop of the latent frames that count, None when all do; rise, fall: frames at either end of them
-    that are shared with a neighbour. texts: where frames have texts of their own, all of them.
+    beat: whose prompt it has; in a transition, the beat before it. next_beat: in a transition, the beat after it, else
+    None. mix: weight of `next_beat`'s text in 0..1; `beat`'s weighs the rest. shown: first and stop of the latent
+    frames that appear in the video, None for all; rise, fall: how many of them at either end are shared with a
+    neighbour. texts: if some frames have another beat's text, the texts of all.
     """
 
     index: int
@@ -94,9 +93,9 @@ class Timeline:
     """The plan of one long video. `overlap`, `window` and `native_window` are latent frames; the window is the native
     one unless the whole video is shorter.
 
-    blend_weights: how segments fade into each other; see blending.WEIGHTS. noise: `plain` is the sampler's, `freenoise`
-    gives all windows the first one's; see noise.shared_order. frame_cycle: the pictures of latent frames where these
-    come in groups; windows then begin with a group. Raises TimelineError for an unknown name.
+    blend_weights: how segments fade into each other; see fades.WEIGHTS. noise: `plain` is the sampler's, `freenoise`
+    gives all windows the first one's; see noise.shared_order. frame_cycle: the video frames of latent frames where
+    these come in groups; windows then begin with a group. Raises TimelineError for an unknown name.
     """
 
     script: Script
@@ -122,11 +121,11 @@ class Timeline:
 
     @property
     def frames(self) -> int:
-        """Pictures of the decoded video; of a loop, when it is decoded as one."""
+        """Frames of the decoded video; a loop is decoded as one."""
         return self.picture_range(0, self.latent_frames)[1]
 
     def picture_range(self, start: int, stop: int) -> tuple[int, int]:
-        """Pictures [first, last) that latent frames [start, stop) decode to."""
+        """Video frames [first, last) that latent frames [start, stop) decode to."""
         scale = self.temporal_compression
         if self.frame_cycle is not None:
             return self.frame_cycle.before(start), self.frame_cycle.before(stop)
@@ -139,32 +138,32 @@ class Timeline:
         return [frame % self.latent_frames for frame in range(segment.start, segment.stop)]
 
     def pictures_of(self, segment: Segment) -> list[tuple[int, int]]:
-        """First and stop of the pictures of each latent frame of a segment."""
+        """First and stop of the video frames of each latent frame of a segment."""
         return [self.picture_range(frame, frame + 1) for frame in self.frames_of(segment)]
 
     def frame_of(self, picture: int) -> int:
-        """The latent frame that decodes to picture number `picture`."""
+        """The latent frame that decodes to video frame number `picture`."""
         scale = self.temporal_compression
         if self.frame_cycle is not None:
             return self.frame_cycle.frame_of(picture)
         return picture // scale if self.script.loop else -(-picture // scale)
 
     def shown_frames_of(self, segment: Segment) -> list[int]:
-        """The latent frames in which a segment counts, in its order."""
+        """The latent frames in which a segment is shown, in its order."""
         return [frame % self.latent_frames for frame in range(segment.shown_start, segment.shown_stop)]
 
     def segments_at(self, frame: int) -> list[Segment]:
-        """The segments that count in a latent frame; none where the video has no such frame."""
+        """The segments that are shown in a latent frame; none when the video has no such frame."""
         return [segment for segment in self.segments if frame in self.shown_frames_of(segment)]
 
     def shown_frames(self, beat: int) -> list[int]:
-        """The latent frames in which a beat's own segments count, those over which it fades in and out included."""
+        """The latent frames in which a beat's own segments are shown, including its fades."""
         own = [segment for segment in self.segments if segment.beat == beat and segment.next_beat is None]
         return sorted({frame for segment in own for frame in self.shown_frames_of(segment)})
 
     def describe(self) -> str:
-        """One line for every beat, what its duration became, one for every transition between two beats, and what fades
-        and gaps became that are no whole latent frames."""
+        """One line for every beat with its rounded duration, for every transition between two beats, and for every fade
+        or gap that was rounded to latent frames."""
         lines: list[str] = []
         for (number, next_beat), group in groupby(self.segments, lambda segment: (segment.beat, segment.next_beat)):
             own = list(group)
@@ -186,7 +185,7 @@ class Timeline:
         return "\n".join([*lines, *self.short_windows()])
 
     def short_windows(self) -> list[str]:
-        """A line when the segments are shorter than the model's own length."""
+        """A line when the segments are shorter than the clips that the model was trained on."""
         if self.window == self.native_window:
             return []
         return [
@@ -199,7 +198,7 @@ class Timeline:
         return self.temporal_compression * frames if self.frame_cycle is None else self.frame_cycle.before(frames)
 
     def rounded_transitions(self) -> list[str]:
-        """A line for every fade and gap that is no whole number of latent frames."""
+        """A line for every fade and gap that was rounded to latent frames."""
         lines: list[str] = []
         for number, beat in enumerate(self.beats):
             transition = beat.script.transition if number > 0 else None
@@ -216,7 +215,7 @@ class Timeline:
 
 
 def _asked_for(duration: Duration | None, pictures: int, fps: float) -> str:
-    """What a beat of `pictures` was asked to last, where that is something else."""
+    """The duration that was asked for, when `pictures` video frames are not that long."""
     if duration is None or duration.unit == "latent frames":
         return ""
     wanted = duration.value * fps if duration.unit == "seconds" else duration.value

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from kvshare_core.attention.groups import OwnTokens, sharing_groups, split_tokens
@@ -170,7 +170,13 @@ def assert_close(found: torch.Tensor, expected: torch.Tensor) -> None:
     assert error <= TOLERANCE[found.dtype], f"relative error {error:.2e} in {found.dtype}"
 
 
+VIDEO_ALONE = Case(1, 1, 1, 2, 3, 0, 0, None, ("mixed",), False, False, torch.float64, 0)
+TWO_KINDS = Case(1, 1, 1, 2, 4, 0, 2, "mixed", ("mixed",), False, False, torch.float64, 1)
+
+
 @given(CASES, configurations(), st.sampled_from([None, 0.3]))
+@example(VIDEO_ALONE, KVShareConfig(mode="swap", strength=0.3), None)
+@example(TWO_KINDS, KVShareConfig(mode="swap", strength=0.3, position="frame", share_background=True), None)
 @settings(max_examples=250)
 def test_sharing_equals_the_dense_reference(case: Case, config: KVShareConfig, scale: float | None) -> None:
     scene = Scene(case, config)
@@ -225,6 +231,12 @@ def test_full_strength_goes_through_the_users_backend_alone(mode: Any, guided: b
 
     attend_groups(scene.query, groups, backend, unwanted)  # type: ignore[arg-type]
     assert len(calls) == (3 if guided else 2)
+
+
+def test_a_sequence_of_video_alone_has_no_keys_outside() -> None:
+    key = torch.zeros(1, 1, 4, 2)
+    own = OwnTokens(key, key, slice(0, 4))
+    assert own.outside_keys is None and own.outside_part() is None
 
 
 def test_a_split_follows_the_call_to_its_device() -> None:

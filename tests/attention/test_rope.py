@@ -424,6 +424,20 @@ def test_matches_of_different_chunks_are_compared_in_the_precision_of_the_featur
     assert match_tokens(torch.tensor([[1.0, 0.0]], dtype=torch.float64), targets, 0.5).tolist() == [1]
 
 
+@pytest.mark.parametrize("chunk", [1, 400])
+def test_the_first_of_equally_similar_tokens_is_the_match(monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
+    monkeypatch.setattr(devices, "CHUNK_ELEMENTS", chunk)
+    assert match_tokens(torch.eye(2), torch.eye(2)[[1, 0, 1, 0]], 0.5).tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("target", [(), (1, 7, 40)])
+def test_centred_offsets_stay_on_the_tokens_device_whatever_the_default(target: tuple[int, ...]) -> None:
+    source, targets = torch.tensor([0, 3, 30]), torch.tensor(target, dtype=torch.long)
+    expected = centred_offsets(source, targets, GRID)
+    with torch.device("meta"):
+        assert torch.equal(centred_offsets(source, targets, GRID), expected)
+
+
 @pytest.mark.parametrize(("source", "target"), [(0, 3), (3, 0), (0, 0)])
 def test_without_tokens_there_is_no_centre_to_go_to(source: int, target: int) -> None:
     offset = centred_offsets(torch.arange(source), torch.arange(target), GRID)

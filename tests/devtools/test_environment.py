@@ -106,6 +106,44 @@ def test_host_name_is_taken_from_before_the_command(
     assert door.take_host_name(arguments) == taken
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("-m", "oldest"),
+        ("-q", "-x", "--durations", "9"),
+        # Folders of the repository, but here they are not paths.
+        ("-k", "nodes"),
+        ("-m", "bench"),
+    ],
+)
+def test_tests_without_a_path_run_on_every_core_a_module_at_a_time(arguments: tuple[str, ...]) -> None:
+    assert door.parallel_options(arguments, 4) == ["-n", "4", "--dist", "loadfile"]
+    assert door.parallel_options(arguments, 1) == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("tests/nodes",),
+        ("-q", "tests/test_config.py::test_a_name_that_is_long"),
+        ("-k", "nodes", "tests"),
+        (str(ROOT / "tests"),),
+        ("-n", "2"),
+        ("-n2",),
+        ("--numprocesses=2",),
+        ("--dist", "load"),
+        ("--pdb",),
+    ],
+)
+def test_tests_with_a_path_or_options_of_their_own_run_as_they_say(arguments: tuple[str, ...]) -> None:
+    assert door.parallel_options(arguments, 4) == []
+
+
+def test_no_more_processes_than_cores() -> None:
+    assert 1 <= door.usable_cores() <= (os.cpu_count() or 1)
+
+
 @pytest.mark.parametrize("arguments", [("--host", "newest", "test"), ("--host=newest", "test")])
 def test_unknown_host_is_an_error(arguments: tuple[str, ...]) -> None:
     answer = dev(*arguments)

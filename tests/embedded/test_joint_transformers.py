@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from kvshare_core.embedded.joint_transformer import POOLED_DIM, JointShape, JointTransformer
-from kvshare_core.embedded.model import JOINT_ATTENTION, ONE_STREAM_ATTENTION, Attention
+from kvshare_core.embedded.model import JOINT_ATTENTION, ONE_STREAM_ATTENTION, EmbeddedKind
 from kvshare_core.embedded.one_stream_transformer import OneStreamShape
 from kvshare_core.embedded.text import TEXT_WIDTH
 from kvshare_core.embedded.training.denoiser import make_transformer
@@ -36,7 +36,7 @@ def randomised(lean: torch.nn.Module) -> torch.nn.Module:
     ids=["joint", "joint, wider", "one-stream", "one-stream, wider"],
 )
 def test_lean_forward_equals_the_hosts(
-    shape: JointShape | OneStreamShape, attention: Attention, host_name: str
+    shape: JointShape | OneStreamShape, attention: EmbeddedKind, host_name: str
 ) -> None:
     known(attention)
     lean = randomised(make_transformer(shape))

@@ -20,7 +20,7 @@ from kvshare_core.embedded.model import (
     JOINT_ATTENTION,
     MODEL_FILES,
     ONE_STREAM_ATTENTION,
-    Attention,
+    EmbeddedKind,
     EmbeddedModel,
     load_embedded,
     load_vae,
@@ -50,7 +50,7 @@ Transformer = JointTransformer | OneStreamTransformer
 class Layout:
     """What the host has to take a model's files for."""
 
-    attention: Attention
+    attention: EmbeddedKind
     make: Callable[[], Transformer]
     family: str
     latent_format: str

@@ -8,16 +8,21 @@ import torch
 from torch import nn
 
 from kvshare_core.embedded.joint_transformer import JointShape
+from kvshare_core.embedded.latents import BLOCK_FRAMES
 from kvshare_core.embedded.one_stream_transformer import OneStreamShape
+from kvshare_core.embedded.scenes import centres, sample_scenes
 from kvshare_core.embedded.training import denoiser
 from kvshare_core.embedded.training.denoiser import (
+    IMAGE_RECIPE,
     JOINT_RECIPE,
     ONE_STREAM_RECIPE,
     DenoiserRecipe,
+    ImageScenePool,
     ScenePool,
     Shape,
     train_denoiser,
 )
+from kvshare_core.embedded.training.image_scenes import LATEST_TURN, approach
 from kvshare_core.embedded.training.loop import Schedule, TrainingRun, checkpoint_loss
 from kvshare_core.embedded.transformer import TransformerShape
 from tests.support.latent_bases import latent_basis
@@ -71,10 +76,11 @@ def test_the_learning_rate_rises_holds_and_falls_to_zero() -> None:
     ("recipe", "shape"),
     [
         (DenoiserRecipe(), TransformerShape(ffn_dim=128, layers=1)),
+        (replace(IMAGE_RECIPE, learning_rate=2e-4), IMAGE_RECIPE.shape),
         (JOINT_RECIPE, JointShape(double_blocks=1, single_blocks=1)),
         (ONE_STREAM_RECIPE, OneStreamShape(layers=1)),
     ],
-    ids=["cross-attention", "joint-attention", "one-stream"],
+    ids=["cross-attention", "image-to-video", "joint-attention", "one-stream"],
 )
 def test_a_short_run_of_the_denoiser_learns(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: DenoiserRecipe, shape: Shape
@@ -105,7 +111,35 @@ def test_the_pool_holds_scenes_of_one_and_of_two_subjects() -> None:
     pool = ScenePool(latent_basis(), recipe, seed=0)
     assert {len(words) for words in pool.words} == {1, 2}
     assert sum(len(words) == 2 for words in pool.words) / 256 == pytest.approx(recipe.pair_fraction, abs=0.08)
-    latents, ids = pool.draw(8)
+    latents, condition, ids = pool.draw(8)
     assert latents.shape == (8, 16, 5, 12, 12) and ids.shape == (8, recipe.text_tokens)
+    assert condition.shape == (8, 0, 5, 12, 12)
     pool.add(4)
     assert len(pool.words) == 256 and pool.oldest == 4
+
+
+def test_given_frames_are_the_scenes_own_and_the_others_grey() -> None:
+    basis = latent_basis()
+    recipe = replace(IMAGE_RECIPE, first_scenes=64, pool_scenes=64)
+    pool = ImageScenePool(basis, recipe, seed=0)
+    latents, condition, _ = pool.draw(256)
+    mask, image = condition[:, :BLOCK_FRAMES], condition[:, BLOCK_FRAMES:]
+    assert set(mask.unique().tolist()) == {0.0, 1.0}
+    given = mask.amin(1) == 1
+    # What is given is the scene with some noise; what is not is grey, or zero where no image is given at all.
+    error = (image - latents).square().mean(1)[given].mean()
+    assert error < 0.01
+    nothing = (mask == 0).all(dim=(1, 2, 3, 4))
+    assert 0.03 < nothing.float().mean() < 0.2 and bool((image[nothing] == 0).all())
+    grey = image.transpose(0, 1)[:, (mask.amax(1) == 0) & ~nothing.reshape(-1, 1, 1, 1)]
+    torch.testing.assert_close(grey, pool.grey.reshape(-1, 1).expand_as(grey))
+
+
+def test_a_scene_turns_where_the_said_one_is_at_that_time() -> None:
+    generator = torch.Generator().manual_seed(0)
+    scenes = sample_scenes(32, generator)
+    turn = torch.randint(1, LATEST_TURN + 1, (32,), generator=generator)
+    before = approach(scenes, turn, generator)
+    assert bool((before.direction != scenes.direction).all())
+    rows = torch.arange(32)
+    torch.testing.assert_close(centres(before)[rows, turn], centres(scenes)[rows, turn])

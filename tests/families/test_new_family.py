@@ -60,7 +60,12 @@ class NewFamily:
         ),
     )
     image_channels = ImageChannels(
-        "patch_embedding.weight", extra_channels=20, mask_channels=1, empty_pixel=None, last_image=False
+        "patch_embedding.weight",
+        extra_channels=20,
+        mask_channels=1,
+        empty_pixel=None,
+        last_image=False,
+        mask_first=False,
     )
     audio = None
 
@@ -189,7 +194,7 @@ def test_its_image_to_video_models_take_images() -> None:
     positive, _ = add_beat_images(model, FlatVAE(), timeline, latent, *texts, 1, image, None)
     assert positive[0][1]["concat_mask"][0, :, :, 0, 0].tolist() == [[0.0] + [1.0] * (timeline.latent_frames - 1)]
     assert positive[0][1]["concat_latent_image"].sum() == 16 * 4 * 4
-    with pytest.raises(ValueError, match="end_image: a new model takes a picture to begin with only"):
+    with pytest.raises(ValueError, match="end_image: a new model takes an image to begin with only"):
         add_beat_images(model, FlatVAE(), timeline, latent, *texts, 1, image, image)
 
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 
 from kvshare_core.config import KVShareConfig
+from kvshare_core.plan.schedule import plain_evaluations, sharing_evaluations
 from kvshare_core.plan.share_plan import SharePlan
 from kvshare_core.plan.stages import Stages, stages_of
 from kvshare_core.script.film import ScriptBeat
@@ -35,6 +36,16 @@ def test_sources_of_a_beat_stand_beside_each_other_where_they_can() -> None:
     assert list(stages_of(plan)) == [{0, 1}, {0, 1, 2, 3}]
 
 
+@pytest.mark.parametrize("mode", ["off", "extend"])
+def test_a_chain_has_a_stage_for_every_segment(mode: Any) -> None:
+    plan = SharePlan(timeline_of(*beats_of(3)), KVShareConfig(order="chain", mode=mode))
+    assert list(stages_of(plan)) == [{0}, {1}, {2}]
+    stages = Stages(plan)
+    assert stages.has_early_stages
+    # Nobody attends to the last segment, nor to the second, whose keys need not be kept.
+    assert [stages.consumers(index) for index in range(3)] == [None if plan.consumers(0) else 0, 0, 0]
+
+
 @pytest.mark.parametrize("changes", [{"mode": "off"}, {"strength": 0.0}])
 def test_a_film_that_shares_nothing_has_one_stage(changes: dict[str, Any]) -> None:
     assert len(stages_of(SharePlan(timeline_of(*beats_of(3)), replace(FIRST, **changes)))) == 1
@@ -47,6 +58,28 @@ def test_with_one_stage_keys_are_kept_for_the_forwards_of_the_plan(sources: Any)
     assert not stages.has_early_stages
     assert [stages.consumers(index) for index in range(4)] == [plan.consumers(index) for index in range(4)]
     assert [stages.consumers(index) for index in range(4)] == ([3, 0, 0, 0] if sources == "first" else [1, 1, 1, 0])
+
+
+@pytest.mark.parametrize("leaves_keys", [True, False])
+@pytest.mark.parametrize("shares", [True, False])
+def test_an_early_stage_evaluates_sources_that_leave_keys_and_the_last_one_everything(
+    shares: bool, leaves_keys: bool
+) -> None:
+    stages = Stages(SharePlan(timeline_of(*beats_of(3)), FIRST))
+    early = stages.evaluations(shares, leaves_keys)
+    assert [evaluation.segment.index for evaluation in early] == [0]
+    assert early[0].role == ("both" if shares else "source" if leaves_keys else "plain")
+    stages.next()
+    last = stages.evaluations(shares, leaves_keys)
+    assert [evaluation.segment.index for evaluation in last] == [0, 1, 2]
+    assert {evaluation.role for evaluation in last} == {"both" if shares else "plain"}
+
+
+@pytest.mark.parametrize("shares", [True, False])
+def test_evaluations_are_those_of_the_order(shares: bool) -> None:
+    plan = SharePlan(timeline_of(*beats_of(3)), KVShareConfig(order="ditctrl"))
+    evaluations_of = sharing_evaluations if shares else plain_evaluations
+    assert Stages(plan).evaluations(shares, True) == evaluations_of(plan.timeline, "ditctrl")
 
 
 @given(share_plans())

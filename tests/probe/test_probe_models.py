@@ -225,9 +225,9 @@ def test_the_progress_ends_at_its_announced_total(monkeypatch: pytest.MonkeyPatc
         ({"positive": []}, "positive: it has 0 conditionings, 0 of LongVideoSegmenter, but one is probed"),
         ({"positive": "negative"}, "positive: it has 1 conditionings, 0 of LongVideoSegmenter"),
         ({"latent": {"samples": torch.zeros(2, 16, 3, 6, 6)}}, "latent: it has 2 videos, but one is probed. Set batch"),
-        ({"subject": ""}, "subject: one is followed, but there is none. Name what"),
+        ({"subject": ""}, "subject: the probe needs exactly one, but there is none. Name what"),
         ({"subject": "wolf"}, "subject: 'wolf' is not in the prompt 'fox runs'"),
-        ({"model": "patched"}, "model: it has context windows. Connect the model in front of MaskGuidedKVShare"),
+        ({"model": "patched"}, "model: it has context windows. Connect the model that goes into MaskGuidedKVShare"),
         ({"model": "skipping"}, "model: its block . was left out of a forward. Take nodes off"),
     ],
 )

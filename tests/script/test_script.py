@@ -98,5 +98,7 @@ def test_what_lies_on_a_limit_is_allowed() -> None:
 
 
 def test_a_message_names_its_beat() -> None:
-    with pytest.raises(ScriptError, match=r"^beat 2 comes from beat 3; a source is an earlier beat, counted from 1\.$"):
+    with pytest.raises(
+        ScriptError, match=r"^beat 2 has beat 3 as a source; sources are earlier beats, counted from 1\.$"
+    ):
         film(ScriptBeat("b", sources=(2,)), ScriptBeat("c"))

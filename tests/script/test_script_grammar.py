@@ -18,7 +18,7 @@ DOCS = (ROOT / "docs" / "timeline.md").read_text(encoding="utf-8")
 LINK_WORDS = ("gap", "until", "from", "and", "beat", "first", "previous", "none", "yes", "no")
 MEANING = re.compile(
     "given twice|two subjects|belongs to all beats|earlier beat|'none' says|needs prompts before it|begins at|"
-    "longer than zero|at most|must lie between|write 1 to|is no name|must not have a line break"
+    "longer than zero|at most|must be between|write 1 to|is not a name|must not have a line break"
 )
 """What a grammar cannot say."""
 
@@ -99,7 +99,7 @@ def test_the_film_in_json_is_the_film_in_text() -> None:
 @pytest.mark.parametrize("example", sorted(set(re.findall(r"`(\[[^`]*\])`", DOCS))))
 def test_what_the_tables_show_in_brackets_is_read(example: str) -> None:
     if example == "[0:03]":
-        with pytest.raises(ScriptError, match="may be a time or a duration"):
+        with pytest.raises(ScriptError, match="could be a time or a duration"):
             parse_script(f"{example} a")
     elif example == "[1:00:03-1:00:05.5]":
         assert parse_script("\n".join(["[3600s] a", "[3s] b", f"{example} c"])).beats[2].duration

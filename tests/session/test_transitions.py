@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvshare_core.config import KVShareConfig
+from kvshare_core.families.mochi import MochiFamily
 from kvshare_core.host import BEAT_TAG
 from kvshare_core.host.conditioning.mixing import interpolate_conditioning
 from kvshare_core.prompt_words import PromptWords
@@ -165,19 +166,24 @@ def inputs(entry: dict[str, Any]) -> dict[str, Any]:
     return {name: cond.cond for name, cond in entry["model_conds"].items()}
 
 
+def between(first: dict[str, Any], second: dict[str, Any], mix: float) -> dict[str, Any]:
+    """Conditioning between two prompts of Mochi, which has a text length."""
+    return interpolate_conditioning(first, second, mix, MochiFamily.inputs)
+
+
 @given(st.integers(1, 5), st.integers(1, 5), st.floats(0, 1), st.sampled_from([torch.float32, torch.float64]))
 def test_text_is_interpolated_token_by_token(tokens: int, other_tokens: int, mix: float, dtype: torch.dtype) -> None:
     generator = torch.Generator().manual_seed(tokens * 7 + other_tokens)
     first = torch.randn(2, tokens, 3, generator=generator, dtype=dtype)
     second = torch.randn(2, other_tokens, 3, generator=generator, dtype=dtype)
-    found = inputs(interpolate_conditioning(processed(c_crossattn=first), processed(c_crossattn=second), mix))
-    between = found["c_crossattn"]
-    assert between.dtype == dtype
-    for token in range(between.shape[1]):
+    found = inputs(between(processed(c_crossattn=first), processed(c_crossattn=second), mix))
+    text = found["c_crossattn"]
+    assert text.dtype == dtype
+    for token in range(text.shape[1]):
         one = first[:, token] if token < tokens else torch.zeros(2, 3, dtype=dtype)
         other = second[:, token] if token < other_tokens else torch.zeros(2, 3, dtype=dtype)
-        torch.testing.assert_close(between[:, token], (1 - mix) * one + mix * other)
-    assert between.shape[1] == (tokens if mix == 0 else max(tokens, other_tokens))
+        torch.testing.assert_close(text[:, token], (1 - mix) * one + mix * other)
+    assert text.shape[1] == (tokens if mix == 0 else max(tokens, other_tokens))
 
 
 @pytest.mark.parametrize("dtype", [torch.long, torch.bool, torch.float32])
@@ -190,7 +196,7 @@ def test_a_token_that_either_text_reads_is_read(dtype: torch.dtype) -> None:
     first = processed(c_crossattn=torch.zeros(1, 3, 2), attention_mask=mask(1, 0, 0))
     second = processed(c_crossattn=torch.ones(1, 5, 2), attention_mask=mask(0, 1, 0, 0, 1))
     for one, other in ((first, second), (second, first)):
-        found = inputs(interpolate_conditioning(one, other, 0.5))["attention_mask"]
+        found = inputs(between(one, other, 0.5))["attention_mask"]
         assert torch.equal(found, mask(1, 1, 0, 0, 1))
 
 
@@ -203,9 +209,9 @@ def test_a_text_without_a_mask_is_read_whole(dtype: torch.dtype) -> None:
     )
     whole = processed(c_crossattn=torch.ones(1, 2, 2))
     for one, other in ((masked, whole), (whole, masked)):
-        found = inputs(interpolate_conditioning(one, other, 0.25))["attention_mask"]
+        found = inputs(between(one, other, 0.25))["attention_mask"]
         assert torch.equal(found, torch.tensor([[read, read, unread, unread]], dtype=dtype))
-    assert "attention_mask" not in inputs(interpolate_conditioning(whole, whole, 0.25))
+    assert "attention_mask" not in inputs(between(whole, whole, 0.25))
 
 
 def test_other_inputs_are_interpolated_where_that_has_a_meaning() -> None:
@@ -227,7 +233,7 @@ def test_other_inputs_are_interpolated_where_that_has_a_meaning() -> None:
         latents=[torch.ones(1, 2)],
         only_second=torch.ones(1),
     )
-    found = inputs(interpolate_conditioning(first, second, 0.25))
+    found = inputs(between(first, second, 0.25))
     own = inputs(first)
     assert torch.equal(found.pop("y"), torch.tensor([[2.0, 2.0]]))
     # Models drop the text behind this number of tokens, so the longer text's counts.
@@ -238,7 +244,7 @@ def test_other_inputs_are_interpolated_where_that_has_a_meaning() -> None:
 
 def test_an_image_that_both_prompts_have_stays_exact() -> None:
     image = torch.randn(1, 4, 3, 6, 6, generator=torch.Generator().manual_seed(0))
-    found = interpolate_conditioning(processed(c_concat=image), processed(c_concat=image.clone()), 1 / 3)
+    found = between(processed(c_concat=image), processed(c_concat=image.clone()), 1 / 3)
     assert torch.equal(inputs(found)["c_concat"], image)
 
 
@@ -246,7 +252,7 @@ def test_interpolation_does_not_change_its_inputs() -> None:
     first = processed(c_crossattn=torch.zeros(1, 2, 2), attention_mask=torch.ones(1, 2))
     second = processed(c_crossattn=torch.ones(1, 3, 2))
     before = [(dict(entry["model_conds"]), inputs(entry)["c_crossattn"].clone()) for entry in (first, second)]
-    interpolate_conditioning(first, second, 0.5)
+    between(first, second, 0.5)
     for entry, (conds, text) in zip((first, second), before, strict=True):
         assert entry["model_conds"] == conds
         assert torch.equal(inputs(entry)["c_crossattn"], text)
@@ -256,15 +262,14 @@ def test_mix_zero_is_the_first_prompt_bit_for_bit() -> None:
     """Also where arithmetic would not be: zero times infinity, and the sign of zero."""
     first = processed(c_crossattn=torch.tensor([[[-0.0, 1.0]]]), y=torch.tensor([[0.0]]))
     second = processed(c_crossattn=torch.ones(1, 4, 2), y=torch.tensor([[torch.inf]]))
-    assert interpolate_conditioning(first, second, 0.0) == first
+    assert between(first, second, 0.0) == first
 
 
 def test_names_of_mixtures_are_repeatable_and_all_different() -> None:
     entries = [processed(c_crossattn=torch.full((1, 2, 2), float(number))) for number in range(3)]
     combinations = [(0, 1, 0.25), (0, 1, 0.5), (1, 0, 0.5), (0, 2, 0.5), (2, 0, 0.25)]
     names, again = (
-        [interpolate_conditioning(entries[one], entries[other], mix)["uuid"] for one, other, mix in combinations]
-        for _ in range(2)
+        [between(entries[one], entries[other], mix)["uuid"] for one, other, mix in combinations] for _ in range(2)
     )
     assert names == again
     assert len({*names, *(entry["uuid"] for entry in entries)}) == len(combinations) + len(entries)
@@ -282,4 +287,4 @@ def test_texts_of_different_encoders_are_refused_by_name(
     name: str, first: tuple[int, ...], second: tuple[int, ...]
 ) -> None:
     with pytest.raises(ValueError, match=rf"{name} has the shapes .*Encode all prompts with the same text encoder"):
-        interpolate_conditioning(processed(**{name: torch.ones(first)}), processed(**{name: torch.ones(second)}), 0.5)
+        between(processed(**{name: torch.ones(first)}), processed(**{name: torch.ones(second)}), 0.5)

@@ -24,6 +24,7 @@ from kvshare_core.subject.maps import (
     spread_over_latent_frames,
     standardised,
     subject_score,
+    summed_probability,
     text_probabilities,
     threshold_mask,
     with_rim,
@@ -102,6 +103,20 @@ def test_scores_of_as_many_heads_are_held_as_fit_the_limit(
     torch.testing.assert_close(found.double(), scores.softmax(-1).mean(1), rtol=0, atol=1e-6)
 
 
+def test_at_most_16_mib_of_scores_are_held() -> None:
+    # Without numbers, so that they cost nothing.
+    query, text_key = torch.empty(1, 16, 1 << 18, 4, device="meta"), torch.empty(1, 16, 4, 4, device="meta")
+    with LargestScores(4, 1 << 18) as largest:
+        text_probabilities(query, text_key)
+    assert 4 * largest.elements == 16 << 20
+
+
+def test_shared_key_heads_are_told_by_their_number_alone() -> None:
+    """Also where there are as many queries as key heads, or as many keys as heads."""
+    call = Call(1, key_heads=2, grouped=2, queries=2, keys=4)
+    torch.testing.assert_close(attention_scores(call.query, call.key).double(), call.scores(), rtol=0, atol=1e-5)
+
+
 @given(SIZES, st.integers(0, 4), st.sampled_from([None, 0.3]))
 def test_scores_of_one_query_are_one_line_of_the_attention(
     sizes: tuple[int, int, int], place: int, scale: float | None
@@ -136,6 +151,12 @@ def test_the_subject_is_contrasted_with_the_mean_of_the_other_words() -> None:
     torch.testing.assert_close(score, torch.tensor([[0.4, -0.3]]))
     alone = subject_score(probabilities, tokens, SubjectTokens((4, 9), ()))
     torch.testing.assert_close(alone, torch.tensor([[0.2, 0.15]]))
+
+
+def test_the_words_of_a_subject_are_added_up() -> None:
+    probabilities = torch.tensor([[[0.5, 0.1, 0.1, 0.3], [0.1, 0.2, 0.6, 0.1]]])
+    found = summed_probability(probabilities, (2, 4, 5, 9), SubjectTokens((2, 5, 9), (4,)))
+    torch.testing.assert_close(found, torch.tensor([[0.9, 0.8]]))
 
 
 @given(st.integers(2, 200), st.floats(-50, 50), st.floats(0.01, 100), st.integers(0, 99))
@@ -276,6 +297,14 @@ def test_single_tokens_go_and_holes_of_one_token_close(grid: tuple[int, int, int
         keeps = bool(old[row, frame, y, x]) and any(inside(*step) for step in around)
         closes = all(inside(*step) for step in ((-1, 0), (1, 0), (0, -1), (0, 1)))
         assert bool(found[row, frame, y, x]) == (keeps or closes)
+
+
+def test_a_mask_is_cleaned_on_its_own_device_whatever_the_default() -> None:
+    grid = (1, 3, 4)
+    mask = random_score(grid, 3) > 0
+    expected = clean_mask(mask, grid)
+    with torch.device("meta"):
+        assert torch.equal(clean_mask(mask, grid), expected)
 
 
 def pictures_of_frames(start: int, stop: int, scale: int) -> list[tuple[int, int]]:

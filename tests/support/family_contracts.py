@@ -23,7 +23,7 @@ from tests.support.family_cases import FamilyCase, model_of
 from tests.support.windows import PlainWindows, share
 from tests.tiny.models import Sampling
 
-SHARED = KVShareConfig(share_background=True)
+SHARED = KVShareConfig(share_background=True, carry_image=False)
 SAMPLERS = (
     "euler",
     "euler_ancestral",

@@ -2,7 +2,7 @@
 
 import pytest
 
-from kvshare_core.embedded.model import Attention, is_available
+from kvshare_core.embedded.model import EmbeddedKind, is_available
 from tests.support.family_cases import CASES, FamilyCase, HostLacksFamilyError, model_of
 
 
@@ -15,7 +15,7 @@ def present(name: str) -> FamilyCase:
     return CASES[name]
 
 
-def known(attention: Attention) -> Attention:
+def known(attention: EmbeddedKind) -> EmbeddedKind:
     """The embedded model of that kind; skips the test where the host does not know its layout."""
     if not is_available(attention):
         pytest.skip("this host does not know the layout")

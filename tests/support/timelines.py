@@ -45,5 +45,5 @@ def timelines(draw: st.DrawFn, scripts: st.SearchStrategy[Script] = SCRIPTS) -> 
         return plan_timeline(draw(scripts), window, overlap, fps, compression, *extra)
     except TimelineError as reason:
         # A transition that was drawn longer than a segment or the beat before it.
-        assert re.search(r"it must be shorter than|the prompt before it lasts only", str(reason))
+        assert re.search(r"it must be shorter than|the previous prompt lasts only", str(reason))
         return draw(timelines(PLAIN_SCRIPTS))

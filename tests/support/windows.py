@@ -72,9 +72,12 @@ def share(
     config: KVShareConfig | None = None,
     subject: str = "fox",
     mask: torch.Tensor | None = None,
+    carry_image: bool = False,
 ) -> tuple[Any, KVShareRecord]:
-    """What MaskGuidedKVShare does."""
-    return apply(model, make_plan(timeline, config or KVShareConfig(), subject, mask))
+    """What MaskGuidedKVShare does, but segments of image-to-video models are given frames of others only on request:
+    what a segment computes then follows from its own window."""
+    config = replace(config or KVShareConfig(), carry_image=carry_image)
+    return apply(model, make_plan(timeline, config, subject, mask))
 
 
 CUTS: dict[str, Callable[[Any, int, int], Any]] = {

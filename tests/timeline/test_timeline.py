@@ -463,11 +463,11 @@ def test_inputs_that_the_script_overrides_are_reported() -> None:
     script = Script((ScriptBeat("a"), said, ScriptBeat("c", Duration(3))))
     assert overridden_inputs(script, "") == []
     assert overridden_inputs(script, "grass", 1, 1) == [
-        f"{name} is not used for prompt 2: the script says otherwise."
+        f"{name} is not used for prompt 2: the script sets its own."
         for name in ("negative_prompt", "num_transition_blocks", "longer_mid_segment")
     ]
     assert overridden_inputs(replace(script, negative="sand"), "grass") == [
-        "negative_prompt is not used for prompt 1, 2, 3: the script says otherwise."
+        "negative_prompt is not used for prompt 1, 2, 3: the script sets its own."
     ]
     assert overridden_inputs(Script((ScriptBeat("a"), ScriptBeat("b"))), "grass", 1, 1) == []
     # No input acts on the duration of the first beat or of the last.
@@ -492,7 +492,7 @@ def test_a_transition_that_does_not_fit_is_an_error() -> None:
     with pytest.raises(TimelineError, match=r"^prompt 2: its blend takes 5 latent frames; it must be shorter than"):
         plan_timeline(Script((ScriptBeat("a"), ScriptBeat("b", None, wide))), 5, 2, 16, 4)
     short = ScriptBeat("a", Duration(2, "latent frames"))
-    with pytest.raises(TimelineError, match=r"^prompt 2: its blend takes 5 latent frames, but the prompt before it"):
+    with pytest.raises(TimelineError, match=r"^prompt 2: its blend takes 5 latent frames, but the previous prompt"):
         plan_timeline(Script((short, ScriptBeat("b", None, wide), ScriptBeat("c"))), 9, 2, 16, 4)
     all_of_it = Transition("blend", Duration(2, "latent frames"))
     assert plan_timeline(Script((short, ScriptBeat("b", None, all_of_it))), 9, 2, 16, 4).segments[1].rise == 2

@@ -14,17 +14,20 @@ TEXT_WIDTH = 48
 HEAD_DIM = 64
 
 
-def tiny_cogvideox(
+def cogvideox_module(
     rotary: bool = True,
+    table: bool = False,
     frame_patch: int | None = None,
     input_channels: int = CHANNELS,
     heads: int = 2,
     layers: int = 3,
     start_strength: bool = False,
+    stretch: float = 1.875,
 ) -> Any:
-    """A CogVideoX MODEL of `heads` * 64 channels. Without `rotary` its positions are learned, as in 2B, and
-    `heads` must be a multiple of 3; frame_patch 2 makes it a 1.5; 32 input channels take an image, 48 a video and a
-    mask to fill in; start_strength adds the input `ofs` of 1.5's image-to-video.
+    """The host's CogVideoX module of `heads` * 64 channels with seeded weights. Without `rotary` it adds positions to
+    its tokens; table: whether its weights have a table of positions to add, for which `heads` must be a multiple of 3;
+    frame_patch 2 makes it a 1.5; 32 input channels take an image, 48 a video and a mask to fill in; start_strength adds
+    the input `ofs` of 1.5's image-to-video; stretch: positions per token of 1.0 in height and width.
 
     Raises ModuleNotFoundError where the host has no CogVideoX.
     """
@@ -39,13 +42,21 @@ def tiny_cogvideox(
         text_embed_dim=TEXT_WIDTH,
         num_layers=layers,
         patch_size_t=frame_patch,
+        spatial_interpolation_scale=stretch,
         use_rotary_positional_embeddings=rotary,
-        use_learned_positional_embeddings=not rotary,
+        use_learned_positional_embeddings=table,
         operations=comfy.ops.disable_weight_init,
         dtype=torch.float32,
         device="cpu",
     )
-    return comfy.sd.load_diffusion_model_state_dict(_state_dict(module))
+    module.load_state_dict(_state_dict(module))
+    return module
+
+
+def tiny_cogvideox(rotary: bool = True, **sizes: Any) -> Any:
+    """A CogVideoX MODEL of the `sizes` of `cogvideox_module`, as the host loads it: without `rotary`, it adds the
+    positions of a table. Raises ModuleNotFoundError where the host has no CogVideoX."""
+    return comfy.sd.load_diffusion_model_state_dict(cogvideox_module(rotary, not rotary, **sizes).state_dict())
 
 
 def _state_dict(module: torch.nn.Module) -> dict[str, torch.Tensor]:

@@ -27,6 +27,14 @@ export function drawing(tag, attributes = {}, ...children) {
 }
 
 /**
+ * The options of a list; the value of each is its place.
+ * @param {string[]} names
+ */
+export function options(names) {
+    return names.map((name, index) => element("option", { value: index }, name));
+}
+
+/**
  * Adds a stylesheet to the page, once.
  * @param {URL} address
  */

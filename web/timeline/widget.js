@@ -10,10 +10,12 @@ import { PlanClient } from "./client.js";
 import * as edits from "./edits.js";
 import { History } from "./history.js";
 import { Inspector } from "./inspector.js";
+import { actionOf } from "./keys.js";
 import { PlanView } from "./plan_view.js";
 import { ProgressView } from "./progress.js";
 import { stripped } from "./script_words.js";
 import { splitDurations, durationText } from "./timing.js";
+import { Toolbar } from "./toolbar.js";
 import { Track } from "./track.js";
 
 const TEXT = "prompts";
@@ -81,6 +83,23 @@ class TimelineEditor {
         this.#listen();
     }
 
+    /** What the keyboard does, by name. */
+    #actions = {
+        undo: () => this.#step("undo"),
+        redo: () => this.#step("redo"),
+        lengthen: (/** @type {number} */ frames) => this.#lengthen(frames),
+        move: (/** @type {number} */ way) => this.#move(this.#selected, this.#selected + way),
+        select: (/** @type {number} */ way) => this.#select(this.#selected + way, true),
+        first: () => this.#select(0, true),
+        last: () => this.#select(this.#beats.length - 1, true),
+        write: () => this.inspector.prompt.focus(),
+        split: () => this.#split(),
+        duplicate: () => this.#duplicate(),
+        delete: () => this.#delete(),
+        add: () => this.#add(),
+        zoom: (/** @type {number} */ factor) => this.track.zoom(factor),
+    };
+
     close() {
         this.#api.removeEventListener("graphChanged", this.refresh);
         this.progress.close();
@@ -94,37 +113,12 @@ class TimelineEditor {
     };
 
     #build() {
-        const button = (/** @type {string} */ name, /** @type {string} */ title, /** @type {() => void} */ act) =>
-            element("button", { type: "button", title, "aria-label": title, click: act }, name);
-        this.undoButton = button("↶", "Undo (Ctrl+Z)", () => this.#step("undo"));
-        this.redoButton = button("↷", "Redo (Ctrl+Y)", () => this.#step("redo"));
-        this.beatButtons = [
-            button("Split", "Split the beat in two (S)", () => this.#split()),
-            button("Duplicate", "Duplicate the beat (D)", () => this.#duplicate()),
-            button("Delete", "Delete the beat (Delete)", () => this.#delete()),
-        ];
-        this.addButton = button("+ Beat", "Add a beat after the selected one (A)", () => this.#add());
+        this.toolbar = new Toolbar({ ...this.#actions, convert: () => this.#convert() });
         this.message = element("button", { type: "button", class: "kvs-message", click: () => this.#goToError() });
-        this.status = element("span", { class: "kvs-said", role: "status", "aria-live": "polite" });
-        const convert = "Convert this JSON film to the text form, which can be edited here";
-        this.convertButton = button("Convert to text", convert, () => this.#convert());
-        const bar = element(
-            "div",
-            { class: "kvs-bar", role: "toolbar", "aria-label": "Timeline" },
-            this.addButton,
-            ...this.beatButtons,
-            this.undoButton,
-            this.redoButton,
-            this.convertButton,
-            this.status,
-            button("−", "Zoom out (-)", () => this.track.zoom(1 / 1.5)),
-            button("Fit", "Show the whole film (0)", () => this.track.zoom(0)),
-            button("+", "Zoom in (+)", () => this.track.zoom(1.5)),
-        );
         this.root = element(
             "div",
             { class: "kvs-timeline" },
-            bar,
+            this.toolbar.root,
             this.message,
             this.progress.root,
             this.track.root,
@@ -199,12 +193,7 @@ class TimelineEditor {
     #draw() {
         const empty = this.#beats.length === 0;
         this.track.root.hidden = this.inspector.root.hidden = empty;
-        this.convertButton.hidden = this.#answer?.form !== "json";
-        for (const button of this.beatButtons) {
-            button.disabled = empty || !this.#editable;
-        }
-        this.undoButton.disabled = !this.#history.canUndo;
-        this.redoButton.disabled = !this.#history.canRedo;
+        this.toolbar.show(!empty && this.#editable, this.#history, this.#answer?.form === "json");
         if (!empty) {
             const beat = this.#beats[this.#selected];
             this.track.show(this.#answer, this.#selected, this.#editable);
@@ -266,7 +255,7 @@ class TimelineEditor {
             this.#selected = select ?? this.#selected;
             this.#write(text);
             await this.client.ask();
-            this.status.textContent = this.status.title = message ?? "";
+            this.toolbar.say(message ?? "");
             if (!typing && this.root.contains(document.activeElement)) {
                 this.track.focus(this.#selected);
             }
@@ -356,7 +345,7 @@ class TimelineEditor {
         const change = async (/** @type {string} */ now, /** @type {any[]} */ beats) => {
             const longer = await this.client.read(edits.appended(now, lines));
             if (longer.form !== "text" || longer.beats.length <= beats.length) {
-                this.status.textContent = this.status.title = longer.error?.message ?? "The pasted text contains no beat.";
+                this.toolbar.say(longer.error?.message ?? "The pasted text contains no beat.");
                 return null;
             }
             return edits.insertBeats(now, longer.beats, index, lines);
@@ -393,54 +382,15 @@ class TimelineEditor {
     }
 
     /**
+     * Keys outside text fields; none reaches the canvas.
      * @param {KeyboardEvent} event
      */
     #key(event) {
         event.stopPropagation();
-        const act = this.#action(event);
+        const act = this.track.lane.contains(/** @type {Node} */ (event.target)) ? actionOf(event, this.#actions) : null;
         if (act) {
             event.preventDefault();
             act();
         }
-    }
-
-    /**
-     * The action of a key.
-     * @param {KeyboardEvent} event
-     * @returns {(() => void) | null}
-     */
-    #action(event) {
-        const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
-        if (!this.track.lane.contains(/** @type {Node} */ (event.target))) {
-            return null;
-        }
-        if (event.ctrlKey || event.metaKey) {
-            const redo = key === "y" || (key === "z" && event.shiftKey);
-            return redo ? () => this.#step("redo") : key === "z" ? () => this.#step("undo") : null;
-        }
-        const way = key === "ArrowRight" ? 1 : -1;
-        if (key === "ArrowRight" || key === "ArrowLeft") {
-            if (event.shiftKey) {
-                return () => this.#lengthen(way);
-            }
-            return event.altKey
-                ? () => this.#move(this.#selected, this.#selected + way)
-                : () => this.#select(this.#selected + way, true);
-        }
-        const actions = /** @type {Record<string, () => void>} */ ({
-            Home: () => this.#select(0, true),
-            End: () => this.#select(this.#beats.length - 1, true),
-            Delete: () => this.#delete(),
-            Backspace: () => this.#delete(),
-            Enter: () => this.inspector.prompt.focus(),
-            s: () => this.#split(),
-            d: () => this.#duplicate(),
-            a: () => this.#add(),
-            "+": () => this.track.zoom(1.5),
-            "=": () => this.track.zoom(1.5),
-            "-": () => this.track.zoom(1 / 1.5),
-            0: () => this.track.zoom(0),
-        });
-        return actions[key] ?? null;
     }
 }

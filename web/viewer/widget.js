@@ -3,12 +3,15 @@
  * from Python when the node has run (kvshare_core/host/files/viewer.py). The node works the same without this module.
  */
 
-import { addStyles, element } from "../shared/dom.js";
+import { addStyles, element, options } from "../shared/dom.js";
 import { addPanel } from "../shared/panel.js";
 import { clock, rounded } from "../shared/text.js";
 import { writeWidget } from "../shared/widgets.js";
+import { Aim } from "./aim.js";
 import { barOf, Curve } from "./curve.js";
 import { lookSections } from "./looks.js";
+import { Player } from "./player.js";
+import { drawRing } from "./ring.js";
 import { loadPicture, Maps, Sheet } from "./sheet.js";
 import { wordLines } from "./words.js";
 
@@ -19,12 +22,6 @@ const WIDTH = 420;
 const SHARER = "MaskGuidedKVShare";
 const POINT = "look_at";
 const RECORD = "record";
-/** Colours and widths of a ring that is visible on any background. */
-const RING = /** @type {[string, number][]} */ ([
-    ["#000", 4],
-    ["#fff", 2],
-]);
-
 /**
  * Adds the viewer to a node.
  * @param {any} node
@@ -72,8 +69,6 @@ class Viewer {
     #data = /** @type {any} */ (null);
     #frames = /** @type {Sheet | null} */ (null);
     #maps = /** @type {Maps[]} */ ([]);
-    #playing = 0;
-    #begun = 0;
 
     /**
      * @param {any} api
@@ -90,7 +85,11 @@ class Viewer {
         const draw = () => this.#draw();
         const range = (/** @type {string} */ name, /** @type {Record<string, any>} */ more) =>
             element("input", { type: "range", "aria-label": name, title: name, ...more });
-        this.playButton = element("button", { type: "button", click: () => this.#toggle() });
+        this.player = new Player((place) => {
+            this.scrub.value = place;
+            this.#draw();
+        });
+        this.player.button.addEventListener("click", () => this.#toggle());
         const go = () => this.#goTo(this.#place);
         this.scrub = range("Frame", { class: "kvs-scrub", min: 0, max: 0, value: 0, input: go });
         this.curve = new Curve((frame) => this.#goToFrame(frame));
@@ -109,11 +108,7 @@ class Viewer {
         this.ownField = element("label", { class: "kvs-check" }, this.ownFrame, "This frame only");
         this.opacity = range("Opacity", { min: 0, max: 1, step: 0.05, value: 0.6, input: draw });
         this.canvas = element("canvas", { class: "kvs-screen", tabindex: 0, role: "img" });
-        this.canvas.addEventListener("click", (/** @type {MouseEvent} */ event) => this.#click(event));
-        this.pointButton = element("button", { type: "button", click: () => this.#aim(!this.#aiming) }, "Point");
-        this.pointButton.title = "Choose a point: its attention map is shown after the next run";
-        this.pointButton.setAttribute("aria-label", this.pointButton.title);
-        this.status = element("span", { class: "kvs-aim", role: "status", "aria-live": "polite" });
+        this.aim = new Aim(this.canvas, (x, y) => this.#choosePoint(x, y));
         this.words = element("ul", { class: "kvs-lines kvs-words", "aria-label": "Words that named the subject" });
         this.looks = element("div", { class: "kvs-looks", tabindex: 0, role: "region" });
         this.looks.setAttribute("aria-label", "Attention of the point to words");
@@ -127,12 +122,12 @@ class Viewer {
             element(
                 "div",
                 { class: "kvs-bar", role: "toolbar", "aria-label": "Frames" },
-                this.playButton,
+                this.player.button,
                 element("div", { class: "kvs-over" }, this.curve.root, this.scrub),
                 this.time,
-                this.pointButton,
+                this.aim.button,
             ),
-            this.status,
+            this.aim.status,
             element(
                 "div",
                 { class: "kvs-fields" },
@@ -147,44 +142,18 @@ class Viewer {
             this.looks,
         );
         this.#showPoint(null);
-        this.#drawButton();
-        this.#aim(false);
-    }
-
-    get #aiming() {
-        return this.pointButton.getAttribute("aria-pressed") === "true";
     }
 
     /**
-     * @param {boolean} aiming Whether the next click chooses a point.
-     * @param {string} [message]
+     * Writes a point of the shown frame for the next run; returns what came of it.
+     * @param {number} x
+     * @param {number} y
      */
-    #aim(aiming, message = "") {
-        this.pointButton.setAttribute("aria-pressed", String(aiming));
-        this.canvas.classList.toggle("kvs-aiming", aiming);
-        this.status.textContent = aiming ? "Click a place in the frame." : message;
-        this.status.hidden = this.status.textContent === "";
-    }
-
-    /**
-     * @param {MouseEvent} event
-     */
-    #click(event) {
-        this.canvas.focus();
-        const box = this.canvas.getBoundingClientRect();
-        // The frame is scaled to fit its element, centred.
-        const scale = Math.min(box.width / this.canvas.width, box.height / this.canvas.height);
-        const [x, y] = [
-            (event.clientX - box.left - box.width / 2) / (this.canvas.width * scale) + 0.5,
-            (event.clientY - box.top - box.height / 2) / (this.canvas.height * scale) + 0.5,
-        ];
-        if (!this.#aiming || Math.min(x, y) < 0 || Math.max(x, y) > 1) {
-            return;
-        }
+    #choosePoint(x, y) {
         const point = `${rounded(x, 3)}, ${rounded(y, 3)}, ${this.#data.frames[this.#place]}`;
-        const done = this.#write(point);
-        const why = "Connect record directly to MaskGuidedKVShare to set its look_at.";
-        this.#aim(false, done ? `look_at is set to ${point}. Run again to see its attention.` : why);
+        return this.#write(point)
+            ? `look_at is set to ${point}. Run again to see its attention.`
+            : "Connect record directly to MaskGuidedKVShare to set its look_at.";
     }
 
     /**
@@ -193,7 +162,7 @@ class Viewer {
      */
     async show(data) {
         this.pause();
-        this.#aim(false);
+        this.aim.stop();
         this.#data = data;
         this.root.setAttribute("aria-busy", "true");
         try {
@@ -217,9 +186,7 @@ class Viewer {
     }
 
     pause() {
-        cancelAnimationFrame(this.#playing);
-        this.#playing = 0;
-        this.#drawButton();
+        this.player.pause();
     }
 
     /** Number of the shown tile. */
@@ -233,6 +200,7 @@ class Viewer {
 
     #fill() {
         const data = this.#data;
+        this.player.load(data);
         [this.canvas.width, this.canvas.height] = data.size;
         this.scrub.max = this.#count - 1;
         this.scrub.value = Math.min(this.#place, this.#count - 1);
@@ -305,7 +273,7 @@ class Viewer {
         this.message.hidden = ready;
         this.canvas.hidden = !ready;
         this.root.classList.toggle("kvs-empty", !ready);
-        const buttons = [this.playButton, this.scrub, this.pointButton];
+        const buttons = [this.player.button, this.scrub, this.aim.button];
         for (const control of [...buttons, this.subject, this.layer, this.step, this.segment, this.ownFrame, this.opacity]) {
             control.disabled = !ready || (control === this.layer && this.layer.disabled);
         }
@@ -316,8 +284,17 @@ class Viewer {
      */
     #goTo(place) {
         this.scrub.value = place;
-        this.#begun = performance.now() - this.#secondsAt(this.#place) * 1000;
+        this.player.goOnFrom(this.#place);
         this.#draw();
+    }
+
+    #toggle() {
+        if (this.player.playing) {
+            this.pause();
+        } else {
+            this.#goTo(this.#place === this.#count - 1 ? 0 : this.#place);
+            this.player.play();
+        }
     }
 
     #goToSegment() {
@@ -332,41 +309,6 @@ class Viewer {
     #goToFrame(begin) {
         const first = this.#data.frames.findIndex((/** @type {number} */ frame) => frame >= begin);
         this.#goTo(first < 0 ? this.#count - 1 : first);
-    }
-
-    #toggle() {
-        if (this.#playing) {
-            this.pause();
-            return;
-        }
-        this.#goTo(this.#place === this.#count - 1 ? 0 : this.#place);
-        const step = () => {
-            const length = this.#data.frame_count / this.#data.fps;
-            const now = ((performance.now() - this.#begun) / 1000) % length;
-            const later = this.#data.frames.findIndex((/** @type {number} */ frame) => frame / this.#data.fps > now);
-            const place = (later < 0 ? this.#count : Math.max(later, 1)) - 1;
-            if (place !== this.#place) {
-                this.scrub.value = place;
-                this.#draw();
-            }
-            this.#playing = requestAnimationFrame(step);
-        };
-        this.#playing = requestAnimationFrame(step);
-        this.#drawButton();
-    }
-
-    /**
-     * @param {number} place
-     */
-    #secondsAt(place) {
-        return this.#data.frames[place] / this.#data.fps;
-    }
-
-    #drawButton() {
-        const name = this.#playing ? "Pause (Space)" : "Play (Space)";
-        this.playButton.textContent = this.#playing ? "❚❚" : "▶";
-        this.playButton.title = name;
-        this.playButton.setAttribute("aria-label", name);
     }
 
     #draw() {
@@ -409,15 +351,7 @@ class Viewer {
         if (this.looks.hidden || barOf(point, frame) !== barOf(point, point.frame)) {
             return;
         }
-        const { width, height } = this.canvas;
-        screen.globalAlpha = 1;
-        for (const [colour, line] of RING) {
-            screen.beginPath();
-            screen.arc(point.x * width, point.y * height, Math.max(width, height) / 40, 0, 2 * Math.PI);
-            screen.strokeStyle = colour;
-            screen.lineWidth = (line * Math.max(width, height)) / 400;
-            screen.stroke();
-        }
+        drawRing(screen, point);
     }
 
     /**
@@ -456,11 +390,4 @@ function contains([start, stop], frame, frames) {
  */
 function nameOf(map) {
     return map.kind === "point" ? "attention of the point" : map.name || "all subjects";
-}
-
-/**
- * @param {string[]} names
- */
-function options(names) {
-    return names.map((name, index) => element("option", { value: index }, name));
 }

@@ -1,7 +1,8 @@
 """Trains the embedded models and writes their weights and what was measured:
-`python -m kvshare_core.embedded.training [all|denoiser|joint|one-stream|vae]`. The denoiser is the cross-attention
-model, joint the joint-attention one, one-stream the one whose text and video share all weights; they share the VAE. An
-interrupted run goes on where it stopped.
+`python -m kvshare_core.embedded.training [all|denoiser|image|joint|one-stream|vae]`. The denoiser is the
+cross-attention model, image the image-to-video one that begins with its weights, joint the joint-attention one,
+one-stream the one whose text and video share all weights; they share the VAE. An interrupted run goes on where it
+stopped.
 """
 
 import argparse
@@ -15,6 +16,7 @@ from typing import Any
 import torch
 
 from ..files import (
+    IMAGE_TRANSFORMER_FILE,
     JOINT_TEXT_ENCODER_FILE,
     JOINT_TRANSFORMER_FILE,
     ONE_STREAM_TEXT_ENCODER_FILE,
@@ -35,10 +37,11 @@ from .progress import Progress
 
 DENOISERS = {
     "denoiser": (denoiser.DenoiserRecipe(), TRANSFORMER_FILE, TEXT_ENCODER_FILE),
+    "image": (denoiser.IMAGE_RECIPE, IMAGE_TRANSFORMER_FILE, None),
     "joint": (denoiser.JOINT_RECIPE, JOINT_TRANSFORMER_FILE, JOINT_TEXT_ENCODER_FILE),
     "one-stream": (denoiser.ONE_STREAM_RECIPE, ONE_STREAM_TRANSFORMER_FILE, ONE_STREAM_TEXT_ENCODER_FILE),
 }
-"""Recipe and weight files of each transformer, by its part's name."""
+"""Recipe and weight files of each transformer, by its part's name; one without a text encoder shares the first's."""
 WORK = Path(__file__).resolve().parents[3] / ".dev" / "training"
 
 
@@ -82,7 +85,7 @@ def train_denoiser(part: str, steps: int | None, work: Path, output: Path, devic
     recipe = replace(recipe, steps=steps or recipe.steps)
     checkpoint = work / f"{part}.pt"
     model = denoiser.train_denoiser(recipe, checkpoint, device, Progress(part))
-    denoiser.save_weights(model.cpu(), output / transformer_file, output / text_file)
+    denoiser.save_weights(model.cpu(), output / transformer_file, output / text_file if text_file else None)
     loss = checkpoint_loss(checkpoint)
     return {"recipe": asdict(recipe), "parameters": parameter_count(model), "loss": loss, **versions(device)}
 

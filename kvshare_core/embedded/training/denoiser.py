@@ -8,19 +8,32 @@ sampled, so the model of that layout learns the same. Sigmas follow a shifted sc
 import random
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from ...prompt_words import split_words
+from ..files import TEXT_ENCODER_FILE, TRANSFORMER_FILE, WEIGHTS, weight_file
 from ..joint_transformer import JointShape, JointTransformer
 from ..latents import BLOCK_SIDE, CHANNELS, NATIVE_LATENT_FRAMES, LatentBasis, fit_basis
 from ..one_stream_transformer import SIGMA_SHIFT as ONE_STREAM_SHIFT
 from ..one_stream_transformer import OneStreamShape, OneStreamTransformer
-from ..scenes import ATTRIBUTES, FRAME_SIDE, caption, pair_caption, render, render_pairs, sample_pairs, sample_scenes
+from ..scenes import (
+    ATTRIBUTES,
+    FRAME_SIDE,
+    Scenes,
+    caption,
+    pair_caption,
+    render,
+    render_pairs,
+    sample_pairs,
+    sample_scenes,
+)
 from ..text import WordEmbedding
 from ..transformer import TransformerShape, WanTransformer
 from ..vocabulary import CHUNK_TOKENS, PAD, PAIR_CHUNK_TOKENS, PAIR_WORDS, UNKNOWN, WORD_IDS, WORDS, word_id
+from .image_scenes import CONDITION_CHANNELS, condition, grey_latents, last_frame_latents, render_changing
 from .loop import Report, Schedule, TrainingRun
 
 SAID_PROBABILITY = {"size": 0.5, "colour": 0.6, "shape": 0.9, "direction": 0.85, "background": 0.85}
@@ -35,7 +48,8 @@ class DenoiserRecipe:
     """Everything that decides the result of a training run besides the machine's rounding.
 
     `pair_fraction` is the share of scenes with two subjects; `text_tokens` is the length of every caption in tokens;
-    `known_words` is the number of words with a vector of their own.
+    `known_words` is the number of words with a vector of their own. A recipe that `begins_with_text_to_video` goes on
+    from the weights of the cross-attention model and leaves its text encoder as it is.
     """
 
     seed: int = 0
@@ -53,6 +67,7 @@ class DenoiserRecipe:
     text_tokens: int = CHUNK_TOKENS
     known_words: int = len(WORDS)
     shape: Shape = field(default_factory=TransformerShape)
+    begins_with_text_to_video: bool = False
 
     @property
     def schedule(self) -> Schedule:
@@ -72,8 +87,26 @@ JOINT_RECIPE = DenoiserRecipe(
 ONE_STREAM_RECIPE = replace(JOINT_RECIPE, steps=6_000, sigma_shift=ONE_STREAM_SHIFT, shape=OneStreamShape())
 """The same for the one-stream model, in the layout of CogVideoX."""
 
+IMAGE_RECIPE = DenoiserRecipe(
+    steps=3_500,
+    learning_rate=2e-3,
+    decay_fraction=0.5,
+    shape=TransformerShape(condition_channels=CONDITION_CHANNELS),
+    begins_with_text_to_video=True,
+)
+"""What the image-to-video model is trained with: like Wan's own, it goes on from the text-to-video model."""
+
 SubjectWords = tuple[dict[str, str], ...]
 """The five words of each subject of a scene."""
+
+
+class Drawn(NamedTuple):
+    """Scenes of a batch: latents [n, 16, t, h, w], what the model reads beside the noise [n, c, t, h, w], and the token
+    ids [n, text_tokens] of their captions."""
+
+    latents: torch.Tensor
+    condition: torch.Tensor
+    ids: torch.Tensor
 
 
 class ScenePool:
@@ -103,13 +136,16 @@ class ScenePool:
             two = sample_pairs(pairs, self.generator)
             self._store_all(render_pairs(two)[0], [two.attribute_words(index) for index in range(pairs)])
         one = sample_scenes(count - pairs, self.generator)
-        self._store_all(render(one)[0], [(one.attribute_words(index),) for index in range(count - pairs)])
+        self._store_all(self.render(one), [(one.attribute_words(index),) for index in range(count - pairs)])
 
-    def _store_all(self, video: torch.Tensor, words: list[SubjectWords]) -> None:
-        for latents, subjects in zip(self.basis.encode(video), words, strict=True):
-            self._store(latents, subjects)
+    def render(self, scenes: Scenes) -> torch.Tensor:
+        """Video [n, frames, 3, side, side] of scenes with one subject."""
+        return render(scenes)[0]
 
-    def _store(self, latents: torch.Tensor, words: SubjectWords) -> None:
+    def _store_all(self, video: torch.Tensor, words: list[SubjectWords]) -> list[int]:
+        return [self._store(*scene) for scene in zip(self.basis.encode(video), words, strict=True)]
+
+    def _store(self, latents: torch.Tensor, words: SubjectWords) -> int:
         place = len(self.words)
         if place < self.capacity:
             self.words.append(words)
@@ -118,12 +154,38 @@ class ScenePool:
             self.words[place] = words
             self.oldest = (place + 1) % self.capacity
         self.latents[place] = latents
+        return place
 
-    def draw(self, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """`count` random scenes: latents [count, 16, t, h, w] and token ids [count, text_tokens] of fresh captions."""
+    def draw(self, count: int) -> Drawn:
+        """`count` random scenes with fresh captions."""
         chosen = torch.randint(len(self.words), (count,), generator=self.generator).tolist()
         ids = torch.tensor([training_ids(self.words[index], self.wording, self.text_tokens) for index in chosen])
-        return self.latents[chosen].float(), ids
+        latents = self.latents[chosen].float()
+        return Drawn(latents, self.condition(latents, chosen), ids)
+
+    def condition(self, latents: torch.Tensor, places: list[int]) -> torch.Tensor:
+        """What a model that is given no image reads beside the noise: no channel, [n, 0, t, h, w]."""
+        return latents[:, :0]
+
+
+class ImageScenePool(ScenePool):
+    """The pool of the image-to-video model, which also keeps what the last frame of every scene looks like."""
+
+    def __init__(self, basis: LatentBasis, recipe: DenoiserRecipe, seed: int):
+        self.last = torch.empty(recipe.pool_scenes, CHANNELS, *[FRAME_SIDE // BLOCK_SIDE] * 2, dtype=torch.float16)
+        self.grey = grey_latents(basis)
+        super().__init__(basis, recipe, seed)
+
+    def render(self, scenes: Scenes) -> torch.Tensor:
+        return render_changing(scenes, self.wording, self.generator)
+
+    def _store_all(self, video: torch.Tensor, words: list[SubjectWords]) -> list[int]:
+        places = super()._store_all(video, words)
+        self.last[places] = last_frame_latents(video, self.basis).half()
+        return places
+
+    def condition(self, latents: torch.Tensor, places: list[int]) -> torch.Tensor:
+        return condition(latents, self.last[places].float(), self.grey, self.wording, self.generator)
 
 
 def training_ids(words: SubjectWords, wording: random.Random, tokens: int) -> list[int]:
@@ -158,6 +220,16 @@ class Denoiser(torch.nn.Module):
         self.transformer = make_transformer(shape)
         self.text = WordEmbedding(known_words)
 
+    def begin_with_text_to_video(self, weights: Path = WEIGHTS) -> None:
+        """Takes the weights of the cross-attention model, reads the condition with weight zero, freezes the text."""
+        state = load_file(weight_file(weights, TRANSFORMER_FILE))
+        read = self.transformer.state_dict()["patch_embedding.weight"]
+        known = state["patch_embedding.weight"]
+        state["patch_embedding.weight"] = torch.cat([known, torch.zeros_like(read[:, known.shape[1] :])], dim=1)
+        self.transformer.load_state_dict(state)
+        self.text.load_state_dict(load_file(weight_file(weights, TEXT_ENCODER_FILE)))
+        self.text.requires_grad_(False)
+
     def forward(self, noisy: torch.Tensor, sigma: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
         return self.transformer(noisy, sigma * 1000, self.text(ids))
 
@@ -172,6 +244,8 @@ def make_optimizers(model: Denoiser, learning_rate: float) -> list[torch.optim.O
     """Muon for the matrices inside the blocks, AdamW for everything else, modulation included."""
     matrices, others = [], []
     for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
         modulates = "mod" in name or "norm" in name
         inside = "blocks." in name and not modulates and parameter.ndim == 2
         (matrices if inside else others).append(parameter)
@@ -185,30 +259,33 @@ def train_denoiser(recipe: DenoiserRecipe, checkpoint: Path, device: torch.devic
     """Trains, or resumes from `checkpoint`, and returns the averaged weights."""
     torch.manual_seed(recipe.seed)
     model, average = (Denoiser(recipe.shape, recipe.known_words).to(device) for _ in range(2))
+    if recipe.begins_with_text_to_video:
+        model.begin_with_text_to_video()
     optimizers = make_optimizers(model, recipe.learning_rate)
     run = TrainingRun(model, average, optimizers, recipe.schedule, checkpoint, save_every=250)
     if run.start >= recipe.steps:
         return average
 
-    pool = ScenePool(fit_basis(), recipe, seed=recipe.seed + run.start)
+    conditioned = isinstance(recipe.shape, TransformerShape) and recipe.shape.condition_channels > 0
+    make_pool = ImageScenePool if conditioned else ScenePool
+    pool = make_pool(fit_basis(), recipe, seed=recipe.seed + run.start)
     generator = torch.Generator().manual_seed(recipe.seed + run.start + 1)
     forward = torch.compile(model, dynamic=False)
     for step in range(run.start, recipe.steps):
         pool.add(recipe.fresh_per_step)
-        latents, ids = pool.draw(recipe.batch)
+        latents, given, ids = (tensor.to(device) for tensor in pool.draw(recipe.batch))
         sigma = training_sigmas(recipe.batch, recipe.sigma_shift, generator).to(device)
         noise = torch.randn(latents.shape, generator=generator).to(device)
-        latents, ids = latents.to(device), ids.to(device)
         level = sigma.reshape(-1, 1, 1, 1, 1)
         with torch.autocast(device.type, torch.bfloat16):
-            velocity = forward(level * noise + (1 - level) * latents, sigma, ids)
+            noisy = level * noise + (1 - level) * latents
+            velocity = forward(torch.cat([noisy, given], dim=1), sigma, ids)
         run.update(step, (velocity.float() - (noise - latents)).square().mean(), report)
     return average
 
 
-def save_weights(average: Denoiser, transformer_file: Path, text_file: Path) -> None:
-    """Writes the transformer and the text encoder as half-precision safetensors."""
-    half = {name: tensor.half().contiguous() for name, tensor in average.state_dict().items()}
-    for prefix, file in (("transformer.", transformer_file), ("text.", text_file)):
-        part = {name.removeprefix(prefix): tensor for name, tensor in half.items() if name.startswith(prefix)}
-        save_file(part, file)
+def save_weights(average: Denoiser, transformer_file: Path, text_file: Path | None) -> None:
+    """Writes the transformer as half-precision safetensors, and the text encoder unless it is another model's."""
+    for part, file in ((average.transformer, transformer_file), (average.text, text_file)):
+        if file:
+            save_file({name: tensor.half().contiguous() for name, tensor in part.state_dict().items()}, file)

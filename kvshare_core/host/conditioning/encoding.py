@@ -12,9 +12,10 @@ from comfy.nested_tensor import NestedTensor
 
 from ...families.base import FamilyInfo
 from ...families.model_inputs import PackedAudio
+from ...record.handover import Handover
 from ...script.film import Script
 from ...timeline.timeline import Beat, Timeline
-from .. import BEAT_TAG, COMMON_TAG, NEGATIVE_TAG, PROMPT_TAG
+from .. import BEAT_TAG, COMMON_TAG, HANDOVER_TAG, NEGATIVE_TAG, PROMPT_TAG
 from .loras import lora_hooks
 from .tokens import locate_words
 
@@ -22,32 +23,33 @@ from .tokens import locate_words
 def encode_timeline(
     clip: Any, timeline: Timeline, negative_prompt: str, encode_text: Callable[[str], list[Any]] | None = None
 ) -> tuple[Timeline, list[Any], list[Any]]:
-    """Positive conditioning of every beat, tagged, and negative: one for all beats, or where they differ, one of each,
-    tagged; and the timeline with its words located.
+    """The timeline with its words located; positive conditioning, tagged by beat; and negative conditioning: one entry
+    for all beats, or if they differ, one for each, tagged.
 
     A common prompt applies to the first part of the noise schedule, and the beats' own from there on (TunerDiT: early
     steps share a prompt, which settles the layout). LoRAs of a beat act on all conditioning of that beat.
-    negative_prompt: of beats for which the script has none. encode_text: what makes conditioning of a text, where that
-    takes more than the text encoder. A text that occurs several times is encoded once.
+    negative_prompt: for beats without one in the script. encode_text: makes the conditioning of a text, where
+    that takes more than the text encoder. A text that occurs several times is encoded once.
 
     Raises ValueError for a LoRA that cannot be loaded.
     """
     script, beats, encoded = timeline.script, timeline.beats, cache(encode_text or partial(encode, clip))
-    hooks = lora_hooks(beats)
+    hooks, handover = lora_hooks(beats), Handover()
 
     def of_every_beat(texts: Sequence[str], values: dict[str, Any]) -> list[Any]:
         entries: list[Any] = []
         for number, (text, hook) in enumerate(zip(texts, hooks, strict=True)):
             entries += set_hooks_for_conditioning(
-                _with(encoded(text), {**values, PROMPT_TAG: text, BEAT_TAG: number}), hook
+                _with(encoded(text), {**values, HANDOVER_TAG: handover, PROMPT_TAG: text, BEAT_TAG: number}), hook
             )
         return entries
 
     def of_all_beats(texts: Sequence[str], values: dict[str, Any]) -> list[Any]:
-        """One entry without a tag where the beats do not differ."""
+        """One entry without a tag when all beats have the same."""
         if len({*zip(texts, hooks, strict=True)}) > 1:
             return of_every_beat(texts, values)
-        return set_hooks_for_conditioning(_with(encoded(texts[0]), {**values, PROMPT_TAG: texts[0]}), hooks[0])
+        entries = _with(encoded(texts[0]), {**values, HANDOVER_TAG: handover, PROMPT_TAG: texts[0]})
+        return set_hooks_for_conditioning(entries, hooks[0])
 
     prompts = [beat.prompt for beat in beats]
     if script.common_prompt and script.common_until > 0:
@@ -86,14 +88,15 @@ def empty_latent(
     diffusion_model: Any = None,
 ) -> Any:
     """Zeros [batch, channels, frames, height, width] for the whole timeline; where the model cannot do without `audio`,
-    nested with zeros for that. Raises ValueError on sizes that misfit."""
+    nested with zeros for that. Raises ValueError for sizes that the model
+    cannot have."""
     _, down_height, down_width = info.compression
     for name, size, factor in (("width", width, down_width), ("height", height, down_height)):
         step = factor * info.patch[1 if name == "height" else 2]
         if size % step:
             raise ValueError(
                 f"{name} is {size}, but this model needs a multiple of {step}; "
-                f"take {max(step, round(size / step) * step)}."
+                f"choose {max(step, round(size / step) * step)}."
             )
     shape = (batch, info.latent_channels, timeline.latent_frames, height // down_height, width // down_width)
     video = torch.zeros(shape, device=intermediate_device())

@@ -5,9 +5,12 @@ of `comfy.conds` that holds its value in `cond`.
 """
 
 import uuid
+from collections.abc import Mapping
 from typing import Any
 
 import torch
+
+from ...families.model_inputs import InputLayout
 
 TEXT = "c_crossattn"
 """Text embeddings [batch, tokens, width]."""
@@ -15,14 +18,14 @@ TEXT = "c_crossattn"
 TEXT_MASK = "attention_mask"
 """Which tokens of TEXT the model attends to [batch, tokens]: 1 or 0, or in floating point a bias on their scores."""
 
-TEXT_TOKENS = "num_tokens"
-"""How many tokens TEXT_MASK keeps; models drop the others."""
 
-
-def interpolate_conditioning(first: dict[str, Any], second: dict[str, Any], mix: float) -> dict[str, Any]:
+def interpolate_conditioning(
+    first: dict[str, Any], second: dict[str, Any], mix: float, family_inputs: Mapping[str, InputLayout]
+) -> dict[str, Any]:
     """Conditioning between `first` (mix 0) and `second` (mix 1), the text token by token.
 
-    A shorter text is padded with zeros, and a token is kept if either mask keeps it. Other floating point tensors of
+    A shorter text is padded with zeros, a token is kept if either mask keeps it, and where the family's inputs state a
+    text length, it is the longer one. Other floating point tensors of
     equal shape, such as pooled text, are interpolated too; everything else comes from `first`. Mix 0 gives `first`
     itself; otherwise the uuid is derived from both and `mix`, so that caches keyed by it do not mix segments.
 
@@ -33,7 +36,10 @@ def interpolate_conditioning(first: dict[str, Any], second: dict[str, Any], mix:
     conds, other_conds = first["model_conds"], second["model_conds"]
     model_conds = dict(conds)
     for name in conds.keys() & other_conds.keys():
-        model_conds[name] = _between(name, conds[name], other_conds[name], mix)
+        if family_inputs.get(name) == "text length":
+            model_conds[name] = conds[name]._copy_with(max(conds[name].cond, other_conds[name].cond))
+        else:
+            model_conds[name] = _between(name, conds[name], other_conds[name], mix)
     if (TEXT_MASK in conds) != (TEXT_MASK in other_conds) and TEXT in conds and TEXT in other_conds:
         # Hosts leave the mask out where every token is kept.
         unmasked, masked = (conds, other_conds) if TEXT_MASK in other_conds else (other_conds, conds)
@@ -50,8 +56,6 @@ def all_tokens_kept(like: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
 
 def _between(name: str, first: Any, second: Any, mix: float) -> Any:
     """The interpolation of two inputs of the model; `first` itself for inputs that have none."""
-    if name == TEXT_TOKENS:
-        return first._copy_with(max(first.cond, second.cond))
     one, other = getattr(first, "cond", None), getattr(second, "cond", None)
     if not isinstance(one, torch.Tensor) or not isinstance(other, torch.Tensor):
         return first

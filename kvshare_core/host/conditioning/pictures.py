@@ -8,7 +8,7 @@ import torch
 from ...timeline.timeline import Timeline
 
 NEIGHBOURS = 4
-"""Latent frames beyond the ends of a loop that its ends are decoded with."""
+"""Latent frames from across the seam with which the ends of a loop are decoded."""
 
 
 @dataclass(frozen=True)
@@ -22,18 +22,18 @@ class Tiles:
     """Pixels that neighbouring tiles share."""
 
     frames: int
-    """Pictures of a tile."""
+    """Video frames of a tile."""
 
     shared_frames: int
-    """Pictures that successive tiles share."""
+    """Video frames that successive tiles share."""
 
 
 def encode_stretch(vae: Any, images: torch.Tensor, timeline: Timeline, start: int, frames: int) -> torch.Tensor:
     """The latent frames [start, start + frames) of the timeline, [1, channels, frames, height, width], encoded from
-    their pictures [n, height, width, 3].
+    their images [n, height, width, 3].
 
-    A causal VAE makes the first latent frame of one picture. Where it has to cover several, a picture is put in front
-    and its latent frame is dropped.
+    A causal VAE encodes the first image alone into the first latent frame. Where that has to cover several, an image is
+    prepended and its latent frame is dropped.
     """
     pictures = images[..., :3]
     first, last = timeline.picture_range(start, start + frames)
@@ -43,11 +43,11 @@ def encode_stretch(vae: Any, images: torch.Tensor, timeline: Timeline, start: in
 
 
 def decode_loop(vae: Any, samples: torch.Tensor, tiles: Tiles | None) -> torch.Tensor:
-    """Pictures [temporal compression * frames, height, width, 3] of a video [batch, channels, frames, height, width]
-    that loops from its last frame to its first; videos of a batch follow one another.
+    """Images [temporal compression * frames, height, width, 3] of a video [batch, channels, frames, height, width] that
+    loops from its last frame to its first; videos of a batch follow one another.
 
-    Both ends are decoded between their neighbours in the loop, whose pictures are dropped: the first latent frame then
-    becomes as many pictures as any other. Raises ValueError for a latent that is no video.
+    Both ends are decoded between their neighbours in the loop, whose images are dropped: the first latent frame then
+    decodes to as many images as any other. Raises ValueError for a latent that is not a video.
     """
     if samples.ndim != 5:
         raise ValueError(f"samples: the latent has the shape {list(samples.shape)}; connect that of a video.")
@@ -60,7 +60,7 @@ def decode_loop(vae: Any, samples: torch.Tensor, tiles: Tiles | None) -> torch.T
 
 
 def _decode(vae: Any, samples: torch.Tensor, tiles: Tiles | None) -> torch.Tensor:
-    """Videos [batch, pictures, height, width, 3]."""
+    """Videos [batch, frames, height, width, 3]."""
     if tiles is None:
         return vae.decode(samples)
     in_space, in_time = vae.spacial_compression_decode(), vae.temporal_compression_decode()

@@ -1,26 +1,23 @@
-"""Conditioning cut to one segment: what belongs to frames is cut, everything else stays whole.
+"""Cuts conditioning to one segment: what has an entry per frame is cut, everything else stays whole.
 
 How the inputs of a model lie over frames is stated by its family (`families/model_inputs.py`) and, for those that the
-host gives to models of every family, here. Start images that a model gets as input channels are cut like everything
-else: the first segment has the image, and later ones have what the long video has in their frames, which is the form of
-"no image" that the host's nodes write after it, mask channels included.
+host gives to models of every family, here. Start images that a model takes as input channels are cut like everything
+else: the first segment has the image, and later ones have the long video's input channels of their frames, which is
+what the host's nodes write for "no image", mask channels included.
 """
 
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 
-from ...families.model_inputs import InputLayout, PerFrame
+from ...families.model_inputs import Indivisible, InputLayout, PerFrame
 from ...timeline.fades import take_frames
 from ...timeline.timeline import FRAME_DIM, Segment
 
-"""Where video latents [batch, channels, frames, height, width] have their frames."""
-
 Resize = Callable[..., Any]
 """The `resize_cond_for_context_window` of newer hosts' models."""
-
 
 COMMON_INPUTS: Mapping[str, InputLayout] = {
     "attention_mask": "whole video",
@@ -32,6 +29,19 @@ COMMON_INPUTS: Mapping[str, InputLayout] = {
     "y": "whole video",
 }
 """Inputs that the host gives to models of every family: texts, image channels and noise masks, by its names."""
+
+
+def check_divisible(cond: Sequence[Mapping[str, Any]], family_inputs: Mapping[str, InputLayout]) -> None:
+    """Raises ValueError when a list of processed conditioning has an input that cannot be cut into segments."""
+    for entry in cond:
+        for name in entry.get("model_conds", {}):
+            layout = family_inputs.get(name)
+            if isinstance(layout, Indivisible):
+                raise _refusal(layout)
+
+
+def _refusal(layout: Indivisible) -> ValueError:
+    return ValueError(f"MaskGuidedKVShare: the conditioning has {layout.reason}")
 
 
 def slice_conditioning(
@@ -55,8 +65,8 @@ def slice_conditioning(
         return result
     if cond.get("control") is not None:
         raise ValueError(
-            "MaskGuidedKVShare: a ControlNet is applied to the conditioning, and its control video is not cut into "
-            "segments. Remove the Apply ControlNet nodes in front of the sampler, or plan a video of one segment."
+            "MaskGuidedKVShare: a ControlNet is applied to the conditioning, and its control video cannot be cut into "
+            "segments. Remove the Apply ControlNet nodes before the sampler, or plan a video of one segment."
         )
     _check_area(cond.get("area"), frames)
     mask = cond.get("mask")
@@ -65,7 +75,7 @@ def slice_conditioning(
     layouts: dict[str, InputLayout] = {**COMMON_INPUTS, **family_inputs}
 
     def resized(name: str, value: Any) -> Any:
-        """What the host's own cutting makes of an input; None when it leaves it alone."""
+        """The input as the host cuts it; None when the host leaves it alone."""
         return None if resize is None else resize(name, value, window, x_in, x_in.device, retain_index_list=[])
 
     model_conds: dict[str, Any] = {}
@@ -80,8 +90,8 @@ def _check_area(area: Any, frames: int) -> None:
     """Areas are (height, width, y, x) or (frames, height, width, first frame, y, x) in latent steps."""
     if area is not None and len(area) == 6 and (area[3] > 0 or area[0] < frames):
         raise ValueError(
-            "MaskGuidedKVShare: a conditioning area covers only a part of the frames, which segments cannot have. Let "
-            "it cover the whole time (temporal 1, z 0), and give the prompt a place in the timeline instead."
+            "MaskGuidedKVShare: a conditioning area covers only a part of the frames, which segments cannot have. Make "
+            "it cover all frames (temporal 1, z 0), and give the prompt its own time in the timeline instead."
         )
 
 
@@ -96,8 +106,10 @@ def _slice_input(
     """One input of the model (an object of `comfy.conds`) for a segment; None when the segment has none."""
     frames = x_in.shape[FRAME_DIM]
     content = getattr(value, "cond", None)
-    if layout in ("whole video", "sequence", "audio"):
-        # The last two are fitted where the audio's part in the segment is known.
+    if isinstance(layout, Indivisible):
+        raise _refusal(layout)
+    if layout in ("whole video", "text length", "sequence", "audio"):
+        # The last two are fitted where the audio of the segment is known.
         return value
     if layout == "first segment":
         return value if segment.start == 0 else None
@@ -117,9 +129,9 @@ def _slice_input(
         return value._copy_with(_cut(PerFrame(FRAME_DIM), name, content, segment, frames))
     if frames in content.shape[1:]:
         raise ValueError(
-            f"MaskGuidedKVShare: the conditioning has an input '{name}' of shape {list(content.shape)} that may belong "
-            f"to the {frames} latent frames one by one, and KV Share does not know how to cut it. Remove the node that "
-            "adds it, or plan a video of one segment."
+            f"MaskGuidedKVShare: the conditioning has an input '{name}' of shape {list(content.shape)} that may have "
+            f"an entry for each of the {frames} latent frames, and KV Share does not know how to cut it. Remove the "
+            "node that adds it, or plan a video of one segment."
         )
     return value
 
@@ -127,9 +139,9 @@ def _slice_input(
 def _cut(layout: PerFrame, name: str, tensor: torch.Tensor, segment: Segment, frames: int) -> torch.Tensor | None:
     """The entries of `segment` in a latent of that many frames; None when there are none.
 
-    In each later segment the frame before the first entry has none either: models leave the first `layout.first` frames
-    of whatever they get alone. Raises ValueError naming the input when its length does not fit, or when a segment
-    that continues at the video's beginning would need entries from both of its ends.
+    In each later segment the first `layout.first` frames have no entry either: models skip as many frames of whatever
+    they receive. Raises ValueError naming the input when its length does not fit, or when a segment that continues at
+    the video's beginning would need entries from both of its ends.
     """
     found, expected = tensor.shape[layout.dim], (frames - layout.first) * layout.per_frame
     if (layout.length == "exact" and found != expected) or (layout.length == "longer" and found < expected):
@@ -140,7 +152,7 @@ def _cut(layout: PerFrame, name: str, tensor: torch.Tensor, segment: Segment, fr
     start = segment.start * layout.per_frame
     if segment.stop > frames and (layout.first or layout.length != "exact"):
         raise ValueError(
-            f"MaskGuidedKVShare: the conditioning's {name} cannot go round in a loop. Take loop out of the timeline, "
+            f"MaskGuidedKVShare: the conditioning's {name} cannot be cut in a loop. Remove loop from the timeline, "
             "or remove the node that adds it."
         )
     if segment.stop > frames:
@@ -150,7 +162,7 @@ def _cut(layout: PerFrame, name: str, tensor: torch.Tensor, segment: Segment, fr
 
 
 def _cut_reference(name: str, latent: torch.Tensor, segment: Segment, frames: int) -> torch.Tensor | None:
-    """The part of a reference latent for a segment: a video of the latent's length is cut, a picture stays whole."""
+    """The part of a reference latent for a segment: a video of the latent's length is cut, an image stays whole."""
     if latent.ndim > FRAME_DIM and latent.shape[FRAME_DIM] == frames:
         return _cut(PerFrame(FRAME_DIM), name, latent, segment, frames)
     return latent

@@ -1,6 +1,6 @@
 """Finds the words of a prompt among the tokens of the user's own text encoder.
 
-Where the prompt stands among them is stated by the families (`families/text_encoders.py`).
+Where the prompt is among them is stated by the families (`families/text_encoders.py`).
 """
 
 import codecs
@@ -24,15 +24,16 @@ BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 """How sentencepiece writes one byte of a character that has no piece."""
 
 SPECIAL = re.compile(r"<[^<>]+>")
-"""A token that is no text, such as <unk> or <|im_end|>."""
+"""A token that is not text, such as <unk> or <|im_end|>."""
 
 
 def locate_words(clip: Any, text: str) -> PromptWords | None:
-    """Words of `text` and the positions of their tokens in the encoded text; None when this encoder does not tell.
+    """Words of `text` and the positions of their tokens in the encoded text; None when this encoder does not reveal
+    them.
 
-    Works from the tokens that the encoder itself makes, so weights syntax and normalisation are accounted for, and
-    templates around the prompt are left out. An encoder that no family states could cut or reorder its output, so it
-    gives None, as does an image among the tokens.
+    Uses the tokens that the encoder itself makes, so weight syntax and normalisation are accounted for, and templates
+    around the prompt are left out. An encoder that no family states could cut or reorder its output, so the result is
+    None, as it is with an image among the tokens.
     """
     own = getattr(clip.tokenizer, "locate_words", None)
     if own is not None:
@@ -94,7 +95,7 @@ def byte_level_text(piece: str) -> bytes:
 
 
 def _byte_alphabet() -> dict[str, int]:
-    """Bytes that print stand for themselves in Latin-1; the others are the characters from U+0100 on, in order."""
+    """Printable bytes are their Latin-1 characters; the others are the characters from U+0100 on, in order."""
     printing = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(0x100) if byte not in printing]
     return {chr(byte): byte for byte in printing} | {chr(0x100 + place): byte for place, byte in enumerate(others)}
@@ -136,7 +137,7 @@ def _language_model(clip: Any, prompt: PromptTokens, streams: Any) -> tuple[Any,
 
 
 def _rows(chunks: Sequence[Sequence[Any]], encoder: Any) -> list[int] | None:
-    """The embedding's row of every token; None where a token is an image, which takes as many as its model likes.
+    """The embedding's row of every token; None when a token is an image, whose number of rows the model decides.
 
     An embedding of another width is left out by the host, which then pads the end of the chunk.
     """

@@ -1,5 +1,5 @@
-"""What is told of a film while it is written, before any run: where its parts stand in the text, when they are seen,
-and what a run is going to take. Values for JSON; times in latent frames and pictures."""
+"""The plan of a film while the user edits it, before any run: where its parts are in the text, when they are shown, and
+what a run will cost. Values for JSON; times in latent frames and video frames."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,7 +22,7 @@ from ..sampling.memory import bank_budget, bytes_on_device
 Json = dict[str, Any]
 
 ASSUMED_FRAMES, ASSUMED_COMPRESSION = 21, 4
-"""Latent frames of a clip, and pictures that a latent frame stands for, while the model is unknown: those of Wan."""
+"""Latent frames of a clip, and video frames per latent frame, while the model is unknown: those of Wan."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,9 @@ class Film:
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What is around LongVideoSegmenter. model: None while it is unknown; config: None where nothing shares; subject,
+    """The nodes around LongVideoSegmenter. model: None while it is unknown; config: None when nothing shares; subject,
     masked: those of MaskGuidedKVShare; steps: of the sampler, None when unknown; guided: whether its CFG is not 1.
-    problems, notes: what is wrong with other nodes, and what had to be assumed of them."""
+    problems, notes: what is wrong with other nodes, and what had to be assumed about them."""
 
     model: ModelFacts | None = None
     config: KVShareConfig | None = None
@@ -60,11 +60,11 @@ class Surroundings:
 def tell(film: Film, around: Surroundings) -> Json:
     """The answer for an editor.
 
-    error: what keeps the film from being read or planned, `at` its place in the text if it has one; without `beats`
-    where it cannot be read. problems: what would keep a run from starting; notes: what is worth knowing.
+    error: why the film cannot be read or planned, with `at`, its position in the text, if known; without `beats` when
+    it cannot be read. problems: what would stop a run from starting; notes: what the user should know.
     """
     try:
-        script, told = read_film(film.prompts)
+        script, answer = read_film(film.prompts)
     except ScriptError as reason:
         at = None if reason.place is None else unit_offset(film.prompts, *reason.place)
         return {"error": {"message": str(reason), "at": at}, "problems": list(around.problems), "notes": []}
@@ -73,20 +73,20 @@ def tell(film: Film, around: Surroundings) -> Json:
     except TimelineError as reason:
         error = {"message": str(reason), "at": None}
         timeline = _roughly_planned(script, film, around.model)
-    told |= {
+    answer |= {
         "error": error,
         "notes": list(around.notes),
         "problems": list(around.problems),
         "model_known": around.model is not None,
     }
     if timeline is None:
-        return told
-    told |= _times(timeline)
-    for beat, planned in zip(told["beats"], timeline.beats, strict=True):
+        return answer
+    answer |= _times(timeline)
+    for beat, planned in zip(answer["beats"], timeline.beats, strict=True):
         beat |= {"start": planned.start, "stop": planned.stop}
     if error is None:
-        _add_plan(told, timeline, film, around)
-    return told
+        _add_plan(answer, timeline, film, around)
+    return answer
 
 
 def _planned(script: Script, film: Film, model: ModelFacts | None) -> Timeline:
@@ -103,8 +103,8 @@ def _planned(script: Script, film: Film, model: ModelFacts | None) -> Timeline:
 
 
 def _roughly_planned(script: Script, film: Film, model: ModelFacts | None) -> Timeline | None:
-    """The film with cuts for all transitions, to have something to look at while it cannot be planned; None where not
-    even that can be."""
+    """The film with cuts for all transitions, to show something while it cannot be planned; None when this cannot be
+    planned either."""
     cut = Transition("cut")
     beats = [beat if number == 0 else replace(beat, transition=cut) for number, beat in enumerate(script.beats)]
     plain = replace(film, overlap_size=0, num_transition_blocks=0)
@@ -126,14 +126,14 @@ def _times(timeline: Timeline) -> Json:
     }
 
 
-def _add_plan(told: Json, timeline: Timeline, film: Film, around: Surroundings) -> None:
+def _add_plan(answer: Json, timeline: Timeline, film: Film, around: Surroundings) -> None:
     script = timeline.script
-    told["notes"] += [*timeline.rounded_transitions(), *timeline.short_windows()]
-    told["notes"] += overridden_inputs(
+    answer["notes"] += [*timeline.rounded_transitions(), *timeline.short_windows()]
+    answer["notes"] += overridden_inputs(
         script, film.negative_prompt, film.num_transition_blocks, film.longer_mid_segment
     )
-    plan, fitted = _share_plan(told, timeline, around)
-    told["segments"] = [
+    plan, fitted = _share_plan(answer, timeline, around)
+    answer["segments"] = [
         {
             "beat": segment.beat,
             "next_beat": segment.next_beat,
@@ -146,17 +146,17 @@ def _add_plan(told: Json, timeline: Timeline, film: Film, around: Surroundings) 
         }
         for segment in timeline.segments
     ]
-    told["windows_extra"] = windows_extra(plan or SharePlan(timeline, KVShareConfig()))
-    told["sharing"] = None
+    answer["windows_extra"] = windows_extra(plan or SharePlan(timeline, KVShareConfig()))
+    answer["sharing"] = None
     if fitted is None or around.model is None:
         return
     sampling = Sampling(film.width, film.height, film.batch_size, around.steps, around.guided)
-    told["sharing"] = _sharing(forecast(fitted, around.model.element_size, sampling), fitted.plan.config, around)
+    answer["sharing"] = _sharing(forecast(fitted, around.model.element_size, sampling), fitted.plan.config, around)
 
 
-def _share_plan(told: Json, timeline: Timeline, around: Surroundings) -> tuple[SharePlan | None, FittedPlan | None]:
-    """The plan of MaskGuidedKVShare, and the same fitted to the model where that is known; every word stands for one
-    token, since no text encoder is loaded. What the node would refuse becomes a problem, and nothing is shared."""
+def _share_plan(answer: Json, timeline: Timeline, around: Surroundings) -> tuple[SharePlan | None, FittedPlan | None]:
+    """The plan of MaskGuidedKVShare, and the same fitted to the model if that is known; every word counts as one token,
+    since no text encoder is loaded. What the node would refuse becomes a problem, and nothing is shared."""
     if around.config is None:
         return None, None
     beats = tuple(replace(beat, words=find_words(_characters(beat.prompt))) for beat in timeline.beats)
@@ -165,7 +165,7 @@ def _share_plan(told: Json, timeline: Timeline, around: Surroundings) -> tuple[S
         plan = make_plan(replace(timeline, beats=beats), around.config, around.subject, mask)
         return plan, None if around.model is None else fit_plan(plan, around.model.info)
     except ValueError as reason:
-        told["problems"].append(f"MaskGuidedKVShare: {reason}")
+        answer["problems"].append(f"MaskGuidedKVShare: {reason}")
         return None, None
 
 

@@ -1,4 +1,4 @@
-"""A measured preset as a picture: bars for every block, drawn with Pillow, which the host brings."""
+"""A measured preset as an image: bars for every block, drawn with Pillow, which the host brings."""
 
 import torch
 from PIL import Image, ImageDraw, ImageFont
@@ -18,16 +18,16 @@ PLOTS = {
 """Titles and the figures below them."""
 
 PURPOSES = {"agreement": "masks", "contrast": "masks", "pull": "share", "within": "share", "beside": "share"}
-"""Whose chosen blocks are marked in a plot."""
+"""The purpose whose chosen blocks are marked in a plot."""
 
 BAR, GAP, MARGIN, PLOT, TITLE, NUMBERS = 14, 6, 12, 70, 18, 14
-"""Pixels: width of a bar and of what lies between two, border, height of a plot, of its title and its numbers."""
+"""Pixels: width of a bar and of the gap between two, border, height of a plot, of its title and its numbers."""
 
 PAPER, INK, PLAIN, CHOSEN = (24, 26, 30), (215, 218, 222), (110, 118, 130), (240, 160, 60)
 
 
 def draw_chart(preset: MeasuredPreset) -> torch.Tensor:
-    """The figures as an IMAGE [1, height, width, 3]; the chosen blocks are lit."""
+    """The figures as an IMAGE [1, height, width, 3]; the chosen blocks are highlighted."""
     plots = {title: name for title, name in PLOTS.items() if any(_value(row, name) for row in preset.figures)}
     wide = max(MARGIN * 2 + len(preset.figures) * (BAR + GAP), 320)
     row = TITLE + PLOT + NUMBERS
@@ -62,7 +62,7 @@ def _draw_bars(
 
 
 def _value(row: BlockFigures, name: str) -> float:
-    """One number of a figure: the mean over noise levels where there are several, 0 where there is none."""
+    """One number of a figure: the mean if there are several noise levels, 0 if there is no number."""
     value = getattr(row, name)
     if isinstance(value, tuple):
         return sum(value) / len(value)

@@ -16,7 +16,7 @@ def save(preset: MeasuredPreset, prefix: str) -> str:
 
 def load(name: str) -> MeasuredPreset:
     """Loads a preset by its name in `file_names`. Raises ValueError for a name outside the host's folders, for a file
-    that holds no preset, and for one that a newer version of the pack wrote."""
+    that is not a preset, and for one that a newer version of the pack wrote."""
     path = path_of(name, SUFFIX, WRITER)
     try:
         return read_preset(path.read_text(encoding="utf-8"))
@@ -30,5 +30,5 @@ def file_names() -> list[str]:
 
 
 def fingerprint(name: str) -> str:
-    """Changes when the file does."""
+    """A text that changes when the file does."""
     return change_of(path_of(name, SUFFIX, WRITER))

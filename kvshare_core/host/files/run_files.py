@@ -34,12 +34,12 @@ class LongVideoFile:
 
     timeline: Timeline
     samples: tuple[torch.Tensor, ...]
-    """The latent of the video [batch, channels, latent frames, height, width], and that of the audio where there is
-    one."""
+    """The latent of the video [batch, channels, latent frames, height, width], and that of the audio if there is
+    any."""
     noise_mask: tuple[torch.Tensor, ...] = ()
     """One for each of `samples`; empty for none."""
     batch_index: tuple[int, ...] = ()
-    """For each latent of the batch, which of the seed's noises it has; empty where that is its place in the batch."""
+    """For each latent of the batch, which of the seed's noises it has; empty when that is its index in the batch."""
     masks: RecordedMasks | None = None
 
     @property
@@ -81,7 +81,7 @@ def file_of(timeline: Timeline, latent: dict[str, Any], record: KVShareRecord | 
 def save(content: LongVideoFile, prefix: str) -> tuple[str, str]:
     """Writes a new file into the host's output folder and returns its subfolder and its name.
 
-    prefix: of the name; may name a subfolder and the host's variables; the host refuses what leads out of its folder.
+    prefix: of the name; may contain a subfolder and the host's variables; the host refuses a path outside its folder.
     """
     tensors: dict[str, torch.Tensor] = {}
     document = to_document(content, tensors, FORMAT)
@@ -111,7 +111,7 @@ def file_names() -> list[str]:
 
 
 def fingerprint(name: str) -> str:
-    """Changes when the file does."""
+    """A text that changes when the file does."""
     return change_of(_path(name))
 
 

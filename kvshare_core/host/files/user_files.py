@@ -1,4 +1,4 @@
-"""Files of the pack in the host's input and output folders, by what their names end with."""
+"""The pack's files in the host's input and output folders, by the ending of their names."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +8,7 @@ import folder_paths
 from ...plain_values import NewerFormatError
 
 OUTPUT = " [output]"
-"""What the host puts behind the name of a file that is in its output folder."""
+"""What the host appends to the name of a file in its output folder."""
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,8 @@ class NewFile:
 
 
 def new_file(prefix: str, suffix: str) -> NewFile:
-    """A file that is not there yet. prefix: may name a subfolder and the host's variables; the host refuses what leads
-    out of its folder."""
+    """A file that does not exist yet. prefix: may contain a subfolder and the host's variables; the host refuses a path
+    outside its folder."""
     folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, folder_paths.get_output_directory())
     return NewFile(Path(folder, f"{name}_{counter:05}_{suffix}"), subfolder)
 
@@ -39,7 +39,7 @@ def names_of(suffix: str) -> list[str]:
 
 def path_of(name: str, suffix: str, writer: str) -> Path:
     """Where a file of `names_of` is. Raises ValueError, naming the node that writes such files, for a name outside the
-    host's folders, of another kind, or of no file."""
+    host's folders, of another kind, or of a missing file."""
     folder = folder_paths.get_output_directory() if name.endswith(OUTPUT) else folder_paths.get_input_directory()
     path = Path(folder, name.removesuffix(OUTPUT)).resolve()
     if not path.is_relative_to(Path(folder).resolve()) or not path.name.endswith(suffix) or not path.is_file():
@@ -57,7 +57,7 @@ def refused(name: str, writer: str, error: Exception) -> ValueError:
 
 
 def change_of(path: Path) -> str:
-    """Changes when the file does."""
+    """A text that changes when the file does."""
     status = path.stat()
     return f"{status.st_mtime_ns} {status.st_size}"
 

@@ -1,4 +1,4 @@
-"""Answers of nodes to the mask viewer in the frontend, their pictures in the host's folder of temporary files."""
+"""Data of nodes for the mask viewer in the frontend, with images in the host's folder of temporary files."""
 
 from typing import Any
 
@@ -15,9 +15,10 @@ FASTEST = 0
 
 
 def view_of(record: KVShareRecord, images: torch.Tensor, **chosen: Any) -> dict[str, list[Any]]:
-    """The answer that shows a record over the decoded frames [pictures, h, w, 3] of its run; empty when it is empty.
+    """The answer that shows a record over the decoded frames [frames, h, w, 3] of its run; empty when the record is
+    empty.
 
-    chosen: what the node's own inputs say, with which the viewer begins.
+    chosen: values of the node's own inputs, which the viewer shows first.
     """
     masks, point = record.latest(), record.latest_point()
     timeline = masks.timeline if masks is not None else None if point is None else point.timeline
@@ -25,10 +26,10 @@ def view_of(record: KVShareRecord, images: torch.Tensor, **chosen: Any) -> dict[
         return {}
     frames = shown_frames(timeline.frames)
     small = small_frames(images, frames)
-    told = described_film(timeline, frames, images.shape[0] // timeline.frames)
-    told |= {"picture": _save_frames(sheet_of(small)), "size": [small.shape[2], small.shape[1]]}
-    told["point"] = None if point is None else described_point(point)
-    told["maps"] = [
+    answer = described_film(timeline, frames, images.shape[0] // timeline.frames)
+    answer |= {"picture": _save_frames(sheet_of(small)), "size": [small.shape[2], small.shape[1]]}
+    answer["point"] = None if point is None else described_point(point)
+    answer["maps"] = [
         {
             "kind": shown.kind,
             "name": shown.name,
@@ -39,7 +40,7 @@ def view_of(record: KVShareRecord, images: torch.Tensor, **chosen: Any) -> dict[
         }
         for shown in shown_maps(masks, point, frames)
     ]
-    return {PREFIX: [{**told, **chosen}]}
+    return {PREFIX: [{**answer, **chosen}]}
 
 
 def _save_frames(sheet: torch.Tensor) -> dict[str, Any]:

@@ -15,7 +15,9 @@ from ...families import UnsupportedModelError
 from ...families.base import FamilyInfo
 from ...families.block_presets import preset_lines
 from ..host_errors import host_errors
+from . import cogvideox_keys
 from .model_files import EMBEDDED, EMBEDDED_MODELS, ModelFiles, find_file, find_model, is_shard
+from .model_headers import tensor_names
 from .model_info import NATIVE_FRAMES_ATTACHMENT, model_info
 from .text_encoders import NO_FILE, check_text_encoders, load_text_encoders, text_encoder_files
 
@@ -53,10 +55,10 @@ def load_video_model(
 ) -> tuple[Any, Any, Any]:
     """MODEL, CLIP and VAE of the named files.
 
-    Small files are checked before large ones are loaded. Raises ValueError, naming the input, for names that do not go
+    Small files are checked before large ones are loaded. Raises ValueError, naming the input, for names that do not fit
     together, and for files that are missing, that the host cannot load or that do not fit the model;
-    families.UnsupportedModelError when the model is no video diffusion transformer; FileNotFoundError when a file of an
-    embedded model is missing.
+    families.UnsupportedModelError when the model is not a video diffusion transformer; FileNotFoundError when a file of
+    an embedded model is missing.
     """
     _check_together(diffusion_model, text_encoder, vae, text_encoder_2)
     if diffusion_model in EMBEDDED_MODELS:
@@ -81,13 +83,13 @@ def load_video_model(
 
 
 def model_report(model: Any) -> str:
-    """What a MODEL is, one property a line. Raises families.UnsupportedModelError."""
+    """The properties of a MODEL, one per line. Raises families.UnsupportedModelError."""
     info = model_info(model)[1]
     cycle = info.frame_cycle
     pictures = (info.native_frames - 1) * info.compression[0] + 1 if cycle is None else cycle.before(info.native_frames)
     dtypes: Counter[str] = Counter()
     for parameter in model.get_model_object("diffusion_model").parameters():
-        # Quantised weights report the dtype that they were made from.
+        # Quantised weights report the dtype that they were quantised from.
         held = getattr(parameter, "_qdata", parameter)
         dtypes[str(held.dtype).removeprefix("torch.")] += parameter.numel()
     lines = {
@@ -98,7 +100,7 @@ def model_report(model: Any) -> str:
         "patch (frames x height x width)": " x ".join(map(str, info.patch)),
         "compression (frames x height x width)": " x ".join(map(str, info.compression)),
         "latent channels": info.latent_channels,
-        "native length": f"{info.native_frames} latent frames, {pictures} pictures",
+        "native length": f"{info.native_frames} latent frames, {pictures} frames",
         "weight dtype": ", ".join(_shares(dtypes)),
         "parameters": _readable_count(dtypes.total()),
         **preset_lines(info.presets, info.blocks),
@@ -107,13 +109,13 @@ def model_report(model: Any) -> str:
 
 
 def load_model_files(paths: tuple[str, ...], model_options: Mapping[str, Any], disable_dynamic: bool = False) -> Any:
-    """The MODEL of a file, or of all shards of one.
+    """The MODEL of a file, or of all shards of one; also of a CogVideoX transformer as published.
 
     Newer hosts call this again for a further GPU, or to get the model without dynamic loading. Raises what the host's
-    loader raises, RuntimeError when it knows no such model.
+    loader raises, RuntimeError when it does not know the model.
     """
     options: dict[str, Any] = {"disable_dynamic": True} if disable_dynamic else {}
-    if len(paths) == 1:
+    if len(paths) == 1 and not cogvideox_keys.is_published(tensor_names(paths[0])):
         return comfy.sd.load_diffusion_model(paths[0], model_options=dict(model_options), **options)
     weights: dict[str, torch.Tensor] = {}
     metadata: dict[str, str] = {}
@@ -121,11 +123,16 @@ def load_model_files(paths: tuple[str, ...], model_options: Mapping[str, Any], d
         part: Any = comfy.utils.load_torch_file(path, return_metadata=True)
         weights.update(part[0])
         metadata.update(part[1] or {})
+    published_cogvideox = cogvideox_keys.is_published(weights)
+    if published_cogvideox:
+        weights = cogvideox_keys.with_host_names(weights)
     model = comfy.sd.load_diffusion_model_state_dict(
         weights, model_options=dict(model_options), metadata=metadata, **options
     )
     if model is None:
-        raise RuntimeError(f"no model is known that has the weights of these {len(paths)} files.")
+        raise RuntimeError(f"ComfyUI knows no model with the weights of these {len(paths)} files.")
+    if published_cogvideox:
+        cogvideox_keys.set_positions(model.get_model_object("diffusion_model"))
     vars(model)["cached_patcher_init"] = (load_model_files, (paths, model_options))
     return model
 
@@ -152,7 +159,7 @@ def _check_checkpoint(files: ModelFiles, diffusion_model: str, text_encoder: str
     if wanted and not files.checkpoint:
         raise ValueError(
             f"{wanted}: '{FROM_CHECKPOINT}' needs a diffusion_model of models/checkpoints, but '{diffusion_model}' is "
-            f"none. Choose a file for {wanted}, or move the checkpoint there."
+            f"not one. Choose a file for {wanted}, or move the checkpoint there."
         )
     if wanted and len(files.paths) > 1:
         raise ValueError(
@@ -164,10 +171,10 @@ def _check_checkpoint(files: ModelFiles, diffusion_model: str, text_encoder: str
 def _load_diffusion_model(name: str, files: ModelFiles, weight_dtype: str) -> tuple[Any, FamilyInfo]:
     options = WEIGHT_DTYPES[weight_dtype]
     with host_errors(
-        f"diffusion_model '{name}' is no diffusion model that ComfyUI can load (it does not convert video models from "
-        "the layout of diffusers; for those, download the single file made for ComfyUI)"
+        f"diffusion_model '{name}' is not a diffusion model that ComfyUI can load (of video models in the layout of "
+        "diffusers, only CogVideoX can be loaded; for others, download the single file made for ComfyUI)"
     ):
-        # As in the host's UNETLoader, for checkpoints too: this keeps what a second GPU needs, and every dtype.
+        # As in the host's UNETLoader, for checkpoints too: keeps every dtype, and what loading on a second GPU needs.
         model = load_model_files(files.paths, options)
     try:
         info = model_info(model)[1]
@@ -185,7 +192,7 @@ def _load_diffusion_model(name: str, files: ModelFiles, weight_dtype: str) -> tu
 def _load_vae(path: str, name: str) -> Any:
     if is_shard(name):
         raise ValueError(f"vae '{name}' is one part of several. Download the single file made for ComfyUI.")
-    with host_errors(f"vae '{name}' is no VAE that ComfyUI can load"):
+    with host_errors(f"vae '{name}' is not a VAE that ComfyUI can load"):
         loaded: Any = comfy.utils.load_torch_file(path, return_metadata=True)
         vae = comfy.sd.VAE(sd=loaded[0], metadata=loaded[1])
         vae.throw_exception_if_invalid()
@@ -196,7 +203,7 @@ def _load_vae(path: str, name: str) -> Any:
 
 
 def _check_vae(vae: Any, name: str, model_name: str, info: FamilyInfo) -> None:
-    """Raises ValueError, naming both, unless the VAE makes latents of the model's kind."""
+    """Raises ValueError, naming both, unless the VAE makes latents like those of the model."""
     compression = (vae.temporal_compression_decode() or 1, *(vae.spacial_compression_encode(),) * 2)
     wanted = info.compression
     if info.frame_cycle is not None:

@@ -1,4 +1,4 @@
-"""The diffusion models that LoadVideoDiT lists, and the files they stand for."""
+"""The diffusion models that LoadVideoDiT lists, and their files."""
 
 import os
 import re
@@ -8,19 +8,28 @@ from pathlib import Path
 
 import folder_paths
 
-from ...embedded.model import CROSS_ATTENTION, JOINT_ATTENTION, ONE_STREAM_ATTENTION, Attention, is_available
+from ...embedded.model import (
+    CROSS_ATTENTION,
+    IMAGE_TO_VIDEO,
+    JOINT_ATTENTION,
+    ONE_STREAM_ATTENTION,
+    EmbeddedKind,
+    is_available,
+)
 
 EMBEDDED = "embedded"
 """Name of the small model that ships with the pack, in all lists of the loader."""
 
 EMBEDDED_JOINT = "embedded (joint attention)"
 EMBEDDED_ONE_STREAM = "embedded (one-stream attention)"
+EMBEDDED_IMAGE = "embedded (image)"
 """Names of the other small models; their text encoders and VAEs are named EMBEDDED too."""
 
-EMBEDDED_MODELS: Mapping[str, Attention] = {
+EMBEDDED_MODELS: Mapping[str, EmbeddedKind] = {
     EMBEDDED: CROSS_ATTENTION,
     EMBEDDED_JOINT: JOINT_ATTENTION,
     EMBEDDED_ONE_STREAM: ONE_STREAM_ATTENTION,
+    EMBEDDED_IMAGE: IMAGE_TO_VIDEO,
 }
 """The models that ship with the pack, by their names in the list."""
 
@@ -53,7 +62,7 @@ def diffusion_model_names() -> list[str]:
     Of a model in shards only the first shard is listed.
     """
     return [
-        *(name for name, attention in EMBEDDED_MODELS.items() if is_available(attention)),
+        *(name for name, kind in EMBEDDED_MODELS.items() if is_available(kind)),
         *_without_later_shards(folder_paths.get_filename_list("diffusion_models")),
         *(CHECKPOINT + name for name in _without_later_shards(folder_paths.get_filename_list("checkpoints"))),
         *(DIFFUSERS + name for name in _diffusers_folders()),
@@ -105,7 +114,7 @@ def _all_shards(name: str, path: str) -> tuple[str, ...]:
     missing = [os.path.basename(path) for path in paths if not os.path.isfile(path)]
     if missing:
         raise ValueError(
-            f"diffusion_model '{name}' is one of {len(paths)} files, but {', '.join(missing)} is not beside it. "
+            f"diffusion_model '{name}' is one of {len(paths)} files, but {', '.join(missing)} is not in its folder. "
             "Download all of them into one folder."
         )
     return paths

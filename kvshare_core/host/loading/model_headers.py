@@ -17,7 +17,11 @@ from ...embedded.latents import NATIVE_LATENT_FRAMES
 from ...embedded.model import MODEL_FILES
 from ...families import UnsupportedModelError, find_family
 from ...plan.forecast import ModelFacts
+from . import cogvideox_keys
 from .model_files import EMBEDDED_MODELS, diffusion_model_names, find_model
+
+METADATA = "__metadata__"
+"""Key of a header that is not the name of a tensor."""
 
 MAX_HEADER_BYTES = 100_000_000
 """Longest header that the file format allows."""
@@ -40,7 +44,7 @@ DTYPES = {
 
 
 def facts_of(name: str) -> ModelFacts | None:
-    """What is known of a model by its name in the list of LoadVideoDiT; None for names that are not listed.
+    """Facts about a model by its name in the list of LoadVideoDiT; None for names that are not listed.
 
     Raises families.UnsupportedModelError for a model in which keys cannot be shared.
     """
@@ -58,8 +62,8 @@ def facts_of(name: str) -> ModelFacts | None:
 
 
 def model_facts(paths: tuple[str, ...]) -> ModelFacts | None:
-    """What is known of the model in these safetensors files, all its shards; None for files of another kind, and for
-    models that the host does not know.
+    """Facts about the model in these safetensors files, all its shards; None for files of another kind, and for models
+    that the host does not know.
 
     Raises families.UnsupportedModelError for a model in which keys cannot be shared.
     """
@@ -67,9 +71,17 @@ def model_facts(paths: tuple[str, ...]) -> ModelFacts | None:
         return _read_facts(paths, tuple(os.stat(path).st_mtime_ns for path in paths))
     except UnsupportedModelError:
         raise
-    # This runs before the user starts anything, so a header that the host's detection cannot handle is no error yet.
+    # This runs before the user starts anything, so a header that the host cannot handle is not an error yet.
     except Exception:
         return None
+
+
+def tensor_names(path: str) -> frozenset[str]:
+    """Names of the tensors in a safetensors file; empty for a file of another kind or without a readable header."""
+    try:
+        return frozenset(_header(path)) - {METADATA}
+    except ValueError:
+        return frozenset()
 
 
 @lru_cache(maxsize=4)
@@ -78,9 +90,11 @@ def _read_facts(paths: tuple[str, ...], changed: tuple[int, ...]) -> ModelFacts 
     metadata: dict[str, str] = {}
     for path in paths:
         entries = _header(path)
-        metadata |= entries.pop("__metadata__", {})
+        metadata |= entries.pop(METADATA, {})
         for name, entry in entries.items():
             tensors[name] = torch.empty(entry["shape"], dtype=DTYPES[entry["dtype"]], device="meta")
+    if cogvideox_keys.is_published(tensors):
+        tensors = cogvideox_keys.with_host_names(tensors)
     prefix: str = comfy.model_detection.unet_prefix_from_state_dict(tensors)
     weights: Any = comfy.utils.state_dict_prefix_replace(tensors, {prefix: ""}, filter_keys=True) or tensors
     config: Any = comfy.model_detection.model_config_from_unet(weights, "", metadata=metadata)
@@ -97,7 +111,7 @@ def _header(path: str) -> dict[str, Any]:
     with open(path, "rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if length > MAX_HEADER_BYTES:
-            raise ValueError(f"{path} is no safetensors file.")
+            raise ValueError(f"{path} is not a safetensors file.")
         return json.loads(file.read(length))
 
 

@@ -18,15 +18,15 @@ from ..host_errors import host_errors
 from .model_files import find_file, is_shard
 
 NO_FILE = "none"
-"""Choice of the second text encoder for models that have only one."""
+"""Choice for the second text encoder of models that have only one."""
 
 
 def text_encoders_of(info: FamilyInfo) -> TextEncoders:
-    """The text encoders of a model. Raises ValueError when none are known for it or the host lacks them."""
+    """The text encoders of a model. Raises ValueError when they are unknown or the host lacks them."""
     encoders = info.text_encoders
     if encoders is None:
         raise ValueError(
-            f"text_encoder: which text encoder a {info.family} model takes is not known here. Load model, text "
+            f"text_encoder: KV Share does not know which text encoder a {info.family} model takes. Load model, text "
             "encoder and VAE with ComfyUI's own nodes; MaskGuidedKVShare takes any MODEL."
         )
     known = hasattr(comfy.sd.CLIPType, encoders.clip_type)
@@ -38,9 +38,9 @@ def text_encoders_of(info: FamilyInfo) -> TextEncoders:
 
 
 def check_text_encoders(info: FamilyInfo, first: str, second: str, model_file: str | None = None) -> None:
-    """Whether the files are the text encoders of the model. Raises ValueError, naming the input, when not.
+    """Checks that the files are the text encoders of the model. Raises ValueError, naming the input, when they are not.
 
-    model_file: path of the file that the model comes from, where it is one.
+    model_file: path of the model's file, if it is a single one.
     """
     encoders = text_encoders_of(info)
     if second == NO_FILE and len([file for file in encoders.files if not file.in_model_file]) == 2:
@@ -112,8 +112,8 @@ def _path(input_name: str, name: str) -> str:
 
 
 def _parts_of_file(label: str, path: str, encoders: TextEncoders) -> tuple[EncoderFile, ...]:
-    """What a file has of `encoders`; if nothing, what it has of the families' other text encoders, or its kind by the
-    host's name. Empty when the host does not know the file either."""
+    """The parts of `encoders` in a file; if none, those of other families' text encoders, or its kind by the host's
+    name. Empty when the host does not know the file either."""
     with host_errors(f"{label} cannot be read"):
         state: Any = comfy.utils.load_torch_file(path, safe_load=True)
     if "transformer.resblocks.0.ln_1.weight" in state:
@@ -136,7 +136,7 @@ def _is_in(file: EncoderFile, kind: str | None, state: Mapping[str, Any]) -> boo
 
 
 def _detector(file: EncoderFile) -> Callable[[list[Mapping[str, Any]]], Any] | None:
-    """The host's function that recognises the part; None without one, and where this host lacks it."""
+    """The host's function that recognises the part; None when there is none or this host lacks it."""
     if file.detector is None:
         return None
     module, _, function = file.detector.rpartition(".")

@@ -1,4 +1,4 @@
-"""Puts the pack in front of the host's attention for one call of the model."""
+"""Lets KV Share compute the attention of one call of the model."""
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -10,14 +10,15 @@ import torch
 
 from ...attention.parts import Backend
 from ...families.base import AttentionCall
-from ..conditioning.mixing import TEXT, TEXT_TOKENS
+from ...families.model_inputs import InputLayout
+from ..conditioning.mixing import TEXT
 
 Shapes = dict[str, tuple[tuple[int, ...], ...]]
-"""Of a model's inputs, by their names."""
+"""Shapes of a model's inputs, by their names."""
 
 Attend = Callable[[AttentionCall, Backend], torch.Tensor | None]
-"""The output [rows, heads, tokens, head_dim] of a call, or None where the ordinary call will do; the backend attends as
-the host would have done."""
+"""The output [rows, heads, tokens, head_dim] of a call, or None when the ordinary call is right; the backend attends as
+the host would."""
 
 
 @dataclass(frozen=True)
@@ -31,19 +32,19 @@ class ModelInputs:
     others: Mapping[str, Any]
     """Every other input, by name."""
 
-    @property
-    def text_tokens(self) -> int:
+    def text_tokens(self, family_inputs: Mapping[str, InputLayout]) -> int:
         """Text tokens that the model attends to; 0 without text."""
         if self.text is None:
             return 0
-        return min(self.text.shape[1], self.others.get(TEXT_TOKENS, self.text.shape[1]))
+        lengths = (value for name, value in self.others.items() if family_inputs.get(name) == "text length")
+        return min((self.text.shape[1], *lengths))
 
 
 def apply_model_wrapper(
     opened: Callable[[ModelInputs], tuple[Attend, AbstractContextManager[Any]] | None],
 ) -> Callable[..., Any]:
-    """A wrapper of the host's `apply_model`. `opened` gets the inputs of every call of the model and returns what
-    computes its attention, and a context to run the model in; None leaves the call as it is."""
+    """A wrapper of the host's `apply_model`. `opened` receives the inputs of every call of the model and returns a
+    function that computes its attention, and a context to run the model in; None leaves the call as it is."""
 
     def apply_model(
         executor: Any,
@@ -70,7 +71,7 @@ def apply_model_wrapper(
 
 
 def input_shapes(inputs: Mapping[str, Any]) -> Shapes:
-    """Shapes of the tensors among a model's inputs, and of those in lists; of shapes, the shapes themselves."""
+    """Shapes of the tensors among a model's inputs, in lists too; inputs that are shapes are taken as they are."""
     tensors = {
         name: value if isinstance(value, list) else [value]  # pyright: ignore[reportUnknownVariableType]
         for name, value in inputs.items()
@@ -85,23 +86,24 @@ def input_shapes(inputs: Mapping[str, Any]) -> Shapes:
 def attention_override(
     attend: Attend, options: dict[str, Any], inputs: Mapping[str, Any]
 ) -> Callable[..., torch.Tensor]:
-    """`attend` for one forward, in front of whatever override was there; inputs: the model's, by name."""
+    """An override that calls `attend` for one forward, and otherwise the override that was there before. inputs: the
+    model's, by name."""
     previous = options.get("optimized_attention_override")
     shapes = input_shapes(inputs)
     others = {name: value for name, value in inputs.items() if name not in shapes}
 
     def override(function: Callable[..., torch.Tensor], *args: Any, **kwargs: Any) -> torch.Tensor:
-        behind = function if previous is None else partial(previous, function)
-        site = _HostCall(behind, args, kwargs)
+        following = function if previous is None else partial(previous, function)
+        site = _HostCall(following, args, kwargs)
         output = attend(site.call(previous is not None, shapes, others), site.attend)
-        return behind(*args, **kwargs) if output is None else site.laid_out(output)
+        return following(*args, **kwargs) if output is None else site.laid_out(output)
 
     return override
 
 
 class _HostCall:
-    """One attention call in the host's own words: (query, key, value, heads[, mask]) and options, in flat
-    [rows, tokens, heads * head_dim] or split [rows, heads, tokens, head_dim] layout."""
+    """One attention call with the host's own arguments: (query, key, value, heads[, mask]) and options, in flat [rows,
+    tokens, heads * head_dim] or split [rows, heads, tokens, head_dim] layout."""
 
     def __init__(self, function: Callable[..., torch.Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]):
         self.function = function
@@ -123,7 +125,7 @@ class _HostCall:
         return AttentionCall(query, key, value, self.mask, self.kwargs.get("scale"), overridden, shapes, options)
 
     def attend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-        """What the host would have done, without its mask, on other split tensors; split output."""
+        """The host's attention, without its mask, of other split tensors; split output."""
         output = self.function(query, key, value, *self.rest, **self.kwargs, skip_reshape=True)
         return output.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 

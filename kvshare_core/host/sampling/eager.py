@@ -1,6 +1,6 @@
-"""Keeps compiled models from running, or making, a graph with the attention of one forward in it.
+"""Keeps compiled models from capturing, or running, a graph that contains the attention of one forward.
 
-Hosts drop the guards on transformer options, so such a graph would be used for other forwards too.
+Hosts drop the guards on transformer options, so such a graph would be reused for other forwards.
 """
 
 import sys
@@ -15,7 +15,7 @@ import torch
 class EagerRegion:
     """A context in which nothing compiled runs; one for a sampling run, entered by the threads of several devices.
 
-    PyTorch keeps its stance for all threads: the first one in sets it and the last one out puts back what was before.
+    PyTorch has one stance for all threads: the first thread to enter sets it and the last one to leave restores it.
     """
 
     def __init__(self) -> None:

@@ -1,7 +1,7 @@
-"""Frames that the run's noise mask holds: what they need not cost, and that they come out as they went in.
+"""Frames that the run's noise mask holds: skips segments of held frames only, and restores held frames exactly.
 
-The host gives held frames the noise of every step and takes their place in every prediction, so segments see them and
-their keys like any others. Its last step and its scaling of latents leave rounding errors in them.
+The host noises held frames to every step's level and puts them into every prediction, so segments attend to them like
+to any others. Its last step and its scaling of latents leave rounding errors in them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,26 +19,29 @@ from .packed_latent import Stretch, part_times
 
 @dataclass(frozen=True)
 class HeldFrames:
-    """mask: which numbers of the run's latent are held; free: of each of its parts, which frames are not wholly held;
-    latent: what is held, None when the run ends before all noise is gone."""
+    """Frames of a run's latent that stay as they are."""
 
     mask: torch.Tensor
+    """Which values of the latent are held."""
     free: tuple[tuple[bool, ...], ...]
-    latent: torch.Tensor | None
+    """Of each of its parts, which frames are not wholly held."""
+    content: torch.Tensor
+    """The latent that the run begins with, with the held values in it."""
+    ends_clean: bool
+    """Whether the run ends without noise."""
 
     def free_segments(self, stretches: Sequence[Sequence[Stretch]]) -> set[int]:
-        """Segments that show something that is not held; stretches: of each part of the latent, those of all
+        """Segments that show a frame that is not held; stretches: for each part of the latent, those of all
         segments."""
         found: set[int] = set()
         for free, part in zip(self.free, stretches, strict=True):
             for index, stretch in enumerate(part):
-                shown = range(stretch.start + stretch.fade.first, stretch.start + stretch.fade.stop)
-                if any(free[frame % len(free)] for frame in shown):
+                if any(free[frame % len(free)] for frame in stretch.counting()):
                     found.add(index)
         return found
 
     def touched_segments(self, timeline: Timeline) -> set[int]:
-        """Segments that see a frame of the video that is held."""
+        """Segments that contain a held frame of the video."""
         free = self.free[0]
         return {
             segment.index
@@ -47,27 +50,34 @@ class HeldFrames:
         }
 
     def put_back(self, result: torch.Tensor) -> torch.Tensor:
-        """What was sampled, with what is held as it was."""
-        if self.latent is None:
+        """The sampled latent, with the held values put back."""
+        if not self.ends_clean:
             return result
-        return torch.where(self.mask.to(result.device), self.latent.to(result), result)
+        return torch.where(self.mask.to(result.device), self.content.to(result), result)
+
+
+def holds_without_noise(base_model: Any) -> bool:
+    """Whether the host gives a model held frames as they are, where other models get them with the noise of the
+    step."""
+    sigma, zeros = base_model.model_sampling.sigma_max.reshape(1), torch.zeros(1, 1, 1, 1, 1)
+    noised = base_model.scale_latent_inpaint(x=zeros, sigma=sigma, noise=torch.ones_like(zeros), latent_image=zeros)
+    return not bool(noised.any())
 
 
 def held_frames(
-    args: Sequence[Any], kwargs: Mapping[str, Any], model_options: Mapping[str, Any], audio: PackedAudio | None
+    arguments: Mapping[str, Any], model_options: Mapping[str, Any], audio: PackedAudio | None
 ) -> HeldFrames | None:
-    """What the arguments of the host's `outer_sample` hold; None when they hold nothing, or when another node changes
-    the mask from step to step. audio: what the model's family says of audio in the latent."""
-    noise, latent, _, sigmas, *rest = args
-    mask = rest[0] if rest else kwargs.get("denoise_mask")
+    """The frames held by the arguments of the host's `outer_sample`; None when there are none, or when another node
+    changes the mask from step to step. audio: what the model's family states about audio in the latent."""
+    noise, mask = arguments["noise"], arguments["denoise_mask"]
     if mask is None or "denoise_mask_function" in model_options:
         return None
     if mask.shape != noise.shape:
         mask = prepare_mask(mask, noise.shape, "cpu")
-    shapes = kwargs.get("latent_shapes") or ()
+    shapes = arguments.get("latent_shapes") or ()
     parts = unpack_latents(mask, shapes) if len(shapes) > 1 else [mask]
     times = part_times(audio, len(parts))
     free = tuple(
         tuple((part > 0).movedim(time, 0).flatten(1).any(1).tolist()) for part, time in zip(parts, times, strict=True)
     )
-    return HeldFrames(mask == 0, free, latent if float(sigmas[-1]) == 0 else None)
+    return HeldFrames(mask == 0, free, arguments["latent_image"], float(arguments["sigmas"][-1]) == 0)

@@ -1,4 +1,4 @@
-"""What the key/value bank asks of the host's memory."""
+"""The memory of the key/value bank: its budget, the expected size, and what the host must keep free."""
 
 import logging
 import math
@@ -19,7 +19,7 @@ from .. import BEAT_TAG, COMMON_TAG, is_for, is_prompt
 log = logging.getLogger("kvshare")
 
 DEVICE_SHARE = 4
-"""Without a budget of the user's, place `auto` takes at most one part in this many of the device's memory."""
+"""If the user sets no budget, place `auto` takes at most this fraction (1 / n) of the device's memory."""
 
 
 def bank_budget(memory: MemorySettings, device: torch.device) -> int | None:
@@ -30,8 +30,8 @@ def bank_budget(memory: MemorySettings, device: torch.device) -> int | None:
 
 
 def expected_bytes(fitted: FittedPlan, guider: Any, noise_shape: Sequence[int]) -> tuple[int, bool]:
-    """Bytes that the bank will hold at most in a run of `guider`, and whether that is what it will hold: masks that are
-    yet to be found count as whole segments.
+    """Bytes that the bank will hold at most in a run of `guider`, and whether that is exact: masks that are not known
+    yet count as whole segments.
 
     noise_shape: [batch, channels, frames, height, width] of the whole latent.
     """
@@ -47,7 +47,7 @@ def expected_bytes(fitted: FittedPlan, guider: Any, noise_shape: Sequence[int]) 
 
 
 def report(size: int, exact: bool, blocks: Sequence[int]) -> None:
-    """Says in the log what a run will hold, and of which blocks."""
+    """Logs what a run will hold, and of which blocks."""
     if size:
         log.info(
             "MaskGuidedKVShare: shares blocks %s, holds %s%.1f MiB of keys and values.",
@@ -58,13 +58,14 @@ def report(size: int, exact: bool, blocks: Sequence[int]) -> None:
 
 
 def report_held(size: int) -> None:
-    """Says in the log what a run has held at its fullest."""
+    """Logs the most that a run has held."""
     if size:
         log.info("MaskGuidedKVShare: held up to %.1f MiB.", size / 2**20)
 
 
 def frames_to_reserve(model: Any, noise_shape: Sequence[int], size: int) -> int:
-    """Latent frames that the host must think are there for it to keep `size` bytes free; `model` is a MODEL."""
+    """Latent frames to add to the shape that the host budgets for, so that it keeps `size` bytes free; model: a
+    MODEL."""
     one_frame = [*noise_shape[:2], 1, *noise_shape[3:]]
     return math.ceil(size / model.model.memory_required(one_frame))
 
@@ -93,7 +94,7 @@ def _chunks(plan: SharePlan, guider: Any) -> int:
     chunks = 0
     unguided = getattr(guider, "cfg", None) == 1.0 and not guider.model_options.get("disable_cfg1_optimization", False)
     for name, entries in guider.conds.items():
-        # A common prompt holds when the beats' own do not.
+        # A common prompt is never evaluated together with the beats' own.
         own = [cond for cond in entries if COMMON_TAG not in cond]
         of_beats = any(is_prompt(cond) for cond in entries)
         if (unguided and name == "negative") or not (of_beats or plan.config.share_uncond):

@@ -1,23 +1,28 @@
 """Runs one `sample()` of a patched MODEL: makes its run state, samples stage by stage, and frees everything."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from comfy.model_patcher import create_model_options_clone
 
 from ...families.base import Family
 from ...plan.model_fit import FittedPlan
 from ...plan.schedule import shares_in
 from ...plan.share_plan import SharePlan
+from ...record.handover import Handover
 from ...record.record import KVShareRecord
 from ...session.sampling_run import SamplingRun
 from ...session.settings import RunSettings
-from .. import KEY
+from .. import HANDOVER_TAG, KEY
+from ..conditioning.carried_image import KnownFrames
 from . import memory
+from .chain import Chain
 from .eager import EagerRegion
-from .held_frames import HeldFrames, held_frames
+from .held_frames import HeldFrames, held_frames, holds_without_noise
+from .packed_latent import video_part
 from .progress import RunProgress
 from .run_noise import arrange_noise
 from .run_state import RunState
@@ -25,8 +30,11 @@ from .segment_handler import SegmentHandler
 
 log = logging.getLogger("kvshare")
 
-SIGMAS_ARGUMENT, CALLBACK_ARGUMENT, SEED_ARGUMENT = 3, 5, 7
-"""Places among the arguments of the host's `outer_sample`, of which noise is the first."""
+POSITIONAL = ("noise", "latent_image", "sampler", "sigmas", "denoise_mask", "callback", "disable_pbar", "seed")
+"""The arguments that the host passes to its `outer_sample` by position."""
+
+Arguments = dict[str, Any]
+"""All arguments of the host's `outer_sample`, by name."""
 
 
 @dataclass(frozen=True)
@@ -52,21 +60,25 @@ def outer_sample_wrapper(sampled: SampledPlan) -> Callable[..., Any]:
                 "MaskGuidedKVShare behind it to see which one."
             )
         original = guider.model_options
-        held = held_frames(args, kwargs, original, sampled.family.audio)
-        plan, window = _plan_of_run(sampled, guider, args)
+        arguments: Arguments = {**dict.fromkeys(POSITIONAL), **dict(zip(POSITIONAL, args, strict=False)), **kwargs}
+        held = held_frames(arguments, original, sampled.family.audio)
+        handover = next((entry[HANDOVER_TAG] for entry in _entries(guider) if HANDOVER_TAG in entry), Handover())
+        plan, window = _plan_of_run(sampled, guider, arguments, handover)
         # Hosts pack what is several tensors, the video first.
-        shapes: list[Any] = kwargs.get("latent_shapes") or [args[0].shape]
-        seed = args[SEED_ARGUMENT] if len(args) > SEED_ARGUMENT else kwargs.get("seed")
-        args = (arrange_noise(plan.timeline, args[0], seed, shapes, _warn), *args[1:])
+        shapes: list[Any] = arguments.get("latent_shapes") or [arguments["noise"].shape]
+        noise = arrange_noise(plan.timeline, arguments["noise"], arguments["seed"], shapes, _warn)
         fitted = replace(sampled.fitted, plan=plan)
-        state = _make_state(replace(sampled, fitted=fitted), guider, window, held, shapes[0])
+        state = _make_state(replace(sampled, fitted=fitted), guider, window, held, shapes)
         guider.model_options = create_model_options_clone(original)
         guider.model_options["transformer_options"][KEY] = state
         try:
-            result = _sample_stages(executor, state, args, kwargs)
+            result = _sample_stages(executor, state, {**arguments, "noise": noise}, shapes)
             if held is not None:
                 result = held.put_back(result)
-            sampled.record.put(*state.run.finish())
+            masks, point = state.run.finish()
+            sampled.record.put(masks, point)
+            if masks is not None and float(arguments["sigmas"][-1]) > 0:
+                handover.leave(result, masks)
             memory.report_held(state.run.bank.peak_bytes)
             return result
         finally:
@@ -76,29 +88,40 @@ def outer_sample_wrapper(sampled: SampledPlan) -> Callable[..., Any]:
     return outer_sample
 
 
-def _plan_of_run(sampled: SampledPlan, guider: Any, args: tuple[Any, ...]) -> tuple[SharePlan, tuple[float, float]]:
+def _entries(guider: Any) -> Iterator[dict[str, Any]]:
+    """All conditioning of a guider."""
+    return (entry for entries in guider.conds.values() for entry in entries)
+
+
+def _plan_of_run(
+    sampled: SampledPlan, guider: Any, arguments: Arguments, handover: Handover
+) -> tuple[SharePlan, tuple[float, float]]:
     """The plan with the masks that an earlier run found, and the highest and the lowest sigma that share. A plan none
     of whose steps share has one stage."""
+    plan, sigmas = sampled.fitted.plan, arguments["sigmas"].tolist()
     found = None if sampled.earlier is None else sampled.earlier.latest()
-    plan = sampled.fitted.plan if found is None else replace(sampled.fitted.plan, known=found.segments)
+    if sampled.earlier is None and plan.finds_subjects:
+        found = handover.masks_of(arguments["latent_image"])
+        if found is not None and (found.segments is None or not plan.fits(found.segments)):
+            found = None
+    plan = plan if found is None else replace(plan, known=found.segments)
     model_sampling = guider.model_patcher.model.model_sampling
     high, low = (
         float(model_sampling.percent_to_sigma(percent))
         for percent in (plan.config.start_percent, plan.config.end_percent)
     )
-    sigmas = args[SIGMAS_ARGUMENT].tolist()
     if plan.config.order == "sources_first" and not shares_in(plan.config, sigmas, (high, low)):
         plan = replace(plan, config=replace(plan.config, order="lockstep"))
     return plan, (high, low)
 
 
 def _make_state(
-    sampled: SampledPlan, guider: Any, sigma_window: tuple[float, float], held: HeldFrames | None, video_shape: Any
+    sampled: SampledPlan, guider: Any, sigma_window: tuple[float, float], held: HeldFrames | None, shapes: list[Any]
 ) -> RunState:
-    """The state of a run that is about to start. video_shape: of the whole latent's video."""
+    """The state of a run that is about to start. shapes: of the whole latent's parts."""
     fitted, plan, base_model = sampled.fitted, sampled.fitted.plan, guider.model_patcher.model
     budget = memory.bank_budget(plan.config.memory, guider.model_patcher.load_device)
-    size, exact = memory.expected_bytes(fitted, guider, video_shape)
+    size, exact = memory.expected_bytes(fitted, guider, shapes[0])
     memory.report(size, exact, fitted.blocks)
     settings = RunSettings(
         fitted,
@@ -108,42 +131,65 @@ def _make_state(
         budget,
         guider.model_options["transformer_options"].get("rope_options") or {},
         float(base_model.model_sampling.sigma_max),
-        frozenset() if held is None else frozenset(held.touched_segments(plan.timeline)),
+        _segments_with_held_frames(plan, held, base_model),
     )
     run = SamplingRun(settings, _warn)
     progress = RunProgress(plan.timeline, guider.model_patcher, [len(stage) for stage in run.stages.all])
-    return RunState(run, progress, EagerRegion(), held, memory.bytes_on_device(plan.config.memory, size, budget))
+    known = None if held is None else _known_frames(held, base_model, shapes)
+    reserve = memory.bytes_on_device(plan.config.memory, size, budget)
+    return RunState(run, progress, EagerRegion(), held, known, reserve)
 
 
-def _sample_stages(executor: Any, state: RunState, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """What the host's `outer_sample` returns in the last of the run's stages, each of which is a run of it."""
+def _segments_with_held_frames(plan: SharePlan, held: HeldFrames | None, base_model: Any) -> frozenset[int]:
+    """Segments with frames that the run holds, or that a chain holds without the noise of the step."""
+    touched = set() if held is None else held.touched_segments(plan.timeline)
+    if plan.config.order == "chain" and holds_without_noise(base_model):
+        touched |= {segment.index for segment in plan.timeline.segments if segment.index > 0}
+    return frozenset(touched)
+
+
+def _known_frames(held: HeldFrames, base_model: Any, shapes: list[Any]) -> KnownFrames:
+    """The video's frames that a run holds, as the model gets latents."""
+    video = video_part(base_model.process_latent_in(held.content), shapes)
+    return KnownFrames(video, torch.tensor([not free for free in held.free[0]]))
+
+
+def _sample_stages(executor: Any, state: RunState, arguments: Arguments, shapes: list[Any]) -> Any:
+    """What the run's stages make, each of which is a run of the host's `outer_sample`. shapes: of the latent's
+    parts."""
     run, guider = state.run, executor.class_obj
     if not run.stages.has_early_stages:
-        return executor(*args, **kwargs)
-    args, kwargs = _counting(state.progress, args, kwargs)
-    reserve = state.reserve
-    while run.stages.early:
+        return _sample(executor, arguments)
+    if arguments["callback"] is not None:
+        arguments = {**arguments, "callback": state.progress.counted(arguments["callback"])}
+    plan, reserve, chain = run.settings.plan, state.reserve, None
+    if plan.config.order == "chain":
+        chain = Chain(plan.timeline, arguments, shapes, guider.model_patcher.model, run.settings.family.audio)
+    while True:
         # Copied, since the host prepares the conditioning of a guider in place.
         conds = {name: [dict(entry) for entry in entries] for name, entries in guider.conds.items()}
-        executor(*args, **kwargs)
+        result = _sample(executor, arguments) if chain is None else _sample_link(executor, state, chain, arguments)
+        if not run.stages.early:
+            return result
         guider.conds = conds
         run.next_stage()
         state.progress.next_stage()
         # What the bank holds on the device need not be kept free any more.
         state.reserve = max(0, reserve - run.bank.device_bytes)
-    return executor(*args, **kwargs)
 
 
-def _counting(
-    progress: RunProgress, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The arguments of the host's `outer_sample` with a callback that counts through the whole run."""
-    if len(args) > CALLBACK_ARGUMENT:
-        callback = args[CALLBACK_ARGUMENT]
-        counted = None if callback is None else progress.counted(callback)
-        return (*args[:CALLBACK_ARGUMENT], counted, *args[CALLBACK_ARGUMENT + 1 :]), kwargs
-    callback = kwargs.get("callback")
-    return args, kwargs if callback is None else {**kwargs, "callback": progress.counted(callback)}
+def _sample_link(executor: Any, state: RunState, chain: Chain, arguments: Arguments) -> torch.Tensor:
+    """Samples the segment of the running stage; the whole latent as far as it is finished."""
+    (segment,) = state.run.stages.segments
+    state.known = chain.known_frames()
+    chain.finish(segment, _sample(executor, chain.arguments(segment)))
+    return chain.result
+
+
+def _sample(executor: Any, arguments: Arguments) -> torch.Tensor:
+    """Calls the host's `outer_sample` as the host does."""
+    named = {name: value for name, value in arguments.items() if name not in POSITIONAL}
+    return executor(*(arguments[name] for name in POSITIONAL), **named)
 
 
 def _warn(message: str) -> None:

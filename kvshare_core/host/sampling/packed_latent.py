@@ -29,6 +29,10 @@ class Stretch:
     def length(self) -> int:
         return self.fade.length
 
+    def counting(self) -> range:
+        """The positions that count; in a loop they may go on over the end."""
+        return range(self.start + self.fade.first, self.start + self.fade.stop)
+
 
 @dataclass(frozen=True)
 class Latent:
@@ -48,16 +52,15 @@ class Latent:
         pieces: list[torch.Tensor] = []
         for part, stretches, time in zip(self.parts, self.stretches, self.times, strict=True):
             pieces.append(take_frames(part, time, stretches[segment].start, stretches[segment].length))
-        return _joined(pieces)
+        return joined(pieces)
 
     def video_of(self, segment: int, output: torch.Tensor) -> torch.Tensor:
         """The video of what the sampler would have for one segment."""
-        # Older hosts cannot unpack what is not packed.
-        return unpack_latents(output, self.shapes(segment))[0] if len(self.parts) > 1 else output
+        return video_part(output, self.shapes(segment))
 
     def with_video(self, video: torch.Tensor) -> torch.Tensor:
         """The whole latent as the host's sampler would have it, with another video."""
-        return _joined([video, *self.parts[1:]])
+        return joined([video, *self.parts[1:]])
 
     def shapes(self, segment: int) -> list[torch.Size]:
         """Of the parts of one segment."""
@@ -123,7 +126,7 @@ class Blend:
     def result(self, complete: bool = True) -> torch.Tensor:
         """The whole latent; unless all segments were added to make it `complete`, the rest is as it was."""
         parts = self.latent.parts
-        return _joined([total.result(None if complete else part) for total, part in zip(self.sums, parts, strict=True)])
+        return joined([total.result(None if complete else part) for total, part in zip(self.sums, parts, strict=True)])
 
 
 def part_shapes(conds: Sequence[Conditioning | None]) -> list[torch.Size]:
@@ -139,19 +142,24 @@ def latent_of(
     x_in: torch.Tensor, conds: Sequence[Conditioning | None], timeline: Timeline, audio: PackedAudio | None
 ) -> Latent:
     """The parts of a latent that has the timeline's frames, each with the timeline's segments; audio: what the model's
-    family says of parts besides the video."""
-    video = tuple(Stretch(segment.start, fade_of(segment)) for segment in timeline.segments)
+    family states about parts other than the video."""
     shapes = part_shapes(conds)
-    if not shapes:
-        return Latent((x_in,), (video,))
-    parts = tuple(unpack_latents(x_in, shapes))
-    times = part_times(audio, len(parts))
-    sounds = (audio_stretches(timeline, part.shape[time]) for part, time in zip(parts[1:], times[1:], strict=True))
-    return Latent(parts, (video, *sounds), times)
+    parts = tuple(unpack_latents(x_in, shapes)) if shapes else (x_in,)
+    return Latent(parts, stretches_of(timeline, [part.shape for part in parts], audio), part_times(audio, len(parts)))
+
+
+def stretches_of(
+    timeline: Timeline, shapes: Sequence[Sequence[int]], audio: PackedAudio | None
+) -> tuple[tuple[Stretch, ...], ...]:
+    """The stretches of every segment in each part of a latent, by the shapes of the parts, the video's first."""
+    video = tuple(Stretch(segment.start, fade_of(segment)) for segment in timeline.segments)
+    times = part_times(audio, len(shapes))
+    sounds = (audio_stretches(timeline, shape[time]) for shape, time in zip(shapes[1:], times[1:], strict=True))
+    return (video, *sounds)
 
 
 def part_times(audio: PackedAudio | None, parts: int) -> tuple[int, ...]:
-    """Of each of that many parts of a latent, the dimension that is time."""
+    """For each of that many parts of a latent, the dimension that is time."""
     return (FRAME_DIM, *(FRAME_DIM if audio is None else audio.time_dim,) * (parts - 1))
 
 
@@ -218,5 +226,12 @@ def _inputs(conds: Sequence[Conditioning | None]) -> list[dict[str, Any]]:
     return [entry.get("model_conds", {}) for cond in conds for entry in cond or ()]
 
 
-def _joined(parts: Sequence[torch.Tensor]) -> torch.Tensor:
+def video_part(latent: torch.Tensor, shapes: Sequence[Any]) -> torch.Tensor:
+    """The video of a latent as the host's sampler has it; shapes: of its parts, the video first."""
+    # Older hosts cannot unpack what is not packed.
+    return unpack_latents(latent, shapes)[0] if len(shapes) > 1 else latent
+
+
+def joined(parts: Sequence[torch.Tensor]) -> torch.Tensor:
+    """The parts of a latent as the host's sampler has them."""
     return parts[0] if len(parts) == 1 else pack_latents(parts)[0]

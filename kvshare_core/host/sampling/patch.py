@@ -14,7 +14,8 @@ import torch
 from comfy.patcher_extension import WrappersMP
 
 from ...attention.positions import PositionMover
-from ...families.model_inputs import PackedAudio
+from ...families.base import Family
+from ...families.model_inputs import ImageChannels, PackedAudio
 from ...forward.forward import Batch, PromptText
 from ...plan.model_fit import fit_plan
 from ...plan.share_plan import SharePlan
@@ -33,15 +34,15 @@ from .run_state import run_state
 from .segment_handler import SegmentHandler, SegmentWindow, parts_over_time
 
 SEVERAL_DEVICES = "multigpu_thread_device"
-"""Transformer option of the host: the device of a forward while others run in threads of their own."""
+"""Transformer option of the host: the device of a forward while others run in other threads."""
 
 
 def apply(model: Any, plan: SharePlan, earlier: KVShareRecord | None = None) -> tuple[Any, KVShareRecord]:
     """A clone of `model` that samples `plan`, and the record its runs will fill.
 
     earlier: record of another run of the same film, whose subject masks each run starts with if there are any by then.
-    A plan put on before is replaced. Raises families.UnsupportedModelError for a model without a family, ValueError
-    when another pack's context windows are on the model or the plan asks for blocks that it does not have.
+    An earlier plan on the MODEL is replaced. Raises families.UnsupportedModelError for a model without a family,
+    ValueError when another pack's context windows are on the model or the plan asks for blocks that it does not have.
     """
     family, info = model_info(model)
     if plan.timeline.frame_cycle != info.frame_cycle:
@@ -62,7 +63,12 @@ def apply(model: Any, plan: SharePlan, earlier: KVShareRecord | None = None) -> 
     patched = model.clone()
     record = KVShareRecord()
     patched.model_options["context_handler"] = SegmentHandler(
-        plan.timeline, family.inputs, plan.config.order, family.audio
+        plan.timeline,
+        family.inputs,
+        plan.config.order,
+        family.audio,
+        _carrying_channels(family, model.get_model_object("diffusion_model"), info.latent_channels),
+        plan.config.carry_image,
     )
     for wrapper_type, wrapper in (
         (WrappersMP.OUTER_SAMPLE, outer_sample_wrapper(SampledPlan(fitted, family, record, earlier))),
@@ -74,16 +80,24 @@ def apply(model: Any, plan: SharePlan, earlier: KVShareRecord | None = None) -> 
         if wrapper is not None:
             patched.add_wrapper_with_key(wrapper_type, KEY, wrapper)
     if len(stages_of(plan)) > 1:
-        # Outermost, so that every stage is a run of its own to what others put on the model (step caches).
+        # Outermost, so that other packs' wrappers (step caches) take every stage for a run of its own.
         around = patched.wrappers[WrappersMP.OUTER_SAMPLE]
         patched.wrappers[WrappersMP.OUTER_SAMPLE] = {KEY: around.pop(KEY), **around}
     return patched, record
 
 
+def _carrying_channels(family: Family, diffusion_model: Any, latent_channels: int) -> ImageChannels | None:
+    """How an image-to-video model takes images as input channels; None for other models."""
+    channels = family.image_channels
+    if isinstance(channels, ImageChannels) and channels.carries(diffusion_model, latent_channels):
+        return channels
+    return None
+
+
 def _prepare_sampling_wrapper(
     executor: Any, model: Any, noise_shape: Any, conds: Any, model_options: Any = None, **kwargs: Any
 ) -> Any:
-    """Lets the host budget memory for one segment, since no forward ever gets the long latent, and for the bank."""
+    """Makes the host budget memory for one segment, since no forward evaluates the long latent, and for the bank."""
     handler = model.model_options.get("context_handler")
     if isinstance(handler, SegmentHandler) and len(noise_shape) in (3, 5):
         state = run_state((model_options or {}).get("transformer_options", {}))
@@ -100,8 +114,8 @@ def _prepare_sampling_wrapper(
 
 
 def _predict_noise_wrapper(plan: SharePlan, audio: PackedAudio | None) -> Callable[..., Any] | None:
-    """Drift control on what a guider predicts, once for every model call, whatever guidance it is made of; None where
-    there is nothing to control."""
+    """Drift control of a guider's prediction, once for every model call, after any guidance; None when there is nothing
+    to control."""
     strength, timeline = plan.config.drift_control, plan.timeline
     if strength == 0 or len(timeline.segments) == 1:
         return None
@@ -119,8 +133,8 @@ def _predict_noise_wrapper(plan: SharePlan, audio: PackedAudio | None) -> Callab
 
 
 def _open_forward(inputs: ModelInputs) -> tuple[Attend, AbstractContextManager[Any]] | None:
-    """What computes the attention of one call of the model, and the region it runs in; None when the call concerns no
-    run of ours or is not one of a whole segment."""
+    """The function that computes the attention of one call of the model, and the region it runs in; None when the call
+    does not belong to a run of KV Share or does not evaluate a whole segment."""
     options = inputs.options
     state, window = run_state(options), options.get("context_window")
     if state is None or not isinstance(window, SegmentWindow) or inputs.text is None:
@@ -137,19 +151,19 @@ def _open_forward(inputs: ModelInputs) -> tuple[Attend, AbstractContextManager[A
     )
     routes = {place: window.routes[identity] for place, (_, identity) in enumerate(names) if identity in window.routes}
     # A common prompt does not name the beat's subject.
-    text = PromptText(inputs.text_tokens, not window.common, routes, window.hides)
+    text = PromptText(inputs.text_tokens(run.settings.family.inputs), not window.common, routes, window.hides)
     forward = run.open_forward(window.evaluation, batch, text, run.settings.info.grid(*window.shape))
     return partial(run.attend, forward), state.eager
 
 
 def _is_whole_segment(run: SamplingRun, window: SegmentWindow, inputs: ModelInputs) -> bool:
-    """Whether a call of the model is on a whole segment with conditioning that the segment handler knows; warns
+    """Whether a call of the model evaluates a whole segment with conditioning that the segment handler knows; warns
     otherwise."""
     names = zip(inputs.options["cond_or_uncond"], inputs.options["uuids"], strict=True)
     if any(name not in window.places for name in names):
         run.warn_once("another node evaluates conditioning of its own; it is left unshared.")
         return False
     if inputs.latent.shape[2:] != (window.shape if window.packed is None else (window.packed,)):
-        run.warn_once("conditioning for a part of the picture is left unshared.")
+        run.warn_once("conditioning for a part of the frame is left unshared.")
         return False
     return True

@@ -1,5 +1,5 @@
 """Runs a probe: samples two short clips with the stock sampler and, in between, evaluates the model once more for every
-block and every change of it. What the sampler gets is not touched."""
+block and every change of it. The sampler's own predictions are not changed."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -56,12 +56,12 @@ from .eager import EagerRegion
 from .packed_latent import part_shapes
 
 WATCHER_KEY = "kvshare_probe"
-"""Transformer option of a forward: who watches its attention."""
+"""Transformer option of a forward: the watcher of its attention."""
 
 SCHEDULERS: tuple[str, ...] = tuple(comfy.samplers.SCHEDULER_NAMES)
 
 SAMPLER = "euler"
-"""Its model calls lie on the sampler's steps, so that the noise levels are known beforehand."""
+"""Its model calls are at the sampler's sigmas, so that the noise levels are known beforehand."""
 
 Evaluate = Callable[[torch.Tensor, Watcher], torch.Tensor]
 """The prediction of the video [1, channels, frames, height, width] for a noisy latent, under a watcher."""
@@ -70,7 +70,7 @@ Evaluate = Callable[[torch.Tensor, Watcher], torch.Tensor]
 @dataclass(frozen=True)
 class Level:
     """The model call of the sampled clip at one noise level: its number, its noisy latent, and a way to repeat it with
-    another latent and somebody watching."""
+    another latent and a watcher."""
 
     step: int
     latent: torch.Tensor
@@ -80,7 +80,7 @@ class Level:
 
 @dataclass(frozen=True)
 class Reading:
-    """What the subject's words do in a clip at one noise level: the prediction, by block the score of their map
+    """The effect of the subject's words in a clip at one noise level: the prediction, by block the score of their map
     [tokens], and where hiding them changes the prediction [tokens]; the last two on the CPU."""
 
     plain: torch.Tensor
@@ -108,7 +108,7 @@ def probe_model(
     subject: str,
     settings: ProbeSettings,
 ) -> MeasuredPreset:
-    """What every block of `model` does, and the choice that suggests. Only a clone is patched, and only until this
+    """The effect of every block of `model`, and the blocks that it suggests. Only a clone is patched, until this
     returns.
 
     timeline: of one prompt and one segment; positive, negative, latent: those that belong to it. Raises
@@ -162,8 +162,8 @@ def probe_model(
 class ProbeRun:
     """One probe of one model.
 
-    plan: of one segment and one subject, named by words beside others; after_call: is called when the model has
-    answered.
+    plan: of one segment and one subject, whose prompt has other words too; after_call: is called after every call of
+    the model.
     """
 
     def __init__(
@@ -238,7 +238,7 @@ class ProbeRun:
         )
 
     def read(self, level: Level, latent: torch.Tensor) -> Reading:
-        """What the words of the subject do in a noisy latent. Raises ValueError when a block has no map of them."""
+        """The effect of the subject's words in a noisy latent. Raises ValueError when a block has no map of them."""
         (subject,) = self.plan.tokens(0, "both")
         assert subject is not None
         reader = ReadMaps(subject, self.plan.beat_tokens[0])
@@ -261,11 +261,11 @@ class ProbeRun:
         )
 
     def change_blocks(self, level: Level, other: torch.Tensor, maps: Maps, bank: KeyValueBank) -> list[Effects]:
-        """What changes of every block do to the prediction of the sampled clip."""
+        """The effect of changing each block on the prediction of the sampled clip."""
         chosen = blocks_for_masks(maps.agreements)
         masks = [subject_mask(torch.stack([found[block] for block in chosen]).mean(0)) for found in maps.scores]
         if not all(mask.any() for mask in masks):
-            raise ValueError("subject: the model's attention shows it nowhere. Name another word of the prompt.")
+            raise ValueError("subject: the model's attention maps do not show it. Name another word of the prompt.")
         device = level.latent.device
         there, here = (split_tokens(mask, device) for mask in masks)
         level.evaluate(other, KeepSubject(there, bank))
@@ -304,14 +304,14 @@ class ProbeRun:
         return self.family.rope_scheme(self.diffusion_model, rope_options)
 
     def _open_forward(self, inputs: ModelInputs) -> tuple[Attend, EagerRegion] | None:
-        """What computes the attention of one call of the model; None where nothing probes it."""
+        """The function that computes the attention of one call of the model; None when it is not probed."""
         watcher: Watcher | None = inputs.options.get(WATCHER_KEY)
         if watcher is None:
             return None
         shapes = inputs.others.get(LATENT_SHAPES) or [inputs.latent.shape]
         self.grid = self.info.grid(*shapes[0][2:])
         segment = self.plan.timeline.segments[0]
-        forward = Forward(segment, Batch(((0, 0),)), PromptText(inputs.text_tokens), self.grid)
+        forward = Forward(segment, Batch(((0, 0),)), PromptText(inputs.text_tokens(self.family.inputs)), self.grid)
         return WatchedForward(self.family, self.info, self.diffusion_model, forward, watcher).attend, EagerRegion()
 
 
@@ -319,22 +319,20 @@ def _check(model: Any, plan: SharePlan, positive: list[Any], latent: dict[str, A
     """Raises ValueError for what cannot be probed."""
     timeline = plan.timeline
     if model.model_options.get("context_handler") is not None:
-        raise ValueError("model: it has context windows. Connect the model in front of MaskGuidedKVShare.")
+        raise ValueError("model: it has context windows. Connect the model that goes into MaskGuidedKVShare.")
     if len(timeline.segments) > 1:
         raise ValueError(
             f"timeline: it has {len(timeline.segments)} segments, but one is probed. Connect a LongVideoSegmenter with "
             "one prompt without a duration."
         )
     if timeline.script.common_prompt:
-        raise ValueError("timeline: it has a common prompt, which stands in for the words to look for; take it out.")
+        raise ValueError("timeline: it has a common prompt, which replaces the words to look for. Remove it.")
     if len(plan.names) != 1:
         named = ", ".join(plan.names) or "none"
-        raise ValueError(f"subject: one is followed, but there is {named}. Name what should stay the same.")
+        raise ValueError(f"subject: the probe needs exactly one, but there is {named}. Name what should stay the same.")
     (tokens,) = plan.tokens(0, "both")
     if tokens is None or not tokens.others:
-        raise ValueError(
-            "subject: it is all that the prompt names; add words that say something else, such as a place."
-        )
+        raise ValueError("subject: the prompt names nothing else. Add words for something else, such as a place.")
     prompts = [extra for _, extra in positive if is_prompt(extra)]
     if len(prompts) != 1 or len(positive) != 1:
         raise ValueError(

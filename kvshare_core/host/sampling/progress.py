@@ -1,4 +1,4 @@
-"""Tells the user how far a run is: the host's own progress bar and preview, and an event for the timeline editor."""
+"""Shows how far a run is: the host's own progress bar and preview, and an event for the timeline editor."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,16 +15,16 @@ from ..server import running_server
 EVENT = "kv_share.progress"
 
 CHEAP_PREVIEWS = (LatentPreviewMethod.Auto, LatentPreviewMethod.Latent2RGB)
-"""The host's previews that load no model, which between two segments could push the sampled one out of memory."""
+"""The host's previews that load no model; loading one between two segments could evict the sampled one."""
 
 
 class RunProgress:
-    """Follows one run segment by segment. Silent where nobody listens; it never goes back, though samplers evaluate
-    the model several times in a step."""
+    """Follows one run segment by segment; does nothing without a server. The progress never goes back, although
+    samplers may evaluate the model several times in a step."""
 
     def __init__(self, timeline: Timeline, model: Any, stages: Sequence[int] = (1,)):
-        """model: the host's model patcher, by which previews are made; stages: how many segments each stage of the run
-        evaluates in a model call, which are counted in place of steps where there are several."""
+        """model: the host's model patcher, for previews; stages: how many segments each stage of the run evaluates in a
+        model call; with several stages these are counted in place of steps."""
         self._timeline = timeline
         self._stages = stages if len(stages) > 1 else (1,)
         self._stage = 0
@@ -39,23 +39,22 @@ class RunProgress:
         self._stage += 1
 
     def counted(self, callback: Callable[..., Any]) -> Callable[..., Any]:
-        """The callback of a sampler, told how many segments of the whole run are done in place of steps of the
-        stage."""
+        """The callback of a sampler, which then counts segments of the whole run in place of steps of the stage."""
 
-        def told(step: int, denoised: Any, latent: Any, steps: int) -> Any:
+        def counting(step: int, denoised: Any, latent: Any, steps: int) -> Any:
             before, now = sum(self._stages[: self._stage]), self._stages[self._stage]
             done = before * steps + now * min(step + 1, steps)
             return callback(done - 1, denoised, latent, steps * sum(self._stages))
 
-        return told
+        return counting
 
     def begin_pass(self, step: int, steps: int) -> None:
         """Starts a model call on the long latent, in step `step` of `steps`."""
         self._step, self._steps = step, steps
 
     def begin_segment(self, segment: Segment, part: float) -> None:
-        """Starts a segment when `part` of the model call is done. The event counts from 0 and names the node that
-        runs, and those that it depends on; of a node in a subgraph the host's id begins with that of the subgraph."""
+        """Starts a segment when `part` of the model call is done. The event counts from 0 and names the node that runs,
+        and those that it depends on; the host's id of a node in a subgraph begins with that of the subgraph."""
         self._advance(part)
         context = get_executing_context()
         if self._server is None or context is None:
@@ -78,7 +77,7 @@ class RunProgress:
         )
 
     def end_segment(self, denoised: torch.Tensor, part: float) -> None:
-        """Ends a segment: shows the middle frame of what the model makes of it [batch, channels, frames, h, w]."""
+        """Ends a segment: shows the middle frame of its prediction [batch, channels, frames, h, w]."""
         if self._previewer is None or denoised.ndim != 5:
             self._advance(part)
             return
@@ -86,7 +85,7 @@ class RunProgress:
         self._advance(part, self._previewer.decode_latent_to_preview_image("JPEG", middle))
 
     def _advance(self, part: float, preview: Any = None) -> None:
-        """Counts as the host's own samplers do, so that both can move one bar."""
+        """Counts as the host's own samplers do, because both advance one bar."""
         before, now, all_stages = sum(self._stages[: self._stage]), self._stages[self._stage], sum(self._stages)
         reached = (before + now * (self._step + part) / self._steps) / all_stages
         self._reached = max(self._reached, reached)
@@ -94,8 +93,8 @@ class RunProgress:
 
 
 def _nodes_above(server: Any) -> list[str]:
-    """Ids of the nodes that the running one depends on, by the workflow as it was queued; none of a node that another
-    node has made while it ran."""
+    """Ids of the nodes that the running one depends on, by the workflow as it was queued; none for a node that another
+    node created while it ran."""
     context = get_executing_context()
     if server is None or context is None:
         return []
@@ -108,7 +107,7 @@ def _nodes_above(server: Any) -> list[str]:
 
 
 def _previewer(model: Any) -> Any:
-    # Imported late, since it reads the command line of a host that has started.
+    # Imported here, because it reads the command line of a started host.
     from latent_preview import get_previewer
 
     cheap = args.preview_method in CHEAP_PREVIEWS

@@ -1,4 +1,4 @@
-"""Gives a run the noise that its timeline wants, from what the sampler brings."""
+"""Arranges the sampler's noise for a run's timeline."""
 
 from collections.abc import Callable, Sequence
 
@@ -10,7 +10,7 @@ from ...timeline.noise import timeline_noise, wants_noise
 from ...timeline.timeline import FRAME_DIM, Timeline
 
 MOST_LATENTS = 64
-"""How many latents of a batch are looked through for one that was taken out of it."""
+"""The largest index in a batch that is searched for a latent that was taken out of it."""
 
 
 def arrange_noise(
@@ -22,8 +22,8 @@ def arrange_noise(
 ) -> torch.Tensor:
     """The noise of a run; of video packed with audio, the video's part changes.
 
-    shapes: of the parts packed into `noise`. No noise, where a sampler goes on with another's latent, stays none, and a
-    latent that is not the timeline's stays for the segment handler to refuse.
+    shapes: of the parts packed into `noise`. All zeros, from a sampler that continues another's latent, stay zeros, and
+    a latent that is not the timeline's is left for the segment handler to refuse.
     """
     if not wants_noise(timeline) or not bool(noise.any()):
         return noise
@@ -32,7 +32,7 @@ def arrange_noise(
         return noise
     draw = None if seed is None else _drawn_like(parts[0], seed)
     if draw is None and any(beat.script.seed_offset for beat in timeline.beats):
-        warn("the sampler's noise is not what its seed gives, so seeds of single prompts are left out.")
+        warn("the sampler's noise is not that of its seed, so the seeds of single prompts are ignored.")
     parts[0] = timeline_noise(timeline, parts[0], seed or 0, draw, FRAME_DIM)
     return pack_latents(parts)[0] if len(parts) > 1 else parts[0]
 
@@ -40,7 +40,7 @@ def arrange_noise(
 def _drawn_like(noise: torch.Tensor, seed: int) -> Callable[[int], torch.Tensor] | None:
     """How the host drew `noise` from `seed`, for other seeds; None when it did not.
 
-    Latents that were taken out of a batch have the noise they had there, which does not say where that was.
+    Latents that were taken out of a batch have the noise of their index in it, which is not passed on.
     """
     like, drawn = torch.empty_like(noise, device="cpu"), noise.cpu()
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from ...session.sampling_run import SamplingRun
 from .. import KEY
+from ..conditioning.carried_image import KnownFrames
 from .eager import EagerRegion
 from .held_frames import HeldFrames
 from .progress import RunProgress
@@ -20,7 +21,9 @@ class RunState:
     eager: EagerRegion
     held: HeldFrames | None
     """Frames that the run's noise mask holds, if any."""
-    reserve: int
+    known: KnownFrames | None = None
+    """Frames that are known before the stage begins; None where none are."""
+    reserve: int = 0
     """Bytes on the device that the host should keep free for the bank."""
 
 

@@ -1,7 +1,7 @@
 """Evaluates a long latent segment by segment inside the host's `calc_cond_batch`.
 
-Sitting there catches every guider and every sub-step of every sampler, and leaves batching, offloading and wrappers to
-the host (docs/architecture.md#a-tensors-trip).
+This covers every guider and every sub-step of every sampler, and leaves batching, offloading and wrappers to the host
+ (docs/architecture.md#a-tensors-trip).
 """
 
 import copy
@@ -16,21 +16,19 @@ from comfy.context_windows import ContextHandlerABC, ContextWindowABC
 from comfy.model_management import throw_exception_if_processing_interrupted
 
 from ...config import Order
-from ...families.model_inputs import InputLayout, PackedAudio
+from ...families.model_inputs import ImageChannels, InputLayout, PackedAudio
 from ...plan.schedule import Evaluation, needed_evaluations, plain_evaluations, sharing_evaluations, step_of
 from ...session.sampling_run import SamplingRun
 from ...timeline.fades import WEIGHTS, Fade, fade_of, take_frames, weights_over_time
 from ...timeline.timeline import FRAME_DIM, Timeline
 from .. import BEAT_TAG, COMMON_TAG, is_for, is_prompt
+from ..conditioning.carried_image import KnownFrames, carry_image, has_image
 from ..conditioning.joining import join_texts
 from ..conditioning.mixing import interpolate_conditioning
 from ..conditioning.sequence import fit_sequence
-from ..conditioning.slicing import slice_conditioning
+from ..conditioning.slicing import check_divisible, slice_conditioning
 from .packed_latent import AudioWindow, Blend, Latent, check_audio, latent_of, part_shapes
 from .run_state import RunState, run_state
-
-GUIDES = frozenset({"keyframe_idxs", "generated_keyframes"})
-"""Inputs of LTX-Video: where in time the guide frames stand that were put behind the latent's own."""
 
 GUIDANCE_FUNCTIONS = frozenset({"sampler_cfg_function", "sampler_pre_cfg_function", "sampler_post_cfg_function"})
 """Model options of the host under which other nodes change guidance; some compare all frames with each other."""
@@ -43,10 +41,10 @@ class SegmentWindow(ContextWindowABC):
 
     shape: latent frames, height and width; places: of each conditioning, by the number of the list it is in and its
         uuid, the place in that list, which stays the same however the host splits and orders its batches;
-    packed: how many numbers video and audio are together, None for a video alone; modality_windows: the audio's own
+    packed: how many values video and audio have together, None for a video alone; modality_windows: the audio's own
         window, which the host looks for by that name;
-    prompts: the list that begins with the beat's prompt, None when no conditioning says so. Guiders order their lists
-        as they like; common: whether it is the one of all beats, which has none of the beat's words;
+    prompts: index of the list that begins with the beat's prompt, None when no list does, because guiders order their
+        lists as they like; common: whether that is the prompt of all beats, which has none of the beat's words;
     routes: of a conditioning with several texts, by its uuid, the tokens of each; hides: a subject whose words this
         evaluation hides, or None.
     """
@@ -79,8 +77,8 @@ class SegmentWindow(ContextWindowABC):
         self.causal_anchor_index = None
 
     def hiding(self, subject: int, prompt: Conditioning) -> tuple["SegmentWindow", Conditioning]:
-        """The same without the words of a subject, for the list of conditioning that begins with the prompt, and that
-        list under other names: what other nodes keep of the last evaluation by its name must not be of this one."""
+        """The same window without the words of a subject, for the list of conditioning that begins with the prompt, and
+        that list with new uuids: caches of other nodes that are keyed by uuid must not take this evaluation."""
         window, renamed = copy.copy(self), [{**entry, "uuid": uuid.uuid4()} for entry in prompt]
         names = [entry["uuid"] for entry in renamed]
         window.places = {(self.prompts or 0, name): place for place, name in enumerate(names)}
@@ -108,7 +106,7 @@ class SegmentWindow(ContextWindowABC):
 
 
 def in_force(cond: Conditioning, sigma: float) -> Conditioning:
-    """`cond` without the beats' prompts as long as a common one holds, and without the common one from its end on:
+    """`cond` without the beats' prompts while the common one is in force, and without the common one from its end on:
     at that very noise level the host would evaluate both."""
     common = any(COMMON_TAG in entry and sigma > entry["timestep_end"] for entry in cond)
     return [entry for entry in cond if not is_prompt(entry) or (COMMON_TAG in entry) == common]
@@ -116,14 +114,18 @@ def in_force(cond: Conditioning, sigma: float) -> Conditioning:
 
 @dataclass(frozen=True)
 class SegmentHandler(ContextHandlerABC):
-    """Frozen, so that copies of a MODEL may share it or copy it."""
+    """Evaluates the segments of a timeline. Frozen, so that copies of a MODEL may share it or copy it."""
 
     timeline: Timeline
     family_inputs: Mapping[str, InputLayout]
-    """How the inputs of the model's family lie over time."""
+    """The layout over time of the inputs of the model's family."""
     order: Order = "lockstep"
     audio: PackedAudio | None = None
-    """What the family says of audio in the latent."""
+    """What the family states about audio in the latent."""
+    image_channels: ImageChannels | None = None
+    """How an image-to-video model takes images; None for other models."""
+    carry_image: bool = True
+    """Whether such a model is given known frames as images."""
 
     @property
     def dim(self) -> int:
@@ -142,7 +144,9 @@ class SegmentHandler(ContextHandlerABC):
         model_options: dict[str, Any],
     ) -> bool:
         """Always; raises ValueError when the latent or the conditioning is not the one of the timeline."""
-        self._check_guides(conds)
+        # First, because guide frames make the latent longer too.
+        for cond in conds:
+            check_divisible(cond or (), self.family_inputs)
         planned = self.timeline.latent_frames
         parts = part_shapes(conds)
         shape = parts[0] if parts else x_in.shape
@@ -157,14 +161,6 @@ class SegmentHandler(ContextHandlerABC):
                 check_audio(self.audio, model, conds, self.timeline, part)
         self._check_conditioning(conds)
         return True
-
-    def _check_guides(self, conds: Sequence[Conditioning | None]) -> None:
-        """Guide frames stand behind the frames of the whole video: cut into segments they would be taken for others."""
-        if any(GUIDES & entry.get("model_conds", {}).keys() for cond in conds for entry in cond or ()):
-            raise ValueError(
-                "MaskGuidedKVShare: the conditioning has guide frames (LTXVAddGuide), which belong to the video as a "
-                "whole and to none of its segments. Remove that node; to start from a picture, use LTXVImgToVideo."
-            )
 
     def _check_conditioning(self, conds: Sequence[Conditioning | None]) -> None:
         """Every beat must have conditioning, and no conditioning may be of a beat that the timeline does not have."""
@@ -191,9 +187,9 @@ class SegmentHandler(ContextHandlerABC):
 
         model: the host's model, which on newer hosts knows how to slice inputs of its own.
 
-        In a transition each entry of the beat lies between itself and the entry of the next beat that has the same
-        place in the list, and in a routed segment it has the texts of the others too; an entry without a beat stays as
-        it is. Raises ValueError when one beat has more entries or something cannot be sliced.
+        In a transition each entry of the beat is interpolated with the entry of the next beat at the same index, and in
+        a routed segment the texts of all its beats are joined; an entry without a beat stays as it is. Raises
+        ValueError when one beat has more entries than the other, or something cannot be cut.
         """
         if cond_in is None:
             return None
@@ -212,7 +208,7 @@ class SegmentHandler(ContextHandlerABC):
             if len(found) != len(tagged):
                 raise ValueError(
                     f"MaskGuidedKVShare: prompt {beat + 1} has {len(tagged)} conditionings and prompt {other + 1} has "
-                    f"{len(found)}, so there is no transition between them. Change both in the same way, or cut from "
+                    f"{len(found)}, so there can be no transition between them. Give both the same number, or cut from "
                     "one to the other."
                 )
             return found
@@ -220,7 +216,9 @@ class SegmentHandler(ContextHandlerABC):
         if next_beat is not None:
             partners = iter(partners_of(next_beat))
             return [
-                interpolate_conditioning(cond, next(partners), window.segment.mix) if BEAT_TAG in cond else cond
+                interpolate_conditioning(cond, next(partners), window.segment.mix, self.family_inputs)
+                if BEAT_TAG in cond
+                else cond
                 for cond in own
             ]
         if window.segment.texts and tagged:
@@ -245,7 +243,7 @@ class SegmentHandler(ContextHandlerABC):
         """One model call on the long latent: every segment in order, blended.
 
         The host's outputs are denoised predictions, and guidance is linear in them: blending them here is blending
-        after guidance, as DiTCtrl does. Frames of segments whose output is not used come back as they were.
+        after guidance, as DiTCtrl does. Frames of segments that are not evaluated are returned as they were.
         """
         options = model_options["transformer_options"]
         state = run_state(options)
@@ -256,12 +254,15 @@ class SegmentHandler(ContextHandlerABC):
         planned = self._begin_pass(state, options, timestep)
         needed = self._needed(planned, state, latent, model_options)
         progress = None if state is None else state.progress
+        known = (state and state.known) or KnownFrames.none_of(latent.video)
         for number, evaluation in enumerate(needed):
             index = evaluation.segment.index
             piece = latent.piece(index)
             packed = piece.shape[-1] if len(latent.parts) > 1 else None
             window = SegmentWindow(evaluation, latent.video, packed, latent.audio_windows(index))
-            window_conds = [self._fitted(cond, latent, window, model) for cond in conds]
+            window_conds = [
+                self._with_image(self._fitted(cond, latent, window, model), window, known, run) for cond in conds
+            ]
             window.places = {
                 (index, cond["uuid"]): place
                 for index, entries in enumerate(window_conds)
@@ -281,12 +282,32 @@ class SegmentHandler(ContextHandlerABC):
                 self._see_effects(run, window, latent, window_conds, outputs, evaluate)
             for total, output in zip(sums, outputs, strict=True):
                 total.add(index, output, partial(segment_weights, self.timeline, self.order, evaluation.weight))
+            if self.image_channels is not None:
+                known = known.adding(evaluation.segment, latent.video_of(index, outputs[window.prompts or 0]))
             if progress is not None:
                 progress.end_segment(outputs[window.prompts or 0], (number + 1) / len(needed))
         if run is not None:
             run.end_pass()
         complete = len({evaluation.segment.index for evaluation in needed}) == len(self.timeline.segments)
         return [total.result(complete) for total in sums]
+
+    def _with_image(
+        self, entries: Conditioning | None, window: SegmentWindow, known: KnownFrames, run: SamplingRun | None
+    ) -> Conditioning | None:
+        """A segment's conditioning for an image-to-video model, given what is known of its frames; warns of a segment
+        without any image."""
+        channels = self.image_channels
+        if channels is None or entries is None:
+            return entries
+        if self.carry_image:
+            frames = known.of_segment(window.segment)
+            entries = [carry_image(entry, frames, channels) for entry in entries]
+        if run is not None and not has_image(entries, channels, known.latent.shape[1]):
+            run.warn_once(
+                f"the model takes an image, but prompt {window.segment.beat + 1} begins without one, so what it shows "
+                "is made up. Give it one with LongVideoBeatImages."
+            )
+        return entries
 
     def _fitted(
         self, cond: Conditioning | None, latent: Latent, window: SegmentWindow, model: Any
@@ -315,9 +336,10 @@ class SegmentHandler(ContextHandlerABC):
         outputs: list[torch.Tensor],
         evaluate: Callable[[SegmentWindow, list[Conditioning | None]], list[torch.Tensor]],
     ) -> None:
-        """Gives the run what hiding the subjects' words makes of a segment's prediction, if it asks for that.
+        """Evaluates a segment again with the subjects' words hidden, if the run needs that, and passes it the
+        predictions.
 
-        conds, outputs: lists of conditioning and what they predict.
+        conds, outputs: lists of conditioning and their predictions.
         """
         segment, prompts = window.segment, window.prompts
         if not run.wants_effects(segment, prompts) or prompts is None:
@@ -341,8 +363,8 @@ class SegmentHandler(ContextHandlerABC):
     def _needed(
         self, planned: Sequence[Evaluation], state: RunState | None, latent: Latent, model_options: dict[str, Any]
     ) -> Sequence[Evaluation]:
-        """Those of the planned evaluations whose output or keys are used; all when nothing is held, or when something
-        compares whole videos."""
+        """Those of the planned evaluations whose output or keys are used; all when no frame is held, or when guidance
+        or drift control compares whole videos."""
         if state is None or state.held is None or GUIDANCE_FUNCTIONS & model_options.keys():
             return planned
         run, plan = state.run, state.run.settings.plan
@@ -382,7 +404,7 @@ def segment_weights(timeline: Timeline, order: Order, weight: float, fade: Fade)
 
 
 def parts_over_time(timeline: Timeline, order: Order) -> torch.Tensor:
-    """The part that every segment has in every latent frame when all its evaluations are blended, float64 [segments,
+    """The share of every segment in every latent frame when all its evaluations are blended, float64 [segments,
     frames]."""
     return weights_over_time(
         timeline,

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from kvshare_core.config import KVShareConfig
 from kvshare_core.embedded.model import load_vae
 from kvshare_core.families import FAMILIES
-from kvshare_core.families.model_inputs import InputLayout, PerFrame
+from kvshare_core.families.model_inputs import Indivisible, InputLayout, PerFrame
 from kvshare_core.host import BEAT_TAG
 from kvshare_core.host.conditioning.slicing import COMMON_INPUTS, slice_conditioning
 from kvshare_core.timeline.timeline import Segment
@@ -39,7 +39,7 @@ for _family, _inputs in INPUTS.items():
             PER_FRAME[_family, _name, None] = _layout
         elif isinstance(_layout, Mapping):
             PER_FRAME |= {(_family, _name, dims): layout for dims, layout in _layout.items()}
-        elif _layout == "whole video":
+        elif _layout in ("whole video", "text length"):
             WHOLE.append((_family, _name, None))
 
 
@@ -130,6 +130,15 @@ def test_a_pose_video_may_end_early_and_is_left_out_behind_its_end() -> None:
 def test_audio_that_ends_early_is_refused() -> None:
     with pytest.raises(ValueError, match="audio_embed covers 5 latent frames"):
         cut_one("audio_embed", torch.zeros(1, 5, 8, 5, 4), Segment(0, 0, 0, 4), 7)
+
+
+def test_an_input_of_the_video_as_a_whole_is_refused_with_its_reason() -> None:
+    for family, inputs in INPUTS.items():
+        for name, layout in inputs.items():
+            if isinstance(layout, Indivisible):
+                with pytest.raises(ValueError, match="MaskGuidedKVShare: the conditioning has ") as refused:
+                    cut_one(name, torch.zeros(1, 3, 9, 2), Segment(0, 0, 0, 4), 7, family)
+                assert str(refused.value).endswith(layout.reason)
 
 
 def test_what_came_before_the_video_belongs_to_its_first_segment() -> None:

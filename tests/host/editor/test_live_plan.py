@@ -16,7 +16,7 @@ from devtools.environment import ROOT
 from devtools.server import Server
 from kvshare_core.config import KVShareConfig, MaskSettings
 from kvshare_core.embedded.files import WEIGHTS
-from kvshare_core.embedded.model import MODEL_FILES, Attention, load_embedded
+from kvshare_core.embedded.model import MODEL_FILES, EmbeddedKind, load_embedded
 from kvshare_core.host.editor.live_plan import Film, Surroundings, tell
 from kvshare_core.host.graph import Graph
 from kvshare_core.host.loading.model_headers import facts_of, model_facts
@@ -41,7 +41,7 @@ def ask(server: Server, body: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("attention", MODEL_FILES)
-def test_header_tells_what_the_loaded_model_is(attention: Attention) -> None:
+def test_header_tells_what_the_loaded_model_is(attention: EmbeddedKind) -> None:
     facts = model_facts((str(WEIGHTS / MODEL_FILES[known(attention)][0]),))
     model = load_embedded(attention).model
     assert facts is not None

@@ -389,7 +389,7 @@ def test_the_report_has_the_numbers_of_the_model() -> None:
         "patch (frames x height x width): 1 x 2 x 2",
         "compression (frames x height x width): 4 x 8 x 8",
         "latent channels: 16",
-        "native length: 21 latent frames, 81 pictures",
+        "native length: 21 latent frames, 81 frames",
         "weight dtype: float32",
         "parameters: 1.11 million",
         *(f"{name}: {value}" for name, value in preset_lines((), 2).items()),
@@ -598,7 +598,8 @@ def test_two_text_encoders_of_one_kind_are_refused(models: Path) -> None:
 
 def test_an_unknown_text_encoder_of_a_family_is_reported(models: Path) -> None:
     with pytest.raises(
-        ValueError, match=r"^text_encoder: which text encoder a newer model takes .*ComfyUI's own nodes"
+        ValueError,
+        match=r"^text_encoder: KV Share does not know which text encoder a newer model takes.*ComfyUI's own nodes",
     ):
         check_text_encoders(info_of("newer"), "t5.safetensors", "none")
 
@@ -608,11 +609,11 @@ def test_an_unknown_text_encoder_of_a_family_is_reported(models: Path) -> None:
 WRONG: dict[str, tuple[dict[str, str], str]] = {
     "a VAE as model": (
         {"diffusion_model": "vae.safetensors"},
-        "diffusion_model 'vae.safetensors' is no diffusion model",
+        "diffusion_model 'vae.safetensors' is not a diffusion model",
     ),
     "a broken model": (
         {"diffusion_model": "broken.safetensors"},
-        "diffusion_model 'broken.safetensors' is no diffusion",
+        "diffusion_model 'broken.safetensors' is not a diffusion",
     ),
     "an image model": (
         {"diffusion_model": "picture.safetensors"},
@@ -636,7 +637,7 @@ WRONG: dict[str, tuple[dict[str, str], str]] = {
     ),
     "a missing part": (
         {"diffusion_model": "gap/wan-00001-of-00003.safetensors"},
-        "diffusion_model .* one of 3 files, but wan-00002-of-00003.safetensors is not beside it",
+        "diffusion_model .* one of 3 files, but wan-00002-of-00003.safetensors is not in its folder",
     ),
     "a VAE as text encoder": (
         {"text_encoder": "vae.safetensors"},
@@ -662,8 +663,8 @@ WRONG: dict[str, tuple[dict[str, str], str]] = {
         {"diffusion_model": "hunyuan.safetensors", "text_encoder": "llama.safetensors"},
         "text_encoder_2 is 'none', but a hunyuan model needs two text encoders: LLaVA-LLaMA-3 8B and CLIP-L",
     ),
-    "a transformer as VAE": ({"vae": "transformer.safetensors"}, "vae 'transformer.safetensors' is no VAE"),
-    "a broken VAE": ({"vae": "broken.safetensors"}, "vae 'broken.safetensors' is no VAE"),
+    "a transformer as VAE": ({"vae": "transformer.safetensors"}, "vae 'transformer.safetensors' is not a VAE"),
+    "a broken VAE": ({"vae": "broken.safetensors"}, "vae 'broken.safetensors' is not a VAE"),
     "a VAE in parts": (
         {"vae": "parts-00001-of-00002.safetensors"},
         "vae 'parts-00001-of-00002.safetensors' is one part",
@@ -679,7 +680,7 @@ WRONG: dict[str, tuple[dict[str, str], str]] = {
     ),
     "no checkpoint to take a text encoder from": (
         {"text_encoder": "from checkpoint"},
-        "text_encoder: 'from checkpoint' needs .*models/checkpoints, but 'wan.safetensors' is none",
+        "text_encoder: 'from checkpoint' needs .*models/checkpoints, but 'wan.safetensors' is not one",
     ),
     "no checkpoint to take anything from": (
         {"text_encoder": "from checkpoint", "vae": "from checkpoint"},

@@ -1,0 +1,81 @@
+"""Known frames that take the place of an image in the conditioning of a segment."""
+
+import uuid
+from typing import Any
+
+import pytest
+import torch
+from comfy.conds import CONDNoiseShape
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kvshare_core.families.hunyuan import HunyuanFamily
+from kvshare_core.families.model_inputs import ImageChannels
+from kvshare_core.families.wan import WanFamily
+from kvshare_core.host.conditioning.carried_image import KnownFrames, carry_image, given_frames, has_image
+from kvshare_core.timeline.timeline import Segment
+
+CHANNELS, FRAMES = 4, 5
+WAN, HUNYUAN = WanFamily.image_channels, HunyuanFamily.image_channels
+
+
+def entry(concat: torch.Tensor) -> dict[str, Any]:
+    """One conditioning of the host with these input channels."""
+    return {"uuid": uuid.uuid4(), "model_conds": {"c_concat": CONDNoiseShape(concat)}}
+
+
+def input_channels(channels: ImageChannels, given: list[bool]) -> torch.Tensor:
+    """Random image latents, with a mask that says which frames they give: [1, extra channels, frames, 2, 2]."""
+    image = torch.randn(1, CHANNELS, len(given), 2, 2)
+    mask = torch.tensor(given).float().reshape(1, 1, -1, 1, 1).expand(1, channels.mask_channels, len(given), 2, 2)
+    return torch.cat([mask, image] if channels.mask_first else [image, mask], dim=1)
+
+
+@pytest.mark.parametrize("channels", [WAN, HUNYUAN], ids=["wan", "hunyuan"])
+@given(given_=st.lists(st.booleans(), min_size=FRAMES, max_size=FRAMES), known=st.lists(st.booleans(), min_size=FRAMES))
+def test_known_frames_become_images_unless_one_of_them_has_its_own(
+    channels: ImageChannels, given_: list[bool], known: list[bool]
+) -> None:
+    before = input_channels(channels, given_)
+    frames = KnownFrames(torch.randn(2, CHANNELS, FRAMES, 2, 2), torch.tensor(known[:FRAMES]))
+    carried = carry_image(entry(before.clone()), frames, channels)["model_conds"]["c_concat"].cond
+    own = any(one and other for one, other in zip(given_, known, strict=False))
+    if own or not any(known[:FRAMES]):
+        assert torch.equal(carried, before)
+        return
+    image, mask = channels.split(carried, CHANNELS)
+    old_image, _ = channels.split(before, CHANNELS)
+    for frame in range(FRAMES):
+        expected = frames.latent[:, :, frame] if known[frame] else old_image[:, :, frame].expand(2, -1, -1, -1)
+        assert torch.equal(image[:, :, frame], expected)
+        assert bool((mask[:, :, frame] == float(known[frame] or given_[frame])).all())
+    assert given_frames(carried, channels, CHANNELS).tolist() == [
+        one or other for one, other in zip(given_, known, strict=False)
+    ]
+
+
+def test_an_entry_without_input_channels_stays_as_it_is() -> None:
+    plain: dict[str, Any] = {"uuid": uuid.uuid4(), "model_conds": {}}
+    frames = KnownFrames(torch.ones(1, CHANNELS, FRAMES, 2, 2), torch.ones(FRAMES, dtype=torch.bool))
+    assert carry_image(plain, frames, WAN) is plain
+    assert has_image([plain], WAN, CHANNELS)
+
+
+def test_a_segment_has_an_image_when_every_entry_gives_one() -> None:
+    first, none = (entry(input_channels(WAN, [given_, *[False] * 4])) for given_ in (True, False))
+    assert has_image([first], WAN, CHANNELS)
+    assert not has_image([first, none], WAN, CHANNELS)
+
+
+def test_only_frames_that_count_become_known_and_are_taken() -> None:
+    """Of a window that is shown in part, and of one that goes on at the beginning of a loop."""
+    nothing = KnownFrames.none_of(torch.zeros(1, CHANNELS, 8, 1, 1))
+    prediction = torch.arange(1.0, 6.0).reshape(1, 1, 5, 1, 1).expand(1, CHANNELS, 5, 1, 1)
+    shown = nothing.adding(Segment(0, 0, 1, 5, shown=(2, 5)), prediction)
+    assert shown.known.tolist() == [False, False, True, True, True, False, False, False]
+    assert shown.latent[0, 0, :, 0, 0].tolist() == [0, 0, 2, 3, 4, 0, 0, 0]
+    looped = shown.adding(Segment(1, 1, 6, 5), prediction + 10)
+    assert looped.known.tolist() == [True, True, True, True, True, False, True, True]
+    assert looped.latent[0, 0, :, 0, 0].tolist() == [13, 14, 2, 3, 4, 0, 11, 12]
+    part = looped.of_segment(Segment(2, 2, 1, 5, shown=(3, 6)))
+    assert part.known.tolist() == [False, False, True, True, False]
