@@ -100,16 +100,21 @@ class PositionMover:
         if self.scheme is None or (self.scheme.counts_tokens and later == 0):
             return steps
 
+        shift = torch.tensor([later, 0, 0], dtype=torch.float64) if later else None
+        device = own.key.device
+
         def positions(stored: StoredTokens | None, offset: torch.Tensor | None) -> torch.Tensor | None:
-            if stored is None or self.scheme is None or (offset is None and later == 0):
-                return None
-            moved = position_offsets(self.scheme, torch.zeros(3) if offset is None else offset, stored.tokens, grid)
-            return moved + upload(torch.tensor([later, 0, 0], dtype=torch.float64), moved.device)
+            if stored is None or offset is None or self.scheme is None:
+                return shift
+            moved = position_offsets(self.scheme, offset, stored.tokens, grid)
+            # Every block turns its keys by them.
+            moved = upload(moved, device) if device.type in FLOAT64_DEVICES else moved
+            return moved if shift is None else moved + upload(shift, moved.device)
 
         return Offsets(
             tuple(positions(stored, offset) for stored, offset in zip(entry.subjects, steps.subjects, strict=True)),
             positions(entry.background, steps.background),
-            torch.tensor([later, 0, 0]) if later else None,
+            shift,
         )
 
     def _steps(

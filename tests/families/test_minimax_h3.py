@@ -1,6 +1,7 @@
 """MiniMax H3: one sequence of text, pictures, audio and video; segments begin with a group of latent frames."""
 
 import uuid
+from collections import Counter
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from comfy.conds import CONDConstant, CONDRegular
+from comfy.nested_tensor import NestedTensor
 from comfy.patcher_extension import WrappersMP
 from comfy.utils import pack_latents
 
@@ -25,12 +27,14 @@ from kvshare_core.plan.making import make_plan
 from kvshare_core.prompt_words import PromptWords
 from kvshare_core.script.parsing import parse_script
 from kvshare_core.session.sampling_run import SamplingRun
+from kvshare_core.timeline.holding import redo_mask
 from kvshare_core.timeline.planning import plan_timeline
 from kvshare_core.timeline.timeline import Timeline
 from tests.oracles.rope_reference import reference_positions
 from tests.oracles.sources_oracle import Oracle
 from tests.support.family_cases import CASES, model_of
 from tests.support.present import present
+from tests.support.segment_counts import counting_segments
 from tests.support.windows import share, tiny_timeline
 from tests.tiny.minimax_h3 import CHANNELS, HEAD_DIM, HEADS, SIDE, TEXT_WIDTH, pictures_before, sample_with_audio
 from tests.tiny.models import Sampling
@@ -366,3 +370,31 @@ def test_audio_of_another_length_is_refused_with_what_fits(model: Any) -> None:
 def test_a_timeline_of_another_model_is_refused(model: Any) -> None:
     with pytest.raises(ValueError, match=r"^timeline: it was planned for another model"):
         share(model, tiny_timeline(2))
+
+
+def test_held_frames_and_their_sound_come_out_bit_for_bit(model: Any) -> None:
+    timeline = film("fox runs\nfox runs\nfox runs")
+    shape = CASE.shape(timeline)
+    steps = round(timeline.frames / 24 * 40)
+    generator = torch.Generator().manual_seed(7)
+    video, audio = (torch.randn(size, generator=generator) for size in (shape, (1, 32, 2, steps)))
+    masks = [redo_mask(timeline, video, 2), torch.zeros(1, 1, 2, steps)]
+    # From the first to the last picture that beat 2 counts in.
+    pictures = timeline.picture_range(timeline.beats[0].stop - 2, timeline.beats[1].stop)
+    first, stop = (round(picture * steps / timeline.frames) for picture in pictures)
+    masks[1][..., first:stop] = 1
+    forwards = Counter[int]()
+    patched, _ = share(counting_segments(model, forwards), timeline, KVShareConfig(mode="off"), subject="")
+    found = Sampling(cfg=1.0).run(
+        patched,
+        CASE.positive(timeline),
+        [],
+        shape,
+        noise=NestedTensor([torch.randn(part.shape, generator=generator) for part in (video, audio)]),
+        latent=NestedTensor([video, audio]),
+        noise_mask=NestedTensor(masks),
+    )
+    for part, before, mask in zip(found.unbind(), (video, audio), masks, strict=True):
+        held = mask.expand(before.shape) == 0
+        assert torch.equal(part[held], before[held]) and not torch.equal(part[~held], before[~held])
+    assert set(forwards) == {0, 1, 2}

@@ -1,11 +1,14 @@
 """Latent frames that come in groups: their pictures, and where windows and beats may begin."""
 
+import json
 from itertools import pairwise
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kvshare_core.plain_values import from_plain, to_plain
 from kvshare_core.script.parsing import parse_script
 from kvshare_core.timeline.fades import fade_of, weights_over_time, window_weights
 from kvshare_core.timeline.frame_cycle import FrameCycle
@@ -90,6 +93,17 @@ def test_durations_become_the_nearest_number_of_groups_and_do_not_drift() -> Non
     for number, beat in enumerate(timeline.beats, start=1):
         assert abs(timeline.picture_range(0, beat.stop)[1] - 24 * number) <= 17 / 2
     assert "asked for 1 seconds" in timeline.describe()
+
+
+def test_a_saved_timeline_keeps_its_groups() -> None:
+    timeline = film("[2s] fox runs\nfox sleeps")
+    timeline.picture_range(0, 7)
+    tensors: dict[str, torch.Tensor] = {}
+    saved = json.loads(json.dumps(to_plain(timeline, tensors)))
+    assert from_plain(Timeline, saved, tensors) == timeline
+    # Files of before there were such models.
+    del saved["frame_cycle"]
+    assert from_plain(Timeline, saved, tensors).frame_cycle is None
 
 
 def test_held_pictures_are_whole_groups() -> None:

@@ -24,7 +24,9 @@ PRESET = GOLDEN / "preset_unversioned.kvshare.json"
 
 RUN_NAMES = {
     "": "batch_index format masks noise_mask samples timeline",
-    "timeline": ("beats blend_weights fps native_window noise overlap script segments temporal_compression window"),
+    "timeline": (
+        "beats blend_weights fps frame_cycle native_window noise overlap script segments temporal_compression window"
+    ),
     "timeline.script": "beats common_prompt common_until loop negative prompt subjects",
     "timeline.script.beats": "duration loras negative prompt seed_offset sources strength subjects transition",
     "timeline.script.beats.duration": "unit value",
