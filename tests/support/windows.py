@@ -182,13 +182,13 @@ class PlainWindows(ContextHandlerABC):
             packed, piece_shapes = pack_latents(pieces)
             resized = [self.get_resized_cond(cond, x_in, segment) for cond in conds]
             for cond in (cond for entries in resized for cond in entries or ()):
-                conds = cond["model_conds"]
-                conds["latent_shapes"] = CONDConstant(piece_shapes)
-                if "minimax_payload" in conds:
-                    conds["minimax_payload"] = CONDConstant(self._payload(conds["minimax_payload"].cond, segment))
-                if (mask := conds.get("audio_denoise_mask")) is not None:
+                inputs = cond["model_conds"]
+                inputs["latent_shapes"] = CONDConstant(piece_shapes)
+                if "minimax_payload" in inputs:
+                    inputs["minimax_payload"] = CONDConstant(self._payload(inputs["minimax_payload"].cond, segment))
+                if (mask := inputs.get("audio_denoise_mask")) is not None:
                     place = places[1]
-                    conds["audio_denoise_mask"] = type(mask)(
+                    inputs["audio_denoise_mask"] = type(mask)(
                         mask.cond.narrow(times[1], place.start, place.stop - place.start)
                     )
             outputs = calc_cond_batch(model, resized, packed, timestep, model_options)

@@ -190,7 +190,7 @@ def test_what_is_held_already_stays_held(vae: Any) -> None:
     [
         (3, 3, BeatImages(picture(1)), "beat is 3; the timeline has prompts 1 to 2"),
         (3, 1, BeatImages(), "start_image: connect"),
-        (3, 1, BeatImages(picture(1, pictures=10)), "start_image: it has 10 pictures; 1, 9, 17 and so on"),
+        (3, 1, BeatImages(picture(1, pictures=10)), "start_image: it has 10 images; 1, 9, 17 and so on"),
         (3, 1, BeatImages(end=picture(1, pictures=33)), "end_image: it has 5 latent frames, but prompt 1 has 3"),
         (
             2,
@@ -226,7 +226,7 @@ def test_the_node_gives_the_latent_to_the_next(vae: Any) -> None:
         )
     assert latent["noise_mask"][0, 0, [0, 3], 0, 0].tolist() == pytest.approx([0.3, 0.3])
     assert [entry[1][BEAT_TAG] for entry in texts[0]] == [0, 1]
-    with pytest.raises(ValueError, match="LongVideoBeatImages: latent: it holds video and audio together"):
+    with pytest.raises(ValueError, match="LongVideoBeatImages: latent: it has audio already"):
         run_node(
             "LongVideoBeatImages",
             model=model_of("ltxv"),
