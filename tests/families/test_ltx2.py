@@ -6,10 +6,18 @@ import sys
 from itertools import pairwise
 from typing import Any
 
+import comfy_extras.nodes_lt
 import pytest
 import torch
 from comfy.nested_tensor import NestedTensor
 from comfy.patcher_extension import WrappersMP
+from comfy_extras.nodes_custom_sampler import (
+    BasicScheduler,
+    CFGGuider,
+    KSamplerSelect,
+    RandomNoise,
+    SamplerCustomAdvanced,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -272,6 +280,43 @@ def test_the_forecast_of_the_bank_follows_from_the_video(model: Any, monkeypatch
     monkeypatch.setattr(memory, "report_held", held.append)
     sample(share(model, tiny_timeline(2), SHARED)[0], tiny_timeline(2))
     assert expected == held and held[0] > 0
+
+
+def guided(model: Any, node: Any, timeline: Timeline, *scales: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Video and audio of one step with a guider of the host."""
+    case = CASES["ltx-2"]
+    audio = (1, AUDIO_CHANNELS, timeline.frames, AUDIO_BANDS)
+    latent = NestedTensor([torch.zeros(case.shape(timeline)), torch.zeros(audio)])
+    guider = node.execute(model, case.positive(timeline), case.negative(timeline), *scales).result[0]
+    sigmas = BasicScheduler.execute(model, "simple", 1, 1.0).result[0]
+    sampler = KSamplerSelect.execute("euler").result[0]
+    with torch.inference_mode():
+        found = SamplerCustomAdvanced.execute(
+            RandomNoise.execute(5).result[0], guider, sampler, sigmas, {"samples": latent}
+        )
+    video, sound = found.result[0]["samples"].unbind()
+    return video, sound
+
+
+def test_guidance_of_video_and_audio_by_scales_of_their_own(model: Any) -> None:
+    dual = getattr(comfy_extras.nodes_lt, "LTXVDualCFGGuider", None)
+    if dual is None:
+        pytest.skip("this ComfyUI has no LTXVDualCFGGuider")
+    timeline = tiny_timeline(2)
+    patched = share(model, timeline, SHARED, subject="")[0]
+    high, low = (guided(patched, CFGGuider, timeline, scale) for scale in (3.0, 1.5))
+    equal = guided(patched, dual, timeline, 3.0, 3.0)
+    assert torch.equal(equal[0], high[0]) and torch.equal(equal[1], high[1])
+    found = guided(patched, dual, timeline, 3.0, 1.5)
+    torch.testing.assert_close(found[0], high[0], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(found[1], low[1], rtol=1e-5, atol=1e-5)
+    assert not torch.equal(high[1], low[1])
+    off = share(model, timeline, KVShareConfig(mode="off"))[0]
+    assert not torch.equal(found[0], guided(off, dual, timeline, 3.0, 1.5)[0])
+    # At scale 1 for the video the negative prompt is evaluated all the same, for the audio.
+    plain, mixed = guided(patched, CFGGuider, timeline, 1.0), guided(patched, dual, timeline, 1.0, 3.0)
+    torch.testing.assert_close(mixed[0], plain[0], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(mixed[1], high[1], rtol=1e-5, atol=1e-5)
 
 
 def test_keys_cannot_be_moved(model: Any) -> None:

@@ -1,6 +1,7 @@
 """Tiny text encoders of every kind that the host's video models use, with the host's own tokenizers and templates.
 
-Sentencepiece models come with checkpoints of a gigabyte, so a small one is trained for umT5 and Gemma.
+Sentencepiece models come with checkpoints of a gigabyte, so a small one is trained for umT5 and Gemma 3, and a small
+vocabulary of pairs for Gemma 4.
 """
 
 import functools
@@ -15,6 +16,7 @@ import comfy.sd1_clip
 import comfy.supported_models_base
 import pytest
 import sentencepiece
+import tokenizers
 import torch
 from comfy.text_encoders import cosmos, genmo, hunyuan_image, hunyuan_video, lt, wan
 
@@ -50,6 +52,7 @@ SIZES: dict[str, Any] = {
     "qwen25_7b_model_config": LANGUAGE_SIZES,
     "gemma3_12b_model_config": LANGUAGE_SIZES,
     "qwen3vl_32b_model_config": LANGUAGE_SIZES,
+    "gemma4_model_config": LANGUAGE_SIZES,
 }
 UNUSED = ("visual.", "vision_model.", "multi_modal_projector.", "byt5_small.")
 """Parts that are not used for a prompt; some are large."""
@@ -84,6 +87,17 @@ def tiny_sentencepiece() -> bytes:
         minloglevel=2,
     )
     return model.getvalue()
+
+
+@functools.cache
+def tiny_tokenizer_json() -> torch.Tensor:
+    """A small tokenizer of the form of Gemma 4's, as a checkpoint has it: the bytes of its JSON."""
+    special = ["<pad>", "<eos>", "<bos>", "<unk>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
+    tokenizer.normalizer = tokenizers.normalizers.Replace(" ", "\u2581")
+    trainer = tokenizers.trainers.BpeTrainer(vocab_size=500, special_tokens=special, show_progress=False)
+    tokenizer.train_from_iterator(CORPUS * 4, trainer)
+    return torch.tensor(list(tokenizer.to_str().encode()), dtype=torch.uint8)
 
 
 Parts = tuple[Any, Any]
@@ -149,6 +163,21 @@ def _minimax() -> Parts:
     return newer.MiniMaxH3Tokenizer, Small
 
 
+def _ltxav_gemma4() -> Parts:
+    newer: Any = lt
+    if not hasattr(newer, "ltxav_gemma4_tokenizer"):
+        pytest.skip("this ComfyUI has no LTX-2.5")
+    gemma4 = _newer("gemma4")
+    encoder = newer.ltxav_te(
+        text_projection_type="dual_linear",
+        video_projection_dim=32,
+        audio_projection_dim=32,
+        text_encoder_model=gemma4.gemma4_text_encoder_model(gemma4.Gemma4_12B),
+        text_encoder_key="gemma4",
+    )
+    return newer.ltxav_gemma4_tokenizer(gemma4.Gemma4_12B.tokenizer), encoder
+
+
 KINDS: dict[str, Callable[[], Parts]] = {
     "clip_l": lambda: (comfy.sd1_clip.SD1Tokenizer, comfy.sd1_clip.SD1ClipModel),
     "mochi": lambda: (genmo.MochiT5Tokenizer, genmo.mochi_te()),
@@ -161,6 +190,7 @@ KINDS: dict[str, Callable[[], Parts]] = {
     "kandinsky5": _kandinsky5,
     "ltxav": _ltxav,
     "minimax": _minimax,
+    "ltxav gemma 4": _ltxav_gemma4,
 }
 """The text encoders of the host's video models."""
 
@@ -172,11 +202,12 @@ def tiny_encoder(kind: str, embeddings: Path | None = None) -> Any:
     """
     tokenizer, encoder = KINDS[kind]()
     # LTX-2's encoder does not tell its language model which of the sizes are its own.
-    sizes = SIZES | {"model_name": "gemma3_12b"} if kind == "ltxav" else SIZES
+    own = {"ltxav": "gemma3_12b", "ltxav gemma 4": "gemma4"}
+    sizes = SIZES | ({"model_name": own[kind]} if kind in own else {})
     clip = comfy.sd.CLIP(
         comfy.supported_models_base.ClipTarget(tokenizer, encoder),
         embedding_directory=None if embeddings is None else str(embeddings),
-        tokenizer_data={"spiece_model": tiny_sentencepiece()},
+        tokenizer_data={"spiece_model": tiny_sentencepiece(), "tokenizer_json": tiny_tokenizer_json()},
         parameters=1,
         model_options=sizes | {"dtype": torch.float32},
     )

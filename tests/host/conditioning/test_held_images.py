@@ -55,7 +55,11 @@ def empty(case: FamilyCase, timeline: Timeline) -> Latent:
 
 
 def stock(vae: Any, image: torch.Tensor, latent: Latent, strength: float) -> Latent:
-    return comfy_extras.nodes_lt.LTXVImgToVideoInplace.execute(vae, image, latent, strength).result[0]
+    """What the host's own node makes; skips the test where the host has none."""
+    node = getattr(comfy_extras.nodes_lt, "LTXVImgToVideoInplace", None)
+    if node is None:
+        pytest.skip("this ComfyUI has no LTXVImgToVideoInplace")
+    return node.execute(vae, image, latent, strength).result[0]
 
 
 def held(case: FamilyCase, vae: Any, timeline: Timeline, latent: Latent, beat: int, images: BeatImages) -> Latent:

@@ -21,7 +21,7 @@ from kvshare_core.host.conditioning.tokens import align_pieces, byte_level_text,
 from kvshare_core.prompt_words import PromptWords, WordError, find_subject, split_words
 from tests.tiny.encoders import KINDS, LANGUAGE_SIZES, tiny_encoder, tiny_sentencepiece
 
-READS_CHINESE = {"wan", "hunyuan_video", "hunyuan_video_15", "kandinsky5", "ltxav", "minimax"}
+READS_CHINESE = {"wan", "hunyuan_video", "hunyuan_video_15", "kandinsky5", "ltxav", "ltxav gemma 4", "minimax"}
 READS_WEIGHTS = {"clip_l", "mochi", "ltxv", "cosmos", "wan", "cogvideox", "hunyuan_video"}
 REPLACEMENTS = ["cat", "man", "boy", "red", "old", "sun", "far", "big"]
 

@@ -10,10 +10,8 @@ from typing import Any, get_args
 import comfy.model_patcher
 import comfy.ops
 import comfy.sample
-import comfy_extras.nodes_lt_upsampler
 import pytest
 import torch
-from comfy.ldm.lightricks.latent_upsampler import LatentUpsampler
 from comfy.nested_tensor import NestedTensor
 from comfy.patcher_extension import WrappersMP
 from comfy.samplers import sampler_object
@@ -30,6 +28,9 @@ from tests.support.windows import tiny_timeline
 from tests.tiny.cross_attention import LTXV_CHANNELS, lively_state_dict
 from tests.tiny.ltx2 import AUDIO_BANDS, AUDIO_CHANNELS
 
+upsampler = pytest.importorskip("comfy.ldm.lightricks.latent_upsampler", reason="this ComfyUI has no LTX upscaler")
+nodes = pytest.importorskip("comfy_extras.nodes_lt_upsampler", reason="this ComfyUI has no LTX upscaler")
+
 KINDS = get_args(MaskKind)
 HALF, FULL = (1.0, 0.95, 0.9, 0.5, 0.0), (0.909375, 0.725, 0.421875, 0.0)
 CPU = torch.device("cpu")
@@ -40,16 +41,16 @@ class Upscaler:
 
     def __init__(self) -> None:
         config = {"in_channels": LTXV_CHANNELS, "mid_channels": 32, "num_blocks_per_stage": 1, "dims": 3}
-        model = LatentUpsampler.from_config(config, operations=comfy.ops.disable_weight_init)
+        model = upsampler.LatentUpsampler.from_config(config, operations=comfy.ops.disable_weight_init)
         model.load_state_dict(lively_state_dict(model), strict=False)
         self.model = comfy.model_patcher.CoreModelPatcher(model, load_device=CPU, offload_device=CPU)
         statistics = SimpleNamespace(un_normalize=lambda latent: latent, normalize=lambda latent: latent)
         self.vae = SimpleNamespace(first_stage_model=SimpleNamespace(per_channel_statistics=statistics))
 
     def __call__(self, latent: torch.Tensor) -> torch.Tensor:
-        node = comfy_extras.nodes_lt_upsampler.LTXVLatentUpsampler
         with torch.inference_mode():
-            return node.execute({"samples": latent}, self.model, self.vae).result[0]["samples"]
+            found = nodes.LTXVLatentUpsampler.execute({"samples": latent}, self.model, self.vae)
+        return found.result[0]["samples"]
 
 
 @pytest.fixture(scope="module")
