@@ -28,8 +28,8 @@ from .. import BEAT_TAG, NEGATIVE_TAG
 from ..loading.model_info import model_info
 from .seen_pictures import add_seen_images, encoder_of
 
-Clip = tuple[Segment, torch.Tensor | None, torch.Tensor | None]
-"""A segment, the images that it begins with and those that it ends with [images, height, width, 3]."""
+Clip = tuple[Segment, list[tuple[int, torch.Tensor]]]
+"""A segment and the images that it is given [images, height, width, 3], each with the number of its first frame."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,7 @@ def add_beat_images(
     if isinstance(channels, PictureNode):
         _check_vision(images, info)
         _check_ends(images, info)
+        _check_strength(images, info)
         encoder = encoder_of(images.clip, vae, channels, info, timeline, video)
         return (*add_seen_images(encoder, timeline, *both, beat - 1, images.start, images.end), latent)
     if channels is None or not channels.accepts(model.get_model_object("diffusion_model"), info.latent_channels):
@@ -96,7 +97,9 @@ def add_beat_images(
         )
     if images.end is not None and not channels.last_image:
         raise ValueError(f"end_image: a {info.family} model takes an image to begin with only. Disconnect end_image.")
-    _check_ends(images, info)
+    if channels.empty_pixel is None:
+        _check_ends(images, info)
+    _check_strength(images, info)
     values = _image_values(vae, timeline, video, beat - 1, images, channels)
     if images.vision is not None:
         values["clip_vision_output"] = images.vision
@@ -130,12 +133,16 @@ def _with(entries: list[Any], beat: int, values: Mapping[str, Any], nothing: Map
 
 
 def _check_ends(images: BeatImages, info: FamilyInfo) -> None:
-    """Raises ValueError for images that are not at an end of the beat, or not held unchanged."""
+    """Raises ValueError for images that are not at an end of the beat."""
     if images.middle is not None:
         raise ValueError(
             f"middle_image: a {info.family} model takes images at the ends of a clip only. Disconnect middle_image, or "
             "make it the start_image of a prompt of its own."
         )
+
+
+def _check_strength(images: BeatImages, info: FamilyInfo) -> None:
+    """Raises ValueError for images that are not held unchanged."""
     if images.strength != 1:
         raise ValueError(f"strength: a {info.family} model takes images without a strength. Set it to 1.")
 
@@ -179,8 +186,10 @@ def _image_values(
         if len(image) > pictures:
             raise ValueError(f"{name}: it has {len(image)} images, but a segment has {pictures} frames. Give fewer.")
     size = _picture_size(vae, latent)
-    start, end = (None if image is None else _scaled(image, *size) for image in (images.start, images.end))
-    clips = _clips(timeline, beat, start, end)
+    start, end, middle = (
+        None if image is None else _scaled(image, *size) for image in (images.start, images.end, images.middle)
+    )
+    clips = _clips(timeline, beat, BeatImages(start, end, middle, images.middle_at))
     if channels.empty_pixel is None:
         return _encoded_alone(vae, timeline, latent, clips, channels)
     return _encoded_in_clips(vae, timeline, latent, clips, channels, channels.empty_pixel)
@@ -191,12 +200,39 @@ def _segment_pictures(timeline: Timeline) -> int:
     return timeline.temporal_compression * (timeline.window - 1) + 1
 
 
-def _clips(timeline: Timeline, beat: int, start: torch.Tensor | None, end: torch.Tensor | None) -> list[Clip]:
-    """The beat's segments that have its beginning or its end, with their images; the first segment comes last, because
-    its image wins where both overlap."""
+def _clips(timeline: Timeline, beat: int, images: BeatImages) -> list[Clip]:
+    """The beat's segments that have its beginning, its end or the moment in between, with their images; an earlier
+    segment comes later, because its images win where both overlap.
+
+    Raises ValueError for images at the same frames of a segment.
+    """
     own = [segment for segment in timeline.segments if segment.beat == beat and segment.next_beat is None]
-    clips = [(own[0], start, end)] if len(own) == 1 else [(own[-1], None, end), (own[0], start, None)]
-    return [(segment, head, tail) for segment, head, tail in clips if head is not None or tail is not None]
+    pictures, found = _segment_pictures(timeline), dict[int, tuple[Segment, dict[str, tuple[int, torch.Tensor]]]]()
+    for name, image in images.given.items():
+        if name == "middle_image":
+            segment, first = _moment(timeline, beat, own, images.middle_at)
+            first = min(first, pictures - len(image))
+        else:
+            segment, first = (own[0], 0) if name == "start_image" else (own[-1], pictures - len(image))
+        others = found.setdefault(segment.index, (segment, {}))[1]
+        for other, (start, given) in others.items():
+            if first < start + len(given) and start < first + len(image):
+                raise ValueError(
+                    f"{name}: it falls on the frames of {other}. Give the prompt a longer duration, or move middle_at."
+                )
+        others[name] = first, image
+    return [(segment, list(placed.values())) for _, (segment, placed) in sorted(found.items(), reverse=True)]
+
+
+def _moment(timeline: Timeline, beat: int, own: list[Segment], part: float) -> tuple[Segment, int]:
+    """The one of the beat's `own` segments that shows a moment best, and the number of its video frame there; part:
+    where in the beat's time the moment is, from 0 to 1."""
+    begin, stop = timeline.beats[beat].start, timeline.beats[beat].stop
+    frame = begin + round(part * (stop - begin - 1))
+    segment = max(own, key=lambda one: min(frame - one.shown_start, one.shown_stop - 1 - frame))
+    place = frame - segment.start
+    # The first latent frame of a clip is one video frame.
+    return segment, 0 if place <= 0 else timeline.temporal_compression * (place - 1) + 1
 
 
 def _encoded_in_clips(
@@ -207,18 +243,16 @@ def _encoded_in_clips(
     channels: ImageChannels,
     empty_pixel: float,
 ) -> dict[str, torch.Tensor]:
-    """The images at the ends of clips of a segment's length whose other frames are empty."""
+    """The images in clips of a segment's length whose other frames are empty."""
     width, height = _picture_size(vae, latent)
     empty = torch.full((_segment_pictures(timeline), height, width, 3), empty_pixel)
     # The latent of a frame in the middle of a long empty video.
     image = vae.encode(empty)[:, :, -1:].repeat(1, 1, timeline.latent_frames, 1, 1)
     mask = torch.ones(1, channels.mask_channels, timeline.latent_frames, *latent.shape[3:])
-    for segment, head, tail in clips:
+    for segment, given in clips:
         clip, is_empty = empty.clone(), torch.ones(len(empty))
-        if head is not None:
-            clip[: len(head)], is_empty[: len(head)] = head, 0
-        if tail is not None:
-            clip[-len(tail) :], is_empty[-len(tail) :] = tail, 0
+        for first, pictures in given:
+            clip[first : first + len(pictures)], is_empty[first : first + len(pictures)] = pictures, 0
         frames = timeline.frames_of(segment)
         image[:, :, frames] = vae.encode(clip).to(image)
         # The first latent frame is one video frame, which has all the channels.
@@ -233,12 +267,11 @@ def _encoded_alone(
     """The encoded start images in their latent frames, 0 in all others."""
     image = torch.zeros(1, *latent.shape[1:])
     mask = torch.ones(1, channels.mask_channels, *latent.shape[FRAME_DIM:])
-    for segment, head, _ in clips:
-        if head is not None:
-            encoded = vae.encode(head)
-            frames = timeline.frames_of(segment)[: encoded.shape[FRAME_DIM]]
-            image[:, :, frames] = encoded.to(image)
-            mask[:, :, frames] = 0
+    for segment, ((_, head),) in clips:
+        encoded = vae.encode(head)
+        frames = timeline.frames_of(segment)[: encoded.shape[FRAME_DIM]]
+        image[:, :, frames] = encoded.to(image)
+        mask[:, :, frames] = 0
     return {"concat_latent_image": image, "concat_mask": mask}
 
 

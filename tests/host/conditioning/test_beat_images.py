@@ -177,6 +177,30 @@ def test_what_both_pictures_look_like_to_the_vision_encoder_is_joined() -> None:
     )
 
 
+@pytest.mark.parametrize(("part", "frame"), [(0.2, 1), (0.5, 3), (1.0, 6)])
+def test_an_image_in_a_beats_time_is_in_the_segment_that_shows_it(part: float, frame: int) -> None:
+    """Of a beat of seven latent frames, in the first video frame of the one that it falls on."""
+    case, timeline = CASES["wan i2v"], film(7, 2)
+    middle, vae = picture(1), vae_of(case)
+    segment = next(one for one in timeline.segments if one.beat == 0 and one.shown_start <= frame < one.shown_stop)
+    texts = with_images(case, timeline, *plain_texts(case, timeline), 1, BeatImages(middle=middle, middle_at=part))
+    seen = concats(case, timeline, *texts)
+    for index in range(len(timeline.segments)):
+        masks = seen[index, 0][0, :4, :, 0, 0]
+        if index == segment.index:
+            place = frame - segment.start
+            assert masks.T.nonzero().tolist() == [[place, 0]] if place else masks[:, 0].tolist() == [1.0] * 4
+            clip = torch.full((1, 9, SIDE, SIDE, 3), 0.5)
+            clip[0, 4 * (place - 1) + 1 if place else 0] = middle
+            expected = vae.encode(clip[0])[:, :, place]
+            assert (
+                seen[index, 0][:, 4:, place]
+                - model_of(case.name).model.process_latent_in(expected[:, :, None])[:, :, 0]
+            ).abs().max() < 1e-5
+        else:
+            assert masks.max() == 0
+
+
 @pytest.mark.parametrize(
     ("name", "beat", "images", "message"),
     [
@@ -195,7 +219,13 @@ def test_what_both_pictures_look_like_to_the_vision_encoder_is_joined() -> None:
             BeatImages(picture(1).repeat(10, 1, 1, 1)),
             "start_image: it has 10 images, but a segment has 9 frames",
         ),
-        ("wan i2v", 1, BeatImages(middle=picture(1)), "middle_image: a wan model takes images at the ends"),
+        ("hunyuan video i2v", 1, BeatImages(middle=picture(1)), "middle_image: a hunyuan model takes images at the"),
+        (
+            "wan i2v",
+            1,
+            BeatImages(picture(1), middle=picture(2), middle_at=0.0),
+            "middle_image: it falls on the frames of start_image",
+        ),
         ("wan i2v", 1, BeatImages(picture(1), strength=0.5), "strength: a wan model takes images without a strength"),
     ],
 )
