@@ -210,6 +210,9 @@ RELEASED = (
         13824,
         Reference(75600, 4682.0, 6523.3, 1476.6, 57.7),
     ),
+    Released(
+        "Wan 2.2-A14B, one expert, 640x640 81 frames", "wan.model", wan(**LARGE_WAN), 16, (21, 80, 80), 512, 13824
+    ),
     Released("Wan 2.2-A14B, one expert, 480p", "wan.model", wan(**LARGE_WAN), 16, (21, 60, 104), 512, 13824),
     Released(
         "Wan 2.2-5B 704x1280 121 frames",
@@ -289,6 +292,16 @@ RELEASED = (
         of_class("LTXAVModel"),
         128,
         (16, 22, 38),
+        1024,
+        16384,
+    ),
+    # Wider gates and modulation, but the same attention; the template's size.
+    Released(
+        "LTX-2.3 704x1280 121 frames",
+        "lightricks.av_model",
+        of_class("LTXAVModel", apply_gated_attention=True, cross_attention_adaln=True),
+        128,
+        (16, 22, 40),
         1024,
         16384,
     ),
