@@ -844,7 +844,7 @@ def test_pictures_of_another_video_are_explained(model: Any, clip: Any) -> None:
 
 
 def test_a_start_image_of_the_film_is_the_first_prompts() -> None:
-    model, clip, vae = run_node(
+    model, clip, vae, *_ = run_node(
         "LoadVideoDiT", diffusion_model=EMBEDDED_IMAGE, text_encoder=EMBEDDED, vae=EMBEDDED, weight_dtype="default"
     )
     inputs, image = segmenter_inputs(model, clip), torch.rand(1, 48, 48, 3)
