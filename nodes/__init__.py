@@ -20,6 +20,13 @@ from .long_video_segmenter import LongVideoSegmenter
 from .mask_guided_kv_share import MaskGuidedKVShare
 
 
+class NoNodes(ComfyExtension):
+    """What a second copy of the pack gives to ComfyUI."""
+
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        return []
+
+
 class KVShareExtension(ComfyExtension):
     """The pack's ComfyUI extension: lists its nodes."""
 

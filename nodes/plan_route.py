@@ -43,6 +43,12 @@ CONFIG_NODES: Mapping[str, Any] = {
 """Nodes whose configuration depends on their input values alone."""
 
 
+def has_route() -> bool:
+    """Whether the running server has the route already, from another copy of the pack."""
+    server = running_server()
+    return server is not None and any(getattr(route, "path", None) == ROUTE for route in server.routes)
+
+
 def add_route() -> None:
     """Adds the route to the running server; does nothing if the nodes are used without one."""
     server = running_server()

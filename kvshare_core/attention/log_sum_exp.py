@@ -123,6 +123,9 @@ def _is_right(kernel: Kernel, like: torch.Tensor) -> bool:
     scale = like.shape[-1] ** -0.5
     try:
         found = kernel(query, key, value, scale)
+    except torch.OutOfMemoryError:
+        # Says nothing about the kernel: the host may free memory and try again.
+        raise
     except (RuntimeError, AttributeError, TypeError):
         return False
     expected = chunked(query.to(working_dtype(like)), key.to(working_dtype(like)), value.to(working_dtype(like)), scale)

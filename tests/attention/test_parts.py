@@ -279,3 +279,19 @@ def test_a_kernel_is_used_only_for_the_head_dims_that_it_takes() -> None:
         assert attention.kernel_for(query) is kernel
         output, _ = attention(query, query, query)
         assert_close(output, dense_attention(query, query, query))
+
+
+def test_memory_that_runs_out_while_a_kernel_is_tried_says_nothing_about_the_kernel() -> None:
+    tried: list[int] = []
+
+    def short_of_memory(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float) -> Any:
+        tried.append(1)
+        if len(tried) == 1:
+            raise torch.OutOfMemoryError("out of memory on purpose")
+        return flash_cpu(query, key, value, scale)
+
+    attention = LogSumExpAttention({"cpu": (short_of_memory,)})
+    query = torch.randn(1, 1, 8, 16)
+    with pytest.raises(torch.OutOfMemoryError):
+        attention.kernel_for(query)
+    assert attention.kernel_for(query) is short_of_memory

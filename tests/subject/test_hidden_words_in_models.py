@@ -200,3 +200,14 @@ def test_segments_with_held_frames_are_found_by_maps_and_the_others_by_the_effec
     assert looked == [2]
     recorded = record.latest()
     assert recorded is not None and all(mask is not None for mask in recorded.segments.masks)
+
+
+@pytest.mark.parametrize("changes", [{"mode": "off"}, {"strength": 0.0}])
+def test_a_run_that_shares_nothing_evaluates_no_segment_twice_and_still_shows_the_subject(
+    changes: dict[str, Any],
+) -> None:
+    case, timeline = CASES["wan t2v"], tiny_timeline(2)
+    plan = make_plan(timeline, replace(CONFIG, **changes), "fox", None)
+    found, record = run(case, timeline, case.positive(timeline), steps=2, plan=plan)
+    assert (len(found.plain), found.hidden) == (4, [])
+    assert record.latest() is not None

@@ -89,6 +89,12 @@ def outer_sample_wrapper(sampled: SampledPlan) -> Callable[..., Any]:
     return outer_sample
 
 
+def _model_sampling(guider: Any) -> Any:
+    """The noise schedule that a run samples with. A node such as ModelSamplingSD3 patches the model with its own, but
+    the host puts it in place only when sampling begins."""
+    return guider.model_patcher.get_model_object("model_sampling")
+
+
 def _entries(guider: Any) -> Iterator[dict[str, Any]]:
     """All conditioning of a guider."""
     return (entry for entries in guider.conds.values() for entry in entries)
@@ -108,7 +114,7 @@ def _plan_of_run(
     if found is not None:
         _, height, width = sampled.fitted.info.grid(plan.timeline.window, video_shape[-2], video_shape[-1])
         plan = replace(plan, known=masks_in_size(found, (height, width)))
-    model_sampling = guider.model_patcher.model.model_sampling
+    model_sampling = _model_sampling(guider)
     high, low = (
         float(model_sampling.percent_to_sigma(percent))
         for percent in (plan.config.start_percent, plan.config.end_percent)
@@ -133,7 +139,7 @@ def _make_state(
         sigma_window,
         budget,
         guider.model_options["transformer_options"].get("rope_options") or {},
-        float(base_model.model_sampling.sigma_max),
+        float(_model_sampling(guider).sigma_max),
         _segments_with_held_frames(plan, held, base_model),
     )
     run = SamplingRun(settings, _warn)

@@ -112,6 +112,12 @@ def in_force(cond: Conditioning, sigma: float) -> Conditioning:
     return [entry for entry in cond if not is_prompt(entry) or (COMMON_TAG in entry) == common]
 
 
+def prompts_first(cond: Conditioning | None) -> Conditioning | None:
+    """`cond` with the prompts of KV Share in front of what other nodes have combined with them; the host adds up what a
+    list predicts in any order."""
+    return cond and sorted(cond, key=lambda entry: not is_prompt(entry))
+
+
 @dataclass(frozen=True)
 class SegmentHandler(ContextHandlerABC):
     """Evaluates the segments of a timeline. Frozen, so that copies of a MODEL may share it or copy it."""
@@ -261,7 +267,8 @@ class SegmentHandler(ContextHandlerABC):
             packed = piece.shape[-1] if len(latent.parts) > 1 else None
             window = SegmentWindow(evaluation, latent.video, packed, latent.audio_windows(index))
             window_conds = [
-                self._with_image(self._fitted(cond, latent, window, model), window, known, run) for cond in conds
+                self._with_image(prompts_first(self._fitted(cond, latent, window, model)), window, known, run)
+                for cond in conds
             ]
             window.places = {
                 (index, cond["uuid"]): place
