@@ -165,14 +165,16 @@ KINDS: dict[str, Callable[[], Parts]] = {
 """The text encoders of the host's video models."""
 
 
-def tiny_encoder(kind: str, embeddings: Path | None = None) -> Any:
+def tiny_encoder(kind: str, embeddings: Path | None = None, **changes: int) -> Any:
     """A CLIP of one of KINDS, whose tokens do not attend to each other: each row of its output depends on one token.
 
-    embeddings: the folder of the prompt's `embedding:` files. Skips the test where the host has no such kind.
+    embeddings: the folder of the prompt's `embedding:` files. changes: other sizes for its transformers, such as the
+    width that a model takes. Skips the test where the host has no such kind.
     """
     tokenizer, encoder = KINDS[kind]()
     # LTX-2's encoder does not tell its language model which of the sizes are its own.
-    sizes = SIZES | {"model_name": "gemma3_12b"} if kind == "ltxav" else SIZES
+    sizes: dict[str, Any] = {name: {**small, **changes} for name, small in SIZES.items()}
+    sizes |= {"model_name": "gemma3_12b"} if kind == "ltxav" else {}
     clip = comfy.sd.CLIP(
         comfy.supported_models_base.ClipTarget(tokenizer, encoder),
         embedding_directory=None if embeddings is None else str(embeddings),
