@@ -8,25 +8,29 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .environment import ROOT
+from .released_graphs import (
+    GEMMA,
+    LTX_CHECKPOINT,
+    LTX_LORA,
+    LTX_UPSCALER,
+    UMT5,
+    WAN_VAE,
+    hunyuan_15,
+    ltx_two_stages,
+    wan_experts,
+    wan_simple,
+)
 from .saved_graphs import Json, Node, saved, text_of
 
 FOLDER = ROOT / "example_workflows"
 
-NEGATIVE = "blurry, low quality, jpeg artifacts, still picture, subtitles, watermark, deformed hands"
-
-FOX = "\n".join(
-    (
-        "a red fox runs through deep snow in a pine forest, side view, morning light",
-        "a red fox crosses a wooden bridge over a river, side view, soft fog",
-        "a red fox rests on a rock by the sea, waves behind it, evening light",
-    )
-)
+HUNYUAN = "Comfy-Org/HunyuanVideo_1.5_repackaged"
 WAN_2_1, WAN_2_2 = "Comfy-Org/Wan_2.1_ComfyUI_repackaged", "Comfy-Org/Wan_2.2_ComfyUI_Repackaged"
 
 
 @dataclass(frozen=True)
 class ModelFile:
-    """A file that a workflow needs: its name, its folder below models/, and the repository on Hugging Face."""
+    """A file that a workflow needs: its name, its folder below models/, and its Hugging Face repository, if known."""
 
     name: str
     folder: str
@@ -45,90 +49,8 @@ class Released:
     subject: str = "fox"
 
 
-UMT5 = ModelFile("umt5_xxl_fp8_e4m3fn_scaled.safetensors", "text_encoders", WAN_2_1)
-WAN_VAE = ModelFile("wan_2.1_vae.safetensors", "vae", WAN_2_1)
-WAN_LOADERS = [
-    Node("clip", "CLIPLoader", 1, [UMT5.name, "wan", "default"]),
-    Node("vae", "VAELoader", 1, [WAN_VAE.name]),
-]
-
-
-def plan(size: tuple[int, int], fps: float, *, model: str = "unet", negative: str = NEGATIVE, overlap: int = 2) -> Node:
-    """The segmenter, with three prompts of one trained length each."""
-    values = [FOX, negative, *size, fps, 0, overlap, 1, 0, 0, "linear", "plain"]
-    return Node("plan", "LongVideoSegmenter", 2, values, {"model": model, "clip": "clip"})
-
-
-def share(key: str, model: str, column: int) -> Node:
-    """Sharing on a model that comes from `model`."""
-    return Node(key, "MaskGuidedKVShare", column, ["fox", ""], {"model": model, "timeline": "plan"})
-
-
-def video(name: str, fps: float, samples: str, column: int, audio: str = "") -> list[Node]:
-    """Decodes and saves the latent of `samples`."""
-    sound = {"audio": audio} if audio else {}
-    return [
-        Node("pictures", "VAEDecode", column, [], {"samples": samples, "vae": "vae"}),
-        Node("video", "CreateVideo", column, [fps], {"images": "pictures", **sound}),
-        Node("save", "SaveVideo", column + 1, [f"kvshare/{name}", "mp4", "h264"], {"video": "video"}),
-    ]
-
-
-def wan_simple(name: str, unet: str, vae: str, size: tuple[int, int], fps: float, steps: int, cfg: float) -> list[Node]:
-    """One model, shift 8, one sampler."""
-    sampler = {
-        "model": "share",
-        "positive": "plan.positive",
-        "negative": "plan.negative",
-        "latent_image": "plan.latent",
-    }
-    return [
-        Node("unet", "UNETLoader", 1, [unet, "default"]),
-        Node("clip", "CLIPLoader", 1, [UMT5.name, "wan", "default"]),
-        Node("vae", "VAELoader", 1, [vae]),
-        plan(size, fps),
-        Node("shift", "ModelSamplingSD3", 3, [8.0], {"model": "unet"}),
-        share("share", "shift", 3),
-        Node("sampler", "KSampler", 3, [42, "fixed", steps, cfg, "uni_pc", "simple", 1.0], sampler),
-        *video(name, fps, "sampler", 4),
-    ]
-
-
-def wan_experts(name: str, kind: str, lora: str | None, start_image: bool = False) -> list[Node]:
-    """The two models of Wan 2.2 A14B, each with its own sharing; the first half of the steps is the high-noise one's.
-
-    lora: version of the LoRA for four steps, None for twenty steps without one.
-    """
-    steps, cfg = (20, 3.5) if lora is None else (4, 1.0)
-    nodes: list[Node] = []
-    for expert in ("high", "low"):
-        file = f"wan2.2_{kind}_{expert}_noise_14B_fp8_scaled.safetensors"
-        nodes.append(Node(expert, "UNETLoader", 1, [file, "default"]))
-        if lora is not None:
-            file = f"wan2.2_{kind}_lightx2v_4steps_lora_{lora}_{expert}_noise.safetensors"
-            nodes.append(Node(f"{expert}_lora", "LoraLoaderModelOnly", 1, [file, 1.0], {"model": expert}))
-    nodes += [*WAN_LOADERS, plan((640, 640), 16.0, model="high", negative=NEGATIVE if cfg > 1 else "")]
-    conditioning = "plan"
-    if start_image:
-        nodes.append(Node("picture", "LoadImage", 1, ["example.png", "image"], title="Load Image: start of prompt 1"))
-        links = {"model": "high", "vae": "vae", "timeline": "plan", "start_image": "picture"}
-        links |= {name: f"plan.{name}" for name in ("positive", "negative", "latent")}
-        nodes.append(Node("start", "LongVideoBeatImages", 3, [1, 0.5, 1.0], links))
-        conditioning = "start"
-    latent = f"{conditioning}.latent"
-    for expert, noise, span, leftover in (
-        ("high", "enable", (0, steps // 2), "enable"),
-        ("low", "disable", (steps // 2, 10000), "disable"),
-    ):
-        origin = expert if lora is None else f"{expert}_lora"
-        nodes.append(Node(f"{expert}_shift", "ModelSamplingSD3", 4, [5.0], {"model": origin}, f"Shift, {expert} noise"))
-        nodes.append(share(f"{expert}_share", f"{expert}_shift", 4))
-        values = [noise, 42, "fixed", steps, cfg, "euler", "simple", *span, leftover]
-        sampler = {"model": f"{expert}_share", "latent_image": latent}
-        sampler |= {name: f"{conditioning}.{name}" for name in ("positive", "negative")}
-        nodes.append(Node(f"{expert}_sampler", "KSamplerAdvanced", 5, values, sampler, f"Sampler, {expert} noise"))
-        latent = f"{expert}_sampler"
-    return [*nodes, *video(name, 16.0, latent, 6)]
+UMT5_FILE = ModelFile(UMT5, "text_encoders", WAN_2_1)
+WAN_VAE_FILE = ModelFile(WAN_VAE, "vae", WAN_2_1)
 
 
 def expert_files(kind: str, lora: str | None) -> list[ModelFile]:
@@ -139,8 +61,8 @@ def expert_files(kind: str, lora: str | None) -> list[ModelFile]:
     return [
         *(ModelFile(file, "diffusion_models", WAN_2_2) for file in models),
         *(ModelFile(file, "loras", WAN_2_2) for file in loras if lora is not None),
-        UMT5,
-        WAN_VAE,
+        UMT5_FILE,
+        WAN_VAE_FILE,
     ]
 
 
@@ -149,12 +71,24 @@ EXPERTS = (
     "timeline. The masks that the first sampler finds reach the second through the conditioning; nothing has to be "
     "connected for that."
 )
+LTX_AUDIO = (
+    "Video and audio are made together. If you change prompts, durations or `overlap_size`, set `frames_number` of "
+    "*LTXV Empty Latent Audio* to the number of frames in the segmenter's `info`."
+)
+LTX_STAGES = (
+    "640 x 352 at 25 fps in 8 steps, then 1280 x 704 in 3 more, all at cfg 1 with the LoRA at 0.5. Both samplers take "
+    "the model from the same *Mask-Guided KV Share*."
+)
+LTX_IMAGE = (
+    "*Long Video Beat Images* sets the image with which prompt 1 begins, at strength 0.7, and once more at strength 1 "
+    "on the upscaled latent; load yours in *Load Image* and describe it in the prompt."
+)
 FOUR_STEPS = (
     "With the LoRA, 4 steps at cfg 1 are enough: the first 2 on the high-noise expert, the others on the low-noise one."
 )
 
 
-def wan_file(name: str, folder: str, repository: str = WAN_2_2) -> ModelFile:
+def file(name: str, folder: str, repository: str = WAN_2_2) -> ModelFile:
     return ModelFile(f"{name}.safetensors", folder, repository)
 
 
@@ -162,9 +96,9 @@ RELEASED: tuple[Released, ...] = (
     Released(
         "kv_share_wan21_1_3b",
         "Wan 2.1 1.3B, text to video",
-        [wan_file("wan2.1_t2v_1.3B_fp16", "diffusion_models", WAN_2_1), UMT5, WAN_VAE],
+        [file("wan2.1_t2v_1.3B_fp16", "diffusion_models", WAN_2_1), UMT5_FILE, WAN_VAE_FILE],
         ["The files take 9.8 GB.", "832 x 480 at 16 fps, 30 steps, cfg 6, shift 8."],
-        lambda: wan_simple("wan21_1_3b", "wan2.1_t2v_1.3B_fp16.safetensors", WAN_VAE.name, (832, 480), 16.0, 30, 6.0),
+        lambda: wan_simple("wan21_1_3b", "wan2.1_t2v_1.3B_fp16.safetensors", WAN_VAE, (832, 480), 16.0, 30, 6.0),
     ),
     Released(
         "kv_share_wan22_a14b_4steps",
@@ -198,24 +132,51 @@ RELEASED: tuple[Released, ...] = (
         "kv_share_wan22_5b",
         "Wan 2.2 TI2V-5B, text to video",
         [
-            wan_file("wan2.2_ti2v_5B_fp16", "diffusion_models"),
-            UMT5,
-            wan_file("wan2.2_vae", "vae"),
+            file("wan2.2_ti2v_5B_fp16", "diffusion_models"),
+            UMT5_FILE,
+            file("wan2.2_vae", "vae"),
         ],
         ["The files take 18 GB.", "1280 x 704 at 24 fps, 20 steps, cfg 5, shift 8."],
         lambda: wan_simple(
             "wan22_5b", "wan2.2_ti2v_5B_fp16.safetensors", "wan2.2_vae.safetensors", (1280, 704), 24.0, 20, 5.0
         ),
     ),
+    *(
+        Released(
+            f"kv_share_ltx23_{short}",
+            f"LTX-2.3, {task}",
+            [
+                ModelFile(LTX_CHECKPOINT, "checkpoints", "Lightricks/LTX-2.3-fp8"),
+                ModelFile(LTX_LORA, "loras", ""),
+                ModelFile(GEMMA, "text_encoders", "Comfy-Org/ltx-2"),
+                ModelFile(LTX_UPSCALER, "latent_upscale_models", "Lightricks/LTX-2.3"),
+            ],
+            [*remarks, LTX_AUDIO, LTX_STAGES],
+            graph,
+        )
+        for short, task, remarks, graph in (
+            ("t2v", "text to video", (), lambda: ltx_two_stages("ltx23_t2v")),
+            ("i2v", "image to video", (LTX_IMAGE,), lambda: ltx_two_stages("ltx23_i2v", start_image=True)),
+        )
+    ),
+    Released(
+        "kv_share_hunyuan15",
+        "HunyuanVideo 1.5, text to video",
+        [
+            file("hunyuanvideo1.5_720p_t2v_fp16", "diffusion_models", HUNYUAN),
+            file("qwen_2.5_vl_7b_fp8_scaled", "text_encoders", HUNYUAN),
+            file("byt5_small_glyphxl_fp16", "text_encoders", HUNYUAN),
+            file("hunyuanvideo15_vae_fp16", "vae", HUNYUAN),
+        ],
+        ["1280 x 720 at 24 fps, 20 steps, cfg 6, shift 7."],
+        lambda: hunyuan_15("hunyuan15"),
+    ),
 )
 
 
 def note(workflow: Released) -> str:
     """What the workflow needs and does, for the MarkdownNote in it."""
-    rows = [
-        f"| `{file.name}` | models/{file.folder} | [{file.repository}](https://huggingface.co/{file.repository}) |"
-        for file in workflow.files
-    ]
+    rows = [f"| `{needed.name}` | models/{needed.folder} | {_source(needed)} |" for needed in workflow.files]
     return "\n".join(
         [
             f"## {workflow.title}",
@@ -233,6 +194,12 @@ def note(workflow: Released) -> str:
             "",
         ]
     )
+
+
+def _source(needed: ModelFile) -> str:
+    if not needed.repository:
+        return "see ComfyUI's template for this model"
+    return f"[{needed.repository}](https://huggingface.co/{needed.repository})"
 
 
 def workflow_of(workflow: Released) -> Json:

@@ -2,6 +2,7 @@
 layouts in place of the files."""
 
 import json
+import logging
 from collections.abc import Callable, Mapping
 from itertools import combinations
 from typing import Any
@@ -16,16 +17,23 @@ from devtools.released_workflows import FOLDER, RELEASED, Released, workflow_of
 from devtools.saved_graphs import text_of
 from devtools.workflows import Json, to_api_format
 from kvshare_core.config import KVShareConfig
+from kvshare_core.host.loading.model_info import model_info
 from kvshare_core.script.parsing import parse_script
+from kvshare_core.timeline.planning import plan_timeline
 from tests.support.family_cases import model_of
 from tests.support.graph_runs import Loader, node_classes, node_definitions, refusals, run_workflow
 from tests.support.node_calls import run_node
 from tests.support.present import present
 from tests.tiny.encoders import tiny_encoder
+from tests.tiny.ltx_vae import tiny_ltx_audio_vae, tiny_ltx_upsampler, tiny_ltx_vae
+from tests.tiny.models import JOINT_TEXT_WIDTH
 from tests.tiny.vaes import tiny_autoencoder, tiny_wan_vae
 
 SIDE, WINDOW = 64, 3
 """Height and width of the videos, and latent frames of a segment."""
+
+LTX_FRAMES = 8 * (3 * WINDOW - 2 - 1) + 1
+"""Frames of three segments of LTX that share a latent frame with each other."""
 
 UPLOAD = "example.png"
 
@@ -119,9 +127,14 @@ def test_every_prompt_names_the_subject(workflow: Released) -> None:
             assert subject in beat.prompt
 
 
+LORA_LAYERS = ("diffusion_model.blocks.0.self_attn.q", "diffusion_model.transformer_blocks.0.attn1.to_q")
+"""A square layer of each model that gets a LoRA."""
+
+
 def low_rank(inputs: Json) -> tuple[Any, ...]:
     """The model with a small LoRA of one of its layers, in place of a file's."""
-    layer = "diffusion_model.blocks.0.self_attn.q"
+    names = set(inputs["model"].model.state_dict())
+    layer = next(name for name in LORA_LAYERS if f"{name}.weight" in names)
     width = inputs["model"].get_model_object(f"{layer}.weight").shape[0]
     generator = torch.Generator().manual_seed(2)
     half = torch.randn(2, width, generator=generator) * 0.05
@@ -134,6 +147,13 @@ def low_rank(inputs: Json) -> tuple[Any, ...]:
 def picture(inputs: Json) -> tuple[Any, ...]:
     pixels = torch.rand(1, SIDE, SIDE, 3, generator=torch.Generator().manual_seed(1))
     return pixels, torch.zeros(1, SIDE, SIDE)
+
+
+COMMON: Mapping[str, Loader] = {
+    "LoraLoaderModelOnly": low_rank,
+    "LoadImage": picture,
+    "SaveVideo": lambda inputs: (inputs["video"],),
+}
 
 
 def wan(case: str, vae: Callable[[], Any]) -> Callable[[], Mapping[str, Loader]]:
@@ -151,14 +171,41 @@ def wan(case: str, vae: Callable[[], Any]) -> Callable[[], Mapping[str, Loader]]
     return loaders
 
 
+def hunyuan() -> Mapping[str, Loader]:
+    present("hunyuan video 1.5")
+    clip, decoder = tiny_encoder("hunyuan_video_15", hidden_size=JOINT_TEXT_WIDTH), tiny_autoencoder(32)
+    return {
+        "UNETLoader": lambda inputs: (model_of("hunyuan video 1.5"),),
+        "DualCLIPLoader": lambda inputs: (clip,),
+        "VAELoader": lambda inputs: (decoder,),
+    }
+
+
+def ltx() -> Mapping[str, Loader]:
+    present("ltx-2.3")
+    clip, decoder, ears, upsampler = tiny_encoder("ltxav"), tiny_ltx_vae(), tiny_ltx_audio_vae(), tiny_ltx_upsampler()
+    return {
+        "CheckpointLoaderSimple": lambda inputs: (model_of("ltx-2.3"), None, decoder),
+        "LTXAVTextEncoderLoader": lambda inputs: (clip,),
+        "LTXVAudioVAELoader": lambda inputs: (ears,),
+        "LatentUpscaleModelLoader": lambda inputs: (upsampler,),
+    }
+
+
 TINY: dict[str, Callable[[], Mapping[str, Loader]]] = {
     "kv_share_wan21_1_3b": wan("wan t2v", tiny_wan_vae),
     "kv_share_wan22_a14b_4steps": wan("wan t2v", tiny_wan_vae),
     "kv_share_wan22_a14b": wan("wan t2v", tiny_wan_vae),
     "kv_share_wan22_a14b_i2v_4steps": wan("wan 2.2 i2v", tiny_wan_vae),
     "kv_share_wan22_5b": wan("wan ti2v 5b", lambda: tiny_autoencoder(48)),
+    "kv_share_ltx23_t2v": ltx,
+    "kv_share_ltx23_i2v": ltx,
+    "kv_share_hunyuan15": hunyuan,
 }
 """What stands for the files of each workflow."""
+
+
+AUDIO_DECODERS = ("LTXVAudioVAEDecode", "VAEDecodeAudio")
 
 
 def shortened(api: Mapping[str, Json]) -> dict[str, Json]:
@@ -167,6 +214,8 @@ def shortened(api: Mapping[str, Json]) -> dict[str, Json]:
     for node in small.values():
         if node["class_type"] == "LongVideoSegmenter":
             node["inputs"] |= {"width": SIDE, "height": SIDE, "sampling_num_frames": WINDOW, "overlap_size": 1}
+        if node["class_type"] == "LTXVEmptyLatentAudio":
+            node["inputs"]["frames_number"] = LTX_FRAMES
     return small
 
 
@@ -174,23 +223,51 @@ def without_sharing(inputs: Json) -> tuple[Any, ...]:
     return run_node("MaskGuidedKVShare", **{**inputs, "config": KVShareConfig(mode="off")})
 
 
+@named(tuple(workflow for workflow in RELEASED if "ltx" in workflow.name))
+def test_the_audio_is_planned_as_long_as_the_video(workflow: Released) -> None:
+    api = api_workflow(workflow)
+    (planner,) = (node["inputs"] for node in api.values() if node["class_type"] == "LongVideoSegmenter")
+    (silence,) = (node["inputs"] for node in api.values() if node["class_type"] == "LTXVEmptyLatentAudio")
+    _, info = model_info(TINY[workflow.name]()["CheckpointLoaderSimple"]({})[0])
+    script = parse_script(planner["prompts"])
+    plan = plan_timeline(script, info.native_frames, planner["overlap_size"], planner["fps"], info.compression[0])
+    assert (silence["frames_number"], silence["frame_rate"]) == (plan.frames, plan.fps)
+
+
+@named(tuple(workflow for workflow in RELEASED if "i2v" in workflow.name))
+def test_the_start_image_is_in_the_video(workflow: Released) -> None:
+    api, loaders = shortened(api_workflow(workflow)), TINY[workflow.name]()
+
+    def made(image: Loader) -> torch.Tensor:
+        swapped = {**COMMON, **loaders, "LoadImage": image}
+        (video,) = outputs_of("SaveVideo", api, run_workflow(api, swapped))
+        return video[0].get_components().images
+
+    assert not torch.equal(made(picture), made(lambda inputs: (torch.ones(1, SIDE, SIDE, 3), None)))
+
+
 @named()
-def test_it_makes_the_video_that_it_plans_and_shares(workflow: Released) -> None:
+def test_it_makes_the_video_that_it_plans_and_shares(workflow: Released, caplog: pytest.LogCaptureFixture) -> None:
     api = shortened(api_workflow(workflow))
-    loaders: dict[str, Loader] = {
-        "LoraLoaderModelOnly": low_rank,
-        "LoadImage": picture,
-        "SaveVideo": lambda inputs: (inputs["video"],),
-        **TINY[workflow.name](),
-    }
+    loaders = {**COMMON, **TINY[workflow.name]()}
     done = run_workflow(api, loaders)
     (plan,) = outputs_of("LongVideoSegmenter", api, done)
     (made,) = outputs_of("SaveVideo", api, done)
     images = made[0].get_components().images
     assert len(plan[0].beats) == 3
-    assert images.shape == (plan[0].frames, SIDE, SIDE, 3)
+    side = 2 * SIDE if outputs_of("LTXVLatentUpsampler", api, done) else SIDE
+    assert images.shape == (plan[0].frames, side, side, 3)
     assert torch.isfinite(images).all() and images.std() > 0
     assert float(made[0].get_components().frame_rate) == pytest.approx(plan[0].fps)
+    # A warning would say that sharing ended.
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+    sound = made[0].get_components().audio
+    assert (sound is not None) == any(node["class_type"] in AUDIO_DECODERS for node in api.values())
+    if sound is not None:
+        seconds = sound["waveform"].shape[-1] / sound["sample_rate"]
+        assert torch.isfinite(sound["waveform"]).all() and seconds == pytest.approx(
+            plan[0].frames / plan[0].fps, abs=0.1
+        )
     for sharing in outputs_of("MaskGuidedKVShare", api, done):
         assert sharing[1].latest() is not None
     (apart,) = outputs_of("SaveVideo", api, run_workflow(api, {**loaders, "MaskGuidedKVShare": without_sharing}))

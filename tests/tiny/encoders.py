@@ -18,6 +18,8 @@ import sentencepiece
 import torch
 from comfy.text_encoders import cosmos, genmo, hunyuan_image, hunyuan_video, lt, wan
 
+from tests.tiny.ltx2 import AUDIO_WIDTH, VIDEO_WIDTH
+
 T5_SIZES = {"d_ff": 64, "d_model": 32, "d_kv": 8, "num_heads": 4, "num_layers": 2}
 CLIP_SIZES = {
     "hidden_size": 32,
@@ -115,8 +117,8 @@ def _ltxav() -> Parts:
     if not hasattr(newer, "ltxav_te"):
         pytest.skip("this ComfyUI has no LTX-2")
     if "video_projection_dim" in inspect.signature(newer.ltxav_te).parameters:
-        projection = {"text_projection_type": "dual_linear", "video_projection_dim": 32, "audio_projection_dim": 32}
-        return newer.LTXAVGemmaTokenizer, newer.ltxav_te(**projection)
+        widths = {"video_projection_dim": VIDEO_WIDTH, "audio_projection_dim": AUDIO_WIDTH}
+        return newer.LTXAVGemmaTokenizer, newer.ltxav_te(text_projection_type="dual_linear", **widths)
 
     class Small(newer.ltxav_te(text_projection_type="dual_linear")):
         """Its projection has the released model's size on this host, whatever the language model's is."""
@@ -126,7 +128,7 @@ def _ltxav() -> Parts:
             states = LANGUAGE_SIZES["hidden_size"] * (LANGUAGE_SIZES["num_hidden_layers"] + 1)
             operations = self.gemma3_12b.operations
             self.text_embedding_projection = newer.DualLinearProjection(
-                states, 32, 32, dtype=dtype, operations=operations
+                states, VIDEO_WIDTH, AUDIO_WIDTH, dtype=dtype, operations=operations
             )
 
     return newer.LTXAVGemmaTokenizer, Small
