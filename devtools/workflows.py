@@ -78,8 +78,10 @@ def _inputs(info: Mapping[str, Any]) -> Iterator[tuple[str, str, Json]]:
     for group in ("required", "optional"):
         declared = cast(Json, info["input"].get(group, {}))
         for name in info.get("input_order", {}).get(group, declared):
-            kind, *options = declared[name]
-            yield name, "COMBO" if isinstance(kind, list) else str(kind), options[0] if options else {}
+            kind, *rest = declared[name]
+            options: Json = rest[0] if rest else {}
+            # An input of several types has the widget of one of them.
+            yield name, "COMBO" if isinstance(kind, list) else str(options.get("widgetType", kind)), options
 
 
 def _widget_inputs(node: Json, info: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -82,6 +82,11 @@ QWEN_AND_BYT5 = TextEncoders(
 """The text encoders of 1.5."""
 
 
+def _is_newer(model: Any) -> bool:
+    """Whether a `HunyuanVideo` of the host is a HunyuanVideo 1.5."""
+    return tuple(model.patch_size) == (1, 1, 1) and getattr(model, "vision_in", None) is not None
+
+
 class HunyuanFamily:
     """Models of the host's `HunyuanVideo` class that make videos.
 
@@ -92,8 +97,15 @@ class HunyuanFamily:
     inputs = INPUTS
     text_encoders = (LLAMA_AND_CLIP, QWEN_AND_BYT5)
     # HunyuanImageToVideo ("v1 (concat)") and HunyuanVideo15ImageToVideo of the host.
+    # The text-to-video models of 1.5 have the channels too.
     image_channels = ImageChannels(
-        "img_in.proj.weight", extra_channels=None, mask_channels=1, empty_pixel=None, last_image=False, mask_first=False
+        "img_in.proj.weight",
+        extra_channels=None,
+        mask_channels=1,
+        empty_pixel=None,
+        last_image=False,
+        mask_first=False,
+        optional=_is_newer,
     )
     audio = None
 
@@ -102,7 +114,7 @@ class HunyuanFamily:
             return None
         model = diffusion_model
         patch = tuple(model.patch_size)
-        newer = patch == (1, 1, 1) and getattr(model, "vision_in", None) is not None
+        newer = _is_newer(model)
         if patch != (1, 2, 2) and not newer:
             return None
         blocks, heads = len(model.double_blocks) + len(model.single_blocks), int(model.num_heads)

@@ -108,6 +108,9 @@ class ImageChannels:
     mask_first: bool
     """Whether the mask's channels come before the image's in the model's input."""
 
+    optional: Callable[[Any], bool] = lambda diffusion_model: False
+    """Whether a diffusion model with these channels may be a text-to-video one, which has them too and gets zeros."""
+
     def accepts(self, diffusion_model: Any, latent_channels: int) -> bool:
         """Whether a model of the family is an image-to-video model, by the input channels of its first layer."""
         extra = attrgetter(self.weight)(diffusion_model).shape[1] - latent_channels

@@ -194,3 +194,10 @@ def test_a_dynamic_combo_takes_the_inputs_of_its_choice() -> None:
     info = {"input": {"required": required}}
     assert widget_slots(info, ["a", "mp4", "h264", 8]) == ["prefix", "format", "format.codec", "fps"]
     assert widget_slots(info, ["a", "auto", 8]) == ["prefix", "format", "fps"]
+
+
+def test_an_input_of_several_types_has_the_widget_of_one(info: Json) -> None:
+    required = {"rate": ["FLOAT,INT", {"widgetType": "FLOAT"}], "any": ["IMAGE,MASK", {}], "seed": ["INT", {}]}
+    assert widget_slots({"input": {"required": required}}) == ["rate", "seed", None]
+    if "LTXVEmptyLatentAudio" in info:
+        assert widget_slots(info["LTXVEmptyLatentAudio"]) == ["frames_number", "frame_rate", "batch_size"]

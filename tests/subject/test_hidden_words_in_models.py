@@ -27,7 +27,7 @@ from tests.tiny.models import Sampling, random_text
 MIXES_TEXT = {"hunyuan", "mochi", "kandinsky5", "ltx2", "minimax_h3"}
 """Families that mix the text's tokens among themselves, or into one, before the video sees them."""
 
-CONFIG = KVShareConfig(masks=MaskSettings(thres=0.6))
+CONFIG = KVShareConfig(masks=MaskSettings(thres=0.6), carry_image=False)
 
 
 class Outputs:

@@ -20,6 +20,8 @@ import tokenizers
 import torch
 from comfy.text_encoders import cosmos, genmo, hunyuan_image, hunyuan_video, lt, wan
 
+from tests.tiny.ltx2 import AUDIO_WIDTH, VIDEO_WIDTH
+
 T5_SIZES = {"d_ff": 64, "d_model": 32, "d_kv": 8, "num_heads": 4, "num_layers": 2}
 CLIP_SIZES = {
     "hidden_size": 32,
@@ -129,8 +131,8 @@ def _ltxav() -> Parts:
     if not hasattr(newer, "ltxav_te"):
         pytest.skip("this ComfyUI has no LTX-2")
     if "video_projection_dim" in inspect.signature(newer.ltxav_te).parameters:
-        projection = {"text_projection_type": "dual_linear", "video_projection_dim": 32, "audio_projection_dim": 32}
-        return newer.LTXAVGemmaTokenizer, newer.ltxav_te(**projection)
+        widths = {"video_projection_dim": VIDEO_WIDTH, "audio_projection_dim": AUDIO_WIDTH}
+        return newer.LTXAVGemmaTokenizer, newer.ltxav_te(text_projection_type="dual_linear", **widths)
 
     class Small(newer.ltxav_te(text_projection_type="dual_linear")):
         """Its projection has the released model's size on this host, whatever the language model's is."""
@@ -140,7 +142,7 @@ def _ltxav() -> Parts:
             states = LANGUAGE_SIZES["hidden_size"] * (LANGUAGE_SIZES["num_hidden_layers"] + 1)
             operations = self.gemma3_12b.operations
             self.text_embedding_projection = newer.DualLinearProjection(
-                states, 32, 32, dtype=dtype, operations=operations
+                states, VIDEO_WIDTH, AUDIO_WIDTH, dtype=dtype, operations=operations
             )
 
     return newer.LTXAVGemmaTokenizer, Small
@@ -195,15 +197,17 @@ KINDS: dict[str, Callable[[], Parts]] = {
 """The text encoders of the host's video models."""
 
 
-def tiny_encoder(kind: str, embeddings: Path | None = None) -> Any:
+def tiny_encoder(kind: str, embeddings: Path | None = None, **changes: int) -> Any:
     """A CLIP of one of KINDS, whose tokens do not attend to each other: each row of its output depends on one token.
 
-    embeddings: the folder of the prompt's `embedding:` files. Skips the test where the host has no such kind.
+    embeddings: the folder of the prompt's `embedding:` files. changes: other sizes for its transformers, such as the
+    width that a model takes. Skips the test where the host has no such kind.
     """
     tokenizer, encoder = KINDS[kind]()
     # LTX-2's encoder does not tell its language model which of the sizes are its own.
     own = {"ltxav": "gemma3_12b", "ltxav gemma 4": "gemma4"}
-    sizes = SIZES | ({"model_name": own[kind]} if kind in own else {})
+    sizes: dict[str, Any] = {name: {**small, **changes} for name, small in SIZES.items()}
+    sizes |= {"model_name": own[kind]} if kind in own else {}
     clip = comfy.sd.CLIP(
         comfy.supported_models_base.ClipTarget(tokenizer, encoder),
         embedding_directory=None if embeddings is None else str(embeddings),

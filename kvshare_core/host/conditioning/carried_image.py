@@ -65,6 +65,16 @@ def has_image(entries: Sequence[dict[str, Any]], channels: ImageChannels, latent
     return all(bool(given_frames(concat, channels, latent_channels).any()) for concat in concats)
 
 
+def gives_no_image(
+    conds: Sequence[Sequence[dict[str, Any]] | None], channels: ImageChannels, latent_channels: int
+) -> bool:
+    """Whether no entry of the whole video's conditionings gives an image."""
+    concats = [
+        entry["model_conds"][CONCAT].cond for cond in conds for entry in cond or () if CONCAT in entry["model_conds"]
+    ]
+    return not any(bool(given_frames(concat, channels, latent_channels).any()) for concat in concats)
+
+
 def carry_image(entry: dict[str, Any], frames: KnownFrames, channels: ImageChannels) -> dict[str, Any]:
     """An entry of a segment's conditioning, given the `frames` that are known of the segment as images.
 

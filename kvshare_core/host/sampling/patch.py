@@ -61,6 +61,8 @@ def apply(model: Any, plan: SharePlan, earlier: KVShareRecord | None = None) -> 
             f"model: it already has context windows ({type(present).__name__}). Remove the node "
             "that sets them; the timeline makes its own segments."
         )
+    diffusion_model = model.get_model_object("diffusion_model")
+    channels = _carrying_channels(family, diffusion_model, info.latent_channels)
     patched = model.clone()
     record = KVShareRecord()
     patched.model_options["context_handler"] = SegmentHandler(
@@ -68,8 +70,9 @@ def apply(model: Any, plan: SharePlan, earlier: KVShareRecord | None = None) -> 
         family.inputs,
         plan.config.order,
         family.audio,
-        _carrying_channels(family, model.get_model_object("diffusion_model"), info.latent_channels),
+        channels,
         plan.config.carry_image,
+        channels is not None and channels.optional(diffusion_model),
     )
     for wrapper_type, wrapper in (
         (WrappersMP.OUTER_SAMPLE, outer_sample_wrapper(SampledPlan(fitted, family, record, earlier))),

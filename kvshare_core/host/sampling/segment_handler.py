@@ -22,7 +22,7 @@ from ...session.sampling_run import SamplingRun
 from ...timeline.fades import WEIGHTS, Fade, fade_of, take_frames, weights_over_time
 from ...timeline.timeline import FRAME_DIM, Timeline
 from .. import BEAT_TAG, COMMON_TAG, is_for, is_prompt
-from ..conditioning.carried_image import KnownFrames, carry_image, has_image
+from ..conditioning.carried_image import KnownFrames, carry_image, gives_no_image, has_image
 from ..conditioning.joining import join_texts
 from ..conditioning.mixing import interpolate_conditioning
 from ..conditioning.sequence import fit_sequence
@@ -132,6 +132,8 @@ class SegmentHandler(ContextHandlerABC):
     """How an image-to-video model takes images; None for other models."""
     carry_image: bool = True
     """Whether such a model is given known frames as images."""
+    images_optional: bool = False
+    """Whether the model may be a text-to-video one with the same channels."""
 
     @property
     def dim(self) -> int:
@@ -261,13 +263,14 @@ class SegmentHandler(ContextHandlerABC):
         needed = self._needed(planned, state, latent, model_options)
         progress = None if state is None else state.progress
         known = (state and state.known) or KnownFrames.none_of(latent.video)
+        channels = self._image_channels(conds, known)
         for number, evaluation in enumerate(needed):
             index = evaluation.segment.index
             piece = latent.piece(index)
             packed = piece.shape[-1] if len(latent.parts) > 1 else None
             window = SegmentWindow(evaluation, latent.video, packed, latent.audio_windows(index))
             window_conds = [
-                self._with_image(prompts_first(self._fitted(cond, latent, window, model)), window, known, run)
+                self._with_image(prompts_first(self._fitted(cond, latent, window, model)), window, known, run, channels)
                 for cond in conds
             ]
             window.places = {
@@ -289,7 +292,7 @@ class SegmentHandler(ContextHandlerABC):
                 self._see_effects(run, window, latent, window_conds, outputs, evaluate)
             for total, output in zip(sums, outputs, strict=True):
                 total.add(index, output, partial(segment_weights, self.timeline, self.order, evaluation.weight))
-            if self.image_channels is not None:
+            if channels is not None:
                 known = known.adding(evaluation.segment, latent.video_of(index, outputs[window.prompts or 0]))
             if progress is not None:
                 progress.end_segment(outputs[window.prompts or 0], (number + 1) / len(needed))
@@ -298,12 +301,23 @@ class SegmentHandler(ContextHandlerABC):
         complete = len({evaluation.segment.index for evaluation in needed}) == len(self.timeline.segments)
         return [total.result(complete) for total in sums]
 
+    def _image_channels(self, conds: list[Conditioning], known: KnownFrames) -> ImageChannels | None:
+        """How the model takes images; None also for one that may be a text-to-video model and gets none."""
+        channels = self.image_channels
+        if channels is not None and self.images_optional and not bool(known.known.any()):
+            return None if gives_no_image(conds, channels, known.latent.shape[1]) else channels
+        return channels
+
     def _with_image(
-        self, entries: Conditioning | None, window: SegmentWindow, known: KnownFrames, run: SamplingRun | None
+        self,
+        entries: Conditioning | None,
+        window: SegmentWindow,
+        known: KnownFrames,
+        run: SamplingRun | None,
+        channels: ImageChannels | None,
     ) -> Conditioning | None:
         """A segment's conditioning for an image-to-video model, given what is known of its frames; warns of a segment
         without any image."""
-        channels = self.image_channels
         if channels is None or entries is None:
             return entries
         if self.carry_image:

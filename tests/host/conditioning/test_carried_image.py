@@ -14,6 +14,10 @@ from kvshare_core.families.model_inputs import ImageChannels
 from kvshare_core.families.wan import WanFamily
 from kvshare_core.host.conditioning.carried_image import KnownFrames, carry_image, given_frames, has_image
 from kvshare_core.timeline.timeline import Segment
+from tests.support.family_cases import model_of
+from tests.support.present import present
+from tests.support.windows import share
+from tests.tiny.models import Sampling
 
 CHANNELS, FRAMES = 4, 5
 WAN, HUNYUAN = WanFamily.image_channels, HunyuanFamily.image_channels
@@ -79,3 +83,20 @@ def test_only_frames_that_count_become_known_and_are_taken() -> None:
     assert looped.latent[0, 0, :, 0, 0].tolist() == [13, 14, 2, 3, 4, 0, 11, 12]
     part = looped.of_segment(Segment(2, 2, 1, 5, shown=(3, 6)))
     assert part.known.tolist() == [False, False, True, True, False]
+
+
+@pytest.mark.parametrize("name", ["hunyuan video 1.5", "hunyuan video 1.5 i2v"])
+def test_a_model_that_may_be_text_to_video_is_given_frames_only_in_a_film_with_an_image(
+    name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Both kinds of HunyuanVideo 1.5 have the same channels; those of the text-to-video models were always 0."""
+    case = present(name)
+    timeline = case.timeline(2)
+
+    def sampled(carried: bool) -> torch.Tensor:
+        model, _ = share(model_of(name), timeline, carry_image=carried)
+        return Sampling(cfg=1.0).run(model, case.positive(timeline), case.negative(timeline), case.shape(timeline))
+
+    takes_images = name.endswith("i2v")
+    assert torch.equal(sampled(True), sampled(False)) != takes_images
+    assert ("prompt 2 begins without one" in caplog.text) == takes_images

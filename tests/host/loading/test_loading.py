@@ -539,7 +539,7 @@ def test_a_minimax_h3_is_loaded_with_its_own_kind_of_vae(models: Path) -> None:
     save(models / "diffusion_models" / "h3.safetensors", minimax_h3_weights())
     model = comfy.sd.load_diffusion_model(str(models / "diffusion_models" / "h3.safetensors"))
     info = model_info(model)[1]
-    assert "native length: 37 latent frames, 124 pictures" in model_report(model)
+    assert "native length: 37 latent frames, 124 frames" in model_report(model)
     facts = facts_of("h3.safetensors")
     assert facts is not None and facts.info == info
     # What the host tells of the VAE of 17 pictures in 5 latent frames, 24 channels and 16 pixels a side.

@@ -1,0 +1,212 @@
+"""The graphs of the workflows for released models, from the loaders to the saved video."""
+
+from .saved_graphs import Node
+
+NEGATIVE = "blurry, low quality, jpeg artifacts, still picture, subtitles, watermark, deformed hands"
+
+FOX = "\n".join(
+    (
+        "a red fox runs through deep snow in a pine forest, side view, morning light",
+        "a red fox crosses a wooden bridge over a river, side view, soft fog",
+        "a red fox rests on a rock by the sea, waves behind it, evening light",
+    )
+)
+UMT5, WAN_VAE = "umt5_xxl_fp8_e4m3fn_scaled.safetensors", "wan_2.1_vae.safetensors"
+
+WAN_LOADERS = [
+    Node("clip", "CLIPLoader", 1, [UMT5, "wan", "default"]),
+    Node("vae", "VAELoader", 1, [WAN_VAE]),
+]
+
+
+def plan(size: tuple[int, int], fps: float, *, model: str = "unet", negative: str = NEGATIVE, overlap: int = 2) -> Node:
+    """The segmenter, with three prompts of one trained length each."""
+    values = [FOX, negative, *size, fps, 0, overlap, 1, 0, 0, "linear", "plain"]
+    return Node("plan", "LongVideoSegmenter", 2, values, {"model": model, "clip": "clip"})
+
+
+def share(key: str, model: str, column: int) -> Node:
+    """Sharing on a model that comes from `model`."""
+    return Node(key, "MaskGuidedKVShare", column, ["fox", ""], {"model": model, "timeline": "plan"})
+
+
+def video(name: str, fps: float, samples: str, column: int, audio: str = "", vae: str = "vae") -> list[Node]:
+    """Decodes and saves the latent of `samples`."""
+    sound = {"audio": audio} if audio else {}
+    return [
+        Node("pictures", "VAEDecode", column, [], {"samples": samples, "vae": vae}),
+        Node("video", "CreateVideo", column, [fps], {"images": "pictures", **sound}),
+        Node("save", "SaveVideo", column + 1, [f"kvshare/{name}", "mp4", "h264"], {"video": "video"}),
+    ]
+
+
+def wan_simple(name: str, unet: str, vae: str, size: tuple[int, int], fps: float, steps: int, cfg: float) -> list[Node]:
+    """One model, shift 8, one sampler."""
+    sampler = {
+        "model": "share",
+        "positive": "plan.positive",
+        "negative": "plan.negative",
+        "latent_image": "plan.latent",
+    }
+    return [
+        Node("unet", "UNETLoader", 1, [unet, "default"]),
+        Node("clip", "CLIPLoader", 1, [UMT5, "wan", "default"]),
+        Node("vae", "VAELoader", 1, [vae]),
+        plan(size, fps),
+        Node("shift", "ModelSamplingSD3", 3, [8.0], {"model": "unet"}),
+        share("share", "shift", 3),
+        Node("sampler", "KSampler", 3, [42, "fixed", steps, cfg, "uni_pc", "simple", 1.0], sampler),
+        *video(name, fps, "sampler", 4),
+    ]
+
+
+def wan_experts(name: str, kind: str, lora: str | None, start_image: bool = False) -> list[Node]:
+    """The two models of Wan 2.2 A14B, each with its own sharing; the first half of the steps is the high-noise one's.
+
+    lora: version of the LoRA for four steps, None for twenty steps without one.
+    """
+    steps, cfg = (20, 3.5) if lora is None else (4, 1.0)
+    nodes: list[Node] = []
+    for expert in ("high", "low"):
+        file = f"wan2.2_{kind}_{expert}_noise_14B_fp8_scaled.safetensors"
+        nodes.append(Node(expert, "UNETLoader", 1, [file, "default"]))
+        if lora is not None:
+            file = f"wan2.2_{kind}_lightx2v_4steps_lora_{lora}_{expert}_noise.safetensors"
+            nodes.append(Node(f"{expert}_lora", "LoraLoaderModelOnly", 1, [file, 1.0], {"model": expert}))
+    nodes += [*WAN_LOADERS, plan((640, 640), 16.0, model="high", negative=NEGATIVE if cfg > 1 else "")]
+    conditioning = "plan"
+    if start_image:
+        nodes.append(Node("picture", "LoadImage", 1, ["example.png", "image"], title="Load Image: start of prompt 1"))
+        links = {"model": "high", "vae": "vae", "timeline": "plan", "start_image": "picture"}
+        links |= {name: f"plan.{name}" for name in ("positive", "negative", "latent")}
+        nodes.append(Node("start", "LongVideoBeatImages", 3, [1, 0.5, 1.0], links))
+        conditioning = "start"
+    latent = f"{conditioning}.latent"
+    for expert, noise, span, leftover in (
+        ("high", "enable", (0, steps // 2), "enable"),
+        ("low", "disable", (steps // 2, 10000), "disable"),
+    ):
+        origin = expert if lora is None else f"{expert}_lora"
+        nodes.append(Node(f"{expert}_shift", "ModelSamplingSD3", 4, [5.0], {"model": origin}, f"Shift, {expert} noise"))
+        nodes.append(share(f"{expert}_share", f"{expert}_shift", 4))
+        values = [noise, 42, "fixed", steps, cfg, "euler", "simple", *span, leftover]
+        sampler = {"model": f"{expert}_share", "latent_image": latent}
+        sampler |= {name: f"{conditioning}.{name}" for name in ("positive", "negative")}
+        nodes.append(Node(f"{expert}_sampler", "KSamplerAdvanced", 5, values, sampler, f"Sampler, {expert} noise"))
+        latent = f"{expert}_sampler"
+    return [*nodes, *video(name, 16.0, latent, 6)]
+
+
+SIGMAS = "1.0, 0.99375, 0.9875, 0.98125, 0.975, 0.909375, 0.725, 0.421875, 0.0"
+"""The eight distilled steps of LTX-2.3."""
+MORE_SIGMAS = "0.85, 0.725, 0.4219, 0.0"
+"""Those at twice the height and width."""
+
+
+def custom_sampler(prefix: str, column: int, latent: str, seed: int, sigmas: Node, guider: Node) -> list[Node]:
+    """A sampler of parts, with euler; its key is `prefix` and `sampler`."""
+    parts = {"noise": f"{prefix}noise", "sampler": f"{prefix}euler", "latent_image": latent}
+    parts |= {"guider": guider.key, "sigmas": sigmas.key}
+    return [
+        Node(f"{prefix}noise", "RandomNoise", column, [seed, "fixed"]),
+        Node(f"{prefix}euler", "KSamplerSelect", column, ["euler"]),
+        sigmas,
+        guider,
+        Node(f"{prefix}sampler", "SamplerCustomAdvanced", column, [], parts),
+    ]
+
+
+def hunyuan_15(name: str) -> list[Node]:
+    """HunyuanVideo 1.5 at 720p."""
+    encoders = ["qwen_2.5_vl_7b_fp8_scaled.safetensors", "byt5_small_glyphxl_fp16.safetensors"]
+    both = {"positive": "plan.positive", "negative": "plan.negative"}
+    return [
+        Node("unet", "UNETLoader", 1, ["hunyuanvideo1.5_720p_t2v_fp16.safetensors", "default"]),
+        Node("clip", "DualCLIPLoader", 1, [*encoders, "hunyuan_video_15", "default"]),
+        Node("vae", "VAELoader", 1, ["hunyuanvideo15_vae_fp16.safetensors"]),
+        plan((1280, 720), 24.0),
+        Node("shift", "ModelSamplingSD3", 3, [7.0], {"model": "unet"}),
+        share("share", "shift", 3),
+        *custom_sampler(
+            "",
+            4,
+            "plan.latent",
+            42,
+            Node("sigmas", "BasicScheduler", 4, ["simple", 20, 1.0], {"model": "shift"}),
+            Node("guider", "CFGGuider", 4, [6.0], {"model": "share", **both}),
+        ),
+        *video(name, 24.0, "sampler", 5),
+    ]
+
+
+LTX_FPS = 25.0
+LTX_FRAMES = 345
+"""Frames of three segments of 16 latent frames that overlap by 2; the audio has to be as long."""
+LTX_CHECKPOINT = "ltx-2.3-22b-dev-fp8.safetensors"
+LTX_LORA = "ltx_2.3_22b_distilled_1.1_lora_dynamic_fro09_avg_rank_111_bf16.safetensors"
+GEMMA = "gemma_3_12B_it_fp4_mixed.safetensors"
+LTX_UPSCALER = "ltx-2.3-spatial-upscaler-x2-1.1.safetensors"
+
+
+def ltx_two_stages(name: str, start_image: bool = False) -> list[Node]:
+    """LTX-2.3 with its audio: sampled at half the height and width, upscaled, and sampled on."""
+    nodes = [
+        Node("ckpt", "CheckpointLoaderSimple", 1, [LTX_CHECKPOINT]),
+        Node("lora", "LoraLoaderModelOnly", 1, [LTX_LORA, 0.5], {"model": "ckpt.MODEL"}),
+        Node("clip", "LTXAVTextEncoderLoader", 1, [GEMMA, LTX_CHECKPOINT, "default"]),
+        Node("audio_vae", "LTXVAudioVAELoader", 1, [LTX_CHECKPOINT]),
+        Node("upscaler", "LatentUpscaleModelLoader", 1, [LTX_UPSCALER]),
+        plan((640, 352), LTX_FPS, model="ckpt.MODEL", negative=""),
+        share("share", "lora", 3),
+        Node("rate", "LTXVConditioning", 3, [LTX_FPS], {key: f"plan.{key}" for key in ("positive", "negative")}),
+        Node("silence", "LTXVEmptyLatentAudio", 3, [LTX_FRAMES, LTX_FPS, 1], {"audio_vae": "audio_vae"}),
+    ]
+    both, latent = {"positive": "rate.positive", "negative": "rate.negative"}, "plan.latent"
+    if start_image:
+        nodes.insert(
+            5, Node("picture", "LoadImage", 1, ["example.png", "image"], title="Load Image: start of prompt 1")
+        )
+        nodes.append(Node("compressed", "LTXVPreprocess", 3, [18], {"image": "picture"}))
+        links = {"model": "ckpt.MODEL", "vae": "ckpt.VAE", "timeline": "plan", "start_image": "compressed", **both}
+        nodes.append(Node("start", "LongVideoBeatImages", 3, [1, 0.5, 0.7], {**links, "latent": latent}))
+        both, latent = {"positive": "start.positive", "negative": "start.negative"}, "start.latent"
+    nodes += [
+        Node("both", "LTXVConcatAVLatent", 3, [], {"video_latent": latent, "audio_latent": "silence"}),
+        *custom_sampler(
+            "",
+            4,
+            "both",
+            42,
+            Node("sigmas", "ManualSigmas", 4, [SIGMAS]),
+            Node("guider", "CFGGuider", 4, [1.0], {"model": "share", **both}),
+        ),
+        Node("apart", "LTXVSeparateAVLatent", 5, [], {"av_latent": "sampler"}),
+        Node(
+            "large",
+            "LTXVLatentUpsampler",
+            5,
+            [],
+            {"samples": "apart.video_latent", "upscale_model": "upscaler", "vae": "ckpt.VAE"},
+        ),
+    ]
+    latent = "large"
+    if start_image:
+        links = {"model": "ckpt.MODEL", "vae": "ckpt.VAE", "timeline": "plan", "start_image": "compressed", **both}
+        nodes.append(Node("start_again", "LongVideoBeatImages", 5, [1, 0.5, 1.0], {**links, "latent": latent}))
+        both = {"positive": "start_again.positive", "negative": "start_again.negative"}
+        latent = "start_again.latent"
+    return [
+        *nodes,
+        Node("both_again", "LTXVConcatAVLatent", 5, [], {"video_latent": latent, "audio_latent": "apart.audio_latent"}),
+        *custom_sampler(
+            "large_",
+            6,
+            "both_again",
+            43,
+            Node("large_sigmas", "ManualSigmas", 6, [MORE_SIGMAS]),
+            Node("large_guider", "CFGGuider", 6, [1.0], {"model": "share", **both}),
+        ),
+        Node("done", "LTXVSeparateAVLatent", 7, [], {"av_latent": "large_sampler"}),
+        Node("sound", "LTXVAudioVAEDecode", 7, [], {"samples": "done.audio_latent", "audio_vae": "audio_vae"}),
+        *video(name, LTX_FPS, "done.video_latent", 7, audio="sound", vae="ckpt.VAE"),
+    ]

@@ -1,0 +1,239 @@
+"""Workflows for released models, at the settings of ComfyUI's own templates: `python3 -m devtools.released_workflows`
+writes them to example_workflows/, and `--thumbnails` their pictures, which needs Pillow.
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .environment import ROOT
+from .released_graphs import (
+    GEMMA,
+    LTX_CHECKPOINT,
+    LTX_LORA,
+    LTX_UPSCALER,
+    UMT5,
+    WAN_VAE,
+    hunyuan_15,
+    ltx_two_stages,
+    wan_experts,
+    wan_simple,
+)
+from .saved_graphs import Json, Node, saved, text_of
+
+FOLDER = ROOT / "example_workflows"
+
+HUNYUAN = "Comfy-Org/HunyuanVideo_1.5_repackaged"
+WAN_2_1, WAN_2_2 = "Comfy-Org/Wan_2.1_ComfyUI_repackaged", "Comfy-Org/Wan_2.2_ComfyUI_Repackaged"
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A file that a workflow needs: its name, its folder below models/, and its Hugging Face repository, if known."""
+
+    name: str
+    folder: str
+    repository: str
+
+
+@dataclass(frozen=True)
+class Released:
+    """A workflow for a released model. subject: the words that name it in every prompt."""
+
+    name: str
+    title: str
+    files: Sequence[ModelFile]
+    remarks: Sequence[str]
+    graph: Callable[[], list[Node]]
+    subject: str = "fox"
+
+
+UMT5_FILE = ModelFile(UMT5, "text_encoders", WAN_2_1)
+WAN_VAE_FILE = ModelFile(WAN_VAE, "vae", WAN_2_1)
+
+
+def expert_files(kind: str, lora: str | None) -> list[ModelFile]:
+    """Files of Wan 2.2 A14B."""
+    experts = ("high", "low")
+    models = [f"wan2.2_{kind}_{expert}_noise_14B_fp8_scaled.safetensors" for expert in experts]
+    loras = [f"wan2.2_{kind}_lightx2v_4steps_lora_{lora}_{expert}_noise.safetensors" for expert in experts]
+    return [
+        *(ModelFile(file, "diffusion_models", WAN_2_2) for file in models),
+        *(ModelFile(file, "loras", WAN_2_2) for file in loras if lora is not None),
+        UMT5_FILE,
+        WAN_VAE_FILE,
+    ]
+
+
+EXPERTS = (
+    "The model has two experts, one for high and one for low noise. Both have a *Mask-Guided KV Share* of the same "
+    "timeline. The masks that the first sampler finds reach the second through the conditioning; nothing has to be "
+    "connected for that."
+)
+LTX_AUDIO = (
+    "Video and audio are made together. If you change prompts, durations or `overlap_size`, set `frames_number` of "
+    "*LTXV Empty Latent Audio* to the number of frames in the segmenter's `info`."
+)
+LTX_STAGES = (
+    "640 x 352 at 25 fps in 8 steps, then 1280 x 704 in 3 more, all at cfg 1 with the LoRA at 0.5. Both samplers take "
+    "the model from the same *Mask-Guided KV Share*."
+)
+LTX_IMAGE = (
+    "*Long Video Beat Images* sets the image with which prompt 1 begins, at strength 0.7, and once more at strength 1 "
+    "on the upscaled latent; load yours in *Load Image* and describe it in the prompt."
+)
+FOUR_STEPS = (
+    "With the LoRA, 4 steps at cfg 1 are enough: the first 2 on the high-noise expert, the others on the low-noise one."
+)
+
+
+def file(name: str, folder: str, repository: str = WAN_2_2) -> ModelFile:
+    return ModelFile(f"{name}.safetensors", folder, repository)
+
+
+RELEASED: tuple[Released, ...] = (
+    Released(
+        "kv_share_wan21_1_3b",
+        "Wan 2.1 1.3B, text to video",
+        [file("wan2.1_t2v_1.3B_fp16", "diffusion_models", WAN_2_1), UMT5_FILE, WAN_VAE_FILE],
+        ["The files take 9.8 GB.", "832 x 480 at 16 fps, 30 steps, cfg 6, shift 8."],
+        lambda: wan_simple("wan21_1_3b", "wan2.1_t2v_1.3B_fp16.safetensors", WAN_VAE, (832, 480), 16.0, 30, 6.0),
+    ),
+    Released(
+        "kv_share_wan22_a14b_4steps",
+        "Wan 2.2 A14B, text to video in 4 steps",
+        expert_files("t2v", "v1.1"),
+        [EXPERTS, FOUR_STEPS, "The files take 38 GB.", "640 x 640 at 16 fps, shift 5 on both experts."],
+        lambda: wan_experts("wan22_a14b_4steps", "t2v", "v1.1"),
+    ),
+    Released(
+        "kv_share_wan22_a14b",
+        "Wan 2.2 A14B, text to video",
+        expert_files("t2v", None),
+        [EXPERTS, "640 x 640 at 16 fps, 20 steps, 10 on each expert, cfg 3.5, shift 5 on both."],
+        lambda: wan_experts("wan22_a14b", "t2v", None),
+    ),
+    Released(
+        "kv_share_wan22_a14b_i2v_4steps",
+        "Wan 2.2 A14B, image to video in 4 steps",
+        expert_files("i2v", "v1"),
+        [
+            EXPERTS,
+            FOUR_STEPS,
+            "*Long Video Beat Images* sets the image with which prompt 1 begins; load yours in *Load Image* and "
+            "describe it in the prompt. The later prompts have no image: they go on from the frames before them "
+            "(`carry_image` of *KV Share Config*, on by default). For one with an image, add another such node.",
+            "640 x 640 at 16 fps, shift 5 on both experts.",
+        ],
+        lambda: wan_experts("wan22_a14b_i2v_4steps", "i2v", "v1", start_image=True),
+    ),
+    Released(
+        "kv_share_wan22_5b",
+        "Wan 2.2 TI2V-5B, text to video",
+        [
+            file("wan2.2_ti2v_5B_fp16", "diffusion_models"),
+            UMT5_FILE,
+            file("wan2.2_vae", "vae"),
+        ],
+        ["The files take 18 GB.", "1280 x 704 at 24 fps, 20 steps, cfg 5, shift 8."],
+        lambda: wan_simple(
+            "wan22_5b", "wan2.2_ti2v_5B_fp16.safetensors", "wan2.2_vae.safetensors", (1280, 704), 24.0, 20, 5.0
+        ),
+    ),
+    *(
+        Released(
+            f"kv_share_ltx23_{short}",
+            f"LTX-2.3, {task}",
+            [
+                ModelFile(LTX_CHECKPOINT, "checkpoints", "Lightricks/LTX-2.3-fp8"),
+                ModelFile(LTX_LORA, "loras", ""),
+                ModelFile(GEMMA, "text_encoders", "Comfy-Org/ltx-2"),
+                ModelFile(LTX_UPSCALER, "latent_upscale_models", "Lightricks/LTX-2.3"),
+            ],
+            [*remarks, LTX_AUDIO, LTX_STAGES],
+            graph,
+        )
+        for short, task, remarks, graph in (
+            ("t2v", "text to video", (), lambda: ltx_two_stages("ltx23_t2v")),
+            ("i2v", "image to video", (LTX_IMAGE,), lambda: ltx_two_stages("ltx23_i2v", start_image=True)),
+        )
+    ),
+    Released(
+        "kv_share_hunyuan15",
+        "HunyuanVideo 1.5, text to video",
+        [
+            file("hunyuanvideo1.5_720p_t2v_fp16", "diffusion_models", HUNYUAN),
+            file("qwen_2.5_vl_7b_fp8_scaled", "text_encoders", HUNYUAN),
+            file("byt5_small_glyphxl_fp16", "text_encoders", HUNYUAN),
+            file("hunyuanvideo15_vae_fp16", "vae", HUNYUAN),
+        ],
+        ["1280 x 720 at 24 fps, 20 steps, cfg 6, shift 7."],
+        lambda: hunyuan_15("hunyuan15"),
+    ),
+)
+
+
+def note(workflow: Released) -> str:
+    """What the workflow needs and does, for the MarkdownNote in it."""
+    rows = [f"| `{needed.name}` | models/{needed.folder} | {_source(needed)} |" for needed in workflow.files]
+    return "\n".join(
+        [
+            f"## {workflow.title}",
+            "",
+            "Three prompts with one subject become one long video. Download these files, then press *Run*:",
+            "",
+            "| file | folder | Hugging Face |",
+            "|---|---|---|",
+            *rows,
+            "",
+            *(f"- {remark}" for remark in workflow.remarks),
+            "- Each prompt gets a segment as long as the model was trained on. For shorter ones, set "
+            "`sampling_num_frames` of *Long Video Segmenter*, in latent frames.",
+            f"- The subject is named in *Mask-Guided KV Share*: `{workflow.subject}`. It has to be in every prompt.",
+            "",
+        ]
+    )
+
+
+def _source(needed: ModelFile) -> str:
+    if not needed.repository:
+        return "see ComfyUI's template for this model"
+    return f"[{needed.repository}](https://huggingface.co/{needed.repository})"
+
+
+def workflow_of(workflow: Released) -> Json:
+    """A released model's workflow as the browser saves it, its note at the left."""
+    return saved(workflow.name, [Node("note", "MarkdownNote", 0, [note(workflow)]), *workflow.graph()])
+
+
+def write_thumbnail(workflow: Released, file: Path) -> None:
+    """Draws the picture under which ComfyUI lists the workflow: its title above three frames of a film strip."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    picture = Image.new("RGB", (480, 270), (28, 32, 40))
+    draw = ImageDraw.Draw(picture)
+    model, _, task = workflow.title.partition(", ")
+    draw.text((24, 22), model, (240, 240, 240), ImageFont.load_default(40))
+    draw.text((24, 76), task, (160, 190, 230), ImageFont.load_default(26))
+    for number, sky in enumerate(((70, 110, 150), (110, 130, 90), (150, 95, 70))):
+        left = 24 + 146 * number
+        draw.rectangle((left, 140, left + 140, 240), sky)
+        x, y = left + 34 + 26 * number, 200 - 12 * number
+        draw.ellipse((x - 18, y - 18, x + 18, y + 18), (230, 120, 40))
+    picture.save(file, quality=85)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Writes the workflows, or their thumbnails."""
+    for workflow in RELEASED:
+        file = FOLDER / f"{workflow.name}.json"
+        if "--thumbnails" in arguments:
+            write_thumbnail(workflow, file.with_suffix(".jpg"))
+        else:
+            file.write_text(text_of(workflow_of(workflow)), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
