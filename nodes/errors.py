@@ -10,6 +10,11 @@ def named_errors(node: str) -> Generator[None]:
     try:
         yield
     except ValueError as error:
-        if str(error).startswith(f"{node}: "):
+        if str(error) == printable(str(error)) and str(error).startswith(f"{node}: "):
             raise
-        raise ValueError(f"{node}: {error}") from error
+        raise ValueError(printable(f"{node}: {error}")) from error
+
+
+def printable(text: str) -> str:
+    """`text` that every console and JSON can hold, whatever users typed: halves of characters are escaped."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -19,6 +19,7 @@ from .film import (
     TransitionKind,
     Unit,
 )
+from .foreign_marks import without_marks
 
 VERSION = 1
 UNIT_KEYS: dict[str, Unit] = {"seconds": "seconds", "frames": "frames", "latent_frames": "latent frames"}
@@ -32,7 +33,7 @@ def read_json(text: str) -> Script:
     """Reads a script in its JSON form. Raises ScriptError with the line and the column of broken JSON, and with the
     path of an entry that is unknown, missing or impossible."""
     try:
-        value = json.loads(text, object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant)
+        value = json.loads(without_marks(text), object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant)
     except json.JSONDecodeError as reason:
         raise ScriptError(
             f"prompts, line {reason.lineno}, column {reason.colno}: {reason.msg}; a text that begins with '{{' is read "

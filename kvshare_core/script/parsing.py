@@ -1,6 +1,7 @@
 """Reads a script in either of its forms."""
 
 from .film import Script
+from .foreign_marks import without_marks
 from .json_form import read_json
 from .text_reader import read_text
 
@@ -17,4 +18,4 @@ def parse_script(text: str) -> Script:
 
 def is_json(text: str) -> bool:
     """Whether a film is written in its JSON form."""
-    return text.lstrip().startswith("{")
+    return without_marks(text).lstrip().startswith("{")

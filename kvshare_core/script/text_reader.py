@@ -20,6 +20,7 @@ from .film import (
     Transition,
     TransitionKind,
 )
+from .foreign_marks import check_line, without_marks
 from .piece import Piece
 from .text_form import FIELDS, SETTINGS, find_from, leading_name
 
@@ -110,9 +111,10 @@ def read_text(text: str) -> Script:
 def read_places(text: str) -> tuple[Script, tuple[BeatPlaces, ...]]:
     """Reads a script in its text form, and the positions of its beats. Raises as read_text."""
     reader = _Reader()
-    for number, line in enumerate(_LINE_BREAK.split(text), start=1):
+    for number, line in enumerate(_LINE_BREAK.split(without_marks(text)), start=1):
         piece = Piece(line, number, 1).part(0)
         if piece.text and not piece.text.startswith("#"):
+            check_line(piece)
             reader.read_line(piece)
     return reader.script(), tuple(reader.places())
 
