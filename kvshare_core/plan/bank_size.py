@@ -72,16 +72,15 @@ def kept_tokens(
     )
 
 
-def count_consumers(evaluations: Sequence[BankUse], place: int) -> int:
-    """How many later forwards read what `evaluations[place]` leaves: those before the segment's next entry."""
-    own = evaluations[place]
-    if own.keeps is None:
-        return 0
-    consumers = 0
-    for later in evaluations[place + 1 :]:
-        consumers += own.segment in later.sources
-        if later.segment == own.segment and later.keeps is not None:
-            break
+def count_consumers(evaluations: Sequence[BankUse]) -> list[int]:
+    """For each of the evaluations, how many later forwards read what it leaves: those before the segment's next
+    entry."""
+    consumers, readers = [0] * len(evaluations), Counter[int]()
+    for place in reversed(range(len(evaluations))):
+        own = evaluations[place]
+        if own.keeps is not None:
+            consumers[place] = readers.pop(own.segment, 0)
+        readers.update(own.sources)
     return consumers
 
 
@@ -132,7 +131,7 @@ def predict_bytes(
 
     In every block, row after row, a forward gets what it reads and then puts its own.
     """
-    consumers = [count_consumers(evaluations, place) for place in range(len(evaluations))]
+    consumers = count_consumers(evaluations)
     held: dict[tuple[int, int, int], int] = {}
     left = Counter[tuple[int, int, int]]()
     total = peak = 0

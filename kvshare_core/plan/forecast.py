@@ -127,9 +127,12 @@ def _sharing_extra(
     if shared is None or not steps:
         full = config.strength or config.end_strength or 0.0
         return _step_extra(fitted, video, subject, rows_part, _without_own_keys(plan, full))
-    # Few sets of segments occur, however many steps there are.
-    courses = Counter(_without_own_keys(plan, schedule.strength_at(config, step, steps)) for step in shared)
-    extra = sum(count * _step_extra(fitted, video, subject, rows_part, replaced) for replaced, count in courses.items())
+    # Few strengths occur, however many steps there are.
+    strengths = Counter(schedule.strength_at(config, step, steps) for step in shared)
+    extra = sum(
+        count * _step_extra(fitted, video, subject, rows_part, _without_own_keys(plan, usual))
+        for usual, count in strengths.items()
+    )
     return extra / steps
 
 

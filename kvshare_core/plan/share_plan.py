@@ -1,5 +1,6 @@
 """The frozen plan that a sampling run works from: its subjects, and which segment attends to which others."""
 
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -161,8 +162,7 @@ class SharePlan:
 
     def sources(self, index: int) -> tuple[int, ...]:
         """Segments whose keys segment `index` attends to, in order."""
-        parts = self._part_sources[index]
-        return tuple(sorted({*parts.background, *(source for sources in parts.subjects for source in sources)}))
+        return self._sources[index]
 
     def sources_from(self, index: int) -> set[int]:
         """Segments whose keys segment `index` or a later one attends to."""
@@ -170,7 +170,7 @@ class SharePlan:
 
     def consumers(self, index: int) -> int:
         """How many later segments attend to segment `index`."""
-        return sum(index in self.sources(later) for later in range(index + 1, len(self.timeline.segments)))
+        return self._consumers[index]
 
     def exported_parts(self, index: int) -> ExportedParts:
         """The parts of segment `index` that later ones attend to."""
@@ -196,23 +196,31 @@ class SharePlan:
         return None
 
     @cached_property
+    def _sources(self) -> tuple[tuple[int, ...], ...]:
+        return tuple(
+            tuple(sorted({*parts.background, *(source for sources in parts.subjects for source in sources)}))
+            for parts in self._part_sources
+        )
+
+    @cached_property
+    def _consumers(self) -> Counter[int]:
+        return Counter(source for sources in self._sources for source in sources)
+
+    @cached_property
     def _part_sources(self) -> tuple[PartSources, ...]:
         return tuple(self._find_part_sources(segment) for segment in self.timeline.segments)
 
     @cached_property
     def _exported_parts(self) -> tuple[ExportedParts, ...]:
-        return tuple(
-            ExportedParts(
-                frozenset(
-                    number
-                    for parts in self._part_sources
-                    for number, sources in enumerate(parts.subjects)
-                    if segment.index in sources
-                ),
-                any(segment.index in parts.background for parts in self._part_sources),
-            )
-            for segment in self.timeline.segments
-        )
+        subjects: dict[int, set[int]] = {}
+        background: set[int] = set()
+        for parts in self._part_sources:
+            background.update(parts.background)
+            for number, sources in enumerate(parts.subjects):
+                for source in sources:
+                    subjects.setdefault(source, set()).add(number)
+        indices = (segment.index for segment in self.timeline.segments)
+        return tuple(ExportedParts(frozenset(subjects.get(index, ())), index in background) for index in indices)
 
     def _find_part_sources(self, segment: Segment) -> PartSources:
         beat = self.timeline.beats[segment.beat].script

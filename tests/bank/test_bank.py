@@ -490,8 +490,7 @@ def run_pass(
     bank: KeyValueBank, evaluations: list[BankUse], blocks: int, rows: int, make: Callable[[int], StoredTokens]
 ) -> None:
     """Puts and gets as a session does, with real tensors."""
-    for place, evaluation in enumerate(evaluations):
-        consumers = count_consumers(evaluations, place)
+    for evaluation, consumers in zip(evaluations, count_consumers(evaluations), strict=True):
         for block in range(blocks):
             for row in range(rows):
                 for source in evaluation.sources:
@@ -540,7 +539,7 @@ def test_consumers_are_the_later_forwards_up_to_the_next_entry_of_the_segment() 
         BankUse(1, frozenset({1}), kept),
         BankUse(3, frozenset({1}), kept),
     ]
-    assert [count_consumers(evaluations, place) for place in range(5)] == [2, 2, 0, 1, 0]
+    assert count_consumers(evaluations) == [2, 2, 0, 1, 0]
 
 
 def lockstep(segments: int, sources: Callable[[int], set[int]], tokens: int) -> list[BankUse]:

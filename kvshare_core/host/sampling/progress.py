@@ -57,7 +57,8 @@ class RunProgress:
         and those that it depends on; the host's id of a node in a subgraph begins with that of the subgraph."""
         self._advance(part)
         context = get_executing_context()
-        if self._server is None or context is None:
+        # Without a client of its own the host would send it to every browser, with the prompt's text.
+        if self._server is None or context is None or self._server.client_id is None:
             return
         self._server.send_sync(
             EVENT,

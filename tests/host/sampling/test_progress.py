@@ -24,7 +24,7 @@ from tests.tiny.models import Sampling
 class Listener:
     """A server that keeps what it is told to send."""
 
-    client_id = "tab"
+    client_id: str | None = "tab"
     workflow: ClassVar[dict[str, Any]] = {
         "2:1": {"class_type": "Film", "inputs": {"prompts": "a"}},
         "3": {"class_type": "Share", "inputs": {"film": ["2:1", 0], "strength": 1.0}},
@@ -85,6 +85,14 @@ def test_progress_is_sent_only_while_a_node_runs(listener: Listener) -> None:
     progress.begin_pass(0, 2)
     progress.begin_segment(timeline.segments[0], 0.0)
     progress.end_segment(torch.zeros(1, 16, 3, 6, 6), 0.5)
+    assert listener.events == []
+
+
+def test_a_prompt_that_nobody_owns_is_told_to_nobody(listener: Listener) -> None:
+    listener.client_id = None
+    case, timeline = CASES["wan t2v"], tiny_timeline(2)
+    with CurrentNodeContext("prompt", "sampler"):
+        sample(case, patched(case, timeline), timeline)
     assert listener.events == []
 
 
