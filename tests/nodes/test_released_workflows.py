@@ -97,6 +97,7 @@ def test_sockets_are_those_of_the_host(workflow: Released) -> None:
 
 @named()
 def test_the_host_would_queue_it_once_the_files_are_there(workflow: Released) -> None:
+    TINY[workflow.name]()  # Skips the test where the host lacks the model.
     files = {file.name for file in workflow.files}
     api = api_workflow(workflow)
     not_there: set[str] = set()
