@@ -39,11 +39,27 @@ WAN_2_1, WAN_2_2 = "Comfy-Org/Wan_2.1_ComfyUI_repackaged", "Comfy-Org/Wan_2.2_Co
 
 @dataclass(frozen=True)
 class ModelFile:
-    """A file that a workflow needs: its name, its folder below models/, and its Hugging Face repository."""
+    """A file that a workflow needs: its name, its folder below models/, and where Hugging Face has it.
+
+    inside: its folder in the repository, None for that of repackaged models; "-" for what is not one file of that name.
+    """
 
     name: str
     folder: str
     repository: str
+    inside: str | None = None
+
+    @property
+    def single(self) -> bool:
+        """Whether the repository has it as one file of this name."""
+        return self.inside != "-"
+
+    @property
+    def url(self) -> str:
+        """Of the file, or of its repository."""
+        home = f"https://huggingface.co/{self.repository}"
+        inside = f"split_files/{self.folder}/" if self.inside is None else self.inside
+        return f"{home}/resolve/main/{inside}{self.name}" if self.single else home
 
 
 @dataclass(frozen=True)
@@ -178,10 +194,10 @@ RELEASED: tuple[Released, ...] = (
             f"kv_share_ltx23_{short}",
             f"LTX-2.3, {task}",
             [
-                ModelFile(LTX_CHECKPOINT, "checkpoints", "Lightricks/LTX-2.3-fp8"),
+                ModelFile(LTX_CHECKPOINT, "checkpoints", "Lightricks/LTX-2.3-fp8", ""),
                 ModelFile(LTX_LORA, "loras", "Comfy-Org/ltx-2.3"),
                 ModelFile(GEMMA, "text_encoders", "Comfy-Org/ltx-2"),
-                ModelFile(LTX_UPSCALER, "latent_upscale_models", "Lightricks/LTX-2.3"),
+                ModelFile(LTX_UPSCALER, "latent_upscale_models", "Lightricks/LTX-2.3", ""),
             ],
             [*remarks, LTX_AUDIO, LTX_STAGES],
             graph,
@@ -208,10 +224,10 @@ RELEASED: tuple[Released, ...] = (
             f"kv_share_minimax_h3_{short}",
             f"MiniMax H3, {task}",
             [
-                ModelFile(H3_MODEL, "diffusion_models", H3),
-                ModelFile(H3_ENCODER, "text_encoders", H3),
-                ModelFile(H3_VAE, "vae", "Kijai/MiniMax-H3-experimental"),
-                ModelFile(H3_AUDIO_VAE, "vae", H3),
+                ModelFile(H3_MODEL, "diffusion_models", H3, "diffusion_models/"),
+                ModelFile(H3_ENCODER, "text_encoders", H3, "text_encoders/"),
+                ModelFile(H3_VAE, "vae", "Kijai/MiniMax-H3-experimental", ""),
+                ModelFile(H3_AUDIO_VAE, "vae", H3, "vae/"),
             ],
             [*remarks, H3_STEPS, H3_LENGTHS, "The files take 57 GB."],
             graph,
@@ -225,9 +241,9 @@ RELEASED: tuple[Released, ...] = (
         "kv_share_cogvideox_2b_ditctrl",
         "CogVideoX-2B, text to video as in DiTCtrl",
         [
-            ModelFile(COG_FOLDER, "diffusers", COG),
-            ModelFile(T5, "text_encoders", "comfyanonymous/flux_text_encoders"),
-            ModelFile(COG_VAE, "vae", COG),
+            ModelFile(COG_FOLDER, "diffusers", COG, "-"),
+            ModelFile(T5, "text_encoders", "comfyanonymous/flux_text_encoders", ""),
+            ModelFile(COG_VAE, "vae", COG, "-"),
         ],
         [COG_FILES, COG_SETTINGS],
         lambda: cogvideox_paper("cogvideox_2b_ditctrl"),
@@ -237,10 +253,7 @@ RELEASED: tuple[Released, ...] = (
 
 def note(workflow: Released) -> str:
     """What the workflow needs and does, for the MarkdownNote in it."""
-    rows = [
-        f"| `{file.name}` | models/{file.folder} | [{file.repository}](https://huggingface.co/{file.repository}) |"
-        for file in workflow.files
-    ]
+    rows = [f"| `{file.name}` | models/{file.folder} | [{file.repository}]({file.url}) |" for file in workflow.files]
     return "\n".join(
         [
             f"## {workflow.title}",
@@ -261,8 +274,18 @@ def note(workflow: Released) -> str:
 
 
 def workflow_of(workflow: Released) -> Json:
-    """A released model's workflow as the browser saves it, its note at the left."""
-    return saved(workflow.name, [Node("note", "MarkdownNote", 0, [note(workflow)]), *workflow.graph()])
+    """A released model's workflow as the browser saves it, its note at the left.
+
+    Loaders tell the browser where their files are, so that it offers to download those that are missing.
+    """
+    made = saved(workflow.name, [Node("note", "MarkdownNote", 0, [note(workflow)]), *workflow.graph()])
+    for node in made["nodes"]:
+        files = [file for file in workflow.files if file.single and file.name in node["widgets_values"]]
+        if files:
+            node["properties"]["models"] = [
+                {"name": file.name, "url": file.url, "directory": file.folder} for file in files
+            ]
+    return made
 
 
 def write_thumbnail(workflow: Released, file: Path) -> None:

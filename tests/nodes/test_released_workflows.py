@@ -117,6 +117,16 @@ def test_the_note_names_every_file_with_its_folder(workflow: Released) -> None:
 
 
 @named()
+def test_loaders_tell_where_their_files_are(workflow: Released) -> None:
+    told = [model for node in saved(workflow)["nodes"] for model in node["properties"].get("models", [])]
+    single = [file for file in workflow.files if file.single]
+    assert {(model["name"], model["directory"], model["url"]) for model in told} == {
+        (file.name, file.folder, file.url) for file in single
+    }
+    assert all(model["url"].endswith(f"/{model['name']}") for model in told)
+
+
+@named()
 def test_the_readme_lists_it(workflow: Released) -> None:
     assert f"| `{workflow.name}` | {workflow.title} |" in (ROOT / "README.md").read_text(encoding="utf-8")
 
