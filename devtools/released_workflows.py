@@ -123,8 +123,8 @@ H3_IMAGE = (
     "in *Load Image* and describe it in the prompt."
 )
 COG_FILES = (
-    "`CogVideoX-2b` is the whole repository as its authors publish it, as a folder. The VAE is its file "
-    "vae/diffusion_pytorch_model.safetensors under a name of its own."
+    "`CogVideoX-2b` is a folder with two parts of the repository, its file model_index.json and its folder transformer. "
+    "The VAE is its file vae/diffusion_pytorch_model.safetensors under another name."
 )
 COG_SETTINGS = (
     "The settings of DiTCtrl's released code, for comparison: segments of 13 latent frames that overlap by 9, 2 "
@@ -172,6 +172,7 @@ RELEASED: tuple[Released, ...] = (
             "*Long Video Beat Images* sets the image with which prompt 1 begins; load yours in *Load Image* and "
             "describe it in the prompt. The later prompts have no image: they go on from the frames before them "
             "(`carry_image` of *KV Share Config*, on by default). For one with an image, add another such node.",
+            "The files take 38 GB.",
             "640 x 640 at 16 fps, shift 5 on both experts.",
         ],
         lambda: wan_experts("wan22_a14b_i2v_4steps", "i2v", "v1", start_image=True),
@@ -216,7 +217,7 @@ RELEASED: tuple[Released, ...] = (
             released_file("byt5_small_glyphxl_fp16", "text_encoders", HUNYUAN),
             released_file("hunyuanvideo15_vae_fp16", "vae", HUNYUAN),
         ],
-        ["1280 x 720 at 24 fps, 20 steps, cfg 6, shift 7."],
+        ["The files take 29 GB.", "1280 x 720 at 24 fps, 20 steps, cfg 6, shift 7."],
         lambda: hunyuan_15("hunyuan15"),
     ),
     *(
@@ -229,7 +230,7 @@ RELEASED: tuple[Released, ...] = (
                 ModelFile(H3_VAE, "vae", "Kijai/MiniMax-H3-experimental", ""),
                 ModelFile(H3_AUDIO_VAE, "vae", H3, "vae/"),
             ],
-            [*remarks, H3_STEPS, H3_LENGTHS, "The files take 57 GB."],
+            [*remarks, H3_STEPS, H3_LENGTHS, "The files take about 40 GB."],
             graph,
         )
         for short, task, remarks, graph in (
