@@ -50,6 +50,8 @@ SHAPES: dict[str, Shape] = {
         340,
         380,
     ),
+    "LoadVideoDiT": _shape("", "model:MODEL clip:CLIP vae:VAE info:STRING", 420, 200),
+    "DiTCtrlConfig": _shape("", "config:KVSHARE_CONFIG", 340, 270),
     "MaskGuidedKVShare": _shape(
         "model:MODEL timeline:KVSHARE_TIMELINE config:KVSHARE_CONFIG mask:MASK earlier_record:KVSHARE_RECORD",
         "model:MODEL record:KVSHARE_RECORD",
@@ -78,6 +80,8 @@ SHAPES: dict[str, Shape] = {
     "LTXVConcatAVLatent": _shape("video_latent:LATENT audio_latent:LATENT", "LATENT", 340, 60),
     "LTXVSeparateAVLatent": _shape("av_latent:LATENT", "video_latent:LATENT audio_latent:LATENT", 340, 60),
     "LTXVLatentUpsampler": _shape("samples:LATENT upscale_model:LATENT_UPSCALE_MODEL vae:VAE", "LATENT", 340, 80),
+    "BasicGuider": _shape("model:MODEL conditioning:CONDITIONING", "GUIDER", 300, 60),
+    "VAEDecodeAudio": _shape("samples:LATENT vae:VAE", "AUDIO", 260, 60),
     "LTXVAudioVAEDecode": _shape("samples:LATENT audio_vae:VAE", "AUDIO", 260, 60),
     "VAEDecode": _shape("samples:LATENT vae:VAE", "IMAGE", 260, 60),
     "CreateVideo": _shape("images:IMAGE audio:AUDIO", "VIDEO", 260, 90),

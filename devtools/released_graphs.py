@@ -25,9 +25,10 @@ def plan(size: tuple[int, int], fps: float, *, model: str = "unet", negative: st
     return Node("plan", "LongVideoSegmenter", 2, values, {"model": model, "clip": "clip"})
 
 
-def share(key: str, model: str, column: int) -> Node:
-    """Sharing on a model that comes from `model`."""
-    return Node(key, "MaskGuidedKVShare", column, ["fox", ""], {"model": model, "timeline": "plan"})
+def share(key: str, model: str, column: int, config: str = "") -> Node:
+    """Sharing on a model that comes from `model`, at the default settings or those of `config`."""
+    links = {"model": model, "timeline": "plan", **({"config": config} if config else {})}
+    return Node(key, "MaskGuidedKVShare", column, ["fox", ""], links)
 
 
 def video(name: str, fps: float, samples: str, column: int, audio: str = "", vae: str = "vae") -> list[Node]:
@@ -103,13 +104,15 @@ MORE_SIGMAS = "0.85, 0.725, 0.4219, 0.0"
 """Those at twice the height and width."""
 
 
-def custom_sampler(prefix: str, column: int, latent: str, seed: int, sigmas: Node, guider: Node) -> list[Node]:
-    """A sampler of parts, with euler; its key is `prefix` and `sampler`."""
-    parts = {"noise": f"{prefix}noise", "sampler": f"{prefix}euler", "latent_image": latent}
+def custom_sampler(
+    prefix: str, column: int, latent: str, sigmas: Node, guider: Node, method: str = "euler"
+) -> list[Node]:
+    """A sampler of parts; its key is `prefix` and `sampler`."""
+    parts = {"noise": f"{prefix}noise", "sampler": f"{prefix}method", "latent_image": latent}
     parts |= {"guider": guider.key, "sigmas": sigmas.key}
     return [
-        Node(f"{prefix}noise", "RandomNoise", column, [seed, "fixed"]),
-        Node(f"{prefix}euler", "KSamplerSelect", column, ["euler"]),
+        Node(f"{prefix}noise", "RandomNoise", column, [42, "fixed"]),
+        Node(f"{prefix}method", "KSamplerSelect", column, [method]),
         sigmas,
         guider,
         Node(f"{prefix}sampler", "SamplerCustomAdvanced", column, [], parts),
@@ -131,7 +134,6 @@ def hunyuan_15(name: str) -> list[Node]:
             "",
             4,
             "plan.latent",
-            42,
             Node("sigmas", "BasicScheduler", 4, ["simple", 20, 1.0], {"model": "shift"}),
             Node("guider", "CFGGuider", 4, [6.0], {"model": "share", **both}),
         ),
@@ -176,7 +178,6 @@ def ltx_two_stages(name: str, start_image: bool = False) -> list[Node]:
             "",
             4,
             "both",
-            42,
             Node("sigmas", "ManualSigmas", 4, [SIGMAS]),
             Node("guider", "CFGGuider", 4, [1.0], {"model": "share", **both}),
         ),
@@ -202,11 +203,67 @@ def ltx_two_stages(name: str, start_image: bool = False) -> list[Node]:
             "large_",
             6,
             "both_again",
-            43,
             Node("large_sigmas", "ManualSigmas", 6, [MORE_SIGMAS]),
             Node("large_guider", "CFGGuider", 6, [1.0], {"model": "share", **both}),
         ),
         Node("done", "LTXVSeparateAVLatent", 7, [], {"av_latent": "large_sampler"}),
         Node("sound", "LTXVAudioVAEDecode", 7, [], {"samples": "done.audio_latent", "audio_vae": "audio_vae"}),
         *video(name, LTX_FPS, "done.video_latent", 7, audio="sound", vae="ckpt.VAE"),
+    ]
+
+
+H3_MODEL = "minimax_h3_fl2va_pruned_int8_convrot.safetensors"
+H3_ENCODER = "qwen3vl_32b_minimax_h3_nvfp4_awq.safetensors"
+H3_VAE, H3_AUDIO_VAE = "minimax_h3_video_vae_int8_convrot.safetensors", "minimax_h3_audio_vae_fp32.safetensors"
+
+
+def minimax_h3(name: str, start_image: bool = False) -> list[Node]:
+    """MiniMax H3 with its audio, without guidance."""
+    nodes = [
+        Node("unet", "UNETLoader", 1, [H3_MODEL, "default"]),
+        Node("clip", "CLIPLoader", 1, [H3_ENCODER, "minimax", "default"]),
+        Node("vae", "VAELoader", 1, [H3_VAE]),
+        Node("audio_vae", "VAELoader", 1, [H3_AUDIO_VAE], title="Load VAE: audio"),
+    ]
+    prompts = "plan"
+    if start_image:
+        nodes.append(Node("picture", "LoadImage", 1, ["example.png", "image"], title="Load Image: start of prompt 1"))
+    nodes.append(plan((1344, 768), 24.0, negative=""))
+    if start_image:
+        links = {"model": "unet", "vae": "vae", "timeline": "plan", "start_image": "picture", "clip": "clip"}
+        links |= {key: f"plan.{key}" for key in ("positive", "negative", "latent")}
+        nodes.append(Node("start", "LongVideoBeatImages", 3, [1, 0.5, 1.0], links))
+        prompts = "start"
+    guider = Node("guider", "BasicGuider", 4, [], {"model": "share", "conditioning": f"{prompts}.positive"})
+    sigmas = Node("sigmas", "BasicScheduler", 4, ["simple", 20, 1.0], {"model": "unet"})
+    return [
+        *nodes,
+        share("share", "unet", 3),
+        *custom_sampler("", 4, f"{prompts}.latent", sigmas, guider, "res_multistep"),
+        Node("apart", "LTXVSeparateAVLatent", 5, [], {"av_latent": "sampler"}),
+        Node("sound", "VAEDecodeAudio", 5, [], {"samples": "apart.audio_latent", "vae": "audio_vae"}),
+        *video(name, 24.0, "apart.video_latent", 5, audio="sound"),
+    ]
+
+
+COG_FOLDER, COG_VAE, T5 = "CogVideoX-2b", "cogvideox_vae.safetensors", "t5xxl_fp16.safetensors"
+
+
+def cogvideox_paper(name: str) -> list[Node]:
+    """CogVideoX-2B with the settings of DiTCtrl's released code."""
+    values = [FOX, "", 720, 480, 8.0, 13, 9, 1, 2, 0, "triangle", "plain"]
+    loaded = {"model": "load", "clip": "load.clip"}
+    sampler = {
+        "model": "share",
+        "positive": "plan.positive",
+        "negative": "plan.negative",
+        "latent_image": "plan.latent",
+    }
+    return [
+        Node("load", "LoadVideoDiT", 1, [f"diffusers folder: {COG_FOLDER}", T5, COG_VAE, "default", "none"]),
+        Node("plan", "LongVideoSegmenter", 2, values, loaded),
+        Node("paper", "DiTCtrlConfig", 3, [2, 25, 25, 30, "", "", 0.3, "", ""]),
+        share("share", "load", 3, config="paper"),
+        Node("sampler", "KSampler", 3, [42, "fixed", 50, 6.0, "dpmpp_2m_sde", "simple", 1.0], sampler),
+        *video(name, 8.0, "sampler", 4, vae="load.vae"),
     ]

@@ -9,14 +9,23 @@ from pathlib import Path
 
 from .environment import ROOT
 from .released_graphs import (
+    COG_FOLDER,
+    COG_VAE,
     GEMMA,
+    H3_AUDIO_VAE,
+    H3_ENCODER,
+    H3_MODEL,
+    H3_VAE,
     LTX_CHECKPOINT,
     LTX_LORA,
     LTX_UPSCALER,
+    T5,
     UMT5,
     WAN_VAE,
+    cogvideox_paper,
     hunyuan_15,
     ltx_two_stages,
+    minimax_h3,
     wan_experts,
     wan_simple,
 )
@@ -30,11 +39,27 @@ WAN_2_1, WAN_2_2 = "Comfy-Org/Wan_2.1_ComfyUI_repackaged", "Comfy-Org/Wan_2.2_Co
 
 @dataclass(frozen=True)
 class ModelFile:
-    """A file that a workflow needs: its name, its folder below models/, and its Hugging Face repository, if known."""
+    """A file that a workflow needs: its name, its folder below models/, and where Hugging Face has it.
+
+    inside: its folder in the repository, None for that of repackaged models; "-" for what is not one file of that name.
+    """
 
     name: str
     folder: str
     repository: str
+    inside: str | None = None
+
+    @property
+    def single(self) -> bool:
+        """Whether the repository has it as one file of this name."""
+        return self.inside != "-"
+
+    @property
+    def url(self) -> str:
+        """Of the file, or of its repository."""
+        home = f"https://huggingface.co/{self.repository}"
+        inside = f"split_files/{self.folder}/" if self.inside is None else self.inside
+        return f"{home}/resolve/main/{inside}{self.name}" if self.single else home
 
 
 @dataclass(frozen=True)
@@ -83,12 +108,35 @@ LTX_IMAGE = (
     "*Long Video Beat Images* sets the image with which prompt 1 begins, at strength 0.7, and once more at strength 1 "
     "on the upscaled latent; load yours in *Load Image* and describe it in the prompt."
 )
+COG = "THUDM/CogVideoX-2b"
+H3 = "Comfy-Org/MiniMax-H3"
+H3_STEPS = (
+    "1344 x 768 at 24 fps, 20 steps without guidance, so there is no negative prompt. Video and audio are made "
+    "together."
+)
+H3_LENGTHS = (
+    "A segment is 124 frames by default; the model was trained on up to 362, `sampling_num_frames` 107. It makes "
+    "several shots within a segment by itself: describe them in one prompt."
+)
+H3_IMAGE = (
+    "*Long Video Beat Images* sets the image with which prompt 1 begins, which the text encoder sees too; load yours "
+    "in *Load Image* and describe it in the prompt."
+)
+COG_FILES = (
+    "`CogVideoX-2b` is a folder with two parts of the repository, its file model_index.json and its folder transformer. "
+    "The VAE is its file vae/diffusion_pytorch_model.safetensors under another name."
+)
+COG_SETTINGS = (
+    "The settings of DiTCtrl's released code, for comparison: segments of 13 latent frames that overlap by 9, 2 "
+    "transition segments between prompts, 50 steps of dpmpp_2m_sde. For your own videos, *KV Share Config* in place of "
+    "*DiTCtrl Config* follows the prompts better."
+)
 FOUR_STEPS = (
     "With the LoRA, 4 steps at cfg 1 are enough: the first 2 on the high-noise expert, the others on the low-noise one."
 )
 
 
-def file(name: str, folder: str, repository: str = WAN_2_2) -> ModelFile:
+def released_file(name: str, folder: str, repository: str = WAN_2_2) -> ModelFile:
     return ModelFile(f"{name}.safetensors", folder, repository)
 
 
@@ -96,7 +144,7 @@ RELEASED: tuple[Released, ...] = (
     Released(
         "kv_share_wan21_1_3b",
         "Wan 2.1 1.3B, text to video",
-        [file("wan2.1_t2v_1.3B_fp16", "diffusion_models", WAN_2_1), UMT5_FILE, WAN_VAE_FILE],
+        [released_file("wan2.1_t2v_1.3B_fp16", "diffusion_models", WAN_2_1), UMT5_FILE, WAN_VAE_FILE],
         ["The files take 9.8 GB.", "832 x 480 at 16 fps, 30 steps, cfg 6, shift 8."],
         lambda: wan_simple("wan21_1_3b", "wan2.1_t2v_1.3B_fp16.safetensors", WAN_VAE, (832, 480), 16.0, 30, 6.0),
     ),
@@ -124,6 +172,7 @@ RELEASED: tuple[Released, ...] = (
             "*Long Video Beat Images* sets the image with which prompt 1 begins; load yours in *Load Image* and "
             "describe it in the prompt. The later prompts have no image: they go on from the frames before them "
             "(`carry_image` of *KV Share Config*, on by default). For one with an image, add another such node.",
+            "The files take 38 GB.",
             "640 x 640 at 16 fps, shift 5 on both experts.",
         ],
         lambda: wan_experts("wan22_a14b_i2v_4steps", "i2v", "v1", start_image=True),
@@ -132,9 +181,9 @@ RELEASED: tuple[Released, ...] = (
         "kv_share_wan22_5b",
         "Wan 2.2 TI2V-5B, text to video",
         [
-            file("wan2.2_ti2v_5B_fp16", "diffusion_models"),
+            released_file("wan2.2_ti2v_5B_fp16", "diffusion_models"),
             UMT5_FILE,
-            file("wan2.2_vae", "vae"),
+            released_file("wan2.2_vae", "vae"),
         ],
         ["The files take 18 GB.", "1280 x 704 at 24 fps, 20 steps, cfg 5, shift 8."],
         lambda: wan_simple(
@@ -146,10 +195,10 @@ RELEASED: tuple[Released, ...] = (
             f"kv_share_ltx23_{short}",
             f"LTX-2.3, {task}",
             [
-                ModelFile(LTX_CHECKPOINT, "checkpoints", "Lightricks/LTX-2.3-fp8"),
-                ModelFile(LTX_LORA, "loras", ""),
+                ModelFile(LTX_CHECKPOINT, "checkpoints", "Lightricks/LTX-2.3-fp8", ""),
+                ModelFile(LTX_LORA, "loras", "Comfy-Org/ltx-2.3"),
                 ModelFile(GEMMA, "text_encoders", "Comfy-Org/ltx-2"),
-                ModelFile(LTX_UPSCALER, "latent_upscale_models", "Lightricks/LTX-2.3"),
+                ModelFile(LTX_UPSCALER, "latent_upscale_models", "Lightricks/LTX-2.3", ""),
             ],
             [*remarks, LTX_AUDIO, LTX_STAGES],
             graph,
@@ -163,20 +212,49 @@ RELEASED: tuple[Released, ...] = (
         "kv_share_hunyuan15",
         "HunyuanVideo 1.5, text to video",
         [
-            file("hunyuanvideo1.5_720p_t2v_fp16", "diffusion_models", HUNYUAN),
-            file("qwen_2.5_vl_7b_fp8_scaled", "text_encoders", HUNYUAN),
-            file("byt5_small_glyphxl_fp16", "text_encoders", HUNYUAN),
-            file("hunyuanvideo15_vae_fp16", "vae", HUNYUAN),
+            released_file("hunyuanvideo1.5_720p_t2v_fp16", "diffusion_models", HUNYUAN),
+            released_file("qwen_2.5_vl_7b_fp8_scaled", "text_encoders", HUNYUAN),
+            released_file("byt5_small_glyphxl_fp16", "text_encoders", HUNYUAN),
+            released_file("hunyuanvideo15_vae_fp16", "vae", HUNYUAN),
         ],
-        ["1280 x 720 at 24 fps, 20 steps, cfg 6, shift 7."],
+        ["The files take 29 GB.", "1280 x 720 at 24 fps, 20 steps, cfg 6, shift 7."],
         lambda: hunyuan_15("hunyuan15"),
+    ),
+    *(
+        Released(
+            f"kv_share_minimax_h3_{short}",
+            f"MiniMax H3, {task}",
+            [
+                ModelFile(H3_MODEL, "diffusion_models", H3, "diffusion_models/"),
+                ModelFile(H3_ENCODER, "text_encoders", H3, "text_encoders/"),
+                ModelFile(H3_VAE, "vae", "Kijai/MiniMax-H3-experimental", ""),
+                ModelFile(H3_AUDIO_VAE, "vae", H3, "vae/"),
+            ],
+            [*remarks, H3_STEPS, H3_LENGTHS, "The files take about 40 GB."],
+            graph,
+        )
+        for short, task, remarks, graph in (
+            ("t2v", "text to video", (), lambda: minimax_h3("minimax_h3_t2v")),
+            ("i2v", "image to video", (H3_IMAGE,), lambda: minimax_h3("minimax_h3_i2v", start_image=True)),
+        )
+    ),
+    Released(
+        "kv_share_cogvideox_2b_ditctrl",
+        "CogVideoX-2B, text to video as in DiTCtrl",
+        [
+            ModelFile(COG_FOLDER, "diffusers", COG, "-"),
+            ModelFile(T5, "text_encoders", "comfyanonymous/flux_text_encoders", ""),
+            ModelFile(COG_VAE, "vae", COG, "-"),
+        ],
+        [COG_FILES, COG_SETTINGS],
+        lambda: cogvideox_paper("cogvideox_2b_ditctrl"),
     ),
 )
 
 
 def note(workflow: Released) -> str:
     """What the workflow needs and does, for the MarkdownNote in it."""
-    rows = [f"| `{needed.name}` | models/{needed.folder} | {_source(needed)} |" for needed in workflow.files]
+    rows = [f"| `{file.name}` | models/{file.folder} | [{file.repository}]({file.url}) |" for file in workflow.files]
     return "\n".join(
         [
             f"## {workflow.title}",
@@ -196,15 +274,19 @@ def note(workflow: Released) -> str:
     )
 
 
-def _source(needed: ModelFile) -> str:
-    if not needed.repository:
-        return "see ComfyUI's template for this model"
-    return f"[{needed.repository}](https://huggingface.co/{needed.repository})"
-
-
 def workflow_of(workflow: Released) -> Json:
-    """A released model's workflow as the browser saves it, its note at the left."""
-    return saved(workflow.name, [Node("note", "MarkdownNote", 0, [note(workflow)]), *workflow.graph()])
+    """A released model's workflow as the browser saves it, its note at the left.
+
+    Loaders tell the browser where their files are, so that it offers to download those that are missing.
+    """
+    made = saved(workflow.name, [Node("note", "MarkdownNote", 0, [note(workflow)]), *workflow.graph()])
+    for node in made["nodes"]:
+        files = [file for file in workflow.files if file.single and file.name in node["widgets_values"]]
+        if files:
+            node["properties"]["models"] = [
+                {"name": file.name, "url": file.url, "directory": file.folder} for file in files
+            ]
+    return made
 
 
 def write_thumbnail(workflow: Released, file: Path) -> None:
