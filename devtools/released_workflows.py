@@ -123,7 +123,7 @@ H3_IMAGE = (
     "in *Load Image* and describe it in the prompt."
 )
 COG_FILES = (
-    "`CogVideoX-2b` is a folder with two parts of the repository, its file model_index.json and its folder transformer. "
+    "`CogVideoX-2b` is a folder with two parts of the repository: model_index.json and the folder transformer. "
     "The VAE is its file vae/diffusion_pytorch_model.safetensors under another name."
 )
 COG_SETTINGS = (
