@@ -123,8 +123,8 @@ H3_IMAGE = (
     "in *Load Image* and describe it in the prompt."
 )
 COG_FILES = (
-    "`CogVideoX-2b` is a folder with two parts of the repository, its file model_index.json and its folder "
-    "transformer. The VAE is its file vae/diffusion_pytorch_model.safetensors under another name."
+    "`CogVideoX-2b` is a folder with two parts of the repository: model_index.json and the folder transformer. "
+    "The VAE is its file vae/diffusion_pytorch_model.safetensors under another name."
 )
 COG_SETTINGS = (
     "The settings of DiTCtrl's released code, for comparison: segments of 13 latent frames that overlap by 9, 2 "
