@@ -32,7 +32,8 @@ from .compiler import Attend
 from .outer_sample import SampledPlan, outer_sample_wrapper
 from .packed_latent import latent_of
 from .run_state import run_state
-from .segment_handler import SegmentHandler, SegmentWindow, parts_over_time
+from .segment_handler import SegmentHandler, parts_over_time
+from .segment_window import SegmentWindow
 
 SEVERAL_DEVICES = "multigpu_thread_device"
 """Transformer option of the host: the device of a forward while others run in other threads."""

@@ -303,7 +303,7 @@ def test_what_the_host_cuts_itself_is_cut_as_here() -> None:
 
 
 def window_of(segment: Segment, x_in: torch.Tensor) -> Any:
-    from kvshare_core.host.sampling.segment_handler import SegmentWindow
+    from kvshare_core.host.sampling.segment_window import SegmentWindow
     from kvshare_core.plan.schedule import Evaluation
 
     return SegmentWindow(Evaluation(segment, "plain"), x_in)
