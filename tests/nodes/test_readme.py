@@ -51,6 +51,17 @@ def test_the_table_of_the_third_model_is_its_results_file() -> None:
     assert found["command"] in page
 
 
+def test_the_table_of_films_from_one_image_is_its_results_file() -> None:
+    page = (ROOT / "docs" / "laboratory.md").read_text(encoding="utf-8")
+    found = results("image_films")
+    for row in found["rows"]:
+        low, high = row["kept_ci"]
+        figures = (f"{row[name]:.2f}" for name in ("colour", "size", "adherence", "reset", "drift"))
+        cells = " | ".join((f"{row['kept']:.2f} ({low:.2f} to {high:.2f})", *figures, f"{row['speed']:.4f}"))
+        assert f"| {row['method']} | {cells} |" in page
+    assert found["command"] in page
+
+
 def test_the_table_of_what_finds_the_subject_is_its_results_file() -> None:
     page = (ROOT / "docs" / "laboratory.md").read_text(encoding="utf-8")
     found = results("masks")
