@@ -119,8 +119,8 @@ class LongVideoSegmenter(io.ComfyNode):
                 io.Image.Input(
                     "start_image",
                     optional=True,
-                    tooltip="For image-to-video models: the image that the film begins with. Later prompts go on from "
-                    "the frames before them; LongVideoBeatImages gives them images of their own. Needs vae.",
+                    tooltip="For image-to-video models: the image that the film begins with. LongVideoBeatImages gives "
+                    "later prompts images of their own. Needs vae.",
                 ),
             ],
             outputs=[
