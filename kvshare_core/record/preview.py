@@ -25,7 +25,8 @@ def heat_of_pictures(heat: torch.Tensor, timeline: Timeline, pictures: int, heig
 
     Batches follow one another, as VAEDecode lays them out. Raises ValueError when the pictures are of another run.
     """
-    spread = heat[:, _owners(timeline, heat.shape[0], pictures)]
+    # A run that overflowed has no heat to show.
+    spread = heat.nan_to_num(0.0, 1.0, 0.0)[:, _owners(timeline, heat.shape[0], pictures)]
     return F.interpolate(spread, (height, width), mode="bilinear", align_corners=False).flatten(0, 1)
 
 

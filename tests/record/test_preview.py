@@ -55,3 +55,13 @@ def test_cold_places_and_no_opacity_leave_the_picture_as_it_was() -> None:
     assert torch.equal(overlay_heat(images, heat, 1.0), images)
     assert torch.equal(overlay_heat(images, heat + 1, 0.0), images)
     torch.testing.assert_close(overlay_heat(images, heat + 1, 1.0), heat_colours(heat + 1))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_a_run_that_overflowed_is_shown_without_heat(value: float) -> None:
+    timeline = plan_timeline(parse_script("fox"), 3, 1, 8, 4)
+    masks = recorded(timeline, 1)
+    broken = RecordedMasks(timeline, torch.full_like(masks.heat, value), masks.mask)
+    heat, _ = pictures_of(broken, timeline.frames, 4, 4)
+    images = torch.rand(timeline.frames, 4, 4, 3)
+    assert overlay_heat(images, heat, 0.6).isfinite().all()
