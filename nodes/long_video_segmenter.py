@@ -163,6 +163,10 @@ class LongVideoSegmenter(io.ComfyNode):
         start_image: torch.Tensor | None = None,
     ) -> io.NodeOutput:
         with named_errors("LongVideoSegmenter"):
+            if clip is None:
+                raise ValueError(
+                    "clip: the loader's file has no text encoder. Load one with LoadVideoDiT or CLIPLoader."
+                )
             family, info = model_info(model)
             script = parse_script(prompts)
             timeline = plan_timeline(

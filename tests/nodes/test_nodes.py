@@ -843,6 +843,11 @@ def test_pictures_of_another_video_are_explained(model: Any, clip: Any) -> None:
         run_node("AttentionMaskPreview", record=record, images=torch.zeros(12, 8, 8, 3), opacity=0.5)
 
 
+def test_a_loader_without_a_text_encoder_is_named(model: Any) -> None:
+    with pytest.raises(ValueError, match=r"^LongVideoSegmenter: clip: the loader's file has no text encoder"):
+        run_node("LongVideoSegmenter", **segmenter_inputs(model, None))
+
+
 def test_a_start_image_of_the_film_is_the_first_prompts() -> None:
     model, clip, vae, *_ = run_node(
         "LoadVideoDiT", diffusion_model=EMBEDDED_IMAGE, text_encoder=EMBEDDED, vae=EMBEDDED, weight_dtype="default"
