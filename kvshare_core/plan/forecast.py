@@ -106,7 +106,7 @@ def windows_extra(plan: SharePlan) -> float:
 def _effects_extra(plan: SharePlan, sampling: Sampling) -> float:
     """Additional evaluations that locate the subjects by the effect of their words, as a fraction of the run's; 0
     where its steps are unknown."""
-    if not (plan.finds_subjects and plan.shares and plan.config.masks.by_effect and sampling.steps):
+    if not (plan.finds_subjects and plan.may_share and plan.config.masks.by_effect and sampling.steps):
         return 0.0
     segments = plan.timeline.segments
     rows = 2 if sampling.guided else 1

@@ -123,4 +123,4 @@ class SubjectTracker:
         return self._history.recorded(self._evidence.examples, self._evidence.effects)
 
     def _by_effect(self, index: int) -> bool:
-        return self._settings.by_effect and self._plan.shares and index not in self._held
+        return self._settings.by_effect and self._plan.may_share and index not in self._held

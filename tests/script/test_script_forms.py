@@ -18,7 +18,7 @@ from kvshare_core.timeline.planning import plan_timeline
 from kvshare_core.timeline.timeline import Timeline, TimelineError
 from tests.support.random_scripts import like_grammar, random_script
 
-PATH = r"""[\w.\[\]]*(?:\[".*"\])?[\w.\[\]]*(?: \(beat \d+\))?"""
+PATH = r"""[^\s:"]*(?:\[".*"\])?[^\s:"]*(?: \(beat \d+\))?"""
 PLACE = re.compile(rf"prompts(?:, (?:line (\d+), column (\d+)|{PATH}))?: ", re.DOTALL)
 RANDOM = st.integers(0, 2**32).map(Random)
 SHORT: dict[Unit, float] = {"seconds": 12, "frames": 200, "latent frames": 50}

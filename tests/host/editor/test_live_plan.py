@@ -144,12 +144,20 @@ def test_finding_the_subject_by_word_effects_costs_one_evaluation_per_prompt(gui
     film = Film("a fox\na fox\na fox", width=96, height=96)
 
     def extra(**changes: Any) -> float:
-        values = {"config": KVShareConfig(mode="off"), "subject": "fox", "steps": steps, "guided": guided, **changes}
+        values = {
+            "config": KVShareConfig(step_idx=(999,)),
+            "subject": "fox",
+            "steps": steps,
+            "guided": guided,
+            **changes,
+        }
         return tell(film, Surroundings(facts_of("embedded"), **values))["sharing"]["extra"]
 
     assert extra() == pytest.approx(1 / (steps * (2 if guided else 1)))
     assert extra(masked=True, subject="") == extra(subject="") == 0
-    assert extra(config=KVShareConfig(mode="off", masks=MaskSettings(start="maps"))) == 0
+    assert extra(config=KVShareConfig(step_idx=(999,), masks=MaskSettings(start="maps"))) == 0
+    # Without sharing, the subject is only shown, which its attention maps are good enough for.
+    assert extra(config=KVShareConfig(mode="off")) == extra(config=KVShareConfig(strength=0.0)) == 0
 
 
 @pytest.mark.parametrize(("sources", "again"), [("first", 1), ("previous", 2)])
