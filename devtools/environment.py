@@ -129,14 +129,19 @@ def read_version(host: Path) -> str:
     return found.group(1)
 
 
+PACKAGES = {"xdist": "pytest-xdist"}
+"""Packages that have another name than their module."""
+
+
 def require_modules(python: Path, modules: Iterable[str]) -> None:
     """Raises SetupError when `python` cannot find one of `modules`."""
     script = "import sys, importlib.util as u; print(*[m for m in sys.argv[1:] if u.find_spec(m) is None])"
     missing = _output([python, "-c", script, *modules]).split()
     if missing:
+        packages = " ".join(PACKAGES.get(name, name) for name in missing)
         raise SetupError(
             f"{python} lacks {', '.join(missing)}. With COMFYUI_PATH, start dev.py with the Python that runs that "
-            f"ComfyUI, and install what this command needs: {python} -m pip install {' '.join(missing)}"
+            f"ComfyUI, and install what this command needs: {python} -m pip install {packages}"
         )
 
 
