@@ -150,6 +150,15 @@ GEMMA = "gemma_3_12B_it_fp4_mixed.safetensors"
 LTX_UPSCALER = "ltx-2.3-spatial-upscaler-x2-1.1.safetensors"
 
 
+def ltx_start_image(
+    name: str, column: int, strength: float, both: dict[str, str], latent: str
+) -> tuple[Node, dict[str, str], str]:
+    """A node that holds the start image in `latent`, and both conditionings and the latent as they come out of it."""
+    links = {"model": "ckpt.MODEL", "vae": "ckpt.VAE", "timeline": "plan", "start_image": "compressed", **both}
+    node = Node(name, "LongVideoBeatImages", column, [1, 0.5, strength], {**links, "latent": latent})
+    return node, {"positive": f"{name}.positive", "negative": f"{name}.negative"}, f"{name}.latent"
+
+
 def ltx_two_stages(name: str, start_image: bool = False) -> list[Node]:
     """LTX-2.3 with its audio: sampled at half the height and width, upscaled, and sampled on."""
     nodes = [
@@ -169,9 +178,8 @@ def ltx_two_stages(name: str, start_image: bool = False) -> list[Node]:
             5, Node("picture", "LoadImage", 1, ["example.png", "image"], title="Load Image: start of prompt 1")
         )
         nodes.append(Node("compressed", "LTXVPreprocess", 3, [18], {"image": "picture"}))
-        links = {"model": "ckpt.MODEL", "vae": "ckpt.VAE", "timeline": "plan", "start_image": "compressed", **both}
-        nodes.append(Node("start", "LongVideoBeatImages", 3, [1, 0.5, 0.7], {**links, "latent": latent}))
-        both, latent = {"positive": "start.positive", "negative": "start.negative"}, "start.latent"
+        held, both, latent = ltx_start_image("start", 3, 0.7, both, latent)
+        nodes.append(held)
     nodes += [
         Node("both", "LTXVConcatAVLatent", 3, [], {"video_latent": latent, "audio_latent": "silence"}),
         *custom_sampler(
@@ -192,10 +200,8 @@ def ltx_two_stages(name: str, start_image: bool = False) -> list[Node]:
     ]
     latent = "large"
     if start_image:
-        links = {"model": "ckpt.MODEL", "vae": "ckpt.VAE", "timeline": "plan", "start_image": "compressed", **both}
-        nodes.append(Node("start_again", "LongVideoBeatImages", 5, [1, 0.5, 1.0], {**links, "latent": latent}))
-        both = {"positive": "start_again.positive", "negative": "start_again.negative"}
-        latent = "start_again.latent"
+        held, both, latent = ltx_start_image("start_again", 5, 1.0, both, latent)
+        nodes.append(held)
     return [
         *nodes,
         Node("both_again", "LTXVConcatAVLatent", 5, [], {"video_latent": latent, "audio_latent": "apart.audio_latent"}),

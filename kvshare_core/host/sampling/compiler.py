@@ -8,16 +8,15 @@ it. A host that cannot pause has its compiler switched off while a forward of ou
 """
 
 import sys
-import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
-from types import TracebackType
 from typing import Any
 
 import torch
 
 from ...attention.parts import Backend
 from ...families.base import AttentionCall
+from .counted_region import CountedRegion
 
 Attend = Callable[[AttentionCall, Backend], torch.Tensor | None]
 """The output [rows, heads, tokens, head_dim] of a call, or None where the ordinary call will do; the backend attends as
@@ -57,7 +56,7 @@ def outside_records(attend: Attend) -> Attend:
     return attended
 
 
-class CompilerOff:
+class CompilerOff(CountedRegion):
     """A context in which the host's compiler is off, if it has one that cannot be paused.
 
     The switch is one for the process: the first forward in sets it, and the last one out puts back what was before.
@@ -65,23 +64,16 @@ class CompilerOff:
 
     def __init__(self, switches: Any):
         """switches: the host's command line options."""
+        super().__init__()
         self._switches = switches
-        self._lock = threading.Lock()
-        self._inside = 0
         self._before: bool | None = None
 
-    def __enter__(self) -> None:
-        with self._lock:
-            if self._inside == 0 and host_pause() is None and hasattr(self._switches, SWITCH):
-                self._before = getattr(self._switches, SWITCH)
-                setattr(self._switches, SWITCH, True)
-            self._inside += 1
+    def begin(self) -> None:
+        if host_pause() is None and hasattr(self._switches, SWITCH):
+            self._before = getattr(self._switches, SWITCH)
+            setattr(self._switches, SWITCH, True)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        with self._lock:
-            self._inside -= 1
-            if self._inside == 0 and self._before is not None:
-                setattr(self._switches, SWITCH, self._before)
-                self._before = None
+    def end(self) -> None:
+        if self._before is not None:
+            setattr(self._switches, SWITCH, self._before)
+            self._before = None

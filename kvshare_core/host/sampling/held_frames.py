@@ -59,7 +59,8 @@ class HeldFrames:
 def holds_without_noise(base_model: Any) -> bool:
     """Whether the host gives a model held frames as they are, where other models get them with the noise of the
     step."""
-    sigma, zeros = base_model.model_sampling.sigma_max.reshape(1), torch.zeros(1, 1, 1, 1, 1)
+    # The schedule is where the model is.
+    sigma, zeros = base_model.model_sampling.sigma_max.reshape(1).cpu(), torch.zeros(1, 1, 1, 1, 1)
     noised = base_model.scale_latent_inpaint(x=zeros, sigma=sigma, noise=torch.ones_like(zeros), latent_image=zeros)
     return not bool(noised.any())
 

@@ -215,30 +215,15 @@ def test_the_node_gives_the_latent_to_the_next(vae: Any) -> None:
     case, timeline = CASES["ltxv"], film(3, 3)
     latent = empty(case, timeline)
     texts = case.positive(timeline), case.negative(timeline)
+
+    def with_image(given: dict[str, Any], beat: int) -> tuple[Any, ...]:
+        links = {"model": model_of("ltxv"), "vae": vae, "timeline": timeline, "latent": given, "beat": beat}
+        both = {"positive": texts[0], "negative": texts[1]}
+        return run_node("LongVideoBeatImages", **links, **both, start_image=picture(beat), strength=0.7)
+
     for beat in (1, 2):
-        *texts, latent = run_node(
-            "LongVideoBeatImages",
-            model=model_of("ltxv"),
-            vae=vae,
-            timeline=timeline,
-            positive=texts[0],
-            negative=texts[1],
-            latent=latent,
-            beat=beat,
-            start_image=picture(beat),
-            strength=0.7,
-        )
+        *texts, latent = with_image(latent, beat)
     assert latent["noise_mask"][0, 0, [0, 3], 0, 0].tolist() == pytest.approx([0.3, 0.3])
     assert [entry[1][BEAT_TAG] for entry in texts[0]] == [0, 1]
     with pytest.raises(ValueError, match="LongVideoBeatImages: latent: it has audio already"):
-        run_node(
-            "LongVideoBeatImages",
-            model=model_of("ltxv"),
-            vae=vae,
-            timeline=timeline,
-            positive=texts[0],
-            negative=texts[1],
-            latent={"samples": NestedTensor([latent["samples"], torch.zeros(1, 8, 9, 16)])},
-            beat=1,
-            start_image=picture(1),
-        )
+        with_image({"samples": NestedTensor([latent["samples"], torch.zeros(1, 8, 9, 16)])}, 1)
