@@ -325,6 +325,7 @@ CHOSEN = {
     "drift_control": 0.3,
     "order": "sources_first",
     "carry_image": False,
+    "out_of_memory": "save_memory",
     "thres": 0.6,
     "mask_kind": "threshold",
     "presence": 0.2,
