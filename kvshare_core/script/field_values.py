@@ -3,7 +3,7 @@
 import re
 from decimal import Decimal
 
-from .film import Duration, Lora, Source, Subject, Transition, TransitionKind
+from .film import BLANK, Duration, Lora, Source, Subject, Transition, TransitionKind
 from .piece import Piece
 from .text_form import ESCAPE_IN_FILES, UNITS, find_from, is_quoted, sources_of
 
@@ -62,7 +62,7 @@ def subject(piece: Piece) -> Subject:
     start, sources = find_from(piece.text)
     named = piece.part(0, start)
     name, equals, words = named.text.partition("=")
-    if not name.strip() or (equals and not words.strip()):
+    if not name.strip(BLANK) or (equals and not words.strip(BLANK)):
         raise piece.error(f"{piece.quoted} lacks a name or words; write subject: fox, or subject: fox = the red fox.")
     with piece.holds():
         if not equals:
@@ -73,7 +73,7 @@ def subject(piece: Piece) -> Subject:
 
 
 def _unquoted(words: str) -> str:
-    return words[1:-1].strip() if is_quoted(words) else words
+    return words[1:-1].strip(BLANK) if is_quoted(words) else words
 
 
 def sources(piece: Piece) -> tuple[Source, ...]:

@@ -5,7 +5,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from .film import ScriptError
+from .film import BLANK, ScriptError
 from .text_form import ESCAPE
 
 _BAR_OR_ESCAPE = re.compile(r"\\[|#\[{:\\]|\|")
@@ -13,7 +13,7 @@ _BAR_OR_ESCAPE = re.compile(r"\\[|#\[{:\\]|\|")
 
 @dataclass(frozen=True)
 class Piece:
-    """A part of the text as typed, without spaces around it, and the line and column of its start, from 1."""
+    """A part of the text as typed, without BLANK around it, and the line and column of its start, from 1."""
 
     text: str
     line: int
@@ -21,7 +21,7 @@ class Piece:
 
     def part(self, start: int, stop: int | None = None) -> "Piece":
         text = self.text[start:stop]
-        return Piece(text.strip(), self.line, self.column + start + len(text) - len(text.lstrip()))
+        return Piece(text.strip(BLANK), self.line, self.column + start + len(text) - len(text.lstrip(BLANK)))
 
     def first_word(self) -> tuple[str, "Piece"]:
         """The first word in lower case, and the rest."""
@@ -30,7 +30,7 @@ class Piece:
 
     def plain(self, escape: re.Pattern[str] = ESCAPE) -> str:
         """The text without escapes."""
-        return escape.sub(lambda match: "\n" if match[1] == "n" else match[1], self.text).strip()
+        return escape.sub(lambda match: "\n" if match[1] == "n" else match[1], self.text).strip(BLANK)
 
     @property
     def quoted(self) -> str:

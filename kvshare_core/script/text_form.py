@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from decimal import Decimal
 
-from .film import Duration, Script, ScriptBeat, Source, Subject, Transition, Unit
+from .film import BLANK, Duration, Script, ScriptBeat, Source, Subject, Transition, Unit
 
 SETTINGS = ("prompt", "negative", "subject", "common", "loop")
 """Names of lines above the first prompt."""
@@ -16,14 +16,23 @@ UNITS: dict[str, Unit] = {
     **dict.fromkeys(("f", "frame", "frames"), "frames"),
     **dict.fromkeys(("l", "latent", "latent frame", "latent frames"), "latent frames"),
 }
-ESCAPE = re.compile(r"\\([|#\[{:\\n])")
+ESCAPE = re.compile(r"\\([|#\[{:`\\n])")
 """A backslash and what it escapes; `n` is a line break. Any other backslash is literal."""
-ESCAPE_IN_FILES = re.compile(r"\\([|#\[{:\\])")
+ESCAPE_IN_FILES = re.compile(r"\\([|#\[{:`\\])")
 """The same in names of files, which have no line breaks but may have backslashes before a folder's `n`."""
 
+FOREIGN_NAME = re.compile(
+    r"(?P<kind>(?<![a-z0-9_])(?:(?:negative|positive)[ _]prompt|steps: ?[0-9]{1,9}, ?sampler)"
+    r'|"(?:version|beats|prompt)")[ \t]?:',
+    re.IGNORECASE | re.ASCII,
+)
+"""Names that other forms of a film have; a script's text escapes the colon behind them."""
+FENCE = "```"
+NO_CHOICES = "A choice such as {red|blue} is not made here: write every prompt on a line of its own."
+
 _LETTERS: dict[Unit, str] = {"seconds": "s", "frames": "f", "latent frames": "l"}
-_BAR_OR_BACKSLASH = re.compile(r"\||\\(?=[|#\[{:\\n]|\n)")
-_BAR_OR_BACKSLASH_IN_FILES = re.compile(r"\||\\(?=[|#\[{:\\])")
+_BAR_OR_BACKSLASH = re.compile(r"\||\\(?=[|#\[{:`\\n]|\n)")
+_BAR_OR_BACKSLASH_IN_FILES = re.compile(r"\||\\(?=[|#\[{:`\\])")
 _FROM = re.compile(r"(?<!\S)from(?!\S)", re.IGNORECASE)
 _BEAT_NUMBER = re.compile(r"[0-9]{1,15}")
 
@@ -32,7 +41,7 @@ def leading_name(text: str) -> tuple[str, int]:
     """The name of a setting or field that `text` begins with, in lower case, and the position of its colon; "" without
     one."""
     before, colon, _ = text.partition(":")
-    name = before.strip().lower()
+    name = before.strip(BLANK).lower()
     return (name, len(before)) if colon and name in (*SETTINGS, *FIELDS) else ("", 0)
 
 
@@ -96,7 +105,7 @@ def _beat(beat: ScriptBeat) -> Iterator[str]:
     prompt = _escaped(beat.prompt)
     if beat.duration is not None:
         prompt = f"[{duration_text(beat.duration)}] {prompt}"
-    elif prompt[0] in "#[{":
+    elif prompt[0] in "#[{" or prompt.startswith(FENCE):
         prompt = "\\" + prompt
     elif leading_name(prompt)[0]:
         prompt = prompt.replace(":", "\\:", 1)
@@ -157,4 +166,5 @@ def _decimal(value: Decimal) -> str:
 
 
 def _escaped(text: str, special: re.Pattern[str] = _BAR_OR_BACKSLASH) -> str:
-    return special.sub(lambda match: "\\" + match[0], text).replace("\n", "\\n")
+    escaped = special.sub(lambda match: "\\" + match[0], text).replace("\n", "\\n")
+    return FOREIGN_NAME.sub(lambda match: match[0][:-1] + "\\:", escaped)

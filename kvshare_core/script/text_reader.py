@@ -11,6 +11,7 @@ from typing import cast
 from . import field_values
 from .field_values import NUMBER
 from .film import (
+    BLANK,
     TRANSITION_KINDS,
     Duration,
     Script,
@@ -20,9 +21,9 @@ from .film import (
     Transition,
     TransitionKind,
 )
-from .foreign_marks import check_line, without_marks
+from .foreign_marks import check_characters, check_line
 from .piece import Piece
-from .text_form import FIELDS, SETTINGS, find_from, leading_name
+from .text_form import FIELDS, NO_CHOICES, SETTINGS, find_from, leading_name
 
 _REPEATED = ("subject", "lora")
 _NAME_OF_ATTRIBUTE = {
@@ -110,8 +111,9 @@ def read_text(text: str) -> Script:
 
 def read_places(text: str) -> tuple[Script, tuple[BeatPlaces, ...]]:
     """Reads a script in its text form, and the positions of its beats. Raises as read_text."""
+    check_characters(text)
     reader = _Reader()
-    for number, line in enumerate(_LINE_BREAK.split(without_marks(text)), start=1):
+    for number, line in enumerate(_LINE_BREAK.split(text), start=1):
         piece = Piece(line, number, 1).part(0)
         if piece.text and not piece.text.startswith("#"):
             check_line(piece)
@@ -154,7 +156,11 @@ class _Reader:
         if self._transition is not None:
             raise self._transition[0].error("no prompt follows this transition; write one below it or leave it out.")
         if not self._beats:
-            raise ScriptError("prompts: there is no prompt; write one per line.")
+            common = "prompt" in self._settings.parts
+            raise ScriptError(
+                "prompts: there is no prompt; write one per line."
+                + (" 'prompt:' is the beginning of every prompt, which then needs a line below." if common else "")
+            )
         settings = self._settings
         beats = tuple(_beat(draft) for draft in self._beats)
         subjects = _subjects(settings) or ()
@@ -223,7 +229,7 @@ class _Reader:
         if read is not None:
             return read
         start, dash, stop = inside.text.replace("\u2013", "-").partition("-")
-        begin, end = field_values.seconds(start.strip()), field_values.seconds(stop.strip())
+        begin, end = field_values.seconds(start.strip(BLANK)), field_values.seconds(stop.strip(BLANK))
         if begin is not None and not dash:
             raise inside.error(
                 f"{inside.quoted} could be a time or a duration; write [3s] for a duration, or [0:00-0:03] for a start "
@@ -270,15 +276,16 @@ class _Reader:
         draft.last_line = pieces[-1].line if pieces else draft.head.line
         for piece in pieces:
             before, colon, _ = piece.text.partition(":")
-            name = before.strip().lower()
+            name = before.strip(BLANK).lower()
             if not piece.text:
                 raise piece.error(f"nothing after '|'; write one of {known}, or leave it out.")
             if name in SETTINGS and name not in FIELDS:
                 raise piece.error(f"'{name}' belongs to all prompts; write it on a line of its own above the first.")
             if not colon or name not in FIELDS:
+                choice = f" {NO_CHOICES}" if "}" in piece.text else ""
                 raise piece.error(
                     f"{piece.quoted} is not a field; fields are {known}, as in | strength: 0.8. Write \\| for the "
-                    "character itself."
+                    f"character itself.{choice}"
                 )
             draft.add(name, piece, piece.part(len(before) + 1))
 
