@@ -37,7 +37,8 @@ FORBIDDEN_IN_SCRIPTS = {
     r"\.(inner|outer)HTML\b|insertAdjacentHTML|document\.write|srcdoc|DOMParser|createContextualFragment": "makes HTML "
     "of text",
     r"\beval\(|\bnew Function\b|set(Timeout|Interval)\(\s*[\"'`]|javascript:": "runs text",
-    r"(?<![\w.])fetch\(|XMLHttpRequest|\bWebSocket\b|EventSource|sendBeacon|importScripts|\bimport\((?!\"\.)": "uses the network",
+    r"(?<![\w.])fetch\(|XMLHttpRequest|\bWebSocket\b|EventSource|sendBeacon|importScripts|\bimport\((?!\"\.)": "uses "
+    "the network",
     r"https?://(?!www\.w3\.org/)": "names a page of the network",
     r"\bdocument\.(head|body)\b": "changes the page of the frontend",
     r"sourceMappingURL": "was made from other files",
@@ -46,8 +47,8 @@ LONGEST_LINE = 200
 """Of scripts: longer ones are minified."""
 
 SECRETS = re.compile(
-    rb"/home/\w|/Users/\w|/root/\w|/work/\w|[A-Za-z]:\\+Users|BEGIN [A-Z ]*PRIVATE KEY|\bghp_\w{20}|\bhf_\w{20}|\bsk-\w{20}"
-    rb"|\bAKIA[A-Z0-9]{16}"
+    rb"/home/\w|/Users/\w|/root/\w|/work/\w|[A-Za-z]:\\+Users|BEGIN [A-Z ]*PRIVATE KEY|\bghp_\w{20}|\bhf_\w{20}"
+    rb"|\bsk-\w{20}|\bAKIA[A-Z0-9]{16}"
 )
 """Paths of somebody's computer, and keys."""
 
@@ -125,7 +126,7 @@ def _in_python(text: str, allowed: frozenset[str]) -> Iterator[str]:
         try:
             line.encode("cp1252")
         except UnicodeEncodeError as error:
-            yield f"line {number} has {ascii(line[error.start])}, which Windows cannot show; write its escape"
+            yield f"line {number} has {line[error.start]!a}, which Windows cannot show; write its escape"
 
 
 def _imported(node: ast.AST) -> Sequence[str]:

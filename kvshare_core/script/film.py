@@ -29,7 +29,7 @@ BLANK = (
 """Spaces, line breaks, and the marks without a shape that pasted texts have at their ends (a byte order mark, spaces and
 joiners without a width, soft hyphens, marks of direction). No text of a film begins or ends with one."""
 
-_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+_LONE_SURROGATE = "[\ud800-\udfff]"
 
 
 class ScriptError(ValueError):
@@ -210,7 +210,7 @@ def _check_text(name: str, text: str, line_breaks: bool = False, empty: bool = F
         raise ScriptError(f"{name} must not have a line break.", (name,))
     if "\r" in text:
         raise ScriptError(f"{name} must not have a carriage return; write line breaks as line feeds.", (name,))
-    if _LONE_SURROGATE.search(text):
+    if re.search(_LONE_SURROGATE, text):
         raise ScriptError(f"{name} must not have half a surrogate pair, which is not a character.", (name,))
 
 

@@ -8,14 +8,14 @@ from .film import ScriptError
 from .piece import Piece
 from .text_form import FENCE, FOREIGN_NAME
 
-_HALF_CHARACTER = re.compile(r"[\ud800-\udfff]")
-_JSON_OBJECT = re.compile(r'\{\s*"')
-_JSON_LIST = re.compile(r'\[\s*[{"]')
+_HALF_CHARACTER = r"[\ud800-\udfff]"
+_JSON_OBJECT = r'\{\s*"'
+_JSON_LIST = r'\[\s*[{"]'
 
 
 def check_characters(text: str) -> None:
     """Raises ScriptError for half a character, as a cut emoji leaves it: nothing can print it."""
-    half = _HALF_CHARACTER.search(text)
+    half = re.search(_HALF_CHARACTER, text)
     if half is None:
         return
     before = text[: half.start()]
@@ -30,13 +30,13 @@ def check_line(line: Piece) -> None:
     """Raises ScriptError for a line that belongs to another form than that of a script's text."""
     if line.text.startswith(FENCE):
         raise line.error(f"{line.quoted} is a fence of Markdown; delete it, and its counterpart at the end.")
-    if line.text == "{" or _JSON_OBJECT.match(line.text):
+    if line.text == "{" or re.match(_JSON_OBJECT, line.text):
         raise line.error("JSON begins here, but the text above it is not JSON; delete what is above.")
-    if line.text == "[" or _JSON_LIST.match(line.text):
+    if line.text == "[" or re.match(_JSON_LIST, line.text):
         raise line.error(
             'a list of JSON begins here, which is no film; write {"version": 1, "beats": [{"prompt": "a fox"}]}.'
         )
-    foreign = FOREIGN_NAME.search(line.text)
+    foreign = re.search(FOREIGN_NAME, line.text)
     if foreign is None:
         return
     place, kind = line.part(foreign.start()), foreign["kind"].lower()

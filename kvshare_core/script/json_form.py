@@ -27,7 +27,7 @@ from .text_form import NO_CHOICES
 VERSION = 1
 UNIT_KEYS: dict[str, Unit] = {"seconds": "seconds", "frames": "frames", "latent_frames": "latent frames"}
 
-_LOOKS_LIKE_JSON = re.compile(r'\s*\{\s*(?:["}]|\Z)')
+_LOOKS_LIKE_JSON = r'\s*\{\s*(?:["}]|\Z)'
 _MAX_WHOLE = 10**15 - 1
 _Made = TypeVar("_Made")
 _Part = tuple[str | int, ...]
@@ -42,7 +42,7 @@ def read_json(text: str) -> Script:
     try:
         value = json.loads(spaced, object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant)
     except json.JSONDecodeError as reason:
-        choice = "" if _LOOKS_LIKE_JSON.match(spaced) else f" {NO_CHOICES}"
+        choice = "" if re.match(_LOOKS_LIKE_JSON, spaced) else f" {NO_CHOICES}"
         raise ScriptError(
             f"prompts, line {reason.lineno}, column {reason.colno}: {reason.msg}; a text that begins with '{{' is read "
             f"as JSON, a prompt that does begins with \\{{.{choice}",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from .film import BLANK, ScriptError
 from .text_form import ESCAPE
 
-_BAR_OR_ESCAPE = re.compile(r"\\[|#\[{:\\]|\|")
+_BAR_OR_ESCAPE = r"\\[|#\[{:\\]|\|"
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,9 @@ class Piece:
         word = self.text.split(maxsplit=1)[0] if self.text else ""
         return word.lower(), self.part(len(word))
 
-    def plain(self, escape: re.Pattern[str] = ESCAPE) -> str:
+    def plain(self, escape: str = ESCAPE) -> str:
         """The text without escapes."""
-        return escape.sub(lambda match: "\n" if match[1] == "n" else match[1], self.text).strip(BLANK)
+        return re.sub(escape, lambda match: "\n" if match[1] == "n" else match[1], self.text).strip(BLANK)
 
     @property
     def quoted(self) -> str:
@@ -44,7 +44,7 @@ class Piece:
         """The parts between `|` that are not escaped."""
         parts: list[Piece] = []
         start = 0
-        for match in _BAR_OR_ESCAPE.finditer(self.text):
+        for match in re.finditer(_BAR_OR_ESCAPE, self.text):
             if match[0] == "|":
                 parts.append(self.part(start, match.start()))
                 start = match.end()

@@ -34,9 +34,9 @@ _NAME_OF_ATTRIBUTE = {
     "common_prompt": "common",
     "common_until": "until",
 }
-_LINE_BREAK = re.compile(r"\r\n|\r|\n")
-_WORD_UNTIL = re.compile(r"(?<!\S)until(?!\S)", re.IGNORECASE)
-_UNTIL = re.compile(rf"until (?P<number>{NUMBER}) ?(?P<percent>%?)", re.IGNORECASE)
+_LINE_BREAK = r"\r\n|\r|\n"
+_WORD_UNTIL = r"(?i)(?<!\S)until(?!\S)"
+_UNTIL = rf"(?i)until (?P<number>{NUMBER}) ?(?P<percent>%?)"
 
 _BRACKETS = (
     "[3s] or [24f] or [5 latent] for a duration, [0:00-0:05] for a time, [cut], [cut gap 5f], [blend 8f], [segments 2] "
@@ -113,7 +113,7 @@ def read_places(text: str) -> tuple[Script, tuple[BeatPlaces, ...]]:
     """Reads a script in its text form, and the positions of its beats. Raises as read_text."""
     check_characters(text)
     reader = _Reader()
-    for number, line in enumerate(_LINE_BREAK.split(text), start=1):
+    for number, line in enumerate(re.split(_LINE_BREAK, text), start=1):
         piece = Piece(line, number, 1).part(0)
         if piece.text and not piece.text.startswith("#"):
             check_line(piece)
@@ -123,7 +123,7 @@ def read_places(text: str) -> tuple[Script, tuple[BeatPlaces, ...]]:
 
 def line_starts(text: str) -> list[int]:
     """Where the lines of `text` begin, in characters from 0."""
-    return [0, *(match.end() for match in _LINE_BREAK.finditer(text))]
+    return [0, *(match.end() for match in re.finditer(_LINE_BREAK, text))]
 
 
 def subject_places(value: Piece) -> tuple[Piece, Piece | None]:
@@ -324,9 +324,9 @@ def _common(settings: _Draft) -> tuple[str, float]:
     piece = settings.one("common")
     if piece is None:
         return "", Script.common_until
-    start = max((match.start() for match in _WORD_UNTIL.finditer(piece.text)), default=len(piece.text))
+    start = max((match.start() for match in re.finditer(_WORD_UNTIL, piece.text)), default=len(piece.text))
     until = piece.part(start)
-    match = _UNTIL.fullmatch(" ".join(until.text.split()))
+    match = re.fullmatch(_UNTIL, " ".join(until.text.split()))
     if match is None:
         return piece.plain(), Script.common_until
     if not match["percent"]:
