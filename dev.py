@@ -14,7 +14,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
-from devtools import environment, server
+from devtools import environment, review, server
 from devtools import map as architecture_map
 
 
@@ -84,8 +84,13 @@ def map(arguments: Sequence[str], host_name: str | None) -> int:
     return architecture_map.main(arguments)
 
 
+def package(arguments: Sequence[str], host_name: str | None) -> int:
+    """build the registry's archive in out/, check it and load it [--no-host]"""
+    return _run_module("devtools.package", arguments, host_name)
+
+
 def check(arguments: Sequence[str], host_name: str | None) -> int:
-    """lint, format check and strict types"""
+    """lint, format check, strict types, and reviewers' tools over what is published"""
     _no_arguments("check", arguments)
     host = environment.resolve_host(host_name, ["ruff", "pyright"])
     steps = (
@@ -94,11 +99,12 @@ def check(arguments: Sequence[str], host_name: str | None) -> int:
         ["pyright", "--pythonpath", str(host.python)],
     )
     results = [_run([str(host.python), "-m", *step], environment.child_environment(host)) for step in steps]
-    return max(results)
+    return max(*results, review.review())
 
 
 COMMANDS: dict[str, Callable[[Sequence[str], str | None], int]] = {
-    command.__name__: command for command in (setup, demo, test, serve, train, bench, words, mutate, map, check)
+    command.__name__: command
+    for command in (setup, demo, test, serve, train, bench, words, mutate, map, package, check)
 }
 
 
@@ -131,7 +137,7 @@ def usable_cores() -> int:
 
 def usage() -> str:
     """The help text: one line per command."""
-    lines = [f"  {name:6} {command.__doc__}" for name, command in COMMANDS.items()]
+    lines = [f"  {name:7} {command.__doc__}" for name, command in COMMANDS.items()]
     return "\n".join(["usage: python3 dev.py [--host NAME] COMMAND [arguments]", "", *lines, "", str(__doc__).strip()])
 
 

@@ -175,6 +175,22 @@ def make_environment() -> None:
     (VENV / STAMP).write_text(wanted, encoding="utf-8")
 
 
+def make_tools(name: str) -> Path:
+    """Makes `.dev/NAME`, an environment for the programs in devtools/requirements-NAME.txt alone, unless it is there.
+    Raises SetupError when a step fails."""
+    venv, requirements = DEV / name, ROOT / "devtools" / f"requirements-{name}.txt"
+    python = interpreter(venv)
+    wanted = environment_stamp(requirements.read_bytes(), sys.version)
+    if _has_stamp(venv, wanted) and _runs(python):
+        return venv
+    say(f"environment: installing devtools/{requirements.name} into .dev/{name}")
+    shutil.rmtree(venv, ignore_errors=True)
+    _run([sys.executable, "-m", "venv", venv])
+    _install(python, ["--quiet", "-r", requirements])
+    (venv / STAMP).write_text(wanted, encoding="utf-8")
+    return venv
+
+
 def make_host_environment(pinned: PinnedHost) -> None:
     """Makes the environment of a host's own packages, or says that it is reused. Raises SetupError when a step fails.
 

@@ -7,7 +7,11 @@ from dataclasses import dataclass
 STOP_WORDS = frozenset(
     "a an the this that these those and or but of in on at to from by with over under across into onto through for as "
     "is are was were be been it its his her their he she they s t".split()
-) | frozenset("的了在是和着のはがをにでと은는을를의에")
+) | frozenset(
+    "\u7684\u4e86\u5728\u662f\u548c\u7740"  # Chinese
+    "\u306e\u306f\u304c\u3092\u306b\u3067\u3068"  # Japanese
+    "\uc740\ub294\uc744\ub97c\uc758\uc5d0"  # Korean
+)
 """Words that name nothing one could see; they take no part in contrasting the subject with the rest of a prompt."""
 
 UNSPACED_SCRIPTS = frozenset(

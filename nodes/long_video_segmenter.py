@@ -9,6 +9,7 @@ from ..kvshare_core.host.conditioning.encoding import empty_latent, encode_timel
 from ..kvshare_core.host.conditioning.seen_pictures import encode_with_references
 from ..kvshare_core.host.loading.model_info import model_info
 from ..kvshare_core.script.parsing import parse_script
+from ..kvshare_core.timeline.limits import MAX_WINDOW
 from ..kvshare_core.timeline.planning import overridden_inputs, plan_timeline
 from ..kvshare_core.timeline.timeline import BLEND_WEIGHTS, NOISES, BlendWeights, Noise
 from .errors import named_errors
@@ -63,14 +64,14 @@ class LongVideoSegmenter(io.ComfyNode):
                     "sampling_num_frames",
                     default=0,
                     min=0,
-                    max=1024,
+                    max=MAX_WINDOW,
                     tooltip="Segment length in latent frames. 0 uses the length the model was trained on.",
                 ),
                 io.Int.Input(
                     "overlap_size",
                     default=2,
                     min=0,
-                    max=1024,
+                    max=MAX_WINDOW,
                     tooltip="Latent frames over which neighbouring segments overlap and are blended. 0 makes hard "
                     "cuts.",
                 ),

@@ -1,46 +1,38 @@
-"""The HTTP route that gives the timeline editor the plan of a film while the user edits it."""
+"""The HTTP route that gives the timeline editor the plan of a film while the user edits it.
+
+Anybody who can reach the server can ask, so a request is bounded in bytes and in time before anything is planned, few
+are worked on at once, and work ends when its client leaves.
+"""
 
 import asyncio
+import json
+import threading
+import time
 from collections.abc import Mapping
-from dataclasses import fields
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from urllib.parse import urlsplit
 
 from aiohttp import web
+from comfy.cli_args import args
 
-from ..kvshare_core.config import KVShareConfig
-from ..kvshare_core.families import UnsupportedModelError
-from ..kvshare_core.host.editor.live_plan import Film, Surroundings, tell
-from ..kvshare_core.host.graph import Graph, GraphNode, is_link
-from ..kvshare_core.host.loading.model_files import CHECKPOINT
-from ..kvshare_core.host.loading.model_headers import facts_of
+from ..kvshare_core.host.editor.plan_request import MAX_BYTES, RequestError, too_long
 from ..kvshare_core.host.server import running_server
-from ..kvshare_core.plan.forecast import ModelFacts
-from .ditctrl_config import DiTCtrlConfig
-from .kv_share_config import KVShareConfigNode
-from .kv_share_mask_settings import KVShareMaskSettings
-from .kv_share_memory_settings import KVShareMemorySettings
+from .plan_answer import answer_for
 
 ROUTE = "/kv_share/plan"
 
-LOADERS = {
-    "LoadVideoDiT": ("diffusion_model", ""),
-    "UNETLoader": ("unet_name", ""),
-    "CheckpointLoaderSimple": ("ckpt_name", CHECKPOINT),
-}
-"""Nodes that load a model from a file: the input that names the file, and the prefix of that name in our own list."""
+READ_AT_ONCE, PLANNED_AT_ONCE = 16, 2
+"""Requests whose bodies are in memory, and those that are worked on; others wait."""
+READ_SECONDS, PLAN_SECONDS = 20.0, 30.0
+"""How long a client may take to send its request, and how long an answer may take."""
+LEFT_SECONDS = 0.1
+"""How often to look whether the client is still there."""
+MAX_ANSWER_BYTES = 16 << 20
 
-PRIMITIVES = frozenset(
-    {"PrimitiveNode", "PrimitiveInt", "PrimitiveFloat", "PrimitiveString", "PrimitiveStringMultiline"}
-)
-"""Nodes that output the value of their widget."""
 
-CONFIG_NODES: Mapping[str, Any] = {
-    "KVShareConfig": KVShareConfigNode,
-    "DiTCtrlConfig": DiTCtrlConfig,
-    "KVShareMaskSettings": KVShareMaskSettings,
-    "KVShareMemorySettings": KVShareMemorySettings,
-}
-"""Nodes whose configuration depends on their input values alone."""
+class _StoppedError(Exception):
+    """Nobody waits for the answer any more."""
 
 
 def has_route() -> bool:
@@ -54,116 +46,84 @@ def add_route() -> None:
     server = running_server()
     if server is None:
         return
+    workers = ThreadPoolExecutor(PLANNED_AT_ONCE, "kvshare_plan")
+    places = asyncio.Semaphore(READ_AT_ONCE)
 
     @server.routes.post(ROUTE)
     async def plan(request: web.Request) -> web.Response:  # pyright: ignore[reportUnusedFunction]
         try:
-            asked = await request.json()
-            answer = await asyncio.to_thread(answer_for, asked)
-        except (ValueError, TypeError, KeyError) as reason:
-            return web.json_response({"error": {"message": f"{ROUTE}: {reason}", "at": None}}, status=400)
-        return web.json_response(answer)
+            _check_origin(request)
+            async with places:
+                body = await asyncio.wait_for(_body(request), READ_SECONDS)
+                answer = await _worked_out(request, body, workers)
+        except RequestError as reason:
+            return _refusal(str(reason), reason.status)
+        except web.RequestPayloadError:
+            return _refusal("the request ends too early.", 400)
+        except asyncio.TimeoutError:
+            return _refusal(f"the request took longer than {READ_SECONDS:g} s to arrive.", 408)
+        except _StoppedError:
+            return _refusal(f"the plan takes longer than {PLAN_SECONDS:g} s.", 503)
+        return web.Response(body=answer, content_type="application/json")
 
 
-def answer_for(asked: Any) -> dict[str, Any]:
-    """The answer to {"node": id of the LongVideoSegmenter, "graph": the nodes around it in API format}.
-
-    Raises ValueError, TypeError or KeyError for anything else.
-    """
-    graph = Graph(asked["graph"])
-    node = graph.node(str(asked["node"]))
-    film, assumed = _film(graph, node)
-    if film is None:
-        message = "prompts comes from another node: edit it there."
-        return {"error": {"message": message, "at": None}, "problems": [], "notes": []}
-    return tell(film, _surroundings(graph, node, assumed))
+def _refusal(message: str, status: int) -> web.Response:
+    return web.json_response({"error": {"message": f"{ROUTE}: {message}", "at": None}}, status=status)
 
 
-def _film(graph: Graph, node: GraphNode) -> tuple[Film | None, tuple[str, ...]]:
-    """The values of the node, and a note for each that another node computes; None if that is `prompts`."""
-    values: dict[str, Any] = {}
-    assumed: list[str] = []
-    for field in fields(Film):
-        if field.name not in node.inputs:
-            continue
-        value = _value(graph, node, field.name)
-        if value is not None:
-            values[field.name] = field.type(value)  # pyright: ignore[reportCallIssue]
-        elif field.name == "prompts":
-            return None, ()
-        else:
-            assumed.append(f"{field.name} comes from another node; {field.default} is assumed here.")
-    return Film(**values), tuple(assumed)
+def _check_origin(request: web.Request) -> None:
+    """Raises RequestError for a request from a page of another site. Such a page can send a text without being asked
+    for its origin, but not JSON; and a sandboxed one calls itself "null", which the host lets pass."""
+    if request.content_type != "application/json":
+        raise RequestError("the request must have the content type application/json.", 415)
+    if args.enable_cors_header is None and not _same_site(request.headers):
+        raise RequestError("the request comes from a page of another site.", 403)
 
 
-def _value(graph: Graph, node: GraphNode, name: str) -> Any:
-    """The value of an input; None where a node has to run to compute it."""
-    value = node.inputs.get(name)
-    if not is_link(value):
-        return value
-    source = graph.source(node, name)
-    if source is None or source.kind not in PRIMITIVES:
-        return None
-    return next((given for given in source.inputs.values() if not is_link(given)), None)
+def _same_site(headers: Mapping[str, str]) -> bool:
+    sent_from = headers.get("Sec-Fetch-Site")
+    if sent_from is not None:
+        # Written by the browser, and right behind a proxy too that changes Host.
+        return sent_from in ("same-origin", "none")
+    origin = headers.get("Origin")
+    return origin is None or urlsplit(origin).netloc.lower() == headers.get("Host", "").lower() != ""
 
 
-def _surroundings(graph: Graph, node: GraphNode, assumed: tuple[str, ...]) -> Surroundings:
-    problems: list[str] = []
-    model = _model(graph, node, problems)
-    sharer = next(
-        (found for found in graph.of_kind("MaskGuidedKVShare") if graph.source(found, "timeline") == node), None
-    )
-    if sharer is None:
-        return Surroundings(model, problems=tuple(problems), notes=assumed)
-    sampled = [found for found in graph.with_input("model") if sharer in graph.chain(found, "model")]
-    return Surroundings(
-        model,
-        _config(graph, sharer, problems),
-        str(_value(graph, sharer, "subject") or ""),
-        graph.source(sharer, "mask") is not None,
-        _first(graph, sampled, "steps", int),
-        _first(graph, sampled, "cfg", float) != 1.0,
-        tuple(problems),
-        assumed,
-    )
+async def _body(request: web.Request) -> bytes:
+    """The body of a request. Raises RequestError for a longer one than MAX_BYTES, without reading the rest."""
+    if (request.content_length or 0) > MAX_BYTES:
+        raise too_long()
+    body = bytearray()
+    async for chunk in request.content.iter_any():
+        body += chunk
+        if len(body) > MAX_BYTES:
+            raise too_long()
+    return bytes(body)
 
 
-def _model(graph: Graph, node: GraphNode, problems: list[str]) -> ModelFacts | None:
-    """What is known of the model that is connected to the node, through any patches."""
-    loader = next((found for found in graph.chain(node, "model") if found.kind in LOADERS), None)
-    if loader is None:
-        return None
-    name, before = LOADERS[loader.kind]
-    value = _value(graph, loader, name)
+async def _worked_out(request: web.Request, body: bytes, workers: ThreadPoolExecutor) -> bytes:
+    """The answer to a request as JSON. Raises as answer_for does, and _StoppedError if it takes longer than
+    PLAN_SECONDS or the client has left."""
+    stopped, end = threading.Event(), time.monotonic() + PLAN_SECONDS
+
+    def go_on() -> None:
+        if stopped.is_set():
+            raise _StoppedError
+
+    work = asyncio.get_running_loop().run_in_executor(workers, lambda: _encoded(answer_for(body, go_on)))
     try:
-        return None if value is None else facts_of(before + str(value))
-    except UnsupportedModelError as reason:
-        problems.append(f"{loader.kind}: {reason}")
-        return None
+        while not work.done():
+            if time.monotonic() > end or request.transport is None or request.transport.is_closing():
+                raise _StoppedError
+            await asyncio.wait((work,), timeout=LEFT_SECONDS)
+        return work.result()
+    finally:
+        stopped.set()
+        work.cancel()
 
 
-def _config(graph: Graph, sharer: GraphNode, problems: list[str]) -> KVShareConfig | None:
-    """The configuration of MaskGuidedKVShare, built by the nodes before it; None when one of them rejects its values.
-    Nodes that are not in CONFIG_NODES are skipped."""
-    nodes = [sharer, *graph.chain(sharer, "config")]
-    config = KVShareConfig()
-    for node in reversed(nodes[1:]):
-        maker = CONFIG_NODES.get(node.kind)
-        if maker is None:
-            continue
-        names = [item.id for item in maker.define_schema().inputs if item.id in node.inputs]
-        given = {name: _value(graph, node, name) for name in names}
-        if "config" in given:
-            given["config"] = config
-        try:
-            config = maker.execute(**{name: value for name, value in given.items() if value is not None})[0]
-        except ValueError as reason:
-            problems.append(str(reason))
-            return None
-    return config
-
-
-def _first(graph: Graph, nodes: list[GraphNode], name: str, kind: Any) -> Any:
-    """The value of an input in the first of the nodes that has it; None where none has."""
-    values = (_value(graph, node, name) for node in nodes if name in node.inputs)
-    return next((kind(value) for value in values if value is not None), None)
+def _encoded(answer: dict[str, Any]) -> bytes:
+    encoded = json.dumps(answer, allow_nan=False).encode()
+    if len(encoded) > MAX_ANSWER_BYTES:
+        raise RequestError(f"the plan is larger than {MAX_ANSWER_BYTES >> 20} MiB: shorten the film.")
+    return encoded

@@ -9,7 +9,7 @@ import { addTimeline } from "./timeline/widget.js";
 import { addViewer } from "./viewer/widget.js";
 
 app.registerExtension({
-    name: "KVShare",
+    name: "kvshare.panels",
     nodeCreated(node) {
         if (node.comfyClass === "LongVideoSegmenter") {
             addTimeline(node, app, api);

@@ -6,6 +6,9 @@ from typing import Any, cast
 
 REROUTE = "Reroute"
 
+LONGEST_NAME = 60
+"""Characters of an id that messages show."""
+
 
 @dataclass(frozen=True)
 class GraphNode:
@@ -27,13 +30,13 @@ class Graph:
             entries = cast("Mapping[str, Any]", node) if isinstance(node, Mapping) else {}
             kind, inputs = entries.get("class_type"), entries.get("inputs")
             if not isinstance(kind, str) or not isinstance(inputs, Mapping):
-                raise ValueError(f"node {name} of the graph must have a class_type and inputs.")
+                raise ValueError(f"node {str(name)[:LONGEST_NAME]} of the graph must have a class_type and inputs.")
             self._nodes[str(name)] = GraphNode(str(name), kind, cast("Mapping[str, Any]", inputs))
 
     def node(self, name: str) -> GraphNode:
         """The node with that id. Raises ValueError when there is none."""
         if name not in self._nodes:
-            raise ValueError(f"the graph has no node {name}.")
+            raise ValueError(f"the graph has no node {name[:LONGEST_NAME]}.")
         return self._nodes[name]
 
     def of_kind(self, kind: str) -> Iterator[GraphNode]:
@@ -75,6 +78,20 @@ class Graph:
             seen.add(found.id)
             yield found
             found = self.source(found, name)
+
+    def patched(self, node: GraphNode, name: str) -> list[GraphNode]:
+        """All nodes whose chain of inputs called `name` contains `node`: those that get what it outputs."""
+        known = {node.id: True}
+        for start in self.with_input(name):
+            passed: list[str] = []
+            found: GraphNode | None = start
+            while found is not None and found.id not in known:
+                known[found.id] = False
+                passed.append(found.id)
+                found = self.source(found, name)
+            if found is not None and known[found.id]:
+                known |= dict.fromkeys(passed, True)
+        return [self._nodes[name] for name, behind in known.items() if behind and name != node.id]
 
     def _linked(self, value: object) -> GraphNode | None:
         return self._nodes.get(str(cast("Sequence[object]", value)[0])) if is_link(value) else None

@@ -101,7 +101,7 @@ def shown_maps(masks: RecordedMasks | None, point: RecordedPoint | None, frames:
 
 def _shown(kind: str, name: str, masks: RecordedMasks, frames: list[int], words: tuple[Json | None, ...]) -> ShownMap:
     owners = [masks.timeline.frame_of(frame) for frame in frames]
-    heat, mask = masks.heat[0, owners].float().cpu(), masks.mask[0, owners].float().cpu()
+    heat, mask = (maps[0, owners].float().nan_to_num(0.0, 1.0, 0.0).cpu() for maps in (masks.heat, masks.mask))
     course = masks.course[:STEP_BITS]
     bits = torch.zeros_like(heat)
     for bit, step in enumerate(course):
@@ -163,8 +163,8 @@ def described_point(point: RecordedPoint) -> Json:
 
 
 def _numbers(values: torch.Tensor) -> list[Any]:
-    """Those of the first video, as short as they need be for people."""
-    return (values[0].double() * 10**DIGITS).round().div(10**DIGITS).tolist()
+    """Those of the first video, as short as they need be for people; 0 where a run that overflowed left no number."""
+    return (values[0].double().nan_to_num(0.0, 0.0, 0.0) * 10**DIGITS).round().div(10**DIGITS).tolist()
 
 
 def described_film(timeline: Timeline, frames: list[int], videos: int) -> Json:

@@ -3,20 +3,20 @@
 import re
 from decimal import Decimal
 
-from .film import Duration, Lora, Source, Subject, Transition, TransitionKind
+from .film import BLANK, Duration, Lora, Source, Subject, Transition, TransitionKind
 from .piece import Piece
 from .text_form import ESCAPE_IN_FILES, UNITS, find_from, is_quoted, sources_of
 
 NUMBER = r"(?:[0-9]{1,400}(?:\.[0-9]{1,400})?|\.[0-9]{1,400})"
-_DURATION = re.compile(rf"(?P<number>{NUMBER}) ?(?P<unit>[a-z]+(?: [a-z]+)?)")
-_CLOCK = re.compile(r"(?:(?P<hours>[0-9]{1,2}):)?(?P<minutes>[0-9]{1,2}):(?P<seconds>[0-5][0-9](?:\.[0-9]{1,9})?)")
-_SIGNED = re.compile(rf"[+-]?{NUMBER}")
-_WHOLE = re.compile(r"[+-]?[0-9]{1,15}")
+_DURATION = rf"(?P<number>{NUMBER}) ?(?P<unit>[a-z]+(?: [a-z]+)?)"
+_CLOCK = r"(?:(?P<hours>[0-9]{1,2}):)?(?P<minutes>[0-9]{1,2}):(?P<seconds>[0-5][0-9](?:\.[0-9]{1,9})?)"
+_SIGNED = rf"[+-]?{NUMBER}"
+_WHOLE = r"[+-]?[0-9]{1,15}"
 
 
 def duration(piece: Piece) -> tuple[Duration, Decimal | None] | None:
     """A duration and its exact seconds if it has any; None when `piece` is something else."""
-    match = _DURATION.fullmatch(" ".join(piece.text.lower().split()))
+    match = re.fullmatch(_DURATION, " ".join(piece.text.lower().split()))
     unit = UNITS.get(match["unit"]) if match else None
     if match is None or unit is None:
         return None
@@ -34,7 +34,7 @@ def duration_only(piece: Piece, example: str) -> Duration:
 
 def seconds(clock: str) -> Decimal | None:
     """Seconds of a time such as 0:05; None for anything else."""
-    match = _CLOCK.fullmatch(clock)
+    match = re.fullmatch(_CLOCK, clock)
     if match is None:
         return None
     return int(match["hours"] or 0) * 3600 + int(match["minutes"]) * 60 + Decimal(match["seconds"])
@@ -43,7 +43,7 @@ def seconds(clock: str) -> Decimal | None:
 def transition(kind: TransitionKind, whole: Piece, more: Piece) -> Transition:
     """The transition `kind`; more: what follows its name in the brackets."""
     if kind == "segments":
-        if not _WHOLE.fullmatch(more.text):
+        if not re.fullmatch(_WHOLE, more.text):
             raise (more if more.text else whole).error("write how many segments, such as [segments 2].")
         with more.holds():
             return Transition(kind, segments=int(more.text))
@@ -62,7 +62,7 @@ def subject(piece: Piece) -> Subject:
     start, sources = find_from(piece.text)
     named = piece.part(0, start)
     name, equals, words = named.text.partition("=")
-    if not name.strip() or (equals and not words.strip()):
+    if not name.strip(BLANK) or (equals and not words.strip(BLANK)):
         raise piece.error(f"{piece.quoted} lacks a name or words; write subject: fox, or subject: fox = the red fox.")
     with piece.holds():
         if not equals:
@@ -73,7 +73,7 @@ def subject(piece: Piece) -> Subject:
 
 
 def _unquoted(words: str) -> str:
-    return words[1:-1].strip() if is_quoted(words) else words
+    return words[1:-1].strip(BLANK) if is_quoted(words) else words
 
 
 def sources(piece: Piece) -> tuple[Source, ...]:
@@ -88,7 +88,7 @@ def sources(piece: Piece) -> tuple[Source, ...]:
 
 def number(piece: Piece) -> float:
     """A number. Raises ScriptError for anything else."""
-    if not _SIGNED.fullmatch(piece.text):
+    if not re.fullmatch(_SIGNED, piece.text):
         raise piece.error(f"{piece.quoted} is not a number; write one such as 0.8.")
     return float(piece.text)
 
@@ -98,7 +98,7 @@ def lora(piece: Piece) -> Lora:
     last = piece.text.split()[-1]
     strength = 1.0
     file = piece
-    if _SIGNED.fullmatch(last):
+    if re.fullmatch(_SIGNED, last):
         file, strength = piece.part(0, -len(last)), float(last)
     if not file.text:
         raise piece.error(f"{piece.quoted} is a strength without a file; write lora: style.safetensors 0.8.")
@@ -108,6 +108,6 @@ def lora(piece: Piece) -> Lora:
 
 def seed(piece: Piece) -> int:
     """What is added to the seed. Raises ScriptError unless it is a whole number."""
-    if not _WHOLE.fullmatch(piece.text):
+    if not re.fullmatch(_WHOLE, piece.text):
         raise piece.error(f"{piece.quoted} is not a whole number; write what to add to the seed, such as +5.")
     return int(piece.text)

@@ -22,7 +22,14 @@ MAX_SEGMENTS = 64
 MAX_LORA_STRENGTH = 100.0
 MAX_SEED_OFFSET = 2**32
 
-_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+BLANK = (
+    "\t\n\x0b\x0c\r\x1c\x1d\x1e\x1f \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
+    "\u2028\u2029\u202f\u205f\u3000\xad\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"
+)
+"""Spaces, line breaks, and the marks without a shape that pasted texts have at their ends (a byte order mark, spaces and
+joiners without a width, soft hyphens, marks of direction). No text of a film begins or ends with one."""
+
+_LONE_SURROGATE = "[\ud800-\udfff]"
 
 
 class ScriptError(ValueError):
@@ -197,13 +204,13 @@ class Script:
 def _check_text(name: str, text: str, line_breaks: bool = False, empty: bool = False) -> None:
     if not text and not empty:
         raise ScriptError(f"{name} must not be empty.", (name,))
-    if text != text.strip():
-        raise ScriptError(f"{name} must not begin or end with a space.", (name,))
+    if text != text.strip(BLANK):
+        raise ScriptError(f"{name} must not begin or end with a space or an invisible mark.", (name,))
     if not line_breaks and "\n" in text:
         raise ScriptError(f"{name} must not have a line break.", (name,))
     if "\r" in text:
         raise ScriptError(f"{name} must not have a carriage return; write line breaks as line feeds.", (name,))
-    if _LONE_SURROGATE.search(text):
+    if re.search(_LONE_SURROGATE, text):
         raise ScriptError(f"{name} must not have half a surrogate pair, which is not a character.", (name,))
 
 

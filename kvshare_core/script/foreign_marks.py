@@ -1,4 +1,4 @@
-"""What other programs leave in a text that is pasted as a script: invisible marks, halves of characters, other forms.
+"""What other programs leave in a text that is pasted as a script: halves of characters, other forms of a film.
 
 Read as prompts, they would become part of a film without a word."""
 
@@ -6,35 +6,49 @@ import re
 
 from .film import ScriptError
 from .piece import Piece
+from .text_form import FENCE, FOREIGN_NAME
 
-_MARKS = re.compile(r"\A[\s\ufeff\u200b\u2060]+")
-_HALF_CHARACTER = re.compile(r"[\ud800-\udfff]")
-_OTHER_PROMPTS = re.compile(r"(?P<kind>negative|positive) prompt\s*:", re.IGNORECASE)
+_HALF_CHARACTER = r"[\ud800-\udfff]"
+_JSON_OBJECT = r'\{\s*"'
+_JSON_LIST = r'\[\s*[{"]'
 
 
-def without_marks(text: str) -> str:
-    """`text` whose invisible marks at the beginning (a byte order mark, zero-width spaces) are spaces, so that all
-    positions stay. Raises ScriptError for half a character, as a cut emoji leaves it: nothing can print it."""
-    half = _HALF_CHARACTER.search(text)
-    if half is not None:
-        before = text[: half.start()]
-        line, column = before.count("\n") + 1, half.start() - (before.rfind("\n") + 1) + 1
-        raise ScriptError(
-            f"prompts, line {line}, column {column}: half of a character, as a cut emoji leaves it; delete it.",
-            place=(line, column),
-        )
-    return _MARKS.sub(lambda found: re.sub(r"[\ufeff\u200b\u2060]", " ", found[0]), text)
+def check_characters(text: str) -> None:
+    """Raises ScriptError for half a character, as a cut emoji leaves it: nothing can print it."""
+    half = re.search(_HALF_CHARACTER, text)
+    if half is None:
+        return
+    before = text[: half.start()]
+    line, column = before.count("\n") + 1, half.start() - (before.rfind("\n") + 1) + 1
+    raise ScriptError(
+        f"prompts, line {line}, column {column}: half of a character, as a cut emoji leaves it; delete it.",
+        place=(line, column),
+    )
 
 
 def check_line(line: Piece) -> None:
     """Raises ScriptError for a line that belongs to another form than that of a script's text."""
-    if line.text.startswith("```"):
+    if line.text.startswith(FENCE):
         raise line.error(f"{line.quoted} is a fence of Markdown; delete it, and its counterpart at the end.")
-    if line.text == "{" or re.match(r'\{\s*"', line.text):
+    if line.text == "{" or re.match(_JSON_OBJECT, line.text):
         raise line.error("JSON begins here, but the text above it is not JSON; delete what is above.")
-    other = _OTHER_PROMPTS.match(line.text)
-    if other is None:
+    if line.text == "[" or re.match(_JSON_LIST, line.text):
+        raise line.error(
+            'a list of JSON begins here, which is no film; write {"version": 1, "beats": [{"prompt": "a fox"}]}.'
+        )
+    foreign = re.search(FOREIGN_NAME, line.text)
+    if foreign is None:
         return
-    if other["kind"].lower() == "negative":
-        raise line.error("a script has no 'negative prompt:'; write negative: for all prompts, or | negative: for one.")
-    raise line.error("a script has no 'positive prompt:'; write the prompt alone.")
+    place, kind = line.part(foreign.start()), foreign["kind"].lower()
+    escaped = f"for these words in a prompt write {foreign['kind'][:20]}\\:"
+    if kind.startswith("negative"):
+        raise place.error(
+            f"a script has no 'negative prompt:'; write negative: for all prompts, or | negative: for one; {escaped}."
+        )
+    if kind.startswith("positive"):
+        raise place.error(f"a script has no 'positive prompt:'; write the prompt alone; {escaped}.")
+    if kind.startswith("steps"):
+        raise place.error(f"{place.quoted} are another program's settings; delete them.")
+    raise place.error(
+        f"this is part of a JSON text whose beginning is not here; begin with {{ and nothing above it; {escaped}."
+    )

@@ -2,11 +2,13 @@
 Python."""
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 from .film import (
+    BLANK,
     TRANSITION_KINDS,
     Duration,
     Lora,
@@ -19,11 +21,13 @@ from .film import (
     TransitionKind,
     Unit,
 )
-from .foreign_marks import without_marks
+from .foreign_marks import check_characters
+from .text_form import NO_CHOICES
 
 VERSION = 1
 UNIT_KEYS: dict[str, Unit] = {"seconds": "seconds", "frames": "frames", "latent_frames": "latent frames"}
 
+_LOOKS_LIKE_JSON = r'\s*\{\s*(?:["}]|\Z)'
 _MAX_WHOLE = 10**15 - 1
 _Made = TypeVar("_Made")
 _Part = tuple[str | int, ...]
@@ -32,12 +36,16 @@ _Part = tuple[str | int, ...]
 def read_json(text: str) -> Script:
     """Reads a script in its JSON form. Raises ScriptError with the line and the column of broken JSON, and with the
     path of an entry that is unknown, missing or impossible."""
+    check_characters(text)
+    begin, end = len(text) - len(text.lstrip(BLANK)), len(text.rstrip(BLANK))
+    spaced = re.sub(r"[^\r\n]", " ", text[:begin]) + text[begin:end]
     try:
-        value = json.loads(without_marks(text), object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant)
+        value = json.loads(spaced, object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant)
     except json.JSONDecodeError as reason:
+        choice = "" if re.match(_LOOKS_LIKE_JSON, spaced) else f" {NO_CHOICES}"
         raise ScriptError(
             f"prompts, line {reason.lineno}, column {reason.colno}: {reason.msg}; a text that begins with '{{' is read "
-            "as JSON, a prompt that does begins with \\{.",
+            f"as JSON, a prompt that does begins with \\{{.{choice}",
             place=(reason.lineno, reason.colno),
         ) from None
     except RecursionError:
@@ -110,7 +118,7 @@ class _Node:
         """Without spaces around it, and with line breaks of one kind."""
         if not isinstance(self.value, str):
             raise self.error("must be text.")
-        return self.value.replace("\r\n", "\n").replace("\r", "\n").strip()
+        return self.value.replace("\r\n", "\n").replace("\r", "\n").strip(BLANK)
 
     def number(self) -> float:
         if isinstance(self.value, bool) or not isinstance(self.value, int | float):

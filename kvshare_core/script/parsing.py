@@ -1,7 +1,6 @@
 """Reads a script in either of its forms."""
 
-from .film import Script
-from .foreign_marks import without_marks
+from .film import BLANK, Script
 from .json_form import read_json
 from .text_reader import read_text
 
@@ -18,4 +17,4 @@ def parse_script(text: str) -> Script:
 
 def is_json(text: str) -> bool:
     """Whether a film is written in its JSON form."""
-    return without_marks(text).lstrip().startswith("{")
+    return text.lstrip(BLANK).startswith("{")

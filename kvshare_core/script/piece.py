@@ -5,15 +5,15 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from .film import ScriptError
+from .film import BLANK, ScriptError
 from .text_form import ESCAPE
 
-_BAR_OR_ESCAPE = re.compile(r"\\[|#\[{:\\]|\|")
+_BAR_OR_ESCAPE = r"\\[|#\[{:\\]|\|"
 
 
 @dataclass(frozen=True)
 class Piece:
-    """A part of the text as typed, without spaces around it, and the line and column of its start, from 1."""
+    """A part of the text as typed, without BLANK around it, and the line and column of its start, from 1."""
 
     text: str
     line: int
@@ -21,16 +21,16 @@ class Piece:
 
     def part(self, start: int, stop: int | None = None) -> "Piece":
         text = self.text[start:stop]
-        return Piece(text.strip(), self.line, self.column + start + len(text) - len(text.lstrip()))
+        return Piece(text.strip(BLANK), self.line, self.column + start + len(text) - len(text.lstrip(BLANK)))
 
     def first_word(self) -> tuple[str, "Piece"]:
         """The first word in lower case, and the rest."""
         word = self.text.split(maxsplit=1)[0] if self.text else ""
         return word.lower(), self.part(len(word))
 
-    def plain(self, escape: re.Pattern[str] = ESCAPE) -> str:
+    def plain(self, escape: str = ESCAPE) -> str:
         """The text without escapes."""
-        return escape.sub(lambda match: "\n" if match[1] == "n" else match[1], self.text).strip()
+        return re.sub(escape, lambda match: "\n" if match[1] == "n" else match[1], self.text).strip(BLANK)
 
     @property
     def quoted(self) -> str:
@@ -44,7 +44,7 @@ class Piece:
         """The parts between `|` that are not escaped."""
         parts: list[Piece] = []
         start = 0
-        for match in _BAR_OR_ESCAPE.finditer(self.text):
+        for match in re.finditer(_BAR_OR_ESCAPE, self.text):
             if match[0] == "|":
                 parts.append(self.part(start, match.start()))
                 start = match.end()

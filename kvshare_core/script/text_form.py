@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from decimal import Decimal
 
-from .film import Duration, Script, ScriptBeat, Source, Subject, Transition, Unit
+from .film import BLANK, Duration, Script, ScriptBeat, Source, Subject, Transition, Unit
 
 SETTINGS = ("prompt", "negative", "subject", "common", "loop")
 """Names of lines above the first prompt."""
@@ -16,23 +16,31 @@ UNITS: dict[str, Unit] = {
     **dict.fromkeys(("f", "frame", "frames"), "frames"),
     **dict.fromkeys(("l", "latent", "latent frame", "latent frames"), "latent frames"),
 }
-ESCAPE = re.compile(r"\\([|#\[{:\\n])")
+ESCAPE = r"\\([|#\[{:`\\n])"
 """A backslash and what it escapes; `n` is a line break. Any other backslash is literal."""
-ESCAPE_IN_FILES = re.compile(r"\\([|#\[{:\\])")
+ESCAPE_IN_FILES = r"\\([|#\[{:`\\])"
 """The same in names of files, which have no line breaks but may have backslashes before a folder's `n`."""
 
+FOREIGN_NAME = (
+    r"(?ia)(?P<kind>(?<![a-z0-9_])(?:(?:negative|positive)[ _]prompt|steps: ?[0-9]{1,9}, ?sampler)"
+    r'|"(?:version|beats|prompt)")[ \t]?:'
+)
+"""Names that other forms of a film have; a script's text escapes the colon behind them."""
+FENCE = "```"
+NO_CHOICES = "A choice such as {red|blue} is not made here: write every prompt on a line of its own."
+
 _LETTERS: dict[Unit, str] = {"seconds": "s", "frames": "f", "latent frames": "l"}
-_BAR_OR_BACKSLASH = re.compile(r"\||\\(?=[|#\[{:\\n]|\n)")
-_BAR_OR_BACKSLASH_IN_FILES = re.compile(r"\||\\(?=[|#\[{:\\])")
-_FROM = re.compile(r"(?<!\S)from(?!\S)", re.IGNORECASE)
-_BEAT_NUMBER = re.compile(r"[0-9]{1,15}")
+_BAR_OR_BACKSLASH = r"\||\\(?=[|#\[{:`\\n]|\n)"
+_BAR_OR_BACKSLASH_IN_FILES = r"\||\\(?=[|#\[{:`\\])"
+_FROM = r"(?i)(?<!\S)from(?!\S)"
+_BEAT_NUMBER = r"[0-9]{1,15}"
 
 
 def leading_name(text: str) -> tuple[str, int]:
     """The name of a setting or field that `text` begins with, in lower case, and the position of its colon; "" without
     one."""
     before, colon, _ = text.partition(":")
-    name = before.strip().lower()
+    name = before.strip(BLANK).lower()
     return (name, len(before)) if colon and name in (*SETTINGS, *FIELDS) else ("", 0)
 
 
@@ -46,7 +54,7 @@ def sources_of(text: str) -> tuple[Source, ...] | None:
     while place < len(words):
         if (word := words[place]) == "first" or word == "previous":
             sources.append(word)
-        elif words[place] == "beat" and _BEAT_NUMBER.fullmatch("".join(words[place + 1 : place + 2])):
+        elif words[place] == "beat" and re.fullmatch(_BEAT_NUMBER, "".join(words[place + 1 : place + 2])):
             place += 1
             sources.append(int(words[place]) - 1)
         else:
@@ -61,7 +69,7 @@ def sources_of(text: str) -> tuple[Source, ...] | None:
 
 def find_from(subject: str) -> tuple[int, tuple[Source, ...] | None]:
     """Where `from beat 1` begins at the end of a subject, and what it means; the end and None without one."""
-    start = max((match.start() for match in _FROM.finditer(subject)), default=len(subject))
+    start = max((match.start() for match in re.finditer(_FROM, subject)), default=len(subject))
     sources = sources_of(subject[start + len("from") :])
     return (len(subject), None) if sources is None else (start, sources)
 
@@ -96,7 +104,7 @@ def _beat(beat: ScriptBeat) -> Iterator[str]:
     prompt = _escaped(beat.prompt)
     if beat.duration is not None:
         prompt = f"[{duration_text(beat.duration)}] {prompt}"
-    elif prompt[0] in "#[{":
+    elif prompt[0] in "#[{" or prompt.startswith(FENCE):
         prompt = "\\" + prompt
     elif leading_name(prompt)[0]:
         prompt = prompt.replace(":", "\\:", 1)
@@ -156,5 +164,6 @@ def _decimal(value: Decimal) -> str:
     return str(int(value)) if value == int(value) else f"{value.normalize():f}"
 
 
-def _escaped(text: str, special: re.Pattern[str] = _BAR_OR_BACKSLASH) -> str:
-    return special.sub(lambda match: "\\" + match[0], text).replace("\n", "\\n")
+def _escaped(text: str, special: str = _BAR_OR_BACKSLASH) -> str:
+    escaped = re.sub(special, lambda match: "\\" + match[0], text).replace("\n", "\\n")
+    return re.sub(FOREIGN_NAME, lambda match: match[0][:-1] + "\\:", escaped)

@@ -11,6 +11,7 @@ from typing import cast
 from . import field_values
 from .field_values import NUMBER
 from .film import (
+    BLANK,
     TRANSITION_KINDS,
     Duration,
     Script,
@@ -20,9 +21,9 @@ from .film import (
     Transition,
     TransitionKind,
 )
-from .foreign_marks import check_line, without_marks
+from .foreign_marks import check_characters, check_line
 from .piece import Piece
-from .text_form import FIELDS, SETTINGS, find_from, leading_name
+from .text_form import FIELDS, NO_CHOICES, SETTINGS, find_from, leading_name
 
 _REPEATED = ("subject", "lora")
 _NAME_OF_ATTRIBUTE = {
@@ -33,9 +34,9 @@ _NAME_OF_ATTRIBUTE = {
     "common_prompt": "common",
     "common_until": "until",
 }
-_LINE_BREAK = re.compile(r"\r\n|\r|\n")
-_WORD_UNTIL = re.compile(r"(?<!\S)until(?!\S)", re.IGNORECASE)
-_UNTIL = re.compile(rf"until (?P<number>{NUMBER}) ?(?P<percent>%?)", re.IGNORECASE)
+_LINE_BREAK = r"\r\n|\r|\n"
+_WORD_UNTIL = r"(?i)(?<!\S)until(?!\S)"
+_UNTIL = rf"(?i)until (?P<number>{NUMBER}) ?(?P<percent>%?)"
 
 _BRACKETS = (
     "[3s] or [24f] or [5 latent] for a duration, [0:00-0:05] for a time, [cut], [cut gap 5f], [blend 8f], [segments 2] "
@@ -110,8 +111,9 @@ def read_text(text: str) -> Script:
 
 def read_places(text: str) -> tuple[Script, tuple[BeatPlaces, ...]]:
     """Reads a script in its text form, and the positions of its beats. Raises as read_text."""
+    check_characters(text)
     reader = _Reader()
-    for number, line in enumerate(_LINE_BREAK.split(without_marks(text)), start=1):
+    for number, line in enumerate(re.split(_LINE_BREAK, text), start=1):
         piece = Piece(line, number, 1).part(0)
         if piece.text and not piece.text.startswith("#"):
             check_line(piece)
@@ -121,7 +123,7 @@ def read_places(text: str) -> tuple[Script, tuple[BeatPlaces, ...]]:
 
 def line_starts(text: str) -> list[int]:
     """Where the lines of `text` begin, in characters from 0."""
-    return [0, *(match.end() for match in _LINE_BREAK.finditer(text))]
+    return [0, *(match.end() for match in re.finditer(_LINE_BREAK, text))]
 
 
 def subject_places(value: Piece) -> tuple[Piece, Piece | None]:
@@ -154,7 +156,11 @@ class _Reader:
         if self._transition is not None:
             raise self._transition[0].error("no prompt follows this transition; write one below it or leave it out.")
         if not self._beats:
-            raise ScriptError("prompts: there is no prompt; write one per line.")
+            common = "prompt" in self._settings.parts
+            raise ScriptError(
+                "prompts: there is no prompt; write one per line."
+                + (" 'prompt:' is the beginning of every prompt, which then needs a line below." if common else "")
+            )
         settings = self._settings
         beats = tuple(_beat(draft) for draft in self._beats)
         subjects = _subjects(settings) or ()
@@ -223,7 +229,7 @@ class _Reader:
         if read is not None:
             return read
         start, dash, stop = inside.text.replace("\u2013", "-").partition("-")
-        begin, end = field_values.seconds(start.strip()), field_values.seconds(stop.strip())
+        begin, end = field_values.seconds(start.strip(BLANK)), field_values.seconds(stop.strip(BLANK))
         if begin is not None and not dash:
             raise inside.error(
                 f"{inside.quoted} could be a time or a duration; write [3s] for a duration, or [0:00-0:03] for a start "
@@ -270,15 +276,16 @@ class _Reader:
         draft.last_line = pieces[-1].line if pieces else draft.head.line
         for piece in pieces:
             before, colon, _ = piece.text.partition(":")
-            name = before.strip().lower()
+            name = before.strip(BLANK).lower()
             if not piece.text:
                 raise piece.error(f"nothing after '|'; write one of {known}, or leave it out.")
             if name in SETTINGS and name not in FIELDS:
                 raise piece.error(f"'{name}' belongs to all prompts; write it on a line of its own above the first.")
             if not colon or name not in FIELDS:
+                choice = f" {NO_CHOICES}" if "}" in piece.text else ""
                 raise piece.error(
                     f"{piece.quoted} is not a field; fields are {known}, as in | strength: 0.8. Write \\| for the "
-                    "character itself."
+                    f"character itself.{choice}"
                 )
             draft.add(name, piece, piece.part(len(before) + 1))
 
@@ -317,9 +324,9 @@ def _common(settings: _Draft) -> tuple[str, float]:
     piece = settings.one("common")
     if piece is None:
         return "", Script.common_until
-    start = max((match.start() for match in _WORD_UNTIL.finditer(piece.text)), default=len(piece.text))
+    start = max((match.start() for match in re.finditer(_WORD_UNTIL, piece.text)), default=len(piece.text))
     until = piece.part(start)
-    match = _UNTIL.fullmatch(" ".join(until.text.split()))
+    match = re.fullmatch(_UNTIL, " ".join(until.text.split()))
     if match is None:
         return piece.plain(), Script.common_until
     if not match["percent"]:

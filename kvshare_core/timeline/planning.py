@@ -18,6 +18,7 @@ from itertools import pairwise
 
 from ..script.film import Duration, Script, Transition, TransitionKind
 from .frame_cycle import FrameCycle
+from .limits import check_frames, check_inputs, check_routed, check_segments
 from .timeline import Beat, RoutedText, Segment, Timeline, TimelineError
 
 
@@ -40,9 +41,10 @@ def plan_timeline(
     code, which has no durations.
 
     Segments are shorter only when the whole video is shorter than one. Raises TimelineError when the window or the
-    overlap is impossible, a number is negative, or a transition does not fit between its beats, and for a loop of
-    latent frames that come in groups.
+    overlap is impossible, a number is negative, or a transition does not fit between its beats, for a loop of latent
+    frames that come in groups, and for a film beyond the limits of limits.py, before it takes time or memory.
     """
+    check_inputs(len(script.beats), window, fps, longer_mid_segment)
     _check(window, overlap, fps, num_transition_blocks, longer_mid_segment)
     if frame_cycle is not None:
         _check_cycle(script, window, overlap, frame_cycle)
@@ -54,6 +56,7 @@ def plan_timeline(
     fades = [_shared_frames(kind, overlap, clock, number, window) for number, kind in enumerate(transitions)]
     for number, (said, transition) in enumerate(zip(script.beats, transitions, strict=True)):
         if transition.kind == "segments":
+            check_segments(len(shots) + transition.segments)
             for part in range(1, transition.segments + 1):
                 start, shared = clock.frame, min(overlap, shots[-1].most_shared)
                 clock.advance(window - shared, overlap)
@@ -72,6 +75,7 @@ def plan_timeline(
             clock.advance(window - shared + longer * (window - overlap), following)
         else:
             clock.last(said.duration, following)
+        check_frames(clock.frame, number + 1)
         gap = 0 if transition.gap is None else clock.latent_frames(transition.gap)
         text = " ".join(part for part in (script.prompt, said.prompt) if part)
         beats.append(Beat(text, start, clock.frame, said, gap))
@@ -268,10 +272,12 @@ def _segments(shots: Sequence[_Shot], beats: Sequence[Beat], windows: _Windows, 
     cuts, ramps = _starts_after(beats, "cut"), _ramps(shots, beats)
     window, overlap = windows.length, windows.overlap
     segments: list[Segment] = []
+    routed = 0
     for number, shot in enumerate(shots):
         faded = shots[(number + 1) % len(shots)].shared
         start, stop = shot.start - shot.shared, shot.stop
         begins = _windows(start, stop, windows, cuts)
+        check_segments(len(segments) + len(begins))
         inner = [_seam(earlier, later, window, overlap, len(begins)) for earlier, later in pairwise(begins)]
         # A fade is in the middle of the frames that both windows share.
         edges = [
@@ -284,6 +290,9 @@ def _segments(shots: Sequence[_Shot], beats: Sequence[Beat], windows: _Windows, 
         for place, begin in enumerate(begins):
             # In a loop, frames before the beginning are those at the end.
             turn = total if begin < 0 else 0
+            texts = () if shot.mix else _texts(range(begin, begin + window), shot.beat, ramps)
+            routed += window * len(texts)
+            check_routed(routed)
             segments.append(
                 Segment(
                     index=len(segments),
@@ -295,7 +304,7 @@ def _segments(shots: Sequence[_Shot], beats: Sequence[Beat], windows: _Windows, 
                     shown=(firsts[place] + turn, stops[place] + turn),
                     rise=rises[place],
                     fall=falls[place],
-                    texts=() if shot.mix else _texts(range(begin, begin + window), shot.beat, ramps),
+                    texts=texts,
                 )
             )
     return tuple(segments)

@@ -16,7 +16,7 @@ import dev as door
 from devtools import environment
 from devtools.environment import DEFAULT_HOST, OLDEST_HOST, PINNED_HOSTS, ROOT, Host, PinnedHost, SetupError
 
-COMMANDS = ("setup", "demo", "test", "serve", "train", "bench", "words", "mutate", "map", "check")
+COMMANDS = ("setup", "demo", "test", "serve", "train", "bench", "words", "mutate", "map", "package", "check")
 LEFT_OUT = ("comfyui-workflow-templates", "comfyui-embedded-docs")
 """Packages that hosts ask for and run without."""
 

@@ -191,6 +191,23 @@ def test_the_viewer_gets_the_numbers_of_the_first_video_of_a_batch(script: str) 
     json.dumps(told, allow_nan=False)
 
 
+def test_what_overflowed_is_shown_as_nothing() -> None:
+    """A run in float16 may end in numbers that JSON does not have, and that no picture shows."""
+    timeline = film()
+    point = looked(timeline, picture=3)
+    for name in ("frames", "heat", "own_heat"):
+        getattr(point, name)[:] = float("nan")
+    for text in point.texts:
+        text.looks[:] = float("inf")
+    told = described_point(point)
+    json.dumps(told, allow_nan=False)
+    assert set(told["frames"]) == set(told["texts"][0]["looks"]) == {0}
+    masks = recorded(timeline)
+    masks.heat[:] = float("nan")
+    for shown in shown_maps(masks, point, shown_frames(timeline.frames)):
+        assert shown.sheet.isfinite().all()
+
+
 def test_answer_is_plain_and_its_pictures_are_where_it_says() -> None:
     import folder_paths
 

@@ -1,22 +1,37 @@
 """What pasted texts bring with them is read past, or named with its place."""
 
 import json
+import re
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvshare_core.script.film import ScriptError
+from kvshare_core.script.film import Script, ScriptBeat, ScriptError
 from kvshare_core.script.parsing import parse_script
+from kvshare_core.script.text_form import script_text
 from kvshare_core.script.text_reader import read_places
 
-MARKS = st.text("\ufeff\u200b\u2060 \n", min_size=1, max_size=6)
+MARKS = st.text("\ufeff\u200b\u2060\u200e\xad \n", min_size=1, max_size=6)
 FILM = json.dumps({"version": 1, "beats": [{"prompt": "a fox runs"}, {"prompt": "a fox sleeps"}]})
 
 
 @given(MARKS, st.sampled_from(["[3s] a fox runs", "subject: fox\na fox runs", "a fox runs", FILM]))
 def test_invisible_marks_in_front_change_nothing(marks: str, film: str) -> None:
     assert parse_script(marks + film) == parse_script(film)
+
+
+@given(MARKS, st.sampled_from(["[3s] a dog runs", "# a note", "[cut]\na dog", "| strength: 0.5", "[2s] a dog"]))
+def test_invisible_marks_in_front_of_a_later_line_change_nothing(marks: str, line: str) -> None:
+    assert parse_script(f"a fox\n{marks}{line}{marks}") == parse_script(f"a fox\n{line}")
+
+
+def test_invisible_marks_around_names_and_in_json_change_nothing() -> None:
+    assert parse_script("subject\u200b:\u200b fox\u200b\na fox |\u200b strength\ufeff: 0.5") == parse_script(
+        "subject: fox\na fox | strength: 0.5"
+    )
+    assert parse_script(f"\ufeff\n\u200b{FILM}\u200b\n") == parse_script(FILM)
+    assert parse_script(FILM.replace("a fox runs", "\u200ba fox runs\ufeff")) == parse_script(FILM)
 
 
 def test_positions_stay_where_they_are_in_the_pasted_text() -> None:
@@ -32,21 +47,57 @@ def test_positions_stay_where_they_are_in_the_pasted_text() -> None:
         (f"```json\n{FILM}\n```", (1, 1), "is a fence of Markdown; delete it"),
         (f"my film\n{FILM}", (2, 1), "JSON begins here, but the text above it is not JSON"),
         ('my film\n{\n"beats": []}', (2, 1), "JSON begins here"),
+        (f"# my film\n{FILM}", (2, 1), "JSON begins here, but the text above it is not JSON"),
+        (f"// my film\n{FILM}", (2, 1), "JSON begins here"),
+        (f"film = {FILM}", (1, 9), "begin with { and nothing above it"),
+        ('film = {\n"version": 1,', (2, 1), "begin with { and nothing above it"),
+        ('[{"prompt": "a fox"}]', (1, 1), "a list of JSON"),
+        ('[\n{"prompt": "a fox"}\n]', (1, 1), "a list of JSON"),
+        ('["a fox", "a dog"]', (1, 1), "a list of JSON"),
         ("a fox\nNegative prompt: blurred", (2, 1), "write negative: for all prompts"),
+        ("Prompt: a fox\nNegative prompt: blurred", (2, 1), "write negative: for all prompts"),
+        ("Prompt: a fox / Negative prompt: blurred", (1, 17), "write negative: for all prompts"),
+        ("a fox. negative_prompt : blurred", (1, 8), "write negative: for all prompts"),
         ("Positive prompt: a fox", (1, 1), "write the prompt alone"),
+        ("a fox\nSteps: 20, Sampler: Euler a, CFG scale: 7", (2, 1), "another program's settings"),
+        ("{red|blue} fox", (1, 2), "A choice such as {red|blue} is not made here: write every prompt on a line of its"),
+        ("a {red|blue} fox", (1, 8), "A choice such as {red|blue} is not made here"),
+        ("a fox\n{red|blue} fox", (2, 6), "A choice such as {red|blue} is not made here"),
     ],
 )
 def test_another_form_is_named_with_its_place(text: str, place: tuple[int, int], message: str) -> None:
-    with pytest.raises(ScriptError, match=message) as error:
+    with pytest.raises(ScriptError, match=re.escape(message)) as error:
         parse_script(text)
     assert error.value.place == place
     str(error.value).encode("utf-8")
 
 
-@pytest.mark.parametrize("text", ["{a|b} fox runs", "a fox\n{red} fox sleeps", "a fox, negative prompt: none"])
+def test_a_prompt_in_front_of_all_is_not_a_prompt_of_its_own() -> None:
+    with pytest.raises(ScriptError, match=r"there is no prompt; .* 'prompt:' is the beginning of every prompt"):
+        parse_script("Prompt: a fox\nNegative: blurred")
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "a fox, negative prompt: none",
+        "Positive prompt : a fox",
+        "Steps: 20, Sampler: a machine",
+        'a sign says "prompt": go',
+        "```",
+        "a\nNegative prompt: b",
+        "{red|blue} fox",
+        '[{"a": 1}]',
+        "\\` and \\\\`",
+    ],
+)
+def test_prompts_that_look_like_another_form_are_escaped(prompt: str) -> None:
+    script = Script((ScriptBeat(prompt), ScriptBeat(prompt, negative=prompt)), prompt=prompt)
+    assert parse_script(script_text(script)) == script
+
+
+@pytest.mark.parametrize(
+    "text", ["a fox\n{red} fox sleeps", "a fox, no negative prompts: none", "steps: 20", "a ``` b"]
+)
 def test_prompts_that_only_look_alike_are_left_alone(text: str) -> None:
-    if text.startswith("{"):
-        with pytest.raises(ScriptError, match="JSON"):
-            parse_script(text)
-    else:
-        assert len(parse_script(text).beats) == text.count("\n") + 1
+    assert [beat.prompt for beat in parse_script(text).beats] == text.split("\n")

@@ -55,6 +55,7 @@ def film(*beats: ScriptBeat) -> Script:
         (lambda: Lora("a", NAN), ("strength",)),
         (lambda: ScriptBeat(""), ("prompt",)),
         (lambda: ScriptBeat(" a"), ("prompt",)),
+        (lambda: ScriptBeat("\ufeffa"), ("prompt",)),
         (lambda: ScriptBeat("a\rb"), ("prompt",)),
         (lambda: ScriptBeat("a\ud800"), ("prompt",)),
         (lambda: ScriptBeat("a", negative="b "), ("negative",)),

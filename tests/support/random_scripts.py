@@ -6,6 +6,7 @@ from typing import Any, get_args
 
 from kvshare_core.config import MAX_STRENGTH
 from kvshare_core.script.film import (
+    BLANK,
     LONGEST,
     MAX_LORA_STRENGTH,
     MAX_SEED_OFFSET,
@@ -38,6 +39,7 @@ TOKENS = (
         "gap",
     ),
     *("3s", "24 frames", "5 latent", "0:00-0:03", "yes", "fox", "狐", "\u2028", "\x0b", "\x00", "\\n", "\\|", "\ufeff"),
+    *("negative prompt", "```", "`", '"prompt":', "steps: 20, sampler"),
 )
 
 
@@ -71,7 +73,7 @@ def _maybe(random: Random, value: Any) -> Any:
 
 def _text(random: Random, least: int = 0, line_breaks: bool = True) -> str:
     text = like_grammar(random)
-    text = (text if line_breaks else text.replace("\n", "")).strip()
+    text = (text if line_breaks else text.replace("\n", "")).strip(BLANK)
     return text if len(text) >= least else "fox"
 
 

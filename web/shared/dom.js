@@ -35,13 +35,11 @@ export function options(names) {
 }
 
 /**
- * Adds a stylesheet to the page, once.
+ * A stylesheet for the element that it is put into, and its page.
  * @param {URL} address
  */
-export function addStyles(address) {
-    if (!document.querySelector(`link[href="${address.href}"]`)) {
-        document.head.append(element("link", { rel: "stylesheet", href: address.href }));
-    }
+export function styles(address) {
+    return element("link", { rel: "stylesheet", href: address.href });
 }
 
 /**

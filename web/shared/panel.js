@@ -2,7 +2,7 @@
  * DOM panels inside a node, for both the classic canvas and Vue nodes.
  */
 
-import { addStyles } from "./dom.js";
+import { styles } from "./dom.js";
 
 const OWN_EVENTS = ["pointerdown", "pointermove", "pointerup", "mousedown", "dblclick", "contextmenu", "keyup"];
 
@@ -11,11 +11,12 @@ const OWN_EVENTS = ["pointerdown", "pointermove", "pointerup", "mousedown", "dbl
  * @param {any} node
  * @param {string} name
  * @param {any} root
- * @param {{height: number, width: number, close: () => void}} panel Minimum size, and what to call when the node is
- * removed.
+ * @param {{height: number, width: number, look: URL, close: () => void}} panel Minimum size, the stylesheet, and what to
+ * call when the node is removed.
  */
-export function addPanel(node, name, root, { height, width, close }) {
-    addStyles(new URL("./panel.css", import.meta.url));
+export function addPanel(node, name, root, { height, width, look, close }) {
+    // In the panel, not in the page's head, which belongs to the frontend and to every other pack too.
+    root.prepend(styles(new URL("./panel.css", import.meta.url)), styles(look));
     root.classList.add("kvs-panel");
     for (const kind of OWN_EVENTS) {
         root.addEventListener(kind, (/** @type {Event} */ event) => event.stopPropagation());

@@ -1,6 +1,6 @@
 /**
  * The graph around a node in ComfyUI's API format, as far as it is known without running anything: widget values and
- * links. Python interprets it (nodes/live_plan.py).
+ * links. Python interprets it (nodes/plan_answer.py).
  */
 
 const ALWAYS = 0;

@@ -3,15 +3,17 @@
  * docs/timeline.md.
  */
 
-const SPACE = "\\t-\\r\\x1c-\\x20\\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000";
+const SPACE = "\\t-\\r\\x1c-\\x20\\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000\\xad\\u200b-\\u200f\\u2060\\ufeff";
 const OUTER_SPACE = new RegExp(`^[${SPACE}]+|[${SPACE}]+$`, "g");
 const LAST_SPACE = new RegExp(`[${SPACE}]+$`);
 const FIRST_BRACE = new RegExp(`^[${SPACE}]*(?=\\{)`);
 const FROM = new RegExp(`(^|[${SPACE}])from([${SPACE}]|$)`, "i");
+const FOREIGN_NAME =
+    /(?:(?<![a-z0-9_])(?:(?:negative|positive)[ _]prompt|steps: ?[0-9]{1,9}, ?sampler)|"(?:version|beats|prompt)")[ \t]?(?=:)/gi;
 const NAMES = ["prompt", "negative", "subject", "common", "loop", "source", "strength", "lora", "seed"];
 
 /**
- * The text without the surrounding characters that Python's str.strip removes.
+ * The text without the surrounding characters that Python's reader removes.
  * @param {string} text
  */
 export function stripped(text) {
@@ -41,7 +43,8 @@ export function promptText(prompt, bracketed) {
  * @param {string} text
  */
 function escaped(text) {
-    return text.replace(/\||\\(?=[|#[{:\\n]|\n)/g, "\\$&").replace(/\n/g, "\\n");
+    const plain = text.replace(/\||\\(?=[|#[{:`\\n]|\n)/g, "\\$&").replace(/\n/g, "\\n");
+    return plain.replace(FOREIGN_NAME, "$&\\");
 }
 
 /**
@@ -49,7 +52,7 @@ function escaped(text) {
  * @param {string} text
  */
 export function protectedStart(text) {
-    if ("#[{".includes(text.charAt(0)) && text !== "") {
+    if (("#[{".includes(text.charAt(0)) && text !== "") || text.startsWith("```")) {
         return `\\${text}`;
     }
     const name = stripped(text.split(":", 1)[0]).toLowerCase();

@@ -3,7 +3,7 @@
  * text, and everything shown comes from Python's plan of it. The node works the same without this module.
  */
 
-import { addStyles, element } from "../shared/dom.js";
+import { element } from "../shared/dom.js";
 import { addPanel } from "../shared/panel.js";
 import { writeWidget } from "../shared/widgets.js";
 import { PlanClient } from "./client.js";
@@ -36,9 +36,9 @@ export function addTimeline(node, app, api) {
     if (!text || typeof node.addDOMWidget !== "function") {
         return;
     }
-    addStyles(new URL("./timeline.css", import.meta.url));
     const editor = new TimelineEditor(node, text, app, api);
-    addPanel(node, NAME, editor.root, { height: HEIGHT, width: LEAST_WIDTH, close: () => editor.close() });
+    const look = new URL("./timeline.css", import.meta.url);
+    addPanel(node, NAME, editor.root, { height: HEIGHT, width: LEAST_WIDTH, look, close: () => editor.close() });
 }
 
 class TimelineEditor {

@@ -3,7 +3,7 @@
  * from Python when the node has run (kvshare_core/host/files/viewer.py). The node works the same without this module.
  */
 
-import { addStyles, element, options } from "../shared/dom.js";
+import { element, options } from "../shared/dom.js";
 import { addPanel } from "../shared/panel.js";
 import { clock, rounded } from "../shared/text.js";
 import { writeWidget } from "../shared/widgets.js";
@@ -32,7 +32,6 @@ export function addViewer(node, app, api) {
     if (typeof node.addDOMWidget !== "function") {
         return;
     }
-    addStyles(new URL("./viewer.css", import.meta.url));
     const viewer = new Viewer(api, (point) => {
         const widget = pointWidget(node);
         if (widget) {
@@ -40,7 +39,8 @@ export function addViewer(node, app, api) {
         }
         return Boolean(widget);
     });
-    addPanel(node, NAME, viewer.root, { height: HEIGHT, width: WIDTH, close: () => viewer.pause() });
+    const look = new URL("./viewer.css", import.meta.url);
+    addPanel(node, NAME, viewer.root, { height: HEIGHT, width: WIDTH, look, close: () => viewer.pause() });
     const executed = node.onExecuted;
     node.onExecuted = function (/** @type {any} */ output) {
         const [data] = output?.[ANSWER] ?? [];

@@ -20,10 +20,10 @@ SPACE = "\u2581"
 WORD_END = "</w>"
 """How CLIP ends a word."""
 
-BYTE = re.compile(r"<0x([0-9A-F]{2})>")
+BYTE = r"<0x([0-9A-F]{2})>"
 """How sentencepiece writes one byte of a character that has no piece."""
 
-SPECIAL = re.compile(r"<[^<>]+>")
+SPECIAL = r"<[^<>]+>"
 """A token that is not text, such as <unk> or <|im_end|>."""
 
 
@@ -80,15 +80,15 @@ def _characters(pieces: Iterable[tuple[bytes, int]]) -> Iterator[tuple[str, tupl
 
 def sentencepiece_text(piece: str) -> bytes:
     """The text of a piece of T5's, umT5's or Gemma's vocabulary; special tokens separate words."""
-    byte = BYTE.fullmatch(piece)
+    byte = re.fullmatch(BYTE, piece)
     if byte:
         return bytes([int(byte[1], 16)])
-    return b" " if SPECIAL.fullmatch(piece) else piece.replace(SPACE, " ").encode()
+    return b" " if re.fullmatch(SPECIAL, piece) else piece.replace(SPACE, " ").encode()
 
 
 def byte_level_text(piece: str) -> bytes:
     """The text of a piece of CLIP's, LLaMA's or Qwen's vocabulary, which spells bytes with one character for each."""
-    if SPECIAL.fullmatch(piece):
+    if re.fullmatch(SPECIAL, piece):
         return b" "
     text = b"".join(BYTE_OF.get(character, character.encode()) for character in piece.removesuffix(WORD_END))
     return text + b" " if piece.endswith(WORD_END) else text

@@ -1,6 +1,7 @@
 """The plan of a film while the user edits it, before any run: where its parts are in the text, when they are shown, and
 what a run will cost. Values for JSON; times in latent frames and video frames."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -57,8 +58,12 @@ class Surroundings:
     notes: tuple[str, ...] = ()
 
 
-def tell(film: Film, around: Surroundings) -> Json:
-    """The answer for an editor.
+def _go_on() -> None:
+    pass
+
+
+def tell(film: Film, around: Surroundings, go_on: Callable[[], None] = _go_on) -> Json:
+    """The answer for an editor. go_on: called between the parts of the work; what it raises ends the work.
 
     error: why the film cannot be read or planned, with `at`, its position in the text, if known; without `beats` when
     it cannot be read. problems: what would stop a run from starting; notes: what the user should know.
@@ -68,6 +73,7 @@ def tell(film: Film, around: Surroundings) -> Json:
     except ScriptError as reason:
         at = None if reason.place is None else unit_offset(film.prompts, *reason.place)
         return {"error": {"message": str(reason), "at": at}, "problems": list(around.problems), "notes": []}
+    go_on()
     try:
         timeline, error = _planned(script, film, around.model), None
     except TimelineError as reason:
@@ -81,11 +87,12 @@ def tell(film: Film, around: Surroundings) -> Json:
     }
     if timeline is None:
         return answer
+    go_on()
     answer |= _times(timeline)
     for beat, planned in zip(answer["beats"], timeline.beats, strict=True):
         beat |= {"start": planned.start, "stop": planned.stop}
     if error is None:
-        _add_plan(answer, timeline, film, around)
+        _add_plan(answer, timeline, film, around, go_on)
     return answer
 
 
@@ -126,13 +133,14 @@ def _times(timeline: Timeline) -> Json:
     }
 
 
-def _add_plan(answer: Json, timeline: Timeline, film: Film, around: Surroundings) -> None:
+def _add_plan(answer: Json, timeline: Timeline, film: Film, around: Surroundings, go_on: Callable[[], None]) -> None:
     script = timeline.script
     answer["notes"] += [*timeline.rounded_transitions(), *timeline.short_windows()]
     answer["notes"] += overridden_inputs(
         script, film.negative_prompt, film.num_transition_blocks, film.longer_mid_segment
     )
     plan, fitted = _share_plan(answer, timeline, around)
+    go_on()
     answer["segments"] = [
         {
             "beat": segment.beat,
@@ -148,6 +156,7 @@ def _add_plan(answer: Json, timeline: Timeline, film: Film, around: Surroundings
     ]
     answer["windows_extra"] = windows_extra(plan or SharePlan(timeline, KVShareConfig()))
     answer["sharing"] = None
+    go_on()
     if fitted is None or around.model is None:
         return
     sampling = Sampling(film.width, film.height, film.batch_size, around.steps, around.guided)

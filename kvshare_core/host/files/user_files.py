@@ -1,11 +1,12 @@
 """The pack's files in the host's input and output folders, by the ending of their names."""
 
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import folder_paths
 
 from ...plain_values import NewerFormatError
+from .folder_listing import is_inside, names_below
 
 OUTPUT = " [output]"
 """What the host appends to the name of a file in its output folder."""
@@ -25,26 +26,37 @@ class NewFile:
 
 
 def new_file(prefix: str, suffix: str) -> NewFile:
-    """A file that does not exist yet. prefix: may contain a subfolder and the host's variables; the host refuses a path
-    outside its folder."""
-    folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, folder_paths.get_output_directory())
-    return NewFile(Path(folder, f"{name}_{counter:05}_{suffix}"), subfolder)
+    """A file that does not exist yet. prefix: may contain a subfolder and the host's variables. Raises ValueError for a
+    path outside the output folder, also through a link: a file there would not be listed, nor loaded again."""
+    root = folder_paths.get_output_directory()
+    _check_prefix(prefix, root)
+    folder, name, counter, _, _ = folder_paths.get_save_image_path(prefix, root)
+    real = Path(folder).resolve()
+    if not is_inside(real, root):
+        raise _leads_out(prefix)
+    subfolder = real.relative_to(Path(root).resolve()).as_posix()
+    return NewFile(real / f"{name}_{counter:05}_{suffix}", "" if subfolder == "." else subfolder)
 
 
 def names_of(suffix: str) -> list[str]:
     """Names of the files that end with `suffix`, those of the input folder first."""
-    names = _names_in(folder_paths.get_input_directory(), suffix)
-    return names + [name + OUTPUT for name in _names_in(folder_paths.get_output_directory(), suffix)]
+    names = names_below(folder_paths.get_input_directory(), suffix)
+    return names + [name + OUTPUT for name in names_below(folder_paths.get_output_directory(), suffix)]
 
 
 def path_of(name: str, suffix: str, writer: str) -> Path:
     """Where a file of `names_of` is. Raises ValueError, naming the node that writes such files, for a name outside the
     host's folders, of another kind, or of a missing file."""
     folder = folder_paths.get_output_directory() if name.endswith(OUTPUT) else folder_paths.get_input_directory()
-    path = Path(folder, name.removesuffix(OUTPUT)).resolve()
-    if not path.is_relative_to(Path(folder).resolve()) or not path.name.endswith(suffix) or not path.is_file():
+    path = Path(folder, name.removesuffix(OUTPUT))
+    try:
+        found = is_inside(path, folder) and path.name.endswith(suffix) and path.is_file()
+    # A null character, or a name longer than the file system allows.
+    except (ValueError, OSError):
+        found = False
+    if not found:
         raise ValueError(f"file: there is no {name}. Save one with {writer}, or put it into the input folder.")
-    return path
+    return path.resolve()
 
 
 def refused(name: str, writer: str, error: Exception) -> ValueError:
@@ -62,5 +74,23 @@ def change_of(path: Path) -> str:
     return f"{status.st_mtime_ns} {status.st_size}"
 
 
-def _names_in(folder: str, suffix: str) -> list[str]:
-    return sorted(file.relative_to(folder).as_posix() for file in Path(folder).rglob(f"*{suffix}") if file.is_file())
+def _check_prefix(prefix: str, root: str) -> None:
+    """Raises ValueError for a prefix that the host would refuse without naming an input, or follow through a link."""
+    # With both kinds of slashes, so that a workflow does the same on every system.
+    windows, posix = PureWindowsPath(prefix), PurePosixPath(prefix)
+    if windows.drive or windows.root or posix.is_absolute() or ".." in windows.parts or "\0" in prefix:
+        raise ValueError(
+            f"filename_prefix: {prefix!r} leads out of the output folder. Write a name, or a folder and a name, "
+            "such as films/fox."
+        )
+    if not windows.name.strip(". "):
+        raise ValueError(f"filename_prefix: {prefix!r} names no file. Write a name, such as films/fox.")
+    if not is_inside(Path(root, prefix).parent, root):
+        raise _leads_out(prefix)
+
+
+def _leads_out(prefix: str) -> ValueError:
+    return ValueError(
+        f"filename_prefix: {prefix!r} leads out of the output folder through a link. Write a folder that lies in it, "
+        "or start ComfyUI with --output-directory."
+    )

@@ -39,7 +39,7 @@ CHECKPOINT = "checkpoint: "
 DIFFUSERS = "diffusers folder: "
 """Prefix of the names of folders in the diffusers layout."""
 
-SHARD = re.compile(r"(?P<front>.*-)(?P<number>\d{5})-of-(?P<count>\d{5})(?P<end>\.\w+)")
+SHARD = r"(?P<front>.*-)(?P<number>\d{5})-of-(?P<count>\d{5})(?P<end>\.\w+)"
 """One part of a model in several files: model-00001-of-00006.safetensors."""
 
 SINGLE_FILES = ("diffusion_pytorch_model.fp16.safetensors", "diffusion_pytorch_model.safetensors")
@@ -91,12 +91,12 @@ def find_file(input_name: str, folder: str, name: str) -> str:
 
 def is_shard(name: str) -> bool:
     """Whether a file is one part of several."""
-    return SHARD.fullmatch(name) is not None
+    return re.fullmatch(SHARD, name) is not None
 
 
 def _without_later_shards(names: Sequence[str]) -> list[str]:
     def is_listed(name: str) -> bool:
-        part = SHARD.fullmatch(name)
+        part = re.fullmatch(SHARD, name)
         return part is None or int(part["number"]) == 1 or _shard_name(part, 1) not in names
 
     return [name for name in names if is_listed(name)]
@@ -107,7 +107,7 @@ def _shard_name(part: re.Match[str], number: int) -> str:
 
 
 def _all_shards(name: str, path: str) -> tuple[str, ...]:
-    part = SHARD.fullmatch(path)
+    part = re.fullmatch(SHARD, path)
     if part is None:
         return (path,)
     paths = tuple(_shard_name(part, number) for number in range(1, int(part["count"]) + 1))
