@@ -23,6 +23,8 @@ from .joint import check_tokens
 from .model_inputs import InputLayout, PackedAudio, PictureNode
 from .text_encoders import EncoderFile, PromptTokens, TextEncoders, whole_text
 
+NODES = "comfy_extras.nodes_minimax_h3"
+
 NATIVE_FRAMES = 37
 """124 pictures, 5 seconds: what the host's nodes make unless told otherwise. It was trained on up to 362 pictures."""
 
@@ -71,7 +73,7 @@ class MiniMaxH3Family:
     inputs = INPUTS
     text_encoders = (QWEN,)
     image_channels = PictureNode(
-        "comfy_extras.nodes_minimax_h3.MiniMaxH3ImageToVideo", "comfy_extras.nodes_minimax_h3.MiniMaxH3ReferenceToVideo"
+        f"{NODES}.MiniMaxH3ImageToVideo", f"{NODES}.MiniMaxH3ReferenceToVideo", f"{NODES}.MiniMaxH3AddGuide"
     )
     audio = AUDIO
 
