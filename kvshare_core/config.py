@@ -15,6 +15,7 @@ MaskKind = Literal["contrast", "threshold", "appearance"]
 MaskStart = Literal["effect", "maps"]
 StorePlace = Literal["auto", "device", "cpu"]
 StoreDtype = Literal["model", "fp8"]
+WhenOutOfMemory = Literal["stop", "save_memory"]
 LayerPreset = Literal["custom", "late", "middle", "family"]
 
 MODES: tuple[str, ...] = get_args(Mode)
@@ -26,6 +27,7 @@ MASK_KINDS: tuple[str, ...] = get_args(MaskKind)
 MASK_STARTS: tuple[str, ...] = get_args(MaskStart)
 STORE_PLACES: tuple[str, ...] = get_args(StorePlace)
 STORE_DTYPES: tuple[str, ...] = get_args(StoreDtype)
+WHEN_OUT_OF_MEMORY: tuple[str, ...] = get_args(WhenOutOfMemory)
 MAX_STRENGTH = 10.0
 MAX_INDEX = 10_000
 """Largest step or block that can be named."""
@@ -56,6 +58,8 @@ class MemorySettings:
         before computes; `auto` keeps them on the device up to `budget_mib` and the rest on the CPU.
     budget_mib: MiB for `auto`; 0 lets the host layer choose by the size of the device's memory.
     dtype: `model` keeps them as the model produced them, `fp8` as e4m3 with one scale per head.
+    out_of_memory: `stop` ends a run whose sharing finds no memory; `save_memory` lets it go on with less: keys and
+        values off the device, then in fp8, then attention in smaller pieces.
 
     Raises ValueError on values outside these.
     """
@@ -63,10 +67,12 @@ class MemorySettings:
     place: StorePlace = "auto"
     budget_mib: int = 0
     dtype: StoreDtype = "model"
+    out_of_memory: WhenOutOfMemory = "stop"
 
     def __post_init__(self) -> None:
         _check_choice("place", self.place, STORE_PLACES)
         _check_choice("dtype", self.dtype, STORE_DTYPES)
+        _check_choice("out_of_memory", self.out_of_memory, WHEN_OUT_OF_MEMORY)
         if self.budget_mib < 0:
             raise ValueError(f"budget_mib is {self.budget_mib}; it cannot be negative.")
 

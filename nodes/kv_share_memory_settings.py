@@ -2,7 +2,7 @@ from dataclasses import replace
 
 from comfy_api.latest import io
 
-from ..kvshare_core.config import STORE_DTYPES, STORE_PLACES, KVShareConfig, MemorySettings
+from ..kvshare_core.config import STORE_DTYPES, STORE_PLACES, WHEN_OUT_OF_MEMORY, KVShareConfig, MemorySettings
 from .errors import named_errors
 from .inputs import config_output, incoming_config, search_words
 from .sockets import CATEGORY
@@ -45,18 +45,27 @@ class KVShareMemorySettings(io.ComfyNode):
                     tooltip="model: stored in the model's own precision. fp8: about half the memory, slightly less "
                     "exact.",
                 ),
+                io.Combo.Input(
+                    "out_of_memory",
+                    options=list(WHEN_OUT_OF_MEMORY),
+                    default=defaults.out_of_memory,
+                    optional=True,
+                    tooltip="stop: ends the run and says what to change. save_memory: goes on, with keys and values in "
+                    "RAM, then in fp8, then with attention in smaller pieces.",
+                ),
             ],
             outputs=[config_output()],
         )
 
     @classmethod
     def execute(  # pyright: ignore[reportIncompatibleMethodOverride]
-        cls, config: KVShareConfig, place: str, budget_mib: int, dtype: str
+        cls, config: KVShareConfig, place: str, budget_mib: int, dtype: str, out_of_memory: str = "stop"
     ) -> io.NodeOutput:
         with named_errors("KVShareMemorySettings"):
             memory = MemorySettings(
                 place=place,  # pyright: ignore[reportArgumentType]
                 budget_mib=budget_mib,
                 dtype=dtype,  # pyright: ignore[reportArgumentType]
+                out_of_memory=out_of_memory,  # pyright: ignore[reportArgumentType]
             )
             return io.NodeOutput(replace(config, memory=memory))

@@ -5,7 +5,7 @@ does one ordinary attention the way the user's installation does it.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -118,13 +118,15 @@ def attend_groups(
     backend: Backend,
     lse_attention: LogSumExpAttention,
     scale: float | None = None,
+    queries_at_once: int | None = None,
 ) -> torch.Tensor:
     """Every group attends to its own parts; the groups' tokens together must be all queries, each once.
 
-    Raises ValueError when no group has queries.
+    queries_at_once: most queries that one call of the backend gets, which bounds its temporary memory; None for no
+    bound. Raises ValueError when no group has queries.
     """
     output: torch.Tensor | None = None
-    for group in groups:
+    for group in groups if queries_at_once is None else _in_pieces(groups, query, queries_at_once):
         if group.tokens is None:
             return attend(query, group.parts, backend, lse_attention, scale)
         if group.tokens.numel() == 0:
@@ -138,3 +140,13 @@ def attend_groups(
     if output is None:
         raise ValueError("attention: no group has queries")
     return output
+
+
+def _in_pieces(groups: Sequence[QueryGroup], query: torch.Tensor, most: int) -> Iterator[QueryGroup]:
+    """The same queries in groups of at most `most`."""
+    for group in groups:
+        tokens = group.tokens
+        if tokens is None:
+            tokens = torch.arange(query.shape[TOKEN_DIM], device=query.device)
+        for piece in tokens.split(most):
+            yield QueryGroup(piece, group.parts)

@@ -5,7 +5,7 @@
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -162,7 +162,7 @@ class KeyValueBank:
         """Stores `entry` for `consumers` calls of `get`, in place of an entry of the same key; 0 stores nothing, None
         allows any number of calls.
 
-        Raises ValueError when `consumers` is negative and RuntimeError when no memory is left.
+        Raises ValueError when `consumers` is negative and PinnedMemoryError when no memory is left.
         """
         if consumers is not None and consumers < 0:
             raise ValueError(f"key/value bank: {consumers} consumers; the number cannot be negative.")
@@ -196,11 +196,13 @@ class KeyValueBank:
             tensors = stored.tensors
             if tensors is None:
                 tensors = self._bring_back(stored)
+            # Before it counts as read: a reader that finds no memory may come again.
+            entry = _unpack(stored, tensors)
             if stored.consumers is not None:
                 stored.consumers -= 1
                 if stored.consumers == 0:
                     self._drop(key)
-        return _unpack(stored, tensors)
+        return entry
 
     def prefetch(self, keys: Sequence[BankKey]) -> None:
         """Starts bringing entries back to their device, each for its next reader; absent ones are passed over."""
@@ -209,6 +211,39 @@ class KeyValueBank:
                 stored = self._entries.get(key)
                 if stored is not None:
                     self._fetch(stored)
+
+    def leave_device(self) -> bool:
+        """Moves every entry into the computer's memory and keeps later ones there too. Whether any entry moved.
+
+        Raises PinnedMemoryError when none is left there.
+        """
+        with self._lock:
+            self.memory = replace(self.memory, place="cpu")
+            moved = False
+            for stored in self._entries.values():
+                if stored.tensors is None or (lane := self._lane(stored.tensors[0].device)) is None:
+                    continue
+                stored.lane, stored.copy, stored.tensors = lane, lane.save(stored.tensors), None
+                self._count(0, -stored.device_bytes)
+                moved = True
+        return moved
+
+    def turn_to_fp8(self) -> bool:
+        """Keeps later entries in 8 bits, and at once those that are not in pinned memory. Whether they were not before.
+
+        Raises ValueError on a device without 8-bit floats.
+        """
+        with self._lock:
+            changed = self.memory.dtype != "fp8"
+            self.memory = replace(self.memory, dtype="fp8")
+            for stored in self._entries.values() if changed else ():
+                if stored.tensors is None:
+                    continue
+                entry, before = _unpack(stored, stored.tensors), stored.device_bytes
+                stored.parts, stored.tensors = _pack(entry, fp8=True)
+                stored.device_bytes = sum(tensor.nbytes for tensor in stored.tensors)
+                self._count(stored.device_bytes - before, stored.device_bytes - before)
+        return changed
 
     def keep_segments(self, segments: set[int]) -> None:
         """Releases the entries of all other segments."""

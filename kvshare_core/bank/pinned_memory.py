@@ -9,6 +9,10 @@ PAGE_BYTES = 1 << 20
 SLAB_PAGES = 16
 
 
+class PinnedMemoryError(torch.OutOfMemoryError):
+    """The computer's memory has no room for more keys and values."""
+
+
 @dataclass(frozen=True)
 class HostCopy:
     """Tensors laid end to end over pages of bytes, and what they were."""
@@ -48,7 +52,7 @@ class HostLane:
     def save(self, tensors: Sequence[torch.Tensor]) -> HostCopy:
         """Starts copying `tensors` of the lane's device to the computer's memory.
 
-        The caller may drop them at once. Raises RuntimeError when no memory is left.
+        The caller may drop them at once. Raises PinnedMemoryError when no memory is left.
         """
         tensors = [tensor.detach().contiguous() for tensor in tensors]
         pages = self._take(-(-sum(tensor.nbytes for tensor in tensors) // PAGE_BYTES))
@@ -111,7 +115,7 @@ class HostLane:
                 slab = torch.empty(size, dtype=torch.uint8, pin_memory=self.device.type == "cuda")
                 pages = slab.split(PAGE_BYTES)
         except RuntimeError as reason:
-            raise RuntimeError(
+            raise PinnedMemoryError(
                 f"KVShareMemorySettings: no memory left for {size >> 20} MiB more of source keys beside the "
                 f"{self.allocated_bytes >> 20} MiB already kept; choose dtype 'fp8', place 'device' or fewer layers."
             ) from reason

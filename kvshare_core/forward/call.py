@@ -85,9 +85,12 @@ class AttentionContext:
         """Attention of `query` over `parts`."""
         return attend(query, parts, self.backend, self.lse_attention, self.call.scale)
 
-    def attend_groups(self, query: torch.Tensor, groups: Sequence[QueryGroup]) -> torch.Tensor:
-        """Attention of `query`, every token of which is in one of the `groups`."""
-        return attend_groups(query, groups, self.backend, self.lse_attention, self.call.scale)
+    def attend_groups(
+        self, query: torch.Tensor, groups: Sequence[QueryGroup], queries_at_once: int | None = None
+    ) -> torch.Tensor:
+        """Attention of `query`, every token of which is in one of the `groups`; queries_at_once: as in
+        attention.parts.attend_groups."""
+        return attend_groups(query, groups, self.backend, self.lse_attention, self.call.scale, queries_at_once)
 
     def complete(self, pieces: Sequence[OutputPiece], masks: Sequence[KeyMask]) -> torch.Tensor:
         """The output of all batch rows: that of `pieces` for their rows, and for the others attention over the row's

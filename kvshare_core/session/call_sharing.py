@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
+from typing import TypeVar
 
 import torch
 
@@ -14,6 +16,9 @@ from ..forward.forward import Forward
 from ..forward.rows import SharedRow, grouped, join_entries
 from ..subject.tracker import SubjectTracker
 from .settings import RunSettings
+from .shortage import MemoryShortage
+
+T = TypeVar("T")
 
 Splits = Sequence[TokenSplit | None]
 """Of each latent, which tokens are subject and which background; None where nothing divides them."""
@@ -31,6 +36,7 @@ class CallSharer:
         self._tracker = tracker
         self._warn = warn
         self._mover = settings.position_mover()
+        self._shortage = MemoryShortage(settings.plan.config.memory, warn)
 
     def share(self, context: AttentionContext) -> torch.Tensor | None:
         """The output [rows, heads, tokens, head_dim] of a self- or joint attention in a block that shares; None where
@@ -53,14 +59,18 @@ class CallSharer:
         following = next((shared for shared in self._settings.blocks if shared >= block), None)
         if following is None or not forward.shares:
             return
-        self.bank.prefetch(
-            [
-                BankKey(source, following, chunk, row)
-                for source in forward.sources
-                for chunk in forward.batch.chunks
-                for row in range(forward.batch.latents)
-            ]
-        )
+        try:
+            self.bank.prefetch(
+                [
+                    BankKey(source, following, chunk, row)
+                    for source in forward.sources
+                    for chunk in forward.batch.chunks
+                    for row in range(forward.batch.latents)
+                ]
+            )
+        except torch.OutOfMemoryError:
+            # Then they are fetched when they are needed, which says what to do when there is no room for them either.
+            return
 
     def _splits(self, context: AttentionContext) -> Splits | None:
         """The split of every latent; None where it is not known yet."""
@@ -98,37 +108,58 @@ class CallSharer:
                     continue
                 index = place * batch.latents + latent
                 key = BankKey(segment, context.site.block, chunk, latent)
-                fetched = [(source, self.bank.get(replace(key, segment=source))) for source in forward.sources]
+                fetched = [
+                    (source, self._within_memory(context, partial(self.bank.get, replace(key, segment=source))))
+                    for source in forward.sources
+                ]
                 found = [
                     (source, imported_entry(self._plan, segment, source, entry.on(device)))
                     for source, entry in fetched
                     if entry is not None
                 ]
                 if forward.consumers != 0:
-                    own = context.own_tokens([index], masks[index])
-                    entry = exported_entry(self._plan, forward, own, splits[latent], latent)
-                    self.bank.put(key, replace(entry, origin=context.site.origin), forward.consumers)
+                    store = partial(self._store, context, key, index, masks[index], splits[latent])
+                    self._within_memory(context, store)
                 if found:
                     sources, entries = zip(*found, strict=True)
                     rows.append(SharedRow(index, latent, sources, entries, masks[index]))
         return rows
 
+    def _store(
+        self, context: AttentionContext, key: BankKey, index: int, mask: KeyMask, split: TokenSplit | None
+    ) -> None:
+        """Stores the keys and values of batch row `index` for the segments that attend to them."""
+        forward = context.forward
+        entry = exported_entry(self._plan, forward, context.own_tokens([index], mask), split, key.row)
+        self.bank.put(key, replace(entry, origin=context.site.origin), forward.consumers)
+
+    def _within_memory(self, context: AttentionContext, part: Callable[[], T]) -> T:
+        """What `part` returns, with measures against a lack of memory."""
+        return self._shortage.within(self.bank, context.call.query.shape[2], part)
+
     def _attend(self, context: AttentionContext, rows: list[SharedRow], splits: Splits) -> list[OutputPiece]:
         """Outputs of the rows that attend to source keys, several rows at once where they are alike."""
-        forward = context.forward
-        rules = self._plan.config.rules(forward.strength)
         pieces: list[OutputPiece] = []
         for alike in grouped(rows):
-            indices, split = [row.index for row in alike], splits[alike[0].row]
-            moved = [self._moved(context, row, split) for row in alike]
-            entries = [join_entries(entries) for entries in zip(*moved, strict=True)]
-            own = context.own_tokens(indices, alike[0].mask)
-            groups = sharing_groups(own, split, entries, rules, forward.frame_tokens)
-            if groups is None:
-                continue
-            self.shared_calls += len(alike)
-            pieces.append((indices, context.attend_groups(context.query(indices), groups)))
+            output = self._within_memory(context, partial(self._attend_rows, context, alike, splits[alike[0].row]))
+            if output is not None:
+                self.shared_calls += len(alike)
+                pieces.append(([row.index for row in alike], output))
         return pieces
+
+    def _attend_rows(
+        self, context: AttentionContext, rows: Sequence[SharedRow], split: TokenSplit | None
+    ) -> torch.Tensor | None:
+        """The output of rows that are alike; None where none of their queries attends to a source's keys."""
+        forward, indices = context.forward, [row.index for row in rows]
+        moved = [self._moved(context, row, split) for row in rows]
+        entries = [join_entries(entries) for entries in zip(*moved, strict=True)]
+        own = context.own_tokens(indices, rows[0].mask)
+        rules = self._plan.config.rules(forward.strength)
+        groups = sharing_groups(own, split, entries, rules, forward.frame_tokens)
+        if groups is None:
+            return None
+        return context.attend_groups(context.query(indices), groups, self._shortage.queries_at_once)
 
     def _moved(self, context: AttentionContext, row: SharedRow, split: TokenSplit | None) -> list[BankEntry]:
         """The source entries of a batch row, their keys moved to where the configuration wants them. The distance is

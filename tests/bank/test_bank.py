@@ -13,22 +13,16 @@ from hypothesis import strategies as st
 
 from kvshare_core.bank.bank import BankEntry, BankKey, KeyValueBank, StoredTokens
 from kvshare_core.bank.fp8 import quantisation_error, quantise, restore
-from kvshare_core.bank.pinned_memory import PAGE_BYTES, SLAB_PAGES, HostLane
+from kvshare_core.bank.pinned_memory import PAGE_BYTES, SLAB_PAGES
 from kvshare_core.config import MemorySettings
 from kvshare_core.plan.bank_size import BankUse, TokenCounts, count_consumers, predict_bytes
+from tests.support.away_bank import AwayBank
 
 CPU = torch.device("cpu")
 FP8 = MemorySettings(dtype="fp8")
 AWAY = MemorySettings(place="cpu")
 KEY = BankKey(0, 3, (0, 0), 0)
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
-
-
-class AwayBank(KeyValueBank):
-    """Takes the CPU for a device whose memory is not the computer's, so that moving entries is seen without one."""
-
-    def _lane(self, device: torch.device) -> HostLane | None:
-        return self._lanes.setdefault(device, HostLane(device))
 
 
 def stored(
@@ -596,3 +590,53 @@ def test_an_entry_follows_its_reader_to_another_device() -> None:
         assert part.key.device == part.value.device == other
         assert part.tokens.device == CPU
     assert BankEntry(entry.subjects).on(other).background is None
+
+
+def test_entries_leave_the_device_unchanged_and_later_ones_follow() -> None:
+    bank = AwayBank(MemorySettings(place="device"))
+    first, second = full_entry(5), full_entry(7)
+    bank.put(KEY, first, consumers=2)
+    held = bank.held_bytes
+    assert bank.leave_device() and not bank.leave_device()
+    assert (bank.held_bytes, bank.device_bytes) == (held, 0)
+    bank.put(replace(KEY, row=1), second, consumers=1)
+    assert bank.device_bytes == 0
+    for row, entry in ((0, first), (0, first), (1, second)):
+        assert_same(bank.get(replace(KEY, row=row)), entry)
+    assert (len(bank), bank.held_bytes) == (0, 0)
+
+
+def test_a_bank_on_the_cpu_has_nowhere_to_leave_to() -> None:
+    bank = KeyValueBank()
+    bank.put(KEY, full_entry(5), consumers=1)
+    assert not bank.leave_device()
+
+
+def test_entries_turn_to_fp8_as_if_they_had_been_put_so() -> None:
+    entry = full_entry(64, torch.bfloat16)
+    expected = KeyValueBank(FP8)
+    bank = KeyValueBank()
+    for one in (bank, expected):
+        one.put(KEY, entry, consumers=1)
+    assert bank.turn_to_fp8() and not bank.turn_to_fp8()
+    assert (bank.held_bytes, bank.device_bytes) == (expected.held_bytes, expected.device_bytes)
+    found = expected.get(KEY)
+    assert found is not None
+    assert_same(bank.get(KEY), found)
+    assert (len(bank), bank.held_bytes, bank.device_bytes) == (0, 0, 0)
+
+
+def test_a_reader_that_finds_no_memory_may_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = full_entry(8, torch.bfloat16)
+    bank = KeyValueBank(FP8)
+    bank.put(KEY, entry, consumers=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "mul", _no_memory)
+        with pytest.raises(torch.OutOfMemoryError):
+            bank.get(KEY)
+    assert bank.get(KEY) is not None
+    assert len(bank) == 0
+
+
+def _no_memory(*args: Any, **kwargs: Any) -> Any:
+    raise torch.OutOfMemoryError("out of memory on purpose")

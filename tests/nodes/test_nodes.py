@@ -101,7 +101,7 @@ INPUTS = {
         "rim",
         "mask_start",
     ],
-    "KVShareMemorySettings": ["config", "place", "budget_mib", "dtype"],
+    "KVShareMemorySettings": ["config", "place", "budget_mib", "dtype", "out_of_memory"],
     "DiTCtrlConfig": [
         "start_step",
         "end_step",
@@ -165,6 +165,7 @@ OPTIONAL = {
     "LongVideoContinue": ["existing", "images", "vae"],
     "LongVideoSave": ["record"],
     "KVShareMaskSettings": ["rim", "mask_start"],
+    "KVShareMemorySettings": ["out_of_memory"],
     "LongVideoBeatImages": INPUTS["LongVideoBeatImages"][7:],
     "KVShareProbe": ["scheduler", "noise_levels", "config"],
 }
@@ -324,6 +325,7 @@ CHOSEN = {
     "drift_control": 0.3,
     "order": "sources_first",
     "carry_image": False,
+    "out_of_memory": "save_memory",
     "thres": 0.6,
     "mask_kind": "threshold",
     "presence": 0.2,
@@ -406,7 +408,7 @@ def test_mask_settings_keep_the_threshold_and_all_that_is_not_the_mask(config: K
 @given(CONFIGS)
 def test_memory_settings_keep_all_that_is_not_the_memory(config: KVShareConfig) -> None:
     result = run_settings("KVShareMemorySettings", config, place="cpu", budget_mib=64, dtype="fp8")
-    assert result == replace(config, memory=MemorySettings("cpu", 64, "fp8"))
+    assert result == replace(config, memory=MemorySettings("cpu", 64, "fp8", "stop"))
 
 
 # A whole run.

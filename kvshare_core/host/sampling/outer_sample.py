@@ -23,6 +23,7 @@ from . import memory
 from .chain import Chain
 from .eager import EagerRegion
 from .held_frames import HeldFrames, held_frames, holds_without_noise
+from .own_errors import own_errors
 from .packed_latent import video_part
 from .progress import RunProgress
 from .run_noise import arrange_noise
@@ -53,6 +54,7 @@ class SampledPlan:
 def outer_sample_wrapper(sampled: SampledPlan) -> Callable[..., Any]:
     """A wrapper of the host's `outer_sample`: one run of the plan."""
 
+    @own_errors()
     def outer_sample(executor: Any, *args: Any, **kwargs: Any) -> Any:
         guider = executor.class_obj
         if not isinstance(guider.model_options.get("context_handler"), SegmentHandler):

@@ -1,0 +1,65 @@
+"""Errors while sampling: those of the pack name its node, all others stay as they are."""
+
+from collections.abc import Callable
+from typing import Any
+
+import comfy.model_management
+import pytest
+import torch
+
+from kvshare_core.session.call_sharing import CallSharer
+from tests.support.family_cases import CASES, model_of
+from tests.support.family_contracts import patched, sample
+from tests.support.windows import share
+
+CASE = CASES["wan t2v"]
+RAISED: list[tuple[Exception, type[Exception], str]] = [
+    (RuntimeError("odd shapes"), RuntimeError, "MaskGuidedKVShare: odd shapes"),
+    (KeyError(3), RuntimeError, "MaskGuidedKVShare: 3"),
+    (AssertionError(), RuntimeError, "MaskGuidedKVShare: AssertionError"),
+    (ValueError("mask: wrong size"), ValueError, "MaskGuidedKVShare: mask: wrong size"),
+    (ValueError("KVShareConfig: strength is 11"), ValueError, "KVShareConfig: strength is 11"),
+    (torch.OutOfMemoryError("no room"), torch.OutOfMemoryError, "MaskGuidedKVShare: "),
+]
+
+
+def raising(error: BaseException) -> Callable[..., Any]:
+    def fail(*args: Any, **kwargs: Any) -> Any:
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize(("error", "kind", "message"), RAISED, ids=lambda value: repr(value))
+def test_an_error_of_the_pack_names_its_node(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, kind: type[Exception], message: str
+) -> None:
+    timeline = CASE.timeline(2)
+    model = patched(CASE, timeline)
+    monkeypatch.setattr(CallSharer, "_attend_rows", raising(error))
+    with pytest.raises(kind) as found:
+        sample(CASE, model, timeline)
+    assert type(found.value) is kind
+    assert str(found.value).startswith(message)
+    assert not str(found.value).startswith("MaskGuidedKVShare: MaskGuidedKVShare")
+
+
+def test_an_interrupt_stays_an_interrupt(monkeypatch: pytest.MonkeyPatch) -> None:
+    timeline = CASE.timeline(2)
+    model = patched(CASE, timeline)
+    monkeypatch.setattr(CallSharer, "_attend_rows", raising(comfy.model_management.InterruptProcessingException()))
+    with pytest.raises(comfy.model_management.InterruptProcessingException):
+        sample(CASE, model, timeline)
+
+
+def test_an_error_of_the_model_or_another_pack_stays_as_it_is() -> None:
+    timeline = CASE.timeline(2)
+    # Code of another pack: in a file that is not one of ours.
+    names: dict[str, Any] = {}
+    exec(
+        compile("def fail(*args, **kwargs):\n    raise RuntimeError('theirs')", "/packs/other/nodes.py", "exec"), names
+    )
+    model = model_of(CASE.name).clone()
+    model.model_options["transformer_options"]["optimized_attention_override"] = names["fail"]
+    with pytest.raises(RuntimeError, match=r"^theirs$"):
+        sample(CASE, share(model, timeline)[0], timeline)
