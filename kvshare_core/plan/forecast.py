@@ -180,9 +180,10 @@ def _further_pairs(plan: SharePlan, index: int, video: int, subject: float, repl
     parts = plan.part_sources(index)
     count = len(parts.subjects)
     own = subject * video / count
-    pairs = sum(own**2 * len(sources) for sources in parts.subjects)
+    sharing = [sources for _, sources in parts.sharing]
+    pairs = sum(own**2 * len(sources) for sources in sharing)
     pairs += ((1 - subject) * video) ** 2 * len(parts.background)
     if replaced:
-        pairs -= sum(own * video for sources in parts.subjects if sources)
+        pairs -= own * video * len(sharing)
         pairs -= (1 - subject) * video**2 if parts.background else 0
     return pairs
