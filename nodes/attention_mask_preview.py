@@ -78,6 +78,7 @@ class AttentionMaskPreview(io.ComfyNode):
             raise ValueError(
                 "AttentionMaskPreview: no run of this model has found a subject yet. Name a subject or connect a mask "
                 "in MaskGuidedKVShare, and connect the decoded frames of the sampler that uses its model."
+                + cls._said(record)
             )
         if subject.strip():
             with named_errors("AttentionMaskPreview"):
@@ -95,3 +96,8 @@ class AttentionMaskPreview(io.ComfyNode):
             )
         heat = heat_of_pictures(point.heat, point.timeline, images.shape[0], images.shape[1], images.shape[2])
         return overlay_heat(images, heat, opacity), heat
+
+    @staticmethod
+    def _said(record: KVShareRecord) -> str:
+        """What the newest run had to say of itself."""
+        return "".join(f" That run: {notice}" for notice in record.notices())

@@ -1,7 +1,7 @@
 """What a sampling run found out about its subjects and about a chosen point, for the nodes that show or reuse it."""
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -162,13 +162,15 @@ class KVShareRecord:
         self._lock = threading.Lock()
         self._masks: RecordedMasks | None = None
         self._point: RecordedPoint | None = None
+        self._notices: tuple[str, ...] = ()
 
     def __deepcopy__(self, memo: dict[int, object]) -> "KVShareRecord":
         return self
 
-    def put(self, masks: RecordedMasks | None, point: RecordedPoint | None) -> None:
-        """Replaces the result of an earlier run; None keeps it."""
+    def put(self, masks: RecordedMasks | None, point: RecordedPoint | None, notices: Sequence[str] = ()) -> None:
+        """Replaces the result of an earlier run; None keeps it. notices: what the run had to say."""
         with self._lock:
+            self._notices = tuple(notices)
             self._masks = masks or self._masks
             self._point = point or self._point
 
@@ -181,3 +183,8 @@ class KVShareRecord:
         """What the chosen point attends to in the newest finished run that had one, or None."""
         with self._lock:
             return self._point
+
+    def notices(self) -> tuple[str, ...]:
+        """What the newest finished run had to say: where it did not do what was planned, and why."""
+        with self._lock:
+            return self._notices

@@ -15,6 +15,7 @@ from ..forward.entries import exported_entry, imported_entry
 from ..forward.forward import Forward
 from ..forward.rows import SharedRow, grouped, join_entries
 from ..subject.tracker import SubjectTracker
+from .account import RunAccount
 from .settings import RunSettings
 from .shortage import MemoryShortage
 
@@ -27,7 +28,11 @@ Splits = Sequence[TokenSplit | None]
 class CallSharer:
     """Computes the calls of one run that share keys and values."""
 
-    def __init__(self, settings: RunSettings, tracker: SubjectTracker, warn: Callable[[str], None]):
+    def __init__(
+        self, settings: RunSettings, tracker: SubjectTracker, account: RunAccount, warn: Callable[[str], None]
+    ):
+        self.account = account
+        """Is told what each call came to."""
         self.bank = KeyValueBank(settings.plan.config.memory, settings.bank_budget)
         self.shared_calls = 0
         """Batch rows computed with source keys so far, over all calls."""
@@ -42,16 +47,23 @@ class CallSharer:
         """The output [rows, heads, tokens, head_dim] of a self- or joint attention in a block that shares; None where
         no row attends to source keys."""
         masks = context.key_masks
+        tally = self.account.tally
         if masks is None:
             self._warn(f"{self._settings.info.family}: {ODD_MASK}; it is left unshared.")
+            tally.reasons.add("mask of the call")
             return None
         splits = self._splits(context)
         if splits is None:
             self._warn_of_early_negative(context.forward)
+            tally.reasons.add("subject")
             return None
         rows = self._exchange(context, masks, splits)
         self.prefetch(context.forward, context.site.block + 1)
         pieces = self._attend(context, rows, splits)
+        if pieces:
+            tally.blocks.add(context.site.block)
+        elif context.forward.sources:
+            tally.reasons.add("absent" if rows else "keys")
         return context.complete(pieces, masks) if pieces else None
 
     def prefetch(self, forward: Forward, block: int) -> None:

@@ -213,9 +213,10 @@ def test_answer_is_plain_and_its_pictures_are_where_it_says() -> None:
 
     timeline = film()
     record = KVShareRecord()
-    record.put(recorded(timeline), looked(timeline))
+    record.put(recorded(timeline), looked(timeline), ["nothing was shared: why"])
     (told,) = view_of(record, torch.rand(2 * timeline.frames, 16, 24, 3), opacity=0.5)[PREFIX]
     assert json.loads(json.dumps(told))["opacity"] == 0.5 and told["videos"] == 2
+    assert told["notices"] == ("nothing was shared: why",)
     assert [shown["kind"] for shown in told["maps"]] == ["all", "point"]
     assert told["point"]["texts"][0]["words"] == ("red", "fox")
     columns = told["columns"]

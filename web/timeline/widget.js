@@ -121,6 +121,7 @@ class TimelineEditor {
             this.toolbar.root,
             this.message,
             this.progress.root,
+            this.progress.notice,
             this.track.root,
             this.inspector.root,
             this.plan.root,

@@ -34,6 +34,7 @@ def view_of(record: KVShareRecord, images: torch.Tensor, **chosen: Any) -> dict[
     small = small_frames(images, frames)
     answer = described_film(timeline, frames, images.shape[0] // timeline.frames)
     answer |= {"picture": _save_frames(sheet_of(small)), "size": [small.shape[2], small.shape[1]]}
+    answer["notices"] = record.notices()
     answer["point"] = None if point is None else described_point(point)
     answer["maps"] = [
         {

@@ -1,6 +1,5 @@
 """Runs one `sample()` of a patched MODEL: makes its run state, samples stage by stage, and frees everything."""
 
-import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -23,14 +22,14 @@ from . import memory
 from .chain import Chain
 from .eager import EagerRegion
 from .held_frames import HeldFrames, held_frames, holds_without_noise
+from .neighbours import mixed_up_by, neighbours_of
+from .notices import Notices
 from .own_errors import own_errors
 from .packed_latent import video_part
 from .progress import RunProgress
 from .run_noise import arrange_noise
 from .run_state import RunState
 from .segment_handler import SegmentHandler
-
-log = logging.getLogger("kvshare")
 
 POSITIONAL = ("noise", "latent_image", "sampler", "sigmas", "denoise_mask", "callback", "disable_pbar", "seed")
 """The arguments that the host passes to its `outer_sample` by position."""
@@ -69,9 +68,10 @@ def outer_sample_wrapper(sampled: SampledPlan) -> Callable[..., Any]:
         shapes: list[Any] = arguments.get("latent_shapes") or [arguments["noise"].shape]
         handover = next((entry[HANDOVER_TAG] for entry in _entries(guider) if HANDOVER_TAG in entry), Handover())
         plan, window = _plan_of_run(sampled, guider, arguments, handover, shapes[0])
-        noise = arrange_noise(plan.timeline, arguments["noise"], arguments["seed"], shapes, _warn)
+        notices = Notices()
+        noise = arrange_noise(plan.timeline, arguments["noise"], arguments["seed"], shapes, notices)
         fitted = replace(sampled.fitted, plan=plan)
-        state = _make_state(replace(sampled, fitted=fitted), guider, window, held, shapes)
+        state = _make_state(replace(sampled, fitted=fitted), guider, window, held, shapes, notices)
         guider.model_options = create_model_options_clone(original)
         guider.model_options["transformer_options"][KEY] = state
         try:
@@ -79,7 +79,7 @@ def outer_sample_wrapper(sampled: SampledPlan) -> Callable[..., Any]:
             if held is not None:
                 result = held.put_back(result)
             masks, point = state.run.finish()
-            sampled.record.put(masks, point)
+            sampled.record.put(masks, point, notices.said)
             if masks is not None and float(arguments["sigmas"][-1]) > 0:
                 handover.leave(result, masks)
             memory.report_held(state.run.bank.peak_bytes)
@@ -127,7 +127,12 @@ def _plan_of_run(
 
 
 def _make_state(
-    sampled: SampledPlan, guider: Any, sigma_window: tuple[float, float], held: HeldFrames | None, shapes: list[Any]
+    sampled: SampledPlan,
+    guider: Any,
+    sigma_window: tuple[float, float],
+    held: HeldFrames | None,
+    shapes: list[Any],
+    notices: Notices,
 ) -> RunState:
     """The state of a run that is about to start. shapes: of the whole latent's parts."""
     fitted, plan, base_model = sampled.fitted, sampled.fitted.plan, guider.model_patcher.model
@@ -143,9 +148,14 @@ def _make_state(
         guider.model_options["transformer_options"].get("rope_options") or {},
         float(_model_sampling(guider).sigma_max),
         _segments_with_held_frames(plan, held, base_model),
+        neighbours_of(guider.model_patcher, guider.model_options),
     )
-    run = SamplingRun(settings, _warn)
+    run = SamplingRun(settings, notices)
     progress = RunProgress(plan.timeline, guider.model_patcher, [len(stage) for stage in run.stages.all])
+    notices.show_in(progress)
+    mixed_up = mixed_up_by(settings.neighbours) if len(plan.timeline.segments) > 1 else None
+    if mixed_up is not None:
+        run.warn_once(mixed_up)
     known = None if held is None else _known_frames(held, base_model, shapes)
     reserve = memory.bytes_on_device(plan.config.memory, size, budget)
     return RunState(run, progress, EagerRegion(), held, known, reserve)
@@ -207,7 +217,3 @@ def _sample(executor: Any, arguments: Arguments) -> torch.Tensor:
     """Calls the host's `outer_sample` as the host does."""
     named = {name: value for name, value in arguments.items() if name not in POSITIONAL}
     return executor(*(arguments[name] for name in POSITIONAL), **named)
-
-
-def _warn(message: str) -> None:
-    log.warning("MaskGuidedKVShare: %s", message)

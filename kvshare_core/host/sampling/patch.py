@@ -164,9 +164,9 @@ def _is_whole_segment(run: SamplingRun, window: SegmentWindow, inputs: ModelInpu
     otherwise."""
     names = zip(inputs.options["cond_or_uncond"], inputs.options["uuids"], strict=True)
     if any(name not in window.places for name in names):
-        run.warn_once("another node evaluates conditioning of its own; it is left unshared.")
+        run.leave_conditioning("another node evaluates conditioning of its own; it is left unshared.")
         return False
     if inputs.latent.shape[2:] != (window.shape if window.packed is None else (window.packed,)):
-        run.warn_once("conditioning for a part of the frame is left unshared.")
+        run.leave_conditioning("conditioning for a part of the frame is left unshared.")
         return False
     return True

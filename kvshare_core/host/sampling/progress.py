@@ -14,6 +14,9 @@ from ..server import running_server
 
 EVENT = "kv_share.progress"
 
+NOTICE = "kv_share.notice"
+"""Event with what a run has to say, for the editor and for the node that runs."""
+
 CHEAP_PREVIEWS = (LatentPreviewMethod.Auto, LatentPreviewMethod.Latent2RGB)
 """The host's previews that load no model; loading one between two segments could evict the sampled one."""
 
@@ -56,16 +59,9 @@ class RunProgress:
         """Starts a segment when `part` of the model call is done. The event counts from 0 and names the node that runs,
         and those that it depends on; the host's id of a node in a subgraph begins with that of the subgraph."""
         self._advance(part)
-        context = get_executing_context()
-        # Without a client of its own the host would send it to every browser, with the prompt's text.
-        if self._server is None or context is None or self._server.client_id is None:
-            return
-        self._server.send_sync(
+        self._send(
             EVENT,
             {
-                "node": context.node_id,
-                "above": self._above,
-                "prompt_id": context.prompt_id,
                 "step": self._step,
                 "steps": self._steps,
                 "segment": segment.index,
@@ -74,8 +70,20 @@ class RunProgress:
                 "prompt": self._timeline.beats[segment.beat].prompt,
                 "part": self._reached,
             },
-            self._server.client_id,
         )
+
+    def say(self, text: str) -> None:
+        """Shows a sentence in the editor."""
+        self._send(NOTICE, {"text": text})
+
+    def _send(self, event: str, content: dict[str, Any]) -> None:
+        """Sends an event of the node that runs to whoever queued it."""
+        context = get_executing_context()
+        # Without a client of its own the host would send it to every browser, with the prompt's text.
+        if self._server is None or context is None or self._server.client_id is None:
+            return
+        whose = {"node": context.node_id, "above": self._above, "prompt_id": context.prompt_id}
+        self._server.send_sync(event, {**whose, **content}, self._server.client_id)
 
     def end_segment(self, denoised: torch.Tensor, part: float) -> None:
         """Ends a segment: shows the middle frame of its prediction [batch, channels, frames, h, w]."""

@@ -5,6 +5,7 @@ This covers every guider and every sub-step of every sampler, and leaves batchin
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -17,6 +18,7 @@ from ...config import Order
 from ...families.model_inputs import ImageChannels, InputLayout, PackedAudio
 from ...plan.schedule import Evaluation, needed_evaluations, plain_evaluations, sharing_evaluations, step_of
 from ...session.sampling_run import SamplingRun
+from ...session.taking_part import PromptNeededError
 from ...timeline.fades import WEIGHTS, Fade, fade_of, weights_over_time
 from ...timeline.timeline import FRAME_DIM, Timeline
 from .. import BEAT_TAG, COMMON_TAG, is_for, is_prompt
@@ -215,7 +217,9 @@ class SegmentHandler(ContextHandlerABC):
             if progress is not None:
                 progress.begin_segment(evaluation.segment, number / len(needed))
             evaluate = partial(_evaluate, calc_cond_batch, model, piece, timestep, model_options)
-            outputs = evaluate(window, window_conds)
+            outputs = _prompt_before_others(evaluate, window, window_conds, run)
+            if run is not None:
+                run.end_evaluation(evaluation)
             if run is not None and not window.common:
                 self._see_effects(run, window, latent, window_conds, outputs, evaluate)
             for total, output in zip(sums, outputs, strict=True):
@@ -342,6 +346,26 @@ def _evaluate(
     throw_exception_if_processing_interrupted()
     options = {**model_options["transformer_options"], "context_window": window}
     return calc_cond_batch(model, conds, piece, timestep, {**model_options, "transformer_options": options})
+
+
+def _prompt_before_others(
+    evaluate: Callable[[SegmentWindow, list[Conditioning | None]], list[torch.Tensor]],
+    window: SegmentWindow,
+    conds: list[Conditioning | None],
+    run: SamplingRun | None,
+) -> list[torch.Tensor]:
+    """The predictions of one segment. Where memory holds one conditioning at a time, hosts evaluate the last list
+    first; if that needs masks that are found with the prompt, the prompt's list is evaluated by itself before the
+    others."""
+    prompts = window.prompts
+    if run is None or prompts is None:
+        return evaluate(window, conds)
+    if not run.part.prompt_apart:
+        with suppress(PromptNeededError):
+            return evaluate(window, conds)
+    alone = evaluate(window, [entries if index == prompts else None for index, entries in enumerate(conds)])
+    others = evaluate(window, [None if index == prompts else entries for index, entries in enumerate(conds)])
+    return [*others[:prompts], alone[prompts], *others[prompts + 1 :]]
 
 
 def segment_weights(timeline: Timeline, order: Order, weight: float, fade: Fade) -> torch.Tensor:

@@ -14,10 +14,10 @@ from latent_preview import prepare_callback
 
 from kvshare_core.config import KVShareConfig
 from kvshare_core.host.sampling import progress as module
-from kvshare_core.host.sampling.progress import EVENT, RunProgress
+from kvshare_core.host.sampling.progress import EVENT, NOTICE, RunProgress
 from tests.support.family_cases import CASES, model_of
 from tests.support.family_contracts import patched, sample
-from tests.support.windows import tiny_timeline
+from tests.support.windows import share, tiny_timeline
 from tests.tiny.models import Sampling
 
 
@@ -36,11 +36,12 @@ class Listener:
         running = [(0, "another", {}, {}, []), (1, "prompt", self.workflow, {}, [])]
         self.prompt_queue = SimpleNamespace(get_current_queue_volatile=lambda: (running, []))
         self.events: list[dict[str, Any]] = []
+        self.notices: list[dict[str, Any]] = []
         self.heard: Callable[[], None] | None = None
 
     def send_sync(self, event: str, data: dict[str, Any], client: str) -> None:
-        assert (event, client) == (EVENT, "tab")
-        self.events.append(data)
+        assert event in (EVENT, NOTICE) and client == "tab"
+        (self.events if event == EVENT else self.notices).append(data)
         if self.heard is not None:
             self.heard()
 
@@ -94,6 +95,21 @@ def test_a_prompt_that_nobody_owns_is_told_to_nobody(listener: Listener) -> None
     with CurrentNodeContext("prompt", "sampler"):
         sample(case, patched(case, timeline), timeline)
     assert listener.events == []
+
+
+def test_what_a_run_has_to_say_is_told_to_its_owner_and_kept_in_its_record(listener: Listener) -> None:
+    case, timeline = CASES["wan t2v"], tiny_timeline(2)
+    model, record = share(model_of("wan t2v"), timeline, KVShareConfig(step_idx=(50,)))
+    with CurrentNodeContext("prompt", "sampler"):
+        sample(case, model, timeline)
+    (notice,) = listener.notices
+    assert (notice["node"], sorted(notice["above"]), notice["prompt_id"]) == ("sampler", ["2:1", "3"], "prompt")
+    assert record.notices() == (notice["text"],)
+    assert not any(beat.prompt in notice["text"] for beat in timeline.beats)
+    listener.client_id = None
+    with CurrentNodeContext("prompt", "sampler"):
+        sample(case, model, timeline)
+    assert len(listener.notices) == 1
 
 
 def test_a_segment_is_shown_by_its_middle_frame(monkeypatch: pytest.MonkeyPatch) -> None:
