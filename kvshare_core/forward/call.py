@@ -1,7 +1,7 @@
 """One attention call of one forward, with everything that is needed to compute it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -115,6 +115,8 @@ def next_site(family: Family, diffusion_model: Any, forward: Forward, call: Atte
     number = forward.cache.calls
     forward.cache.calls += 1
     try:
-        return family.classify(diffusion_model, number, call, forward.video_tokens, forward.text.tokens)
+        tokens = forward.lead_tokens + forward.video_tokens
+        site = family.classify(diffusion_model, number, call, tokens, forward.text.tokens)
+        return replace(site, video_start=site.video_start + forward.lead_tokens) if forward.lead_tokens else site
     except UnexpectedCallError as reason:
         raise UnexpectedCallError(f"attention call {number} has {reason}") from None

@@ -164,9 +164,10 @@ class SamplingRun:
         )
 
     def open_forward(
-        self, evaluation: Evaluation, batch: Batch, text: PromptText, grid: tuple[int, int, int]
+        self, evaluation: Evaluation, batch: Batch, text: PromptText, grid: tuple[int, int, int], lead_tokens: int = 0
     ) -> Forward:
-        """A forward of the current pass that takes part. One that hides words does nothing else."""
+        """A forward of the current pass that takes part. One that hides words does nothing else. lead_tokens: of
+        reference frames in front of the segment."""
         now, segment = self._pass, evaluation.segment
         assert now is not None
         shares = text.hidden_subject is None and self._takes_part_in_sharing(evaluation)
@@ -186,6 +187,7 @@ class SamplingRun:
             finds_subjects,
             self.settings.plan.sources(segment.index) if is_target else (),
             self.stages.consumers(segment.index) if is_source and not perturbed else 0,
+            lead_tokens,
         )
         self._sharer.prefetch(forward, 0)
         return forward

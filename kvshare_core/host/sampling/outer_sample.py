@@ -1,7 +1,7 @@
 """Runs one `sample()` of a patched MODEL: makes its run state, samples stage by stage, and frees everything."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from ...record.record import KVShareRecord, RunOrigin, latent_digest
 from ...record.resampling import masks_in_size
 from ...session.sampling_run import SamplingRun
 from ...session.settings import RunSettings
+from ...timeline.timeline import FRAME_DIM
 from .. import HANDOVER_TAG, KEY
 from ..conditioning.carried_image import KnownFrames
 from ..running import signature_of_running, signatures_above
@@ -67,8 +68,10 @@ def outer_sample_wrapper(sampled: SampledPlan) -> Callable[..., Any]:
         # Hosts pack what is several tensors, the video first.
         shapes: list[Any] = arguments.get("latent_shapes") or [arguments["noise"].shape]
         handover = next((entry[HANDOVER_TAG] for entry in _entries(guider) if HANDOVER_TAG in entry), Handover())
+        lead = _lead(sampled, shapes)
+        held = held and held.behind(lead)
         plan, window = _plan_of_run(sampled, guider, arguments, handover, shapes[0])
-        noise = arrange_noise(plan.timeline, arguments["noise"], arguments["seed"], shapes, _warn)
+        noise = arrange_noise(plan.timeline, arguments["noise"], arguments["seed"], shapes, _warn, lead)
         fitted = replace(sampled.fitted, plan=plan)
         state = _make_state(replace(sampled, fitted=fitted), guider, window, held, shapes)
         guider.model_options = create_model_options_clone(original)
@@ -89,6 +92,22 @@ def outer_sample_wrapper(sampled: SampledPlan) -> Callable[..., Any]:
             state.run.close()
 
     return outer_sample
+
+
+def _lead(sampled: SampledPlan, shapes: Sequence[Any]) -> int:
+    """How many latent frames of a reference picture the run's latent has in front of the video; the segment handler
+    refuses one that is longer for another reason. Raises ValueError for a chain, which has no place for them."""
+    plan, shape = sampled.fitted.plan, shapes[0]
+    if sampled.fitted.info.reference_frames is None or len(shapes) > 1 or len(shape) != 5:
+        return 0
+    lead = max(0, shape[FRAME_DIM] - plan.timeline.latent_frames)
+    if lead and plan.config.order == "chain":
+        raise ValueError(
+            "MaskGuidedKVShare: order 'chain' samples one segment after another, and has no place for the reference "
+            "frame that WanVaceToVideo and WanAnimateToVideo put in front of the video. Set order to lockstep or "
+            "sources_first in KVShareConfig."
+        )
+    return lead
 
 
 def _model_sampling(guider: Any) -> Any:
@@ -164,7 +183,8 @@ def _segments_with_held_frames(plan: SharePlan, held: HeldFrames | None, base_mo
 def _known_frames(held: HeldFrames, base_model: Any, shapes: list[Any]) -> KnownFrames:
     """The video's frames that a run holds, as the model gets latents."""
     video = video_part(base_model.process_latent_in(held.content), shapes)
-    return KnownFrames(video, torch.tensor([not free for free in held.free[0]]))
+    free = held.free[0]
+    return KnownFrames(video[:, :, video.shape[FRAME_DIM] - len(free) :], torch.tensor([not one for one in free]))
 
 
 def _sample_stages(executor: Any, state: RunState, arguments: Arguments, shapes: list[Any]) -> Any:
