@@ -179,7 +179,7 @@ class RunOrigin:
 def latent_digest(latent: torch.Tensor) -> str:
     """The same for equal numbers, wherever they are; in half precision, in which hosts may pass latents on."""
     numbers = latent.detach().to("cpu", torch.float16).contiguous()
-    return hashlib.blake2b(numbers.numpy(), digest_size=16).hexdigest()
+    return hashlib.blake2b(numbers.numpy().data, digest_size=16).hexdigest()
 
 
 class KVShareRecord:

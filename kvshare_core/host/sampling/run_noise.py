@@ -33,14 +33,22 @@ def arrange_noise(
     if parts[0].ndim != 5 or parts[0].shape[FRAME_DIM] != timeline.latent_frames + lead:
         return noise
     draw = None if seed is None else _drawn_like(parts[0], seed)
-    whole, draw_whole = parts[0], draw
-    if draw_whole is not None:
-        draw = lambda seed: draw_whole(seed)[:, :, lead:]  # noqa: E731
+    whole = parts[0]
     if draw is None and any(beat.script.seed_offset for beat in timeline.beats):
         warn("the sampler's noise is not that of its seed, so the seeds of single prompts are ignored.")
-    video = timeline_noise(timeline, whole[:, :, lead:], seed or 0, draw, FRAME_DIM)
+    of_video = None if draw is None else _behind(draw, lead)
+    video = timeline_noise(timeline, whole[:, :, lead:], seed or 0, of_video, FRAME_DIM)
     parts[0] = torch.cat([whole[:, :, :lead], video], FRAME_DIM) if lead else video
     return pack_latents(parts)[0] if len(parts) > 1 else parts[0]
+
+
+def _behind(draw: Callable[[int], torch.Tensor], lead: int) -> Callable[[int], torch.Tensor]:
+    """The noise of the video behind `lead` reference frames."""
+
+    def of_video(seed: int) -> torch.Tensor:
+        return draw(seed)[:, :, lead:]
+
+    return of_video
 
 
 def _drawn_like(noise: torch.Tensor, seed: int) -> Callable[[int], torch.Tensor] | None:
