@@ -191,10 +191,11 @@ class SamplingRun:
         )
 
     def open_forward(
-        self, evaluation: Evaluation, batch: Batch, text: PromptText, grid: tuple[int, int, int]
+        self, evaluation: Evaluation, batch: Batch, text: PromptText, grid: tuple[int, int, int], lead_tokens: int = 0
     ) -> Forward:
-        """A forward of the current pass that takes part. One that hides words does nothing else. Raises
-        PromptNeededError, once in a run, for a batch that needs the prompt's masks before they are there."""
+        """A forward of the current pass that takes part. One that hides words does nothing else. lead_tokens: of
+        reference frames in front of the segment. Raises PromptNeededError, once in a run, for a batch that needs the
+        prompt's masks before they are there."""
         self.part.check_order(evaluation, batch, self._account.met_prompt)
         now, segment = self.part.model_pass, evaluation.segment
         assert now is not None
@@ -215,6 +216,7 @@ class SamplingRun:
             finds_subjects,
             self.settings.plan.sources(segment.index) if is_target else (),
             self.stages.consumers(segment.index) if is_source and not perturbed else 0,
+            lead_tokens,
         )
         self._sharer.prefetch(forward, 0)
         if text.hidden_subject is None:

@@ -65,7 +65,7 @@ def refused(name: str, writer: str, error: Exception) -> ValueError:
         return ValueError(
             f"file: {name} was saved by a newer version of KV Share ({error}). Update KV Share, or choose another file."
         )
-    return ValueError(f"file: {name} was not written by {writer} ({error}). Choose another.")
+    return ValueError(f"file: {name} was not written by {writer} ({str(error)[:300]}). Choose another.")
 
 
 def change_of(path: Path) -> str:

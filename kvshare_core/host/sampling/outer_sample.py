@@ -1,6 +1,6 @@
 """Runs one `sample()` of a patched MODEL: makes its run state, samples stage by stage, and frees everything."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,12 +12,14 @@ from ...plan.model_fit import FittedPlan
 from ...plan.schedule import shares_in
 from ...plan.share_plan import SharePlan
 from ...record.handover import Handover
-from ...record.record import KVShareRecord
+from ...record.record import KVShareRecord, RunOrigin, latent_digest
 from ...record.resampling import masks_in_size
 from ...session.sampling_run import SamplingRun
 from ...session.settings import RunSettings
+from ...timeline.timeline import FRAME_DIM
 from .. import HANDOVER_TAG, KEY
 from ..conditioning.carried_image import KnownFrames
+from ..running import signature_of_running, signatures_above
 from . import memory
 from .chain import Chain
 from .eager import EagerRegion
@@ -67,9 +69,11 @@ def outer_sample_wrapper(sampled: SampledPlan) -> Callable[..., Any]:
         # Hosts pack what is several tensors, the video first.
         shapes: list[Any] = arguments.get("latent_shapes") or [arguments["noise"].shape]
         handover = next((entry[HANDOVER_TAG] for entry in _entries(guider) if HANDOVER_TAG in entry), Handover())
+        lead = _lead(sampled, shapes)
+        held = held and held.behind(lead)
         plan, window = _plan_of_run(sampled, guider, arguments, handover, shapes[0])
         notices = Notices()
-        noise = arrange_noise(plan.timeline, arguments["noise"], arguments["seed"], shapes, notices)
+        noise = arrange_noise(plan.timeline, arguments["noise"], arguments["seed"], shapes, notices, lead)
         fitted = replace(sampled.fitted, plan=plan)
         state = _make_state(replace(sampled, fitted=fitted), guider, window, held, shapes, notices)
         guider.model_options = create_model_options_clone(original)
@@ -79,7 +83,8 @@ def outer_sample_wrapper(sampled: SampledPlan) -> Callable[..., Any]:
             if held is not None:
                 result = held.put_back(result)
             masks, point = state.run.finish()
-            sampled.record.put(masks, point, notices.said)
+            origin = RunOrigin(latent_digest(result), signature_of_running())
+            sampled.record.put(masks, point, plan.guided, origin, notices.said)
             if masks is not None and float(arguments["sigmas"][-1]) > 0:
                 handover.leave(result, masks)
             memory.report_held(state.run.bank.peak_bytes)
@@ -89,6 +94,22 @@ def outer_sample_wrapper(sampled: SampledPlan) -> Callable[..., Any]:
             state.run.close()
 
     return outer_sample
+
+
+def _lead(sampled: SampledPlan, shapes: Sequence[Any]) -> int:
+    """How many latent frames of a reference picture the run's latent has in front of the video; the segment handler
+    refuses one that is longer for another reason. Raises ValueError for a chain, which has no place for them."""
+    plan, shape = sampled.fitted.plan, shapes[0]
+    if sampled.fitted.info.reference_frames is None or len(shapes) > 1 or len(shape) != 5:
+        return 0
+    lead = max(0, shape[FRAME_DIM] - plan.timeline.latent_frames)
+    if lead and plan.config.order == "chain":
+        raise ValueError(
+            "MaskGuidedKVShare: order 'chain' samples one segment after another, and has no place for the reference "
+            "frame that WanVaceToVideo and WanAnimateToVideo put in front of the video. Set order to lockstep or "
+            "sources_first in KVShareConfig."
+        )
+    return lead
 
 
 def _model_sampling(guider: Any) -> Any:
@@ -108,7 +129,9 @@ def _plan_of_run(
     """The plan with the masks that an earlier run found, in the size of this run's video, and the highest and the
     lowest sigma that share. A plan none of whose steps share has one stage."""
     plan, sigmas = sampled.fitted.plan, arguments["sigmas"].tolist()
-    found = None if sampled.earlier is None else sampled.earlier.latest()
+    found = None
+    if sampled.earlier is not None:
+        found = sampled.earlier.findings(arguments["latent_image"], signatures_above()).masks
     if sampled.earlier is None and plan.finds_subjects:
         found = handover.masks_of(arguments["latent_image"])
         if found is not None and (found.segments is None or not plan.fits(found.segments)):
@@ -172,7 +195,8 @@ def _segments_with_held_frames(plan: SharePlan, held: HeldFrames | None, base_mo
 def _known_frames(held: HeldFrames, base_model: Any, shapes: list[Any]) -> KnownFrames:
     """The video's frames that a run holds, as the model gets latents."""
     video = video_part(base_model.process_latent_in(held.content), shapes)
-    return KnownFrames(video, torch.tensor([not free for free in held.free[0]]))
+    free = held.free[0]
+    return KnownFrames(video[:, :, video.shape[FRAME_DIM] - len(free) :], torch.tensor([not one for one in free]))
 
 
 def _sample_stages(executor: Any, state: RunState, arguments: Arguments, shapes: list[Any]) -> Any:
