@@ -64,9 +64,12 @@ class Tally:
     clear: int = 0
     unclear: Counter[str] = field(default_factory=Counter)
     slowest: float = 0.0
+    peak: int | None = 0
+    """Bytes that one input took at most; None where the system does not say."""
 
     def try_input(self, value: Any) -> str | None:
         """Lets one input in; why its error is not clear, None for a clear one or none."""
+        before = _start_peak()
         start = time.perf_counter()
         problem = None
         try:
@@ -79,13 +82,13 @@ class Tally:
             else:
                 self.unclear[problem] += 1
         self.slowest = max(self.slowest, time.perf_counter() - start)
+        self.peak = None if before is None or self.peak is None else max(self.peak, _memory("VmHWM") - before)
         return problem
 
 
 def fuzz(kind: "Kind", count: int) -> Row:
     """The row of a kind after `count` inputs. Call it in a host that runs."""
     tally = Tally(kind)
-    before = _start_peak()
 
     @hypothesis.settings(
         max_examples=count,
@@ -109,7 +112,7 @@ def fuzz(kind: "Kind", count: int) -> Row:
         "errors_clear": tally.clear,
         "errors_unclear": tally.unclear.total(),
         "slowest_seconds": round(tally.slowest, 3),
-        "peak_mib": None if before is None else round(max(0, _memory("VmHWM") - before) / MIB, 1),
+        "peak_mib": None if tally.peak is None else round(tally.peak / MIB, 1),
     }
 
 

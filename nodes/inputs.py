@@ -106,12 +106,17 @@ def token_place_inputs(defaults: KVShareConfig, without: str) -> list[io.Input]:
 
 
 def video_samples(name: str, latent: dict[str, Any]) -> torch.Tensor:
-    """The tensor of a LATENT input. Raises ValueError if it holds audio as well."""
+    """The tensor of a LATENT input. Raises ValueError if it holds audio as well, and if it is no video's."""
     samples = latent["samples"]
     if not isinstance(samples, torch.Tensor):
         raise ValueError(
             f"{name}: it holds video and audio together. Split them with Separate AV Latent before this node, "
             "and combine them again after it."
+        )
+    if samples.ndim != 5 or 0 in samples.shape:
+        raise ValueError(
+            f"{name}: it has the shape {list(samples.shape)}; that of a video is [batch, channels, latent frames, "
+            "height, width]. Connect the latent of a video."
         )
     return samples
 
