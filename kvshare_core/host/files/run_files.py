@@ -13,10 +13,12 @@ import safetensors
 import safetensors.torch
 import torch
 from comfy.nested_tensor import NestedTensor
+from comfy.utils import pack_latents
 
-from ...plain_values import from_document, to_document
+from ...plain_values import from_document, parse_json, to_document
 from ...record.record import KVShareRecord, RecordedMasks
 from ...timeline.timeline import Timeline
+from ..running import signatures_above
 from .run_checks import check_timeline
 from .user_files import change_of, names_of, new_file, path_of, refused
 
@@ -62,7 +64,8 @@ class LongVideoFile:
 
 
 def file_of(timeline: Timeline, latent: dict[str, Any], record: KVShareRecord | None) -> LongVideoFile:
-    """What to save of a timeline's latent. Raises ValueError for the latent of another timeline."""
+    """What to save of a timeline's latent, with the masks of the run that made it. Raises ValueError for the latent of
+    another timeline."""
     samples = _parts(latent["samples"])
     if samples[0].ndim != 5 or samples[0].shape[2] != timeline.latent_frames:
         raise ValueError(
@@ -70,12 +73,14 @@ def file_of(timeline: Timeline, latent: dict[str, Any], record: KVShareRecord | 
             "frames. Connect the latent of the same timeline."
         )
     mask = latent.get("noise_mask")
+    # As the sampler had it when the run ended.
+    joined = samples[0] if len(samples) == 1 else pack_latents(samples)[0]
     return LongVideoFile(
         timeline,
         samples,
         () if mask is None else _parts(mask),
         tuple(latent.get("batch_index") or ()),
-        None if record is None else record.latest(),
+        None if record is None else record.findings(joined, signatures_above("latent")).masks,
     )
 
 
@@ -101,10 +106,10 @@ def load(name: str) -> LongVideoFile:
         with safetensors.safe_open(str(path), framework="pt") as opened:
             metadata = opened.metadata() or {}
             tensors = {key: opened.get_tensor(key) for key in opened.keys()}
-        content = from_document(LongVideoFile, json.loads(metadata[CONTENT]), tensors, FORMAT)
+        content = from_document(LongVideoFile, parse_json(metadata[CONTENT]), tensors, FORMAT)
         check(content)
         return content
-    except (KeyError, ValueError, RecursionError, OSError, safetensors.SafetensorError) as error:
+    except (KeyError, ValueError, OSError, safetensors.SafetensorError) as error:
         raise refused(name, WRITER, error) from error
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from comfy_api.latest import io, ui
 
-from ...record.record import KVShareRecord
+from ...record.record import Findings
 from ...record.viewing import described_film, described_point, sheet_of, shown_frames, shown_maps, small_frames
 
 PREFIX = "kvshare_view"
@@ -14,13 +14,12 @@ FASTEST = 0
 """How hard to try to make a WebP file small."""
 
 
-def view_of(record: KVShareRecord, images: torch.Tensor, **chosen: Any) -> dict[str, list[Any]]:
-    """The answer that shows a record over the decoded frames [frames, h, w, 3] of its run; empty when the record is
-    empty.
+def view_of(findings: Findings, images: torch.Tensor, **chosen: Any) -> dict[str, list[Any]]:
+    """The answer that shows what a run found over its decoded frames [frames, h, w, 3]; empty when it found nothing.
 
     chosen: values of the node's own inputs, which the viewer shows first.
     """
-    masks, point = record.latest(), record.latest_point()
+    masks, point = findings.masks, findings.point
     timeline = masks.timeline if masks is not None else None if point is None else point.timeline
     if timeline is None:
         return {}

@@ -13,12 +13,13 @@ from ...plan.model_fit import FittedPlan
 from ...plan.schedule import shares_in
 from ...plan.share_plan import SharePlan
 from ...record.handover import Handover
-from ...record.record import KVShareRecord
+from ...record.record import KVShareRecord, RunOrigin, latent_digest
 from ...record.resampling import masks_in_size
 from ...session.sampling_run import SamplingRun
 from ...session.settings import RunSettings
 from .. import HANDOVER_TAG, KEY
 from ..conditioning.carried_image import KnownFrames
+from ..running import signature_of_running, signatures_above
 from . import memory
 from .chain import Chain
 from .eager import EagerRegion
@@ -79,7 +80,8 @@ def outer_sample_wrapper(sampled: SampledPlan) -> Callable[..., Any]:
             if held is not None:
                 result = held.put_back(result)
             masks, point = state.run.finish()
-            sampled.record.put(masks, point)
+            origin = RunOrigin(latent_digest(result), signature_of_running())
+            sampled.record.put(masks, point, plan.guided, origin)
             if masks is not None and float(arguments["sigmas"][-1]) > 0:
                 handover.leave(result, masks)
             memory.report_held(state.run.bank.peak_bytes)
@@ -108,7 +110,9 @@ def _plan_of_run(
     """The plan with the masks that an earlier run found, in the size of this run's video, and the highest and the
     lowest sigma that share. A plan none of whose steps share has one stage."""
     plan, sigmas = sampled.fitted.plan, arguments["sigmas"].tolist()
-    found = None if sampled.earlier is None else sampled.earlier.latest()
+    found = None
+    if sampled.earlier is not None:
+        found = sampled.earlier.findings(arguments["latent_image"], signatures_above()).masks
     if sampled.earlier is None and plan.finds_subjects:
         found = handover.masks_of(arguments["latent_image"])
         if found is not None and (found.segments is None or not plan.fits(found.segments)):

@@ -9,7 +9,7 @@ from comfy.cli_args import LatentPreviewMethod, args
 from comfy_execution.utils import get_executing_context
 
 from ...timeline.timeline import Segment, Timeline
-from ..graph import Graph
+from ..running import running_node
 from ..server import running_server
 
 EVENT = "kv_share.progress"
@@ -31,7 +31,7 @@ class RunProgress:
         self._bar = comfy.utils.ProgressBar(1)
         self._previewer = _previewer(model) if self._bar.hook is not None else None
         self._server = running_server()
-        self._above = _nodes_above(self._server)
+        self._above = _nodes_above()
         self._step, self._steps, self._reached = 0, 1, 0.0
 
     def next_stage(self) -> None:
@@ -93,23 +93,20 @@ class RunProgress:
         self._bar.update_absolute(self._reached * self._steps * all_stages, self._steps * all_stages, preview)
 
 
-def _nodes_above(server: Any) -> list[str]:
-    """Ids of the nodes that the running one depends on, by the workflow as it was queued; none for a node that another
-    node created while it ran."""
-    context = get_executing_context()
-    if server is None or context is None:
-        return []
-    running, _ = server.prompt_queue.get_current_queue_volatile()
-    for _, prompt_id, workflow, *_ in running:
-        if prompt_id == context.prompt_id and context.node_id in workflow:
-            graph = Graph(workflow)
-            return [node.id for node in graph.above(graph.node(context.node_id))]
-    return []
+def _nodes_above() -> list[str]:
+    """Ids of the nodes that the running one depends on; none where they are unknown."""
+    found = running_node()
+    return [] if found is None else [node.id for node in found[0].above(found[1])]
 
 
 def _previewer(model: Any) -> Any:
+    """The host's own previewer of single frames, which keeps nothing from call to call. Other packs put previewers of
+    whole videos in its place (VideoHelperSuite's animated ones), which count the frames that they are shown: these are
+    left to the sampler's callback, and segments are not shown."""
     # Imported here, because it reads the command line of a started host.
-    from latent_preview import get_previewer
+    from latent_preview import Latent2RGBPreviewer, get_previewer
 
-    cheap = args.preview_method in CHEAP_PREVIEWS
-    return get_previewer(model.load_device, model.model.latent_format) if cheap else None
+    if args.preview_method not in CHEAP_PREVIEWS or get_previewer.__module__ != Latent2RGBPreviewer.__module__:
+        return None
+    previewer = get_previewer(model.load_device, model.model.latent_format)
+    return previewer if type(previewer) is Latent2RGBPreviewer else None

@@ -6,13 +6,14 @@ from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import comfy.model_management
+import latent_preview
 import pytest
 import torch
 from comfy.model_management import InterruptProcessingException
 from comfy_execution.utils import CurrentNodeContext
 from latent_preview import prepare_callback
 
-from kvshare_core.config import KVShareConfig
+from kvshare_core.config import KVShareConfig, Order
 from kvshare_core.host.sampling import progress as module
 from kvshare_core.host.sampling.progress import EVENT, RunProgress
 from tests.support.family_cases import CASES, model_of
@@ -109,6 +110,46 @@ def test_a_segment_is_shown_by_its_middle_frame(monkeypatch: pytest.MonkeyPatch)
     progress.end_segment(denoised, 1.0)
     first, second = (image for _, image, _ in shown)
     assert first.size == (6, 6) and first.tobytes() != second.tobytes()
+
+
+class AnimatedPreviewer(latent_preview.LatentPreviewer):
+    """A previewer as other packs put in place of the host's: it shows whole videos, whose length it learns from the
+    first call, and sends every frame once for each client."""
+
+    clients: ClassVar[list["AnimatedPreviewer"]] = []
+
+    def __init__(self) -> None:
+        self.told: list[int] = []
+        self.clients.append(self)
+
+    def decode_latent_to_preview_image(self, preview_format: str, x0: torch.Tensor) -> Any:
+        self.told.append(x0.shape[2])
+        return None
+
+
+@pytest.mark.parametrize("renamed", [False, True])
+@pytest.mark.parametrize("order", ["lockstep", "sources_first"])
+def test_a_previewer_of_whole_videos_has_one_client_that_sees_whole_videos(
+    order: Order, renamed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """renamed: whether the other pack's function says that it is the host's, as functools.wraps makes it."""
+
+    def get_previewer(device: Any, latent_format: Any) -> Any:
+        return AnimatedPreviewer()
+
+    if renamed:
+        get_previewer.__module__ = "latent_preview"
+    monkeypatch.setattr(AnimatedPreviewer, "clients", [])
+    monkeypatch.setattr(latent_preview, "get_previewer", get_previewer)
+    monkeypatch.setattr(latent_preview.args, "preview_method", module.LatentPreviewMethod.Auto)
+    monkeypatch.setattr("comfy.utils.PROGRESS_BAR_HOOK", lambda value, total, preview, **_: None)
+    timeline, steps, case = tiny_timeline(2), 3, CASES["wan t2v"]
+    model = patched(case, timeline, KVShareConfig(order=order))
+    callback = prepare_callback(model, steps)
+    shape = case.shape(timeline)
+    case.run(Sampling(steps=steps), model, case.positive(timeline), case.negative(timeline), shape, callback=callback)
+    told = [client.told for client in AnimatedPreviewer.clients if client.told]
+    assert len(told) == 1 and set(told[0]) == {timeline.latent_frames}
 
 
 def test_stages_move_one_bar_that_the_samplers_callback_moves_too(monkeypatch: pytest.MonkeyPatch) -> None:
