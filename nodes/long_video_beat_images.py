@@ -21,9 +21,9 @@ class LongVideoBeatImages(io.ComfyNode):
             category=CATEGORY,
             description="Sets the first and last image of one prompt, for image-to-video models of Wan and "
             "HunyuanVideo, for MiniMax H3, and for all models of LTX. All but HunyuanVideo also take one in between. "
-            "Use one node per prompt that has images. LTX gets them in the latent, at the ends of the prompt's own time. Other "
-            "models get them at the ends of the prompt's segment, so a prompt shorter than a segment may not show "
-            "them.",
+            "Use one node per prompt that has images. LTX gets them in the latent, at the ends of the prompt's own "
+            "time. Other models get them at the ends of the prompt's segment, so a prompt shorter than a segment may "
+            "not show them.",
             **search_words("first frame last frame", "keyframe", "image to video", "start image"),
             inputs=[
                 io.Model.Input("model", tooltip="The image-to-video model, or any model of LTX."),

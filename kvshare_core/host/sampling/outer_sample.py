@@ -177,13 +177,15 @@ def _sample_stages(executor: Any, state: RunState, arguments: Arguments, shapes:
         return _sample(executor, arguments)
     if arguments["callback"] is not None:
         arguments = {**arguments, "callback": state.progress.counted(arguments["callback"])}
-    plan, reserve, chain = run.settings.plan, state.reserve, None
+    plan, reserve, held, chain = run.settings.plan, state.reserve, state.known, None
     if plan.config.order == "chain":
         chain = Chain(plan.timeline, arguments, shapes, guider.model_patcher.model, run.settings.family.audio)
     while True:
         # Copied, since the host prepares the conditioning of a guider in place.
         conds = {name: [dict(entry) for entry in entries] for name, entries in guider.conds.items()}
-        result = _sample(executor, arguments) if chain is None else _sample_link(executor, state, chain, arguments)
+        result = (
+            _sample(executor, arguments) if chain is None else _sample_link(executor, state, chain, held, arguments)
+        )
         if not run.stages.early:
             return result
         guider.conds = conds
@@ -193,10 +195,14 @@ def _sample_stages(executor: Any, state: RunState, arguments: Arguments, shapes:
         state.reserve = max(0, reserve - run.bank.device_bytes)
 
 
-def _sample_link(executor: Any, state: RunState, chain: Chain, arguments: Arguments) -> torch.Tensor:
-    """Samples the segment of the running stage; the whole latent as far as it is finished."""
+def _sample_link(
+    executor: Any, state: RunState, chain: Chain, held: KnownFrames | None, arguments: Arguments
+) -> torch.Tensor:
+    """Samples the segment of the running stage; the whole latent as far as it is finished. held: frames that the run
+    holds from the start."""
     (segment,) = state.run.stages.segments
-    state.known = chain.known_frames()
+    finished = chain.known_frames()
+    state.known = finished if held is None else held.overlaid_by(finished)
     chain.finish(segment, _sample(executor, chain.arguments(segment)))
     return chain.result
 
