@@ -15,9 +15,12 @@ def named_errors(node: str) -> Generator[None]:
     try:
         yield
     except ValueError as error:
-        if str(error) == printable(str(error)) and str(error).startswith(f"{node}: "):
+        if str(error) != printable(str(error)):
+            # The host writes the error's cause too, on a console that cannot hold it: its worker would not survive that.
+            raise ValueError(printable(f"{node}: {error}")) from None
+        if str(error).startswith(f"{node}: "):
             raise
-        raise ValueError(printable(f"{node}: {error}")) from error
+        raise ValueError(f"{node}: {error}") from error
     except OSError as error:
         raise OSError(error.errno, printable(f"{node}: {error.strerror or error}"), error.filename) from error
     except UNEXPECTED as error:

@@ -116,12 +116,18 @@ def check_connected(**inputs: Any) -> None:
 
 
 def video_samples(name: str, latent: dict[str, Any] | None) -> torch.Tensor:
-    """The tensor of a LATENT input. Raises ValueError if there is none, or it holds audio as well."""
+    """The tensor of a LATENT input. Raises ValueError if there is none, it holds audio as well, or
+    is no video's."""
     samples = _samples(name, latent)
     if not isinstance(samples, torch.Tensor):
         raise ValueError(
             f"{name}: it holds video and audio together. Split them with Separate AV Latent before this node, "
             "and combine them again after it."
+        )
+    if samples.ndim != 5 or 0 in samples.shape:
+        raise ValueError(
+            f"{name}: it has the shape {list(samples.shape)}; that of a video is [batch, channels, latent frames, "
+            "height, width]. Connect the latent of a video."
         )
     return samples
 

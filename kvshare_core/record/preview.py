@@ -56,11 +56,13 @@ def heat_colours(heat: torch.Tensor) -> torch.Tensor:
 
 def rgb_of(images: torch.Tensor) -> torch.Tensor:
     """Pictures [pictures, h, w, channels] with three channels: of one channel grey, of four without the transparency.
-    Raises ValueError for anything else."""
-    if images.ndim != 4 or images.shape[-1] not in (1, 3, 4):
+    Float32, as the host saves them. Raises ValueError for anything else."""
+    if images.ndim != 4 or images.shape[-1] not in (1, 3, 4) or 0 in images.shape or not images.is_floating_point():
         raise ValueError(
-            f"images: they have the shape {list(images.shape)}, not [images, height, width, 3]. Connect decoded frames."
+            f"images: they have the shape {list(images.shape)} and the dtype {images.dtype}, not [images, height, "
+            "width, 3] in floating point. Connect decoded frames."
         )
+    images = images.float()
     return images.expand(-1, -1, -1, 3) if images.shape[-1] == 1 else images[..., :3]
 
 

@@ -1,5 +1,6 @@
 """Error messages of the nodes reach every console."""
 
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -85,3 +86,13 @@ def test_no_input_of_a_node_makes_an_error_without_its_name(node: str) -> None:
         inputs["step_idx"] = "x"
     with pytest.raises(ValueError, match=rf"^{node}: \w+"):
         run_node(node, **inputs)
+
+
+def test_no_cause_is_written_that_a_console_cannot_hold() -> None:
+    """The host writes the whole chain of errors, and its worker does not survive a half character in it."""
+    with pytest.raises(ValueError) as caught, named_errors("Node"):
+        raise ValueError("subject: '\ud83d' is not a word")
+    written = "".join(traceback.format_exception(caught.value))
+    assert r"Node: subject: '\ud83d' is not a word" in written
+    # The line of this file that raised it has the escape, not the character.
+    assert written.encode()

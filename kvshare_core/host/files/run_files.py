@@ -19,6 +19,7 @@ from ...plain_values import from_document, parse_json, to_document
 from ...record.record import KVShareRecord, RecordedMasks
 from ...timeline.timeline import Timeline
 from ..running import signatures_above
+from .run_checks import check_timeline
 from .user_files import change_of, names_of, new_file, path_of, refused
 
 SUFFIX = ".kvshare.safetensors"
@@ -105,9 +106,28 @@ def load(name: str) -> LongVideoFile:
         with safetensors.safe_open(str(path), framework="pt") as opened:
             metadata = opened.metadata() or {}
             tensors = {key: opened.get_tensor(key) for key in opened.keys()}
-        return from_document(LongVideoFile, parse_json(metadata[CONTENT]), tensors, FORMAT)
+        content = from_document(LongVideoFile, parse_json(metadata[CONTENT]), tensors, FORMAT)
+        check(content)
+        return content
     except (KeyError, ValueError, OSError, safetensors.SafetensorError) as error:
         raise refused(name, WRITER, error) from error
+
+
+def check(content: LongVideoFile) -> None:
+    """Raises ValueError if what a file holds does not belong together."""
+    check_timeline(content.timeline)
+    frames, first = content.timeline.latent_frames, content.samples[0] if content.samples else torch.empty(0)
+    if first.ndim != 5 or first.shape[2] != frames:
+        raise ValueError(f"its latent has the shape {list(first.shape)}, its timeline {frames} latent frames")
+    if content.noise_mask and len(content.noise_mask) != len(content.samples):
+        raise ValueError("it has not one noise mask for each latent")
+    if content.masks is None:
+        return
+    check_timeline(content.masks.timeline)
+    maps = [content.masks, *content.masks.subjects]
+    for tensor in (tensor for one in maps for tensor in (one.heat, one.mask)):
+        if tensor.ndim != 4 or tensor.shape[1] != content.masks.timeline.latent_frames or 0 in tensor.shape:
+            raise ValueError(f"its masks have the shape {list(tensor.shape)}, which is not that of the film")
 
 
 def file_names() -> list[str]:
