@@ -3,12 +3,10 @@ queries and outputs which sharing makes stay small beside the call's own output.
 
 from dataclasses import dataclass
 
-import torch
-
 PIECES = 6
 """Pieces that a large call is divided into."""
 
-LEAST_ELEMENTS = 1 << 23
+LEAST_ELEMENTS = 1 << 22
 """Elements of the queries of a piece below which dividing further would save little and cost time."""
 
 
@@ -22,10 +20,9 @@ class Division:
     """The key heads that are computed together, with all query heads that attend to them."""
 
 
-def divide(query: torch.Tensor, key: torch.Tensor) -> Division:
-    """How the call of `query` and `key` [rows, heads, tokens, head_dim] is divided."""
-    rows, key_heads = query.shape[0], key.shape[1]
-    pieces = min(PIECES, -(-query.numel() // LEAST_ELEMENTS))
+def divide(rows: int, heads: int, key_heads: int, tokens: int, head_dim: int) -> Division:
+    """How a call is divided whose queries are [rows, heads, tokens, head_dim]."""
+    pieces = min(PIECES, -(-rows * heads * tokens * head_dim // LEAST_ELEMENTS))
     if pieces <= 1:
         return Division(False, (slice(0, key_heads),))
     each = -(-key_heads // -(-pieces // rows))

@@ -51,12 +51,13 @@ class CallSharer:
             self._warn_of_early_negative(context.forward)
             return None
         self.prefetch(context.forward, context.site.block + 1)
-        division = divide(context.call.query, context.call.key)
+        rows, heads, tokens, head_dim = context.call.query.shape
+        division = divide(rows, heads, context.call.key.shape[1], tokens, head_dim)
         output = CallOutput(context)
-        for rows in self._rows(context, masks, splits, division.by_row):
-            self._attend(context, rows, splits[rows[0].row], division, output)
+        for shared in self._rows(context, masks, splits, division.by_row):
+            self._attend(context, shared, splits[shared[0].row], division, output)
             # Before the next rows' keys are fetched.
-            rows.clear()
+            shared.clear()
         return None if output.is_empty else output.complete(masks)
 
     def prefetch(self, forward: Forward, block: int) -> None:
@@ -115,7 +116,8 @@ class CallSharer:
         ]
         if by_row:
             for index, latent, chunk in places:
-                yield self._exchange(context, index, latent, chunk, masks[index], splits[latent])
+                if rows := self._exchange(context, index, latent, chunk, masks[index], splits[latent]):
+                    yield rows
         else:
             rows = [
                 row
