@@ -117,8 +117,9 @@ def _raise(error: BaseException) -> None:
     raise error
 
 
-_raise_elsewhere = FunctionType(_raise.__code__.replace(co_filename="of_the_host.py"), globals())
-"""Raises as a file does that is not of the pack."""
+def _raise_in(file: str) -> Callable[[BaseException], None]:
+    """Raises an error as code in that file does."""
+    return FunctionType(_raise.__code__.replace(co_filename=file), globals())
 
 
 def _error_of(fault: Fault | None) -> BaseException:
@@ -139,7 +140,8 @@ def injected(boundary: Boundary, fault: Fault | None = None, at: int | None = No
     *outer, name = names.split(".")
     for part in outer:
         owner = getattr(owner, part)
-    function = Injected(getattr(owner, name), _raise if boundary.ours else _raise_elsewhere, fault, at)
+    file = str(ROOT / "kvshare_core" / "boundary.py") if boundary.ours else "of_the_host.py"
+    function = Injected(getattr(owner, name), _raise_in(file), fault, at)
 
     def stand_in(*args: Any, **kwargs: Any) -> Any:
         return function.called(*args, **kwargs)

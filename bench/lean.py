@@ -7,13 +7,13 @@ from pathlib import Path
 
 import torch
 
-from kvshare_core.embedded.joint_transformer import JointShape
 from kvshare_core.embedded.latents import CHANNELS, LatentBasis
-from kvshare_core.embedded.one_stream_transformer import SIGMA_SHIFT as ONE_STREAM_SHIFT
-from kvshare_core.embedded.one_stream_transformer import OneStreamShape
+from kvshare_core.embedded.layouts import SIGMA_SHIFT as ONE_STREAM_SHIFT
 from kvshare_core.embedded.text import token_ids
 from kvshare_core.embedded.training.denoiser import Denoiser, Shape
-from kvshare_core.embedded.transformer import TransformerShape
+from kvshare_core.embedded.training.joint_transformer import JointShape
+from kvshare_core.embedded.training.one_stream_transformer import OneStreamShape
+from kvshare_core.embedded.training.transformer import TransformerShape
 from kvshare_core.embedded.vocabulary import CHUNK_TOKENS, PAIR_CHUNK_TOKENS
 
 WAN_SHIFT = 8.0

@@ -139,19 +139,23 @@ class Tally:
             self.counts["lost"] += 1
         elif "execution_interrupted" in events:
             self.counts["interrupted"] += 1
-            self.counts["duplicated"] += len(files)
+            # It may have been saved already.
+            self._compare(number, files)
         elif "execution_error" in events:
             self.counts["failed"] += 1
             event = events["execution_error"]
             self.reasons.append(f"{event['node_type']}: {event['exception_message'].strip()}")
         else:
             self.counts["lost"] += not files
-            self.counts["duplicated"] += max(0, len(files) - 1)
-            for file in files:
-                digest = digest_of(file)
-                self.counts["swapped"] += self.latents.setdefault(number, digest) != digest
+            self._compare(number, files)
         for file in files:
             file.unlink()
+
+    def _compare(self, number: int, files: Sequence[Path]) -> None:
+        self.counts["duplicated"] += max(0, len(files) - 1)
+        for file in files:
+            digest = digest_of(file)
+            self.counts["swapped"] += self.latents.setdefault(number, digest) != digest
 
 
 def digest_of(file: Path) -> str:

@@ -31,6 +31,8 @@ WHEN_OUT_OF_MEMORY: tuple[str, ...] = get_args(WhenOutOfMemory)
 MAX_STRENGTH = 10.0
 MAX_INDEX = 10_000
 """Largest step or block that can be named."""
+_LONGEST_INDEX = 1000
+"""Digits of a number in a list, of which most may be zeros."""
 MAX_RIM = 16
 """Widest rim of a subject in tokens."""
 
@@ -295,20 +297,24 @@ def parse_indices(text: str, name: str) -> tuple[int, ...]:
 
     Raises ValueError naming `name` and the part that is neither, or a number beyond MAX_INDEX.
     """
-    indices: set[int] = set()
+    ranges: set[tuple[int, int]] = set()
     for part in (piece.strip() for piece in text.split(",")):
         if not part:
             continue
         first, dash, last = (piece.strip() for piece in part.partition("-"))
+        quoted = f"'{part[:60]}{'...' if len(part) > 60 else ''}'"
         if not first.isdecimal() or (dash and not last.isdecimal()):
-            raise ValueError(f"{name}: '{part}' is neither a number nor a range; write for example 2, 5, 25-29.")
-        upper = int(last) if dash else int(first)
-        if upper < int(first):
-            raise ValueError(f"{name}: the range '{part}' runs backwards.")
-        if upper > MAX_INDEX:
-            raise ValueError(f"{name}: '{part}' goes beyond {MAX_INDEX}.")
-        indices.update(range(int(first), upper + 1))
-    return tuple(sorted(indices))
+            raise ValueError(f"{name}: {quoted} is neither a number nor a range; write for example 2, 5, 25-29.")
+        if max(len(first), len(last)) > _LONGEST_INDEX or int(last or first) > MAX_INDEX:
+            raise ValueError(f"{name}: {quoted} goes beyond {MAX_INDEX}.")
+        lower, upper = int(first), int(last or first)
+        if upper < lower:
+            raise ValueError(f"{name}: the range {quoted} runs backwards.")
+        ranges.add((lower, upper))
+    indices: list[int] = []
+    for lower, upper in sorted(ranges):
+        indices += range(max(lower, indices[-1] + 1 if indices else 0), upper + 1)
+    return tuple(indices)
 
 
 def format_indices(indices: Sequence[int]) -> str:

@@ -1,8 +1,9 @@
 """Words of a prompt and the text tokens that stand for them. Pure Python."""
 
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 STOP_WORDS = frozenset(
     "a an the this that these those and or but of in on at to from by with over under across into onto through for as "
@@ -18,6 +19,16 @@ UNSPACED_SCRIPTS = frozenset(
     "CJK IDEOGRAPHIC HIRAGANA KATAKANA BOPOMOFO HALFWIDTH HANGUL THAI LAO KHMER MYANMAR".split()
 )
 """First words of the Unicode names of letters whose words have no spaces between them, or, in Korean, grow endings."""
+
+
+MOST_SUBJECT_WORDS = 100
+"""Words that name one subject at most, each letter of a script without spaces among them."""
+MOST_MARKS = 128
+"""Combining marks that are normalised together at most; more on one letter are no text, and normalising takes time in
+proportion to the square of their number."""
+
+_LONGEST_QUOTE = 400
+"""Characters of a prompt and of its words in an error."""
 
 
 class WordError(ValueError):
@@ -44,27 +55,38 @@ class PromptWords:
     @property
     def runs(self) -> tuple[tuple[str, ...], ...]:
         """The words, those that are joined together."""
-        runs: list[tuple[str, ...]] = []
+        runs: list[list[str]] = []
         for place, word in enumerate(self.words):
             if place in self.joined:
-                runs[-1] += (word,)
+                runs[-1].append(word)
             else:
-                runs.append((word,))
-        return tuple(runs)
+                runs.append([word])
+        return tuple(tuple(run) for run in runs)
 
-    def occurrences(self, run: tuple[str, ...]) -> Iterator[range]:
-        """Places in `words` where `run` stands, its words joined to each other."""
-        for start in range(len(self.words)):
+    @cached_property
+    def _places(self) -> dict[str, list[int]]:
+        """Where each word stands."""
+        places: dict[str, list[int]] = {}
+        for place, word in enumerate(self.words):
+            places.setdefault(word, []).append(place)
+        return places
+
+    def places_of(self, run: tuple[str, ...]) -> set[int]:
+        """Places in `words` of all words that belong to an occurrence of `run`, its words joined to each other."""
+        found: set[int] = set()
+        for start in self._places.get(run[0], ()):
             places = range(start, start + len(run))
             if self.words[start : places.stop] == run and self.joined.issuperset(places[1:]):
-                yield places
+                found.update(places)
+        return found
 
-    def other_content(self, subject: tuple[int, ...]) -> tuple[int, ...]:
+    def other_content(self, subject: Collection[int]) -> tuple[int, ...]:
         """Positions of the content words of which no token is in `subject`."""
+        taken = frozenset(subject)
         return _unique(
             token
             for word, span in zip(self.words, self.positions, strict=True)
-            if word not in STOP_WORDS and not set(span) & set(subject)
+            if word not in STOP_WORDS and taken.isdisjoint(span)
             for token in span
         )
 
@@ -88,27 +110,31 @@ def find_words(characters: Iterable[tuple[str, tuple[int, ...]]]) -> PromptWords
     Apostrophes and hyphens separate words, because not every tokenizer tells them from spaces. Text is compared in
     Unicode's form NFKC, because some tokenizers know no other.
     """
-    words: list[str] = []
-    positions: list[tuple[int, ...]] = []
+    words: list[list[str]] = []
+    positions: list[dict[int, None]] = []
     joined: set[int] = set()
     unbroken = growing = False
-    for character, tokens in _normalised(characters):
-        mark = unicodedata.category(character).startswith("M")
-        if not character.isalnum() and not (mark and unbroken):
-            unbroken = growing = False
-            continue
-        unspaced = not mark and _is_unspaced(character)
-        if mark or (growing and not unspaced):
-            words[-1] += character
-            positions[-1] += tokens
-            continue
-        if unbroken:
-            joined.add(len(words))
-        words.append(character)
-        positions.append(tokens)
-        unbroken, growing = True, not unspaced
+    for cluster, tokens in _normalised(characters):
+        given = -1
+        for character in cluster:
+            mark = unicodedata.category(character).startswith("M")
+            if not character.isalnum() and not (mark and unbroken):
+                unbroken = growing = False
+                continue
+            unspaced = not mark and _is_unspaced(character)
+            if mark or (growing and not unspaced):
+                words[-1].append(character)
+            else:
+                if unbroken:
+                    joined.add(len(words))
+                words.append([character])
+                positions.append({})
+                unbroken, growing = True, not unspaced
+            if given < len(words) - 1:
+                given = len(words) - 1
+                positions[given].update(dict.fromkeys(tokens))
     return PromptWords(
-        tuple(word.lower() for word in words), tuple(_unique(span) for span in positions), frozenset(joined)
+        tuple("".join(word).lower() for word in words), tuple(tuple(span) for span in positions), frozenset(joined)
     )
 
 
@@ -116,36 +142,50 @@ def find_subject(prompt: str, known: PromptWords, subject: str) -> SubjectTokens
     """Tokens of every word of `subject` (one or more, separated by spaces or commas) in a prompt.
 
     A word that occurs several times counts with all its places. In scripts without spaces any unbroken part of the
-    prompt can be named. Raises WordError when a word is not in the prompt.
+    prompt can be named. Raises WordError when a word is not in the prompt, for no words and for too many.
     """
     wanted = _words_of_text(subject).runs
     if not wanted:
-        raise WordError(f"subject: '{subject}' has no words; name what should stay the same, for example 'fox'.")
+        raise WordError(
+            f"subject: '{_shortened(subject)}' has no words; name what should stay the same, for example 'fox'."
+        )
+    count = sum(map(len, wanted))
+    if count > MOST_SUBJECT_WORDS:
+        raise WordError(
+            f"subject: '{_shortened(subject)}' has {count} words; name what should stay the same with at most "
+            f"{MOST_SUBJECT_WORDS}."
+        )
     places: set[int] = set()
-    for run in wanted:
-        found = {place for occurrence in known.occurrences(run) for place in occurrence}
+    for run in dict.fromkeys(wanted):
+        found = known.places_of(run)
         if not found:
             raise WordError(_not_found("".join(run), run, prompt, known))
         places |= found
     tokens = _unique(token for place in sorted(places) for token in known.positions[place])
+    taken = frozenset(tokens)
     others = _unique(
         token
         for place, (word, span) in enumerate(zip(known.words, known.positions, strict=True))
         if place not in places and word not in STOP_WORDS
         for token in span
-        if token not in tokens
+        if token not in taken
     )
     return SubjectTokens(tokens, others)
 
 
 def _not_found(word: str, run: tuple[str, ...], prompt: str, known: PromptWords) -> str:
-    readable = ", ".join(dict.fromkeys("".join(run) for run in known.runs)) or "none"
-    if any(_words_of_text(prompt).occurrences(run)):
+    readable = _shortened(", ".join(dict.fromkeys("".join(run) for run in known.runs)) or "none")
+    word, quoted = _shortened(word), _shortened(prompt)
+    if _words_of_text(prompt).places_of(run):
         return (
-            f"subject: the text encoder of this model cannot read '{word}' in the prompt '{prompt}'. "
+            f"subject: the text encoder of this model cannot read '{word}' in the prompt '{quoted}'. "
             f"Words it reads there: {readable}."
         )
-    return f"subject: '{word}' is not in the prompt '{prompt}'. Words of this prompt: {readable}."
+    return f"subject: '{word}' is not in the prompt '{quoted}'. Words of this prompt: {readable}."
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _LONGEST_QUOTE else f"{text[:_LONGEST_QUOTE]}..."
 
 
 def _words_of_text(text: str) -> PromptWords:
@@ -157,16 +197,24 @@ def _is_unspaced(character: str) -> bool:
 
 
 def _normalised(characters: Iterable[tuple[str, tuple[int, ...]]]) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """`characters` in form NFKC. Those that normalise together share their tokens."""
-    cluster, owners = "", ()
+    """Parts of the text in form NFKC that are made of `characters` that normalise together, with all their tokens."""
+    cluster, owners = "", list[int]()
     for character, tokens in characters:
-        apart = _nfkc(cluster + character) == _nfkc(cluster) + _nfkc(character)
-        if apart and not unicodedata.combining(character):
-            yield from ((normal, owners) for normal in _nfkc(cluster))
-            cluster, owners = "", ()
+        if len(cluster) > MOST_MARKS or _normalises_apart(cluster, character):
+            yield _nfkc(cluster), tuple(owners)
+            cluster, owners = "", list[int]()
         cluster += character
         owners += tokens
-    yield from ((normal, owners) for normal in _nfkc(cluster))
+    yield _nfkc(cluster), tuple(owners)
+
+
+def _normalises_apart(before: str, character: str) -> bool:
+    """Whether `character` neither marks nor composes with what is before it; none below U+0300 does."""
+    if character < "\u0300":
+        return True
+    if unicodedata.combining(character):
+        return False
+    return _nfkc(before + character) == _nfkc(before) + _nfkc(character)
 
 
 def _nfkc(text: str) -> str:

@@ -20,10 +20,10 @@ class LongVideoBeatImages(io.ComfyNode):
             display_name="Long Video Beat Images",
             category=CATEGORY,
             description="Sets the first and last image of one prompt, for image-to-video models of Wan and "
-            "HunyuanVideo, for MiniMax H3, and for all models of LTX. Wan and LTX also take one in between. Use one "
-            "node per prompt that has images. LTX gets them in the latent, at the ends of the prompt's own time. Other "
-            "models get them at the ends of the prompt's segment, so a prompt shorter than a segment may not show "
-            "them.",
+            "HunyuanVideo, for MiniMax H3, and for all models of LTX. All but HunyuanVideo also take one in between. "
+            "Use one node per prompt that has images. LTX gets them in the latent, at the ends of the prompt's own "
+            "time. Other models get them at the ends of the prompt's segment, so a prompt shorter than a segment may "
+            "not show them.",
             **search_words("first frame last frame", "keyframe", "image to video", "start image"),
             inputs=[
                 io.Model.Input("model", tooltip="The image-to-video model, or any model of LTX."),
@@ -55,7 +55,10 @@ class LongVideoBeatImages(io.ComfyNode):
                     tooltip="For MiniMax H3 only: the model's text encoder, which sees the images with the prompt.",
                 ),
                 io.Image.Input(
-                    "middle_image", optional=True, tooltip="An image within the time of the prompt. For Wan and LTX."
+                    "middle_image",
+                    optional=True,
+                    tooltip="An image within the time of the prompt. Not for HunyuanVideo; for MiniMax H3 in newer "
+                    "versions of ComfyUI only.",
                 ),
                 io.Float.Input(
                     "middle_at",

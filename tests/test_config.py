@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvshare_core.config import DITCTRL, KVShareConfig, MaskSettings, MemorySettings, format_indices, parse_indices
+from tests.support.growth import assert_linear
 
 RANGES = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 9)), max_size=6)
 
@@ -120,3 +121,10 @@ def test_neighbours_are_written_as_a_range() -> None:
 def test_an_index_beyond_every_model_is_named() -> None:
     with pytest.raises(ValueError, match="layer_idx: '5-99999' goes beyond 10000"):
         parse_indices("1, 5-99999", "layer_idx")
+
+
+def test_long_lists_of_numbers_are_read_in_proportion_to_their_length() -> None:
+    assert_linear(lambda size: parse_indices("".join(f"{n % 99}-10000," for n in range(size)), "step_idx"), 1_000)
+    with pytest.raises(ValueError, match=r"^step_idx: '9999") as reason:
+        parse_indices("9" * 100_000, "step_idx")
+    assert len(str(reason.value)) < 200

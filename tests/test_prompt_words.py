@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from kvshare_core.host.conditioning.tokens import align_pieces, locate_words, sentencepiece_text
 from kvshare_core.prompt_words import (
+    MOST_MARKS,
+    MOST_SUBJECT_WORDS,
     STOP_WORDS,
     PromptWords,
     SubjectTokens,
@@ -17,6 +19,7 @@ from kvshare_core.prompt_words import (
     find_words,
     split_words,
 )
+from tests.support.growth import assert_linear
 from tests.tiny.models import tiny_text_encoder
 
 PIECES = st.lists(
@@ -225,3 +228,42 @@ def test_a_token_of_the_subject_is_never_one_of_the_others() -> None:
     known = find_words([("一", (0,)), ("狐", (0, 1)), ("狸", (1,)), ("草", (1,)), ("地", (2, 2))])
     assert find_subject("一狐狸草地", known, "狐狸") == SubjectTokens((0, 1), (2,))
     assert (known.tokens, known.other_content((0, 1))) == ((0, 1, 2), (2,))
+
+
+@pytest.mark.parametrize(
+    "unit", ["a", "狐", "fox ", "\u0301", "a\u0301", "\uff9f\u0301", "\u1112\u1161\u11ab", "\u09c7\u09be", "\ufdfa"]
+)
+def test_words_of_any_text_are_found_in_proportion_to_its_length(unit: str) -> None:
+    def find(size: int) -> None:
+        text = "a" + unit * (size // len(unit))
+        known = by_characters(text)
+        assert known.runs and known.tokens
+        known.other_content(known.tokens)
+        for subject in (unit, unit * 40, "wolf"):
+            try:
+                find_subject(text, known, subject)
+            except WordError as reason:
+                assert len(str(reason)) < 1500
+
+    assert_linear(find, 2_000)
+
+
+def test_a_letter_with_any_number_of_marks_is_one_word_with_all_their_tokens() -> None:
+    text = "a" + "\u0316\u0301" * 3 * MOST_MARKS + "b fox"
+    known = by_characters(text)
+    assert known.words[1:] == ("fox",)
+    assert known.positions[0] == tuple(range(6 * MOST_MARKS + 2))
+
+
+def test_more_words_than_name_a_subject_are_refused() -> None:
+    prompt = "fox " * (MOST_SUBJECT_WORDS + 1)
+    with pytest.raises(WordError, match="has 101 words; name what should stay the same with at most 100"):
+        find_subject(prompt, by_characters(prompt), prompt)
+    assert find_subject(prompt, by_characters(prompt), prompt[4:]).subject
+
+
+def test_an_error_quotes_the_beginning_of_a_long_prompt() -> None:
+    prompt = "狐" * 100_000
+    with pytest.raises(WordError, match=r"'wolf' is not in the prompt '狐+\.\.\.'") as reason:
+        find_subject(prompt, by_characters(prompt), "wolf")
+    assert len(str(reason.value)) < 1000

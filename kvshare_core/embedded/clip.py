@@ -21,9 +21,8 @@ import comfy.utils
 import torch
 
 from ..prompt_words import PromptWords, split_words
-from .joint_transformer import POOLED_DIM
+from .layouts import POOLED_DIM, TEXT_DIM
 from .text import POSITION_WIDTH, TEXT_WIDTH, WORD_WIDTH, position_code
-from .transformer import TEXT_DIM
 from .vocabulary import (
     CHUNK_TOKENS,
     PAD,

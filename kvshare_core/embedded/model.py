@@ -30,7 +30,7 @@ from .files import (
     WEIGHTS,
     weight_file,
 )
-from .one_stream_transformer import SIGMA_SHIFT
+from .layouts import SIGMA_SHIFT
 from .vae import COGVIDEOX_SCALE, HUNYUAN_SCALE, in_scale
 
 EmbeddedKind = Literal["cross-attention", "image-to-video", "joint-attention", "one-stream-attention"]

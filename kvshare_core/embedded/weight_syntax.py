@@ -11,6 +11,8 @@ from ..prompt_words import split_words
 GROUP_WEIGHT = 1.1
 """What a pair of parentheses without a number multiplies the weight by."""
 
+_LONGEST_NUMBER = 64
+
 
 def weighted_words(text: str) -> list[tuple[str, float]]:
     """Words of `text` with their weights: words of `(red circle)` weigh 1.1, those of `(red:1.3)` weigh 1.3.
@@ -20,12 +22,19 @@ def weighted_words(text: str) -> list[tuple[str, float]]:
     """
     text = text.replace("\\(", "  ").replace("\\)", "  ")
     characters = list(text)
-    weights = [1.0] * len(text)
-    for start, end in _parentheses(text):
-        tail, weight = _explicit_weight(text, start, end)
-        weights[start:end] = [weights[start] * GROUP_WEIGHT if weight is None else weight] * (end - start)
-        for position in (start, *range(tail, end + 1)):
-            characters[position] = " "
+    weights: list[float] = []
+    pairs = _parentheses(text)
+    around = [(len(text), 1.0)]
+    for place in range(len(text)):
+        while around[-1][0] <= place:
+            around.pop()
+        end = pairs.get(place)
+        if end is not None:
+            tail, weight = _explicit_weight(text, place, end)
+            around.append((end, around[-1][1] * GROUP_WEIGHT if weight is None else weight))
+            for position in (place, *range(tail, end + 1)):
+                characters[position] = " "
+        weights.append(around[-1][1])
     return [
         (word, weight)
         for weight, run in groupby(zip(characters, weights, strict=True), key=lambda pair: pair[1])
@@ -33,21 +42,22 @@ def weighted_words(text: str) -> list[tuple[str, float]]:
     ]
 
 
-def _parentheses(text: str) -> list[tuple[int, int]]:
-    """Indices of the two characters of every pair of parentheses, outer pairs before the pairs inside them."""
+def _parentheses(text: str) -> dict[int, int]:
+    """Index of the closing character of every pair of parentheses, by that of the opening one."""
     open_at: list[int] = []
-    pairs: list[tuple[int, int]] = []
+    pairs: dict[int, int] = {}
     for index, character in enumerate(text):
         if character == "(":
             open_at.append(index)
         elif character == ")" and open_at:
-            pairs.append((open_at.pop(), index))
-    return sorted(pairs)
+            pairs[open_at.pop()] = index
+    return pairs
 
 
 def _explicit_weight(text: str, start: int, end: int) -> tuple[int, float | None]:
-    """Where the `:number` of the parentheses from `start` to `end` begins, and the number; (end, None) without one."""
-    colon = text.rfind(":", start + 2, end)
+    """Where the `:number` of the parentheses from `start` to `end` begins, and the number; (end, None) without one, as
+    with more than _LONGEST_NUMBER characters."""
+    colon = text.rfind(":", max(start + 2, end - _LONGEST_NUMBER), end)
     if colon >= 0:
         try:
             weight = float(text[colon + 1 : end])

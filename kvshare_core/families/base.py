@@ -144,12 +144,36 @@ class FamilyInfo:
         return -(-frames // frame_patch), -(-height // height_patch), -(-width // width_patch)
 
 
+@dataclass(frozen=True)
+class BlockName:
+    """A transformer block as the host names it."""
+
+    index: int
+    """Its number among those of its kind, from 0."""
+
+    kind: str = "double"
+    """`double`, or `single` for the second half of models whose blocks are of two kinds."""
+
+
+def calls_in_turn(block: BlockName, blocks: int, each: int, before: int = 0) -> range:
+    """The numbers of the calls of a block of a model whose `blocks` make `each` calls, one block after the other;
+    before: calls that precede those of the first block."""
+    first = before + block.index * each
+    return range(first, first + each if 0 <= block.index < blocks else first)
+
+
 class UnsupportedModelError(ValueError):
     """A model in which keys and values cannot be shared; the message names the model and the reason."""
 
 
 class UnexpectedCallError(Exception):
-    """An attention call that does not fit the family's sequence of calls: this forward must stay unshared."""
+    """An attention call that is not the one that the family expects, such as one that another node adds."""
+
+    doubted: int | None = None
+    """A block that makes its attention over the video twice, so that its own call is not known; None for no block."""
+
+    lost: bool = False
+    """Whether calls can only be counted, so that none of the model's can be told any more."""
 
 
 class Family(Protocol):
@@ -198,6 +222,11 @@ class Family(Protocol):
         video_tokens, text_tokens: tokens of the segment's latent and of its prompt. Raises UnexpectedCallError when
         the call's shapes are not those of the expected one.
         """
+        ...
+
+    def calls_of_block(self, diffusion_model: Any, call: AttentionCall, block: BlockName) -> range:
+        """The numbers of the attention calls of a block in the forward that `call` is one of; none for a block that the
+        model does not have."""
         ...
 
     def rope_scheme(self, diffusion_model: Any, rope_options: Mapping[str, float]) -> RopeScheme | None:

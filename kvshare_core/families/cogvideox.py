@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..attention.rope import RopeScheme, embed_nd_scheme
-from .base import AttentionCall, CallSite, FamilyInfo
+from .base import AttentionCall, BlockName, CallSite, FamilyInfo, calls_in_turn
 from .block_presets import BlockPreset
 from .joint import joint_call
 from .model_inputs import InputLayout
@@ -80,6 +80,9 @@ class CogVideoXFamily:
     ) -> CallSite:
         parts = {"text": text_tokens, "video": video_tokens}
         return joint_call(call_index, len(diffusion_model.blocks), call, parts)
+
+    def calls_of_block(self, diffusion_model: Any, call: AttentionCall, block: BlockName) -> range:
+        return calls_in_turn(block, len(diffusion_model.blocks), each=1)
 
     def rope_scheme(self, diffusion_model: Any, rope_options: Mapping[str, float]) -> RopeScheme | None:
         """None for the 2B model, which adds positions to its tokens in place of rotating keys."""

@@ -1,13 +1,13 @@
 """Cosmos 1: text-to-video and video-to-world.
 
 Every block calls self-attention, then cross-attention to the text, with a dimension for the heads in tensors and
-output. No host passes a block index, so calls are counted within one forward.
+output. No host tells which block calls or lets a block be replaced, so calls are counted within one forward.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
-from .base import AttentionCall, CallSite, FamilyInfo
+from .base import AttentionCall, BlockName, CallSite, FamilyInfo, calls_in_turn
 from .model_inputs import InputLayout
 from .self_cross import self_then_cross
 from .text_encoders import PLAIN_PROMPT, EncoderFile, TextEncoders
@@ -38,6 +38,9 @@ class CosmosFamily:
         self, diffusion_model: Any, call_index: int, call: AttentionCall, video_tokens: int, text_tokens: int
     ) -> CallSite:
         return self_then_cross(call_index, call, len(diffusion_model.blocks), video_tokens, text_tokens)
+
+    def calls_of_block(self, diffusion_model: Any, call: AttentionCall, block: BlockName) -> range:
+        return calls_in_turn(block, len(diffusion_model.blocks), each=2)
 
     def rope_scheme(self, diffusion_model: Any, rope_options: Mapping[str, float]) -> None:
         """None: every block adds learned positions to its input, so rotating a key does not move it."""

@@ -1,14 +1,13 @@
 """Cosmos Predict2: text-to-video and video-to-world.
 
-Every block calls self-attention, then cross-attention to the text. Only newer hosts pass a block index, so calls are
-counted within one forward.
+Every block calls self-attention, then cross-attention to the text. ComfyUI 0.3.75 does not tell which block calls.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
 from ..attention.rope import RopeScheme
-from .base import AttentionCall, CallSite, FamilyInfo
+from .base import AttentionCall, BlockName, CallSite, FamilyInfo, calls_in_turn
 from .cosmos import INPUTS, T5, info_of
 from .self_cross import self_then_cross
 
@@ -37,6 +36,9 @@ class CosmosPredict2Family:
         self, diffusion_model: Any, call_index: int, call: AttentionCall, video_tokens: int, text_tokens: int
     ) -> CallSite:
         return self_then_cross(call_index, call, len(diffusion_model.blocks), video_tokens, text_tokens)
+
+    def calls_of_block(self, diffusion_model: Any, call: AttentionCall, block: BlockName) -> range:
+        return calls_in_turn(block, len(diffusion_model.blocks), each=2)
 
     def rope_scheme(self, diffusion_model: Any, rope_options: Mapping[str, float]) -> RopeScheme | None:
         """None where keys cannot be moved: the conditioning's frame rate scales the positions, or the model adds

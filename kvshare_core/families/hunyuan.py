@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..attention.rope import RopeScheme, embed_nd_scheme
-from .base import AttentionCall, CallSite, FamilyInfo, Shapes
+from .base import AttentionCall, BlockName, CallSite, FamilyInfo, Shapes, calls_in_turn
 from .block_presets import BlockPreset
 from .joint import check_tokens, joint_call
 from .model_inputs import ImageChannels, InputLayout
@@ -148,6 +148,13 @@ class HunyuanFamily:
         parts = {**video, **text} if text_last else {**text, **video}
         site = joint_call(block, len(model.double_blocks) + len(model.single_blocks), call, parts)
         return replace(site, text_start=site.text_start + before)
+
+    def calls_of_block(self, diffusion_model: Any, call: AttentionCall, block: BlockName) -> range:
+        model = diffusion_model
+        before, blocks = len(model.txt_in.individual_token_refiner.blocks), len(model.double_blocks)
+        if block.kind == "single":
+            before, blocks = before + blocks, len(model.single_blocks)
+        return calls_in_turn(block, blocks, 1, before)
 
     def rope_scheme(self, diffusion_model: Any, rope_options: Mapping[str, float]) -> RopeScheme:
         embedder = diffusion_model.pe_embedder

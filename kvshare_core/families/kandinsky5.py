@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..attention.rope import RopeScheme, embed_nd_scheme
-from .base import AttentionCall, CallSite, FamilyInfo, UnexpectedCallError
+from .base import AttentionCall, BlockName, CallSite, FamilyInfo, UnexpectedCallError, calls_in_turn
 from .model_inputs import InputLayout, PerFrame
 from .self_cross import self_then_cross
 from .text_encoders import CLIP_L, QWEN25_7B, PromptTokens, TextEncoders, after_qwen_header
@@ -68,6 +68,10 @@ class Kandinsky5Family:
                 f"{call.query_tokens} query and {call.key_tokens} key tokens where the text has {text_tokens}"
             )
         return CallSite(0, "other")
+
+    def calls_of_block(self, diffusion_model: Any, call: AttentionCall, block: BlockName) -> range:
+        before = len(diffusion_model.text_transformer_blocks)
+        return calls_in_turn(block, len(diffusion_model.visual_transformer_blocks), each=2, before=before)
 
     def rope_scheme(self, diffusion_model: Any, rope_options: Mapping[str, float]) -> RopeScheme | None:
         """None for the largest model unless `rope_options` set the scale: it scales its positions by the picture's

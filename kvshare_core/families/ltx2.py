@@ -1,17 +1,17 @@
 """LTX-2: video with audio, packed into one latent, or video alone.
 
 Every block calls attention six times: video to itself, video to text, audio to itself, audio to text, video to audio,
-audio to video; with a latent without audio, only the first two. No host passes a block index, so calls are counted
-within one forward. Keys and values are shared in the first of the six; the audio of a segment stays its own.
+audio to video; with a latent without audio, only the first two. Keys and values are shared in the first of the six;
+the audio of a segment stays its own.
 
 Guidance that skips audio, video or the attention between them changes the sequence of calls. Shapes show that, and such
-a forward is left unshared, as are guides (see ltxv).
+a block is left unshared from there on, as are guides (see ltxv).
 """
 
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from .base import AttentionCall, CallKind, CallSite, UnexpectedCallError
+from .base import AttentionCall, BlockName, CallKind, CallSite, UnexpectedCallError, calls_in_turn
 from .ltxv import LTXVideoFamily, check_mask
 from .model_inputs import LATENT_SHAPES, PackedAudio
 from .text_encoders import EncoderFile, Excerpt, PromptTokens, TextEncoders
@@ -106,3 +106,8 @@ class LTX2Family(LTXVideoFamily):
         site = CallSite(block, kind)
         check_mask(site, call)
         return site
+
+    def calls_of_block(self, diffusion_model: Any, call: AttentionCall, block: BlockName) -> range:
+        if len(call.inputs.get(LATENT_SHAPES, ())) < 2:
+            return super().calls_of_block(diffusion_model, call, block)
+        return calls_in_turn(block, len(diffusion_model.transformer_blocks), each=len(CYCLE))

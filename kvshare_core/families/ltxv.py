@@ -1,16 +1,15 @@
 """LTX-Video 0.9: text-to-video, and image-to-video by a noise mask.
 
-Every block calls self-attention, then cross-attention to the text, which always has a mask over the text tokens. No
-host passes a block index, so calls are counted within one forward.
+Every block calls self-attention, then cross-attention to the text, which always has a mask over the text tokens.
 
 Guides split self-attention into calls on some of the queries or give it a mask, and perturbed guidance skips it. Shapes
-and masks show all of that, and such a forward is left unshared.
+and masks show all of that, and such a block is left unshared.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
-from .base import AttentionCall, CallSite, FamilyInfo, UnexpectedCallError
+from .base import AttentionCall, BlockName, CallSite, FamilyInfo, UnexpectedCallError, calls_in_turn
 from .model_inputs import ImageInput, Indivisible, InputLayout, PackedAudio
 from .self_cross import self_then_cross
 from .text_encoders import PLAIN_PROMPT, T5_XXL, TextEncoders
@@ -74,6 +73,9 @@ class LTXVideoFamily:
         if site.kind == "cross" and call.mask is None and text_tokens == video_tokens:
             raise UnexpectedCallError(f"no mask over its {text_tokens} keys, as many as video and text tokens each")
         return site
+
+    def calls_of_block(self, diffusion_model: Any, call: AttentionCall, block: BlockName) -> range:
+        return calls_in_turn(block, len(diffusion_model.transformer_blocks), each=2)
 
     def rope_scheme(self, diffusion_model: Any, rope_options: Mapping[str, float]) -> None:
         """None: every head has frequencies of its own, and the conditioning's frame rate scales them."""

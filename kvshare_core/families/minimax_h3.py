@@ -3,8 +3,8 @@ lacks it.
 
 Every block is one joint attention, without a batch, over one sequence: text, then the pictures that the video begins or
 ends with or rows of references, then the audio, then the video. Where the host has not refined the text before it
-samples, the refiner's calls over the text alone come first. Hosts from 0.35 on tell the sequence's layout and the
-block's number in the transformer options; before, the layout is in an input of the model, and blocks are counted.
+samples, the refiner's calls over the text alone come first. Hosts from 0.35 on tell the sequence's layout in the
+transformer options; before, it is in an input of the model.
 
 Positions in time run through the whole sequence: the text counts its tokens, references take some, and the video goes
 on from there. So the same frame of two segments stands at two positions where their texts differ in length, and
@@ -18,10 +18,12 @@ import torch
 
 from ..attention.rope import RopeScheme
 from ..timeline.frame_cycle import FrameCycle
-from .base import AttentionCall, CallSite, FamilyInfo, UnexpectedCallError
+from .base import AttentionCall, BlockName, CallSite, FamilyInfo, UnexpectedCallError, calls_in_turn
 from .joint import check_tokens
 from .model_inputs import InputLayout, PackedAudio, PictureNode
 from .text_encoders import EncoderFile, PromptTokens, TextEncoders, whole_text
+
+NODES = "comfy_extras.nodes_minimax_h3"
 
 NATIVE_FRAMES = 37
 """124 pictures, 5 seconds: what the host's nodes make unless told otherwise. It was trained on up to 362 pictures."""
@@ -71,7 +73,7 @@ class MiniMaxH3Family:
     inputs = INPUTS
     text_encoders = (QWEN,)
     image_channels = PictureNode(
-        "comfy_extras.nodes_minimax_h3.MiniMaxH3ImageToVideo", "comfy_extras.nodes_minimax_h3.MiniMaxH3ReferenceToVideo"
+        f"{NODES}.MiniMaxH3ImageToVideo", f"{NODES}.MiniMaxH3ReferenceToVideo", f"{NODES}.MiniMaxH3AddGuide"
     )
     audio = AUDIO
 
@@ -113,9 +115,7 @@ class MiniMaxH3Family:
             start, stop = places.get(kind, (0, 0))
             if stop - start != tokens:
                 raise UnexpectedCallError(f"{stop - start} tokens of {kind} instead of {tokens}")
-        block = call.options.get("block_index")
-        if block is None:
-            block = call_index - _refiner_calls(diffusion_model, call)
+        block = call_index - _refiner_calls(diffusion_model, call)
         if not 0 <= block < len(diffusion_model.blocks):
             raise UnexpectedCallError("no block to belong to")
         before = prompt_start(payload.get("text_token_tags"))
@@ -127,6 +127,9 @@ class MiniMaxH3Family:
             text_tokens=text_tokens - before,
             origin=float(layout.position_ids[places["video"][0], 0]),
         )
+
+    def calls_of_block(self, diffusion_model: Any, call: AttentionCall, block: BlockName) -> range:
+        return calls_in_turn(block, len(diffusion_model.blocks), 1, _refiner_calls(diffusion_model, call))
 
     def rope_scheme(self, diffusion_model: Any, rope_options: Mapping[str, float]) -> RopeScheme:
         """The three axes have the same frequencies."""

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..attention.rope import RopeScheme
-from .base import AttentionCall, CallSite, FamilyInfo
+from .base import AttentionCall, BlockName, CallSite, FamilyInfo, calls_in_turn
 from .block_presets import BlockPreset
 from .joint import joint_call
 from .model_inputs import InputLayout
@@ -64,6 +64,9 @@ class MochiFamily:
     ) -> CallSite:
         parts = {"video": video_tokens, "text": text_tokens}
         return joint_call(call_index, len(diffusion_model.blocks), call, parts)
+
+    def calls_of_block(self, diffusion_model: Any, call: AttentionCall, block: BlockName) -> range:
+        return calls_in_turn(block, len(diffusion_model.blocks), each=1)
 
     def rope_scheme(self, diffusion_model: Any, rope_options: Mapping[str, float]) -> RopeScheme | None:
         """None: every head has learned frequencies of its own that mix the three axes, which a RopeScheme cannot

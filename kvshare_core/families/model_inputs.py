@@ -144,6 +144,10 @@ class PictureNode:
     """The same for reference images, which show what is in the video and not when. Its `execute` takes audio_vae and
     ref_images by their names in place of the first and the last frame."""
 
+    guide_node: str
+    """The same for an image at any frame, which older hosts lack. Its `execute` takes positive, latent, vae, image and
+    frame_idx, and returns the conditioning first."""
+
 
 ImageInput = ImageChannels | PictureNode | Literal["latent"]
 """How a model takes the images of a video. latent: in the latent itself, where a noise mask holds them: 0 in their

@@ -2,8 +2,7 @@
 
 Every block calls self-attention, then cross-attention to the image (models with an image encoder only), then
 cross-attention to the text, then, in HuMo, to the audio; VACE runs control blocks of its own after some of the main
-ones. ComfyUI 0.3.75 passes no block index, so calls are counted within one forward and checked by shapes. Adapters
-whose calls no pack can override (the face of Animate, the audio of S2V) are not counted.
+ones. Adapters whose calls no pack can override (the face of Animate, the audio of S2V) are not counted.
 
 Models may put tokens of reference images before the video's or after them. Those are never shared.
 """
@@ -14,7 +13,7 @@ from functools import cache
 from typing import Any, Literal
 
 from ..attention.rope import RopeScheme, embed_nd_scheme
-from .base import AttentionCall, CallSite, FamilyInfo, Shapes, UnexpectedCallError, UnsupportedModelError
+from .base import AttentionCall, BlockName, CallSite, FamilyInfo, Shapes, UnexpectedCallError, UnsupportedModelError
 from .block_presets import BlockPreset
 from .model_inputs import ImageChannels, InputLayout, PerFrame
 from .text_encoders import PLAIN_PROMPT, UMT5_XXL, TextEncoders
@@ -167,6 +166,9 @@ class WanFamily:
             return CallSite(block, "cross", video_start=before)
         return CallSite(block, "aside" if attends_to == "control text" else "other")
 
+    def calls_of_block(self, diffusion_model: Any, call: AttentionCall, block: BlockName) -> range:
+        return _ranges(*_layout(diffusion_model, call.inputs)).get(block.index, range(0))
+
     def rope_scheme(self, diffusion_model: Any, rope_options: Mapping[str, float]) -> RopeScheme:
         embedder = diffusion_model.rope_embedder
         scale = (rope_options.get("scale_t", 1.0), rope_options.get("scale_y", 1.0), rope_options.get("scale_x", 1.0))
@@ -203,6 +205,18 @@ def _calls(
     return tuple(
         (block, attends_to) for block in range(blocks) for attends_to in (*cycle, *VACE_CYCLE * control_blocks[block])
     )
+
+
+@cache
+def _ranges(blocks: int, cycle: tuple[Attention, ...], control_blocks: tuple[int, ...]) -> Mapping[int, range]:
+    """The numbers of every block's calls, VACE's that follow it among them."""
+    ranges: dict[int, range] = {}
+    first = 0
+    for block in range(blocks):
+        count = len(cycle) + len(VACE_CYCLE) * control_blocks[block]
+        ranges[block] = range(first, first + count)
+        first += count
+    return ranges
 
 
 def _tokens_around_video(diffusion_model: Any, inputs: Shapes) -> tuple[int, int]:

@@ -1,6 +1,7 @@
 """One attention call of one forward, with everything that is needed to compute it."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,11 +20,17 @@ from ..attention.parts import (
     empty_output,
     group_outputs,
 )
-from ..families.base import AttentionCall, CallSite, Family, UnexpectedCallError
+from ..families.base import AttentionCall, BlockName, CallSite, Family, UnexpectedCallError
 from .forward import Forward, Layout
 from .rows import alike, stretches, take_rows
 
 EVERY_HEAD = slice(None)
+
+OVER_VIDEO = ("self", "joint")
+"""Kinds of calls in which the video attends to itself."""
+
+BLOCK_INDEX, BLOCK_KIND = "block_index", "block_type"
+"""Transformer options in which hosts name the block."""
 
 
 @dataclass(frozen=True)
@@ -160,10 +167,51 @@ class CallOutput:
 
 
 def next_site(family: Family, diffusion_model: Any, forward: Forward, call: AttentionCall) -> CallSite:
-    """What the next attention call of `forward` is. Raises UnexpectedCallError, with the number of the call."""
-    number = forward.cache.calls
-    forward.cache.calls += 1
+    """What an attention call of `forward` is.
+
+    Where the host tells the block, the call must be the next of that block's own; otherwise calls are counted through
+    the forward, as long as each is the expected one. Raises UnexpectedCallError for any other call, which then counts
+    for nothing.
+    """
+    cache = forward.cache
+    cache.calls += 1
+    # Kept, so that a call that comes without it cannot pass for one before the first block.
+    cache.block = block = told_block(call) or cache.block
+    own = None if block is None else family.calls_of_block(diffusion_model, call, block)
+    number = len(cache.taken) if own is None else next((one for one in own if one not in cache.taken), None)
+
+    def site_of(number: int | None) -> CallSite:
+        if number is None:
+            raise UnexpectedCallError("no place among those that the model's own blocks make")
+        site = family.classify(diffusion_model, number, call, forward.video_tokens, forward.text.tokens)
+        _check_rows(site, forward, call)
+        return site
+
     try:
-        return family.classify(diffusion_model, number, call, forward.video_tokens, forward.text.tokens)
+        site = site_of(number)
     except UnexpectedCallError as reason:
-        raise UnexpectedCallError(f"attention call {number} has {reason}") from None
+        error = UnexpectedCallError(f"an attention call has {reason}")
+        error.lost = own is None
+        for taken in own or ():
+            with suppress(UnexpectedCallError):
+                double = site_of(taken if taken in cache.taken else None)
+                error.doubted = double.block if double.kind in OVER_VIDEO else error.doubted
+        raise error from None
+    cache.taken.add(number or 0)
+    if site.kind in OVER_VIDEO:
+        cache.met.add(site.block)
+    return site
+
+
+def told_block(call: AttentionCall) -> BlockName | None:
+    """The block that the host names with a call, None where it names none."""
+    index = call.options.get(BLOCK_INDEX)
+    return BlockName(index, call.options.get(BLOCK_KIND, "double")) if isinstance(index, int) else None
+
+
+def _check_rows(site: CallSite, forward: Forward, call: AttentionCall) -> None:
+    """Raises UnexpectedCallError for a call over the video with other batch rows than the forward's, whose prompts are
+    not known."""
+    rows = len(forward.batch.chunks) * forward.batch.latents
+    if site.kind not in ("aside", "other") and call.query.shape[0] != rows:
+        raise UnexpectedCallError(f"{call.query.shape[0]} batch rows where the evaluation has {rows}")

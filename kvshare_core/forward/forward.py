@@ -10,6 +10,7 @@ from ..attention.groups import TokenSplit
 from ..attention.key_masks import KeyMask
 from ..attention.positions import Offsets
 from ..bank.bank import Chunk
+from ..families.base import BlockName
 from ..plan.schedule import Role
 from ..timeline.timeline import Segment
 
@@ -59,6 +60,12 @@ class ForwardCache:
 
     calls: int = 0
     """The forward's attention calls so far."""
+    block: BlockName | None = None
+    """The block that the model is in, where the host layer sees it enter one."""
+    taken: set[int] = field(default_factory=set[int])
+    """The numbers, in the family's order, of the calls that were recognised."""
+    met: set[int] = field(default_factory=set[int])
+    """The blocks whose attention over the video was recognised."""
     key_masks: dict[Layout, tuple[torch.Tensor | None, list[KeyMask] | None]] = field(
         default_factory=dict[Layout, tuple[torch.Tensor | None, list[KeyMask] | None]]
     )

@@ -37,13 +37,16 @@ def bank_uses(plan: SharePlan, counts: Sequence[TokenCounts]) -> list[BankUse]:
     would keep if all of it were read."""
     stages = Stages(plan)
     uses: list[BankUse] = []
+    evaluations = schedule.sharing_evaluations(plan.timeline, plan.config.order)
+    places: dict[int, list[int]] = {}
+    for place, evaluation in enumerate(evaluations):
+        places.setdefault(evaluation.segment.index, []).append(place)
     for number, segments in enumerate(stages.all):
         if number > 0:
             stages.next()
-        for evaluation in schedule.sharing_evaluations(plan.timeline, plan.config.order):
+        for place in sorted(place for index in segments for place in places[index]):
+            evaluation = evaluations[place]
             index = evaluation.segment.index
-            if index not in segments:
-                continue
             sources = frozenset(plan.sources(index)) if evaluation.role in ("both", "target") else frozenset[int]()
             keeps = evaluation.role in ("both", "source") and stages.consumers(index) != 0
             # Of masks that are yet to be found any token may end up in the part that is read.
@@ -136,6 +139,8 @@ def predict_bytes(
     left = Counter[tuple[int, int, int]]()
     total = peak = 0
     for evaluation, wanted in zip(evaluations, consumers, strict=True):
+        keeps = evaluation.keeps
+        size = 0 if keeps is None else entry_bytes(keeps, key_heads, head_dim, element_size, memory)
         for block in range(blocks):
             for row in range(rows):
                 for source in evaluation.sources:
@@ -143,14 +148,14 @@ def predict_bytes(
                     left[place] -= 1
                     if left[place] == 0:
                         total -= held.pop(place)
-                if evaluation.keeps is None:
+                if keeps is None:
                     continue
                 place = evaluation.segment, block, row
                 total -= held.pop(place, 0)
                 left[place] = wanted
                 if wanted:
-                    held[place] = entry_bytes(evaluation.keeps, key_heads, head_dim, element_size, memory)
-                    total += held[place]
+                    held[place] = size
+                    total += size
                     peak = max(peak, total)
     return peak
 

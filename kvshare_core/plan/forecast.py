@@ -59,6 +59,9 @@ class Forecast:
     """Additional computation as a fraction of that of plain windows, for a subject of SUBJECT_SHARE of the picture."""
     most_extra: float
     """The same for a subject that fills the picture."""
+    finding: int
+    """Evaluations of segments that the first step takes in addition, to find the subjects; part of `extra`, where the
+    number of steps is known."""
 
 
 def forecast(fitted: FittedPlan, element_size: int, sampling: Sampling) -> Forecast:
@@ -79,10 +82,11 @@ def forecast(fitted: FittedPlan, element_size: int, sampling: Sampling) -> Forec
         _sharing_extra(fitted, video, subject, rows_part, steps, sampling.steps) if blocks else 0.0
         for subject in (SUBJECT_SHARE if plan.guided else 1.0, 1.0)
     )
-    further = _effects_extra(plan, sampling) + _early_stages_extra(plan)
+    finding = _finding_evaluations(plan)
+    further = _finding_extra(plan, finding, sampling) + _early_stages_extra(plan)
     limited = (config.start_percent, config.end_percent) != (0.0, 1.0)
     known = exact and plan.mask is None and not (kept_text and info.joint)
-    return Forecast(blocks, steps, limited, size, known, extra + further, most + further)
+    return Forecast(blocks, steps, limited, size, known, extra + further, most + further, finding)
 
 
 def shared_steps(plan: SharePlan, steps: int) -> tuple[int, ...]:
@@ -103,14 +107,17 @@ def windows_extra(plan: SharePlan) -> float:
     return count * timeline.window / timeline.latent_frames - 1
 
 
-def _effects_extra(plan: SharePlan, sampling: Sampling) -> float:
-    """Additional evaluations that locate the subjects by the effect of their words, as a fraction of the run's; 0
-    where its steps are unknown."""
-    if not (plan.finds_subjects and plan.may_share and plan.config.masks.by_effect and sampling.steps):
-        return 0.0
-    segments = plan.timeline.segments
+def _finding_evaluations(plan: SharePlan) -> int:
+    """Additional evaluations of segments that locate the subjects by the effect of their words."""
+    if not (plan.finds_subjects and plan.may_share and plan.config.masks.by_effect):
+        return 0
+    return sum(len(plan.shown(segment)) for segment in plan.timeline.segments)
+
+
+def _finding_extra(plan: SharePlan, evaluations: int, sampling: Sampling) -> float:
+    """These evaluations, of the prompt's rows alone, as a fraction of the run's; 0 where its steps are unknown."""
     rows = 2 if sampling.guided else 1
-    return sum(len(plan.shown(segment)) for segment in segments) / (len(segments) * sampling.steps * rows)
+    return evaluations / (len(plan.timeline.segments) * sampling.steps * rows) if sampling.steps else 0.0
 
 
 def _early_stages_extra(plan: SharePlan) -> float:
@@ -173,9 +180,10 @@ def _further_pairs(plan: SharePlan, index: int, video: int, subject: float, repl
     parts = plan.part_sources(index)
     count = len(parts.subjects)
     own = subject * video / count
-    pairs = sum(own**2 * len(sources) for sources in parts.subjects)
+    sharing = [sources for _, sources in parts.sharing]
+    pairs = sum(own**2 * len(sources) for sources in sharing)
     pairs += ((1 - subject) * video) ** 2 * len(parts.background)
     if replaced:
-        pairs -= sum(own * video for sources in parts.subjects if sources)
+        pairs -= own * video * len(sharing)
         pairs -= (1 - subject) * video**2 if parts.background else 0
     return pairs

@@ -1,6 +1,6 @@
 """Makes a film's plan from what the nodes hold: a timeline, a configuration, and words or a mask of the subject."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
@@ -10,11 +10,12 @@ from ..prompt_words import SubjectTokens, WordError, find_subject, split_words
 from ..record.look_point import parse_look_point
 from ..record.record import ONLY_SUBJECT
 from ..script.film import Source, Subject
+from ..timeline.limits import check_subjects
 from ..timeline.timeline import Timeline
 from .share_plan import CastMember, SharePlan
 
-ScriptSubjects = Mapping[str, Sequence[Subject | None]]
-"""The script's subjects by name: what each is in every beat, None in beats that do not show it."""
+ScriptSubjects = Mapping[str, Mapping[int, Subject]]
+"""The script's subjects by name: what each is in the beats that show it."""
 
 
 def make_plan(
@@ -38,7 +39,7 @@ def make_plan(
                 f"mask: it has {mask.shape[0]} pictures; give 1 for all frames, or one for each of the "
                 f"{timeline.frames} frames of the timeline."
             )
-        return replace(plan, cast=(_located_otherwise(scripted, subject),), mask=mask)
+        return replace(plan, cast=(_located_otherwise(timeline, scripted, subject),), mask=mask)
     if config.masks.ref_token_idx:
         member = _member_at_indices(timeline, config, scripted, subject)
         return replace(plan, cast=(member,), beat_tokens=_beat_tokens(timeline))
@@ -53,30 +54,33 @@ def make_plan(
 
 
 def _script_subjects(timeline: Timeline) -> ScriptSubjects:
-    found: dict[str, list[Subject | None]] = {}
+    found: dict[str, dict[int, Subject]] = {}
     for number, beat in enumerate(timeline.beats):
         shown = timeline.script.subjects if beat.script.subjects is None else beat.script.subjects
         for subject in shown:
-            found.setdefault(subject.name, [None] * len(timeline.beats))[number] = subject
+            found.setdefault(subject.name, {})[number] = subject
+    check_subjects(len(found))
     return found
 
 
 def _check_agreement(scripted: ScriptSubjects, subject: str) -> None:
     """Raises ValueError when `subject` is given and the script names anything else."""
-    named = {" ".join(split_words(found.words)) for in_beats in scripted.values() for found in in_beats if found}
-    if subject.strip() and named != {" ".join(split_words(subject))}:
+    if not subject.strip():
+        return
+    named = {" ".join(split_words(found.words)) for in_beats in scripted.values() for found in in_beats.values()}
+    if named != {" ".join(split_words(subject))}:
         raise ValueError(
             f"subject: it is '{subject.strip()}', but the script names {', '.join(scripted)} itself; leave subject "
             "empty, or take the subjects out of the script."
         )
 
 
-def _scripted_member(timeline: Timeline, name: str, in_beats: Sequence[Subject | None]) -> CastMember:
+def _scripted_member(timeline: Timeline, name: str, in_beats: Mapping[int, Subject]) -> CastMember:
     """A subject of the script, located by its words in every beat."""
-    tokens = tuple(
-        None if subject is None else _tokens(timeline, beat, subject.words) for beat, subject in enumerate(in_beats)
-    )
-    return CastMember(name, tokens, _sources(in_beats))
+    tokens: list[SubjectTokens | None] = [None] * len(timeline.beats)
+    for beat, subject in in_beats.items():
+        tokens[beat] = _tokens(timeline, beat, subject.words)
+    return CastMember(name, tuple(tokens), _sources(timeline, in_beats))
 
 
 def _member_of_words(timeline: Timeline, subject: str) -> CastMember:
@@ -88,11 +92,11 @@ def _member_of_words(timeline: Timeline, subject: str) -> CastMember:
     return CastMember(_name_of(subject), tokens)
 
 
-def _located_otherwise(scripted: ScriptSubjects, subject: str) -> CastMember:
+def _located_otherwise(timeline: Timeline, scripted: ScriptSubjects, subject: str) -> CastMember:
     """The only subject, where its words do not locate it: the script's when it has one, else named by `subject`."""
     if len(scripted) == 1:
         ((name, in_beats),) = scripted.items()
-        return CastMember(name, sources=_sources(in_beats))
+        return CastMember(name, sources=_sources(timeline, in_beats))
     return CastMember(_name_of(subject) or ONLY_SUBJECT)
 
 
@@ -114,14 +118,17 @@ def _member_at_indices(timeline: Timeline, config: KVShareConfig, scripted: Scri
 
     masks = config.masks
     return replace(
-        _located_otherwise(scripted, subject),
+        _located_otherwise(timeline, scripted, subject),
         tokens=in_every_beat(masks.ref_token_idx),
         target_tokens=in_every_beat(masks.cur_token_idx) if masks.cur_token_idx != masks.ref_token_idx else (),
     )
 
 
-def _sources(in_beats: Sequence[Subject | None]) -> tuple[tuple[Source, ...] | None, ...]:
-    return tuple(None if subject is None else subject.sources for subject in in_beats)
+def _sources(timeline: Timeline, in_beats: Mapping[int, Subject]) -> tuple[tuple[Source, ...] | None, ...]:
+    sources: list[tuple[Source, ...] | None] = [None] * len(timeline.beats)
+    for beat, subject in in_beats.items():
+        sources[beat] = subject.sources
+    return tuple(sources)
 
 
 def _tokens(timeline: Timeline, number: int, words: str) -> SubjectTokens:

@@ -97,12 +97,16 @@ def shares_in(config: KVShareConfig, sigmas: Sequence[float], window: tuple[floa
 def strength_at(config: KVShareConfig, step: int, steps: int) -> float:
     """Strength in sampler step `step` of `steps`: linear from the first shared step to the last that the run reaches,
     the percent window aside."""
-    shared = [
-        number for number in range(steps) if _selected(number, config.start_step, config.end_step, config.step_idx)
-    ]
-    if config.end_strength is None or len(shared) < 2:
+    if config.end_strength is None:
         return config.strength
-    progress = min(1.0, max(0.0, (step - shared[0]) / (shared[-1] - shared[0])))
+    if config.step_idx:
+        reached = [number for number in config.step_idx if number < steps]
+        first, last = min(reached, default=0), max(reached, default=0)
+    else:
+        first, last = config.start_step, (steps if config.end_step == -1 else min(config.end_step, steps)) - 1
+    if first >= last:
+        return config.strength
+    progress = min(1.0, max(0.0, (step - first) / (last - first)))
     return config.strength + (config.end_strength - config.strength) * progress
 
 

@@ -1,8 +1,10 @@
 """The frozen plan that a sampling run works from: its subjects, and which segment attends to which others."""
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from operator import itemgetter
 
 import torch
 
@@ -51,6 +53,11 @@ class PartSources:
     background: tuple[int, ...]
     """Where the background attends to the background."""
 
+    @property
+    def sharing(self) -> Iterator[tuple[int, tuple[int, ...]]]:
+        """The subjects, by their number, that attend to any segment, each with these."""
+        return filter(itemgetter(1), enumerate(self.subjects))
+
 
 @dataclass(frozen=True)
 class ExportedParts:
@@ -90,9 +97,10 @@ class SharePlan:
             )
         if self.mask is not None and len(self.cast) != 1:
             raise ValueError(f"mask: it is of one subject, but the plan has {len(self.cast)}.")
-        for number, beat in enumerate(self.timeline.beats):
+        paper = self.config.order == "ditctrl"
+        for number, beat in enumerate(self.timeline.beats if paper else ()):
             own = (beat.script.sources, *(member.sources_in(number) for member in self.cast))
-            if self.config.order == "ditctrl" and any(rule is not None for rule in own):
+            if any(rule is not None for rule in own):
                 raise ValueError(
                     f"prompt {number + 1}: it has sources of its own, but in order 'ditctrl' every segment attends to "
                     "the one before; take them out, or choose order 'lockstep'."
@@ -145,10 +153,12 @@ class SharePlan:
 
     def shown(self, segment: Segment) -> tuple[int, ...]:
         """The subjects, by their number, that the texts of a segment name; (0,) where a plan has none."""
-        beats = tuple(beat for beat, _ in text_weights(segment))
         if not self.cast:
             return (0,)
-        return tuple(number for number, member in enumerate(self.cast) if member.is_shown_by(beats))
+        first, *others = (beat for beat, _ in text_weights(segment))
+        if not others:
+            return self._members_shown[first]
+        return tuple(sorted({*self._members_shown[first], *self._members_shown[others[0]]}))
 
     def strength(self, index: int, step: int, steps: int) -> float:
         """Strength of the source keys in segment `index` in sampler step `step` of `steps`."""
@@ -173,7 +183,7 @@ class SharePlan:
 
     def sources_from(self, index: int) -> set[int]:
         """Segments whose keys segment `index` or a later one attends to."""
-        return {source for later in range(index, len(self.timeline.segments)) for source in self.sources(later)}
+        return {source for source, last in self._last_consumers.items() if last >= index}
 
     def consumers(self, index: int) -> int:
         """How many later segments attend to segment `index`."""
@@ -204,14 +214,31 @@ class SharePlan:
 
     @cached_property
     def _sources(self) -> tuple[tuple[int, ...], ...]:
-        return tuple(
-            tuple(sorted({*parts.background, *(source for sources in parts.subjects for source in sources)}))
-            for parts in self._part_sources
-        )
+        return tuple(tuple(sorted(set(parts.background).union(*parts.subjects))) for parts in self._part_sources)
 
     @cached_property
     def _consumers(self) -> Counter[int]:
         return Counter(source for sources in self._sources for source in sources)
+
+    @cached_property
+    def _last_consumers(self) -> dict[int, int]:
+        """For each segment that others attend to the last of these."""
+        return {source: index for index, sources in enumerate(self._sources) for source in sources}
+
+    @cached_property
+    def _members_shown(self) -> tuple[tuple[int, ...], ...]:
+        """For each beat the subjects, by their number, that its prompt shows."""
+        shown: list[list[int]] = [[] for _ in self.timeline.beats]
+        for number, member in enumerate(self.cast):
+            for beat, tokens in enumerate(member.tokens or (True,) * len(shown)):
+                if tokens is not None:
+                    shown[beat].append(number)
+        return tuple(tuple(numbers) for numbers in shown)
+
+    @cached_property
+    def _first_segments(self) -> dict[int, int]:
+        """The first segment of each beat."""
+        return {segment.beat: segment.index for segment in reversed(self.timeline.segments)}
 
     @cached_property
     def _part_sources(self) -> tuple[PartSources, ...]:
@@ -223,7 +250,7 @@ class SharePlan:
         background: set[int] = set()
         for parts in self._part_sources:
             background.update(parts.background)
-            for number, sources in enumerate(parts.subjects):
+            for number, sources in parts.sharing:
                 for source in sources:
                     subjects.setdefault(source, set()).add(number)
         indices = (segment.index for segment in self.timeline.segments)
@@ -238,15 +265,18 @@ class SharePlan:
             ("first", "previous") if self.config.sources == "first and previous" else (self.config.sources,)
         )
         usual = usual if beat.sources is None else beat.sources
-        own = [member.sources_in(segment.beat) for member in self.cast] or [None]
-        shown = self.shown(segment)
-        subjects: list[tuple[int, ...]] = []
-        for number, rule in enumerate(own):
+        subjects: list[tuple[int, ...]] = [()] * max(1, len(self.cast))
+        for number in self.shown(segment):
+            rule = self.cast[number].sources_in(segment.beat) if self.cast else None
             found = self._earlier(usual if rule is None else rule, segment.index)
-            showing = [source for source in found if number in self.shown(self.timeline.segments[source])]
-            subjects.append(tuple(showing) if number in shown else ())
+            subjects[number] = tuple(source for source in found if self._shows(source, number))
         background = self.guided and self.config.share_background
         return PartSources(tuple(subjects), self._earlier(usual, segment.index) if background else ())
+
+    def _shows(self, index: int, subject: int) -> bool:
+        """Whether segment `index` shows a subject; a plan without any has one part, which all show."""
+        beats = (beat for beat, _ in text_weights(self.timeline.segments[index]))
+        return not self.cast or self.cast[subject].is_shown_by(tuple(beats))
 
     def _earlier(self, rule: tuple[Source, ...], index: int) -> tuple[int, ...]:
         """The segments before `index` that a rule names."""
@@ -257,7 +287,7 @@ class SharePlan:
             elif source == "previous":
                 found.add(index - 1)
             else:
-                found.add(next(segment.index for segment in self.timeline.segments if segment.beat == source))
+                found.add(self._first_segments[source])
         return tuple(sorted(place for place in found if 0 <= place < index))
 
 

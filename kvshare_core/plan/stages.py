@@ -26,11 +26,11 @@ def stages_of(plan: SharePlan) -> tuple[frozenset[int], ...]:
     stages: list[int] = []
     for index in sorted(everything):
         stages.append(max((stages[source] + 1 for source in plan.sources(index)), default=0))
-    early = (
-        frozenset(index for index in everything if stages[index] == stage and plan.consumers(index))
-        for stage in range(max(stages))
-    )
-    return (*early, everything)
+    early: list[set[int]] = [set() for _ in range(max(stages))]
+    for index, stage in enumerate(stages):
+        if stage < len(early) and plan.consumers(index):
+            early[stage].add(index)
+    return (*map(frozenset, early), everything)
 
 
 class Stages:

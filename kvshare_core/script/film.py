@@ -26,7 +26,7 @@ BLANK = (
     "\t\n\x0b\x0c\r\x1c\x1d\x1e\x1f \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
     "\u2028\u2029\u202f\u205f\u3000\xad\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"
 )
-"""Spaces, line breaks, and the marks without a shape that pasted texts have at their ends (a byte order mark, spaces and
+"""Spaces, line breaks, and the marks without a shape that pasted texts have at their ends (byte order marks, spaces and
 joiners without a width, soft hyphens, marks of direction). No text of a film begins or ends with one."""
 
 _LONE_SURROGATE = "[\ud800-\udfff]"

@@ -5,7 +5,7 @@ import torch
 from ..attention.log_sum_exp import LogSumExpAttention
 from ..attention.parts import Backend
 from ..families.base import AttentionCall
-from ..forward.call import AttentionContext, next_site
+from ..forward.call import OVER_VIDEO, AttentionContext, next_site
 from ..forward.forward import Forward
 from ..point.watcher import PointWatcher
 from .call_maps import CallMaps
@@ -24,6 +24,8 @@ class RunCalls:
         """Where the last call was computed."""
         self.prompted: set[int] = set()
         """Segments whose own prompt the model has received in the current pass."""
+        self.doubted: set[int] = set()
+        """Blocks whose own attention over the video cannot be told from another node's."""
         self._settings = settings
         self._maps = maps
         self._texts = texts
@@ -38,7 +40,7 @@ class RunCalls:
         """
         settings = self._settings
         site = next_site(settings.family, settings.diffusion_model, forward, call)
-        if site.kind == "other":
+        if site.kind == "other" or (site.kind in OVER_VIDEO and site.block in self.doubted):
             return None
         self.device = call.query.device
         context = AttentionContext(forward, call, site, backend, self._lse_attention)

@@ -200,11 +200,23 @@ class SamplingRun:
         try:
             return self._calls.attend(forward, call, backend)
         except UnexpectedCallError as reason:
+            self._leave(reason)
+            return None
+
+    def _leave(self, reason: UnexpectedCallError) -> None:
+        """Leaves a call as it is, and what it puts in doubt."""
+        left = "only that call is left unshared"
+        if reason.lost:
             # What was found and kept so far may belong to other calls than it seemed.
             self._trusted = False
             self.close()
-            self.warn_once(f"{self.settings.info.family}: {reason}; this model is left unshared.")
-            return None
+            left = "this model, whose calls can only be counted, is left unshared"
+        elif reason.doubted is not None:
+            if reason.doubted not in self._calls.doubted:
+                self._calls.doubted.add(reason.doubted)
+                self.tracker.forget_pass()
+            left = "and as it could be the model's own, its block is left unshared"
+        self.warn_once(f"{self.settings.info.family}: {reason}. Another node adds or changes it; {left}.")
 
     @property
     def _current(self) -> ModelPass | None:

@@ -63,6 +63,10 @@ class MaskStrategy(Protocol):
         """Adds the map of one attention call; log_sum_exp: as for `MapReader.scores`."""
         ...
 
+    def forget_pass(self) -> None:
+        """Forgets the maps of the running model call."""
+        ...
+
     def end_pass(self, device: torch.device | None) -> None:
         """Ends a model call, which ran on `device`."""
         ...
@@ -124,6 +128,10 @@ class ClipMasks:
             total = torch.zeros(0, forward.batch.latents, forward.video_tokens, device=context.call.query.device)
         self._history.use_grid(forward.grid)
         self._evidence.add_words(forward.segment.index, total)
+
+    def forget_pass(self) -> None:
+        """Drops the scores of the running model call."""
+        self._evidence.drop_scores()
 
     def end_pass(self, device: torch.device | None) -> None:
         """Turns the scores of a model call into the masks of the next; one transfer from `device` for all."""
@@ -235,6 +243,10 @@ class BlockMasks:
         before, count = self._running.get(place, (torch.zeros_like(total), 0))
         self._running[place] = (before + total, count + 1)
 
+    def forget_pass(self) -> None:
+        """Drops the masks of the running model call."""
+        self._drop_masks()
+
     def end_pass(self, device: torch.device | None) -> None:
         """Drops the masks of a model call."""
         self._reader.end_pass()
@@ -291,6 +303,9 @@ class UserMask:
 
     def add_map(self, context: AttentionContext, log_sum_exp: torch.Tensor | None) -> None:
         """Ignores a map."""
+
+    def forget_pass(self) -> None:
+        """Changes nothing: the mask is the same in every model call."""
 
     def end_pass(self, device: torch.device | None) -> None:
         """Changes nothing: the mask is the same in every model call."""

@@ -71,6 +71,10 @@ class SubjectTracker:
         """Begins a model call on the long latent."""
         self._strategy.begin_pass(now)
 
+    def forget_pass(self) -> None:
+        """Forgets the maps that the running model call gathered, because they may be of other calls."""
+        self._strategy.forget_pass()
+
     def end_pass(self, device: torch.device | None) -> None:
         """Ends a model call, which ran on `device`, and makes masks of its maps."""
         self._strategy.end_pass(device)

@@ -11,7 +11,7 @@ from typing import Literal, get_args
 import torch
 
 from .frame_cycle import FrameCycle
-from .timeline import FRAME_DIM, Timeline
+from .timeline import FRAME_DIM, Segment, Timeline
 
 HoldPlace = Literal["start", "end", "beat"]
 HOLD_PLACES: tuple[str, ...] = get_args(HoldPlace)
@@ -137,6 +137,14 @@ def image_places(timeline: Timeline, beat: int, frames: Mapping[str, int], middl
                 "longer duration, or move the one in the middle (middle_at)."
             )
     return places
+
+
+def moment_of(timeline: Timeline, beat: int, own: Sequence[Segment], part: float) -> tuple[Segment, int]:
+    """The one of a beat's `own` segments that shows a moment best, and the moment's latent frame; part: where in the
+    time of the beat, number `beat` from 0, the moment is, from 0 to 1."""
+    begin, stop = timeline.beats[beat].start, timeline.beats[beat].stop
+    frame = begin + round(part * (stop - begin - 1))
+    return max(own, key=lambda one: min(frame - one.shown_start, one.shown_stop - 1 - frame)), frame
 
 
 def hold_images(

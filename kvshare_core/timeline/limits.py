@@ -11,6 +11,8 @@ MAX_LATENT_FRAMES = 100_000
 """Most latent frames of a film: nearly 7 hours at 16 frames per second, four to a latent frame."""
 MAX_FILM_SEGMENTS = 10_000
 """Most segments of a film."""
+MAX_SUBJECTS = 1000
+"""Most subjects of a film."""
 MAX_WINDOW = 1024
 """Most latent frames of a segment."""
 MAX_FPS = 10_000.0
@@ -53,6 +55,15 @@ def check_segments(segments: int) -> None:
         raise TimelineError(
             f"prompts: the film needs more than {MAX_FILM_SEGMENTS:,} segments. Raise sampling_num_frames, or lower "
             f"overlap_size or num_transition_blocks. {_IN_PARTS}"
+        )
+
+
+def check_subjects(subjects: int) -> None:
+    """Raises TimelineError for more subjects than a film has."""
+    if subjects > MAX_SUBJECTS:
+        raise TimelineError(
+            f"prompts: the script names {subjects:,} subjects; a film has at most {MAX_SUBJECTS:,}. Give what is the "
+            "same in several prompts one name, as in subject: fox = the red fox."
         )
 
 

@@ -12,6 +12,7 @@ begins with a group too; one that fades in does where its fade begins.
 """
 
 import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -269,7 +270,7 @@ class _Windows:
 
 
 def _segments(shots: Sequence[_Shot], beats: Sequence[Beat], windows: _Windows, total: int) -> tuple[Segment, ...]:
-    cuts, ramps = _starts_after(beats, "cut"), _ramps(shots, beats)
+    cuts, ramps = sorted(_starts_after(beats, "cut").values()), _ramps(shots, beats)
     window, overlap = windows.length, windows.overlap
     segments: list[Segment] = []
     routed = 0
@@ -319,10 +320,10 @@ def _starts_after(beats: Sequence[Beat], kind: TransitionKind) -> dict[int, int]
     }
 
 
-def _windows(start: int, stop: int, windows: _Windows, cuts: Mapping[int, int]) -> tuple[int, ...]:
+def _windows(start: int, stop: int, windows: _Windows, cuts: Sequence[int]) -> tuple[int, ...]:
     """The first frames of the windows that cover latent frames [start, stop): evenly spread when one window is too
     short; otherwise one, inside the video, with as few frames beyond a cut as possible, and then as centred as
-    possible."""
+    possible. cuts: the frames at which beats follow a cut, rising."""
     window, period = windows.length, windows.period
     first, last = start // period * period, -(-(stop - window) // period) * period
     if last > first:
@@ -333,13 +334,28 @@ def _windows(start: int, stop: int, windows: _Windows, cuts: Mapping[int, int]) 
     lowest, highest = last, first
     if windows.total is not None:
         lowest, highest = max(0, lowest), min(highest, windows.total - window)
+    middle = (start + stop - window) / 2
+    place = bisect_right(cuts, start)
+    cut_before = cuts[place - 1] if place else None
+    place = bisect_left(cuts, stop)
+    cut_after = cuts[place] if place < len(cuts) else None
 
     def badness(begin: int) -> tuple[int, float]:
-        before = max((cut - begin for cut in cuts.values() if begin < cut <= start), default=0)
-        after = max((begin + window - cut for cut in cuts.values() if stop <= cut < begin + window), default=0)
-        return before + after, abs(begin + window / 2 - (start + stop) / 2)
+        before = 0 if cut_before is None else max(0, cut_before - begin)
+        after = 0 if cut_after is None else max(0, begin + window - cut_after)
+        return before + after, abs(begin - middle)
 
-    return (min(range(lowest, highest + 1, period), key=badness),)
+    # Both numbers fall and then rise with `begin`, and turn at these places.
+    turns = [
+        middle,
+        *([] if cut_before is None else [cut_before]),
+        *([] if cut_after is None else [cut_after - window]),
+    ]
+    begins = {lowest, highest - (highest - lowest) % period}
+    for turn in turns:
+        below = lowest + math.floor((turn - lowest) / period) * period
+        begins |= {begin for begin in (below, below + period) if lowest <= begin <= highest}
+    return (min(sorted(begins), key=badness),)
 
 
 def _seam(earlier: int, later: int, window: int, overlap: int, count: int) -> int:

@@ -200,13 +200,12 @@ class Timeline:
     def rounded_transitions(self) -> list[str]:
         """A line for every fade and gap that was rounded to latent frames."""
         lines: list[str] = []
+        rises = {segment.beat: segment.rise for segment in reversed(self.segments) if segment.next_beat is None}
         for number, beat in enumerate(self.beats):
             transition = beat.script.transition if number > 0 else None
             if transition is None:
                 continue
-            shared = next(
-                segment.rise for segment in self.segments if (segment.beat, segment.next_beat) == (number, None)
-            )
+            shared = rises[number]
             for what, asked, got in ((transition.kind, transition.duration, shared), ("gap", transition.gap, beat.gap)):
                 rounded = "" if asked is None else _asked_for(asked, self._pictures_inside(got), self.fps)
                 if rounded:

@@ -21,11 +21,11 @@ from bench.lean import flow_sigmas, load_lean_sampler
 from bench.pictures import contact_sheet
 from bench.pipeline import MODELS, models_of
 from devtools.environment import find_host
-from kvshare_core.embedded.joint_transformer import JointShape
-from kvshare_core.embedded.one_stream_transformer import OneStreamShape
 from kvshare_core.embedded.scenes import Scenes, is_held_out, render, render_pairs, sample_pairs
 from kvshare_core.embedded.training.denoiser import Denoiser, Shape
-from kvshare_core.embedded.transformer import TransformerShape
+from kvshare_core.embedded.training.joint_transformer import JointShape
+from kvshare_core.embedded.training.one_stream_transformer import OneStreamShape
+from kvshare_core.embedded.training.transformer import TransformerShape
 from kvshare_core.embedded.vocabulary import BACKGROUNDS, COLOURS, DIRECTIONS, PAIR_WORDS, SHAPES, SIZES, WORDS
 from tests.support.latent_bases import latent_basis
 

@@ -40,8 +40,10 @@ def test_what_is_lost_doubled_or_anothers_is_counted(tmp_path: Path) -> None:
     tally.take(1, None, [])
     assert tally.counts["lost"] == 2
     tally.take(1, DONE, [saved(tmp_path, "d", 3.0), saved(tmp_path, "e", 3.0)])
+    assert tally.counts["duplicated"] == 1
     tally.take(1, INTERRUPTED, [saved(tmp_path, "f", 3.0)])
-    assert tally.counts["duplicated"] == 2
+    tally.take(1, INTERRUPTED, [])
+    assert (tally.counts["duplicated"], tally.counts["interrupted"], tally.counts["lost"]) == (1, 2, 2)
     tally.take(1, FAILED, [])
     assert (tally.counts["failed"], tally.reasons) == (1, ["KSampler: no"])
 

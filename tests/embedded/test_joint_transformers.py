@@ -4,12 +4,13 @@ import comfy.sd
 import pytest
 import torch
 
-from kvshare_core.embedded.joint_transformer import POOLED_DIM, JointShape, JointTransformer
+from kvshare_core.embedded.layouts import POOLED_DIM
 from kvshare_core.embedded.model import JOINT_ATTENTION, ONE_STREAM_ATTENTION, EmbeddedKind
-from kvshare_core.embedded.one_stream_transformer import OneStreamShape
 from kvshare_core.embedded.text import TEXT_WIDTH
 from kvshare_core.embedded.training.denoiser import make_transformer
-from kvshare_core.embedded.transformer import parameter_count
+from kvshare_core.embedded.training.joint_transformer import JointShape, JointTransformer
+from kvshare_core.embedded.training.one_stream_transformer import OneStreamShape
+from kvshare_core.embedded.training.transformer import parameter_count
 from tests.support.present import known
 
 FILE_LIMIT = 7_000_000

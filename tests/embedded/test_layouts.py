@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from kvshare_core.config import KVShareConfig, MaskSettings
 from kvshare_core.embedded import model
 from kvshare_core.embedded.files import VAE_FILE, WEIGHTS
-from kvshare_core.embedded.joint_transformer import POOLED_DIM, JointShape, JointTransformer
+from kvshare_core.embedded.layouts import POOLED_DIM
 from kvshare_core.embedded.model import (
     JOINT_ATTENTION,
     MODEL_FILES,
@@ -26,9 +26,10 @@ from kvshare_core.embedded.model import (
     load_vae,
     load_vae_patcher,
 )
-from kvshare_core.embedded.one_stream_transformer import OneStreamShape, OneStreamTransformer
 from kvshare_core.embedded.scenes import render_pairs, sample_pairs
 from kvshare_core.embedded.text import TEXT_WIDTH, WordEmbedding, token_ids
+from kvshare_core.embedded.training.joint_transformer import JointShape, JointTransformer
+from kvshare_core.embedded.training.one_stream_transformer import OneStreamShape, OneStreamTransformer
 from kvshare_core.embedded.vae import COGVIDEOX_SCALE, HUNYUAN_SCALE
 from kvshare_core.embedded.vocabulary import PAIR_CHUNK_TOKENS, PAIR_WORDS
 from kvshare_core.host.conditioning.encoding import encode_timeline

@@ -18,6 +18,7 @@ from kvshare_core.embedded.text import TEXT_WIDTH, WORD_WIDTH, WordEmbedding, po
 from kvshare_core.embedded.vocabulary import CHUNK_TOKENS, PAD, UNKNOWN, WORD_IDS, WORDS
 from kvshare_core.embedded.weight_syntax import prompt_words, weighted_words
 from kvshare_core.prompt_words import split_words
+from tests.support.growth import assert_linear
 
 PROMPT = "a large red circle moving right over grass"
 
@@ -141,6 +142,12 @@ def test_weight_syntax_is_the_hosts(text: str) -> None:
     found = weighted_words(text)
     assert [word for word, _ in found] == [word for word, _ in expected]
     assert [weight for _, weight in found] == pytest.approx([weight for _, weight in expected])
+
+
+@pytest.mark.parametrize("unit", ["(", "()", "(a:1.2)", "(:", ":"])
+def test_weights_are_read_in_proportion_to_the_length(unit: str) -> None:
+    assert_linear(lambda size: weighted_words(unit * size), 500)
+    assert_linear(lambda size: weighted_words("(" * size + "a" + ":1.5)" * size), 500)
 
 
 def test_unknown_words_are_named_once(clip: comfy.sd.CLIP, caplog: pytest.LogCaptureFixture) -> None:

@@ -7,9 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from kvshare_core.embedded.joint_transformer import JointShape
 from kvshare_core.embedded.latents import BLOCK_FRAMES
-from kvshare_core.embedded.one_stream_transformer import OneStreamShape
 from kvshare_core.embedded.scenes import centres, sample_scenes
 from kvshare_core.embedded.training import denoiser
 from kvshare_core.embedded.training.denoiser import (
@@ -23,8 +21,10 @@ from kvshare_core.embedded.training.denoiser import (
     train_denoiser,
 )
 from kvshare_core.embedded.training.image_scenes import LATEST_TURN, approach
+from kvshare_core.embedded.training.joint_transformer import JointShape
 from kvshare_core.embedded.training.loop import Schedule, TrainingRun, checkpoint_loss
-from kvshare_core.embedded.transformer import TransformerShape
+from kvshare_core.embedded.training.one_stream_transformer import OneStreamShape
+from kvshare_core.embedded.training.transformer import TransformerShape
 from tests.support.latent_bases import latent_basis
 
 SCHEDULE = Schedule(steps=12, learning_rate=0.1, warmup_steps=3, decay_fraction=0.5, ema_decay=0.9)

@@ -4,8 +4,9 @@ import comfy.sd
 import pytest
 import torch
 
+from kvshare_core.embedded.layouts import TEXT_DIM
 from kvshare_core.embedded.text import TEXT_WIDTH
-from kvshare_core.embedded.transformer import TEXT_DIM, TransformerShape, WanTransformer, parameter_count
+from kvshare_core.embedded.training.transformer import TransformerShape, WanTransformer, parameter_count
 
 
 def random_transformer(shape: TransformerShape) -> WanTransformer:

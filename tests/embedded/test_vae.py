@@ -5,11 +5,11 @@ import comfy.sd
 import pytest
 import torch
 
-from kvshare_core.embedded import vae as layout
 from kvshare_core.embedded.files import VAE_FILE, WEIGHTS
 from kvshare_core.embedded.latents import LatentBasis, fit_basis
 from kvshare_core.embedded.model import load_vae, load_vae_patcher
 from kvshare_core.embedded.scenes import COLOUR_VALUES, render, sample_scenes
+from kvshare_core.embedded.training import autoencoder as layout
 from kvshare_core.embedded.training import vae as training
 from kvshare_core.embedded.training.clips import ClipSampler, CropShape
 from kvshare_core.embedded.training.evaluation import evaluate, flat_regions

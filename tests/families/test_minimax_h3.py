@@ -102,7 +102,7 @@ def test_the_refiner_is_no_block(model: Any) -> None:
     assert classify(model, 0, whole).block == 0
 
 
-def test_newer_hosts_tell_layout_and_block(model: Any) -> None:
+def test_newer_hosts_tell_the_layout(model: Any) -> None:
     further = (
         (0, TEXT, "text"),
         (TEXT, TEXT + 9, "cond"),
@@ -110,8 +110,8 @@ def test_newer_hosts_tell_layout_and_block(model: Any) -> None:
         (TEXT + 18, TEXT + 18 + AUDIO, "audio"),
         (TEXT + 18 + AUDIO, TEXT + 18 + AUDIO + VIDEO, "video"),
     )
-    options = {"minimax_h3_layout": layout(*further, origin=9.5), "block_index": 2}
-    found = classify(model, 0, TEXT + 18 + AUDIO + VIDEO, **options)
+    options = {"minimax_h3_layout": layout(*further, origin=9.5)}
+    found = classify(model, 2, TEXT + 18 + AUDIO + VIDEO, **options)
     assert found == CallSite(2, "joint", TEXT + 18 + AUDIO, 0, TEXT, 9.5)
 
 

@@ -21,7 +21,7 @@ from comfy.ldm.wan.model import WanModel
 from kvshare_core import families
 from kvshare_core.attention.rope import RopeScheme
 from kvshare_core.config import KVShareConfig
-from kvshare_core.families.base import AttentionCall, CallSite, Family, FamilyInfo
+from kvshare_core.families.base import AttentionCall, BlockName, CallSite, Family, FamilyInfo, calls_in_turn
 from kvshare_core.families.model_inputs import ImageChannels, InputLayout, PerFrame
 from kvshare_core.families.self_cross import self_then_cross
 from kvshare_core.families.text_encoders import CLIP_L, EncoderFile, Excerpt, PromptTokens, TextEncoders
@@ -90,6 +90,9 @@ class NewFamily:
         self, diffusion_model: Any, call_index: int, call: AttentionCall, video_tokens: int, text_tokens: int
     ) -> CallSite:
         return self_then_cross(call_index, call, len(diffusion_model.blocks), video_tokens, text_tokens)
+
+    def calls_of_block(self, diffusion_model: Any, call: AttentionCall, block: BlockName) -> range:
+        return calls_in_turn(block, len(diffusion_model.blocks), each=2)
 
     def rope_scheme(self, diffusion_model: Any, rope_options: Mapping[str, float]) -> RopeScheme | None:
         return WanFamily().rope_scheme(diffusion_model, rope_options)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -297,23 +298,39 @@ def block_with_extra_attention(query_tokens: int, key_tokens: int, block: int) -
     return {("double_block", block): replacement}
 
 
-@pytest.mark.parametrize(("query_tokens", "key_tokens"), [(TOKENS, TOKENS), (TOKENS, 6), (5, 5), (TOKENS, 11)])
-def test_a_model_with_attention_calls_of_its_own_is_left_unshared_and_named(
-    t2v: Case, query_tokens: int, key_tokens: int, caplog: pytest.LogCaptureFixture
+def with_extra_attention(model: Any, query_tokens: int, key_tokens: int, block: int) -> Any:
+    """A clone whose block makes one attention call more, which changes nothing."""
+    clone = model.clone()
+    for place, replacement in block_with_extra_attention(query_tokens, key_tokens, block).items():
+        clone.set_model_patch_replace(replacement, "dit", *place)
+    return clone
+
+
+@pytest.mark.parametrize(("query_tokens", "key_tokens"), [(TOKENS, 6), (5, 5), (TOKENS, 11)])
+def test_an_attention_call_of_another_node_costs_that_call_and_is_named(
+    t2v: Case, t2v_shared: torch.Tensor, query_tokens: int, key_tokens: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    timeline = tiny_timeline(2)
-    model = t2v.model.clone()
-    for place, replacement in block_with_extra_attention(query_tokens, key_tokens, 0).items():
-        model.set_model_patch_replace(replacement, "dit", *place)
-    off, _ = share(model, timeline, KVShareConfig(mode="off"), subject="")
-    patched, record = share(model, timeline, SHARED)
+    patched, _ = share(with_extra_attention(t2v.model, query_tokens, key_tokens, 0), tiny_timeline(3), SHARED)
     with caplog.at_level(logging.WARNING):
-        output = t2v.sample(patched, timeline)
-    assert torch.equal(output, t2v.sample(off, timeline))
-    assert record.latest() is None
-    messages = [entry.getMessage() for entry in caplog.records if entry.name == "kvshare"]
-    assert len(messages) == 1
-    assert messages[0].startswith("MaskGuidedKVShare: wan: attention call ")
+        assert torch.equal(t2v.sample(patched, tiny_timeline(3)), t2v_shared)
+    (message,) = [entry.getMessage() for entry in caplog.records if entry.name == "kvshare"]
+    assert message.startswith("MaskGuidedKVShare: wan: an attention call has ")
+    assert message.endswith("only that call is left unshared.")
+
+
+@pytest.mark.parametrize("block", range(LAYERS))
+def test_a_block_that_attends_to_the_video_twice_is_left_unshared_and_named(
+    t2v: Case, block: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Either call could be the model's own."""
+    timeline = tiny_timeline(3)
+    patched, _ = share(with_extra_attention(t2v.model, TOKENS, TOKENS, block), timeline, SHARED, subject="")
+    with caplog.at_level(logging.WARNING):
+        found = t2v.sample(patched, timeline)
+    rest = replace(SHARED, layer_idx=tuple(number for number in range(LAYERS) if number != block))
+    assert torch.equal(found, t2v.sample(share(t2v.model, timeline, rest, subject="")[0], timeline))
+    (message,) = [entry.getMessage() for entry in caplog.records if entry.name == "kvshare"]
+    assert message.endswith("its block is left unshared.")
 
 
 def test_every_call_is_checked_by_its_own_shape(case: Case) -> None:

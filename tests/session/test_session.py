@@ -440,7 +440,7 @@ def test_a_mask_that_is_not_understood_leaves_the_call_alone_with_one_warning(ma
     assert len(model.warnings) == 1 and "mask" in model.warnings[0]
 
 
-def test_a_call_that_does_not_fit_ends_sharing_for_the_run() -> None:
+def test_a_call_that_does_not_fit_ends_sharing_where_calls_can_only_be_counted() -> None:
     plan = SharePlan(timeline_of(2, GRID[0]), KVShareConfig(layer_idx=(0,)))
     model = FakeModel(plan, self_only(1), GRID)
     session = model.session()
@@ -448,7 +448,10 @@ def test_a_call_that_does_not_fit_ends_sharing_for_the_run() -> None:
     model.run_pass(session)
     model.run_pass(session, step=1)
     assert (session.shared_calls, len(session.bank)) == (0, 0)
-    assert model.warnings == ["fake: attention call 1 has no block to belong to; this model is left unshared."]
+    assert model.warnings == [
+        "fake: an attention call has no block to belong to. Another node adds or changes it; this model, whose calls "
+        "can only be counted, is left unshared."
+    ]
     assert session.finish() == (None, None)
 
 

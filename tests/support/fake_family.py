@@ -9,7 +9,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from kvshare_core.attention.rope import RopeScheme
 from kvshare_core.bank.bank import Chunk
-from kvshare_core.families.base import AttentionCall, CallSite, FamilyInfo, UnexpectedCallError
+from kvshare_core.families.base import AttentionCall, BlockName, CallSite, FamilyInfo, UnexpectedCallError
 from kvshare_core.forward.forward import Batch, Forward, PromptText
 from kvshare_core.plan.model_fit import fit_plan
 from kvshare_core.plan.schedule import Evaluation
@@ -53,6 +53,10 @@ class FakeFamily:
         if call_index >= len(self.sites):
             raise UnexpectedCallError("no block to belong to")
         return self.sites[call_index]
+
+    def calls_of_block(self, diffusion_model: torch.nn.Module, call: AttentionCall, block: BlockName) -> range:
+        numbers = [number for number, site in enumerate(self.sites) if site.block == block.index]
+        return range(numbers[0], numbers[-1] + 1) if numbers else range(0)
 
     def rope_scheme(self, diffusion_model: torch.nn.Module, rope_options: Mapping[str, float]) -> RopeScheme | None:
         return self.scheme

@@ -426,3 +426,28 @@ def test_parts_of_a_split_beat_are_planned_as_they_are_shown() -> None:
         split += 1
         check_lengths(film, index, film.with_durations(index, *texts), [frames, film.lengths[index] - frames])
     assert split > SCRIPTS / 2
+
+
+def test_the_plan_says_what_the_first_step_takes_more() -> None:
+    sharing = {
+        "block_count": 2,
+        "blocks": "0-1",
+        "steps": "0-3",
+        "all_steps": 4,
+        "limited": False,
+        "exact": False,
+        "bytes": 3 << 20,
+        "device": "cuda",
+        "device_bytes": 3 << 20,
+        "extra": 0.3,
+        "most_extra": 0.5,
+    }
+    answer = {"frames": 33, "fps": 8, "latent_frames": 9, "segments": [0, 1], "window": 5, "windows_extra": 0.1}
+    shown = [
+        run_edits([("planFacts", [{**answer, "sharing": {**sharing, "finding": finding}}])])[0] for finding in (0, 1, 3)
+    ]
+    assert [[fact for fact in facts if fact[0] == "First step"] for facts in shown] == [
+        [],
+        [["First step", "1 more evaluation", "of segments, to find the subjects"]],
+        [["First step", "3 more evaluations", "of segments, to find the subjects"]],
+    ]

@@ -60,6 +60,10 @@ export function planFacts(answer) {
     facts.push(["Keys and values", `${sharing.exact ? "" : "up to "}${mib(sharing.bytes)}`, location(sharing)]);
     const most = percent(sharing.most_extra) === percent(sharing.extra) ? "" : `up to ${percent(sharing.most_extra)}`;
     facts.push(["Extra computation", `about ${percent(sharing.extra)}`, most]);
+    if (sharing.finding > 0) {
+        const evaluations = sharing.finding === 1 ? "1 more evaluation" : `${sharing.finding} more evaluations`;
+        facts.push(["First step", evaluations, "of segments, to find the subjects"]);
+    }
     return facts;
 }
 

@@ -29,11 +29,11 @@ from ..files import (
     weight_file,
 )
 from ..latents import LatentBasis, fit_basis
-from ..transformer import parameter_count
 from . import denoiser, vae
 from .evaluation import evaluate
 from .loop import checkpoint_loss
 from .progress import Progress
+from .transformer import parameter_count
 
 DENOISERS = {
     "denoiser": (denoiser.DenoiserRecipe(), TRANSFORMER_FILE, TEXT_ENCODER_FILE),

@@ -15,10 +15,8 @@ from safetensors.torch import load_file, save_file
 
 from ...prompt_words import split_words
 from ..files import TEXT_ENCODER_FILE, TRANSFORMER_FILE, WEIGHTS, weight_file
-from ..joint_transformer import JointShape, JointTransformer
 from ..latents import BLOCK_SIDE, CHANNELS, NATIVE_LATENT_FRAMES, LatentBasis, fit_basis
-from ..one_stream_transformer import SIGMA_SHIFT as ONE_STREAM_SHIFT
-from ..one_stream_transformer import OneStreamShape, OneStreamTransformer
+from ..layouts import SIGMA_SHIFT as ONE_STREAM_SHIFT
 from ..scenes import (
     ATTRIBUTES,
     FRAME_SIDE,
@@ -31,10 +29,12 @@ from ..scenes import (
     sample_scenes,
 )
 from ..text import WordEmbedding
-from ..transformer import TransformerShape, WanTransformer
 from ..vocabulary import CHUNK_TOKENS, PAD, PAIR_CHUNK_TOKENS, PAIR_WORDS, UNKNOWN, WORD_IDS, WORDS, word_id
 from .image_scenes import CONDITION_CHANNELS, condition, grey_latents, last_frame_latents, render_changing
+from .joint_transformer import JointShape, JointTransformer
 from .loop import Report, Schedule, TrainingRun
+from .one_stream_transformer import OneStreamShape, OneStreamTransformer
+from .transformer import TransformerShape, WanTransformer
 
 SAID_PROBABILITY = {"size": 0.5, "colour": 0.6, "shape": 0.9, "direction": 0.85, "background": 0.85}
 EMPTY_PROBABILITY = 0.1

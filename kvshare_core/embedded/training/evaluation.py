@@ -8,7 +8,8 @@ import torch.nn.functional as F
 
 from ..latents import LatentBasis
 from ..scenes import render, sample_scenes
-from ..vae import LATENT_MEAN, LATENT_STD, WanAutoencoder
+from ..vae import LATENT_MEAN, LATENT_STD
+from .autoencoder import WanAutoencoder
 from .vae import to_signed
 
 

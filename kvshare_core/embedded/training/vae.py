@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from ..latents import LatentBasis
-from ..vae import FrameAttention, WanAutoencoder
+from .autoencoder import FrameAttention, WanAutoencoder
 from .clips import ClipSampler, CropShape
 from .loop import Report, Schedule, TrainingRun
 

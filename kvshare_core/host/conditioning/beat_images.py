@@ -22,7 +22,7 @@ from comfy.utils import common_upscale
 
 from ...families.base import FamilyInfo
 from ...families.model_inputs import ImageChannels, PictureNode
-from ...timeline.holding import hold_images, image_places
+from ...timeline.holding import hold_images, image_places, moment_of
 from ...timeline.timeline import FRAME_DIM, Segment, Timeline
 from .. import BEAT_TAG, NEGATIVE_TAG
 from ..loading.model_info import model_info
@@ -86,10 +86,9 @@ def add_beat_images(
     video = latent["samples"].unbind()[0] if latent["samples"].is_nested else latent["samples"]
     if isinstance(channels, PictureNode):
         _check_vision(images, info)
-        _check_ends(images, info)
         _check_strength(images, info)
         encoder = encoder_of(images.clip, vae, channels, info, timeline, video)
-        return (*add_seen_images(encoder, timeline, *both, beat - 1, images.start, images.end), latent)
+        return (*add_seen_images(encoder, timeline, *both, beat - 1, images.given, images.middle_at), latent)
     if channels is None or not channels.accepts(model.get_model_object("diffusion_model"), info.latent_channels):
         raise ValueError(
             "model: it does not take images as input channels. Load an image-to-video model, such as those of Wan and "
@@ -210,8 +209,10 @@ def _clips(timeline: Timeline, beat: int, images: BeatImages) -> list[Clip]:
     pictures, found = _segment_pictures(timeline), dict[int, tuple[Segment, dict[str, tuple[int, torch.Tensor]]]]()
     for name, image in images.given.items():
         if name == "middle_image":
-            segment, first = _moment(timeline, beat, own, images.middle_at)
-            first = min(first, pictures - len(image))
+            segment, frame = moment_of(timeline, beat, own, images.middle_at)
+            # The first latent frame of a clip is one video frame.
+            later = frame - segment.start - 1
+            first = min(0 if later < 0 else timeline.temporal_compression * later + 1, pictures - len(image))
         else:
             segment, first = (own[0], 0) if name == "start_image" else (own[-1], pictures - len(image))
         others = found.setdefault(segment.index, (segment, {}))[1]
@@ -222,17 +223,6 @@ def _clips(timeline: Timeline, beat: int, images: BeatImages) -> list[Clip]:
                 )
         others[name] = first, image
     return [(segment, list(placed.values())) for _, (segment, placed) in sorted(found.items(), reverse=True)]
-
-
-def _moment(timeline: Timeline, beat: int, own: list[Segment], part: float) -> tuple[Segment, int]:
-    """The one of the beat's `own` segments that shows a moment best, and the number of its video frame there; part:
-    where in the beat's time the moment is, from 0 to 1."""
-    begin, stop = timeline.beats[beat].start, timeline.beats[beat].stop
-    frame = begin + round(part * (stop - begin - 1))
-    segment = max(own, key=lambda one: min(frame - one.shown_start, one.shown_stop - 1 - frame))
-    place = frame - segment.start
-    # The first latent frame of a clip is one video frame.
-    return segment, 0 if place <= 0 else timeline.temporal_compression * (place - 1) + 1
 
 
 def _encoded_in_clips(

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from comfy.hooks import set_hooks_for_conditioning
-from comfy.model_management import intermediate_device
+from comfy.model_management import intermediate_device, throw_exception_if_processing_interrupted
 from comfy.nested_tensor import NestedTensor
 
 from ...families.base import FamilyInfo
@@ -29,7 +29,8 @@ def encode_timeline(
     A common prompt applies to the first part of the noise schedule, and the beats' own from there on (TunerDiT: early
     steps share a prompt, which settles the layout). LoRAs of a beat act on all conditioning of that beat.
     negative_prompt: for beats without one in the script. encode_text: makes the conditioning of a text, where
-    that takes more than the text encoder. A text that occurs several times is encoded once.
+    that takes more than the text encoder. A text that occurs several times is encoded once. Between two prompts the
+    user can interrupt.
 
     Raises ValueError for a LoRA that cannot be loaded.
     """
@@ -39,6 +40,7 @@ def encode_timeline(
     def of_every_beat(texts: Sequence[str], values: dict[str, Any]) -> list[Any]:
         entries: list[Any] = []
         for number, (text, hook) in enumerate(zip(texts, hooks, strict=True)):
+            throw_exception_if_processing_interrupted()
             entries += set_hooks_for_conditioning(
                 _with(encoded(text), {**values, HANDOVER_TAG: handover, PROMPT_TAG: text, BEAT_TAG: number}), hook
             )
@@ -59,8 +61,11 @@ def encode_timeline(
     else:
         positive = of_every_beat(prompts, {})
     negative = of_all_beats([negative_of(script, beat, negative_prompt) for beat in beats], {NEGATIVE_TAG: True})
-    located = tuple(replace(beat, words=locate_words(clip, beat.prompt)) for beat in beats)
-    return replace(timeline, beats=located), positive, negative
+    located: list[Beat] = []
+    for beat in beats:
+        throw_exception_if_processing_interrupted()
+        located.append(replace(beat, words=locate_words(clip, beat.prompt)))
+    return replace(timeline, beats=tuple(located)), positive, negative
 
 
 def negative_of(script: Script, beat: Beat, negative_prompt: str) -> str:

@@ -2,12 +2,13 @@
 
 A node of the host encodes the prompt of a clip with the images, and puts the images' latents beside it. Here every
 segment of a beat has what that node makes for it: the segment that begins the beat with the first image, the one that
-ends it with the last, and all others with the prompt alone, as LongVideoSegmenter has encoded it. References, for which
-the host has another node, are shown to every prompt.
+ends it with the last, and all others with the prompt alone, as LongVideoSegmenter has encoded it. An image in between
+is put into the segment that shows its moment, by a node of the host that the text encoder knows nothing of. References,
+for which the host has another node, are shown to every prompt.
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from importlib import import_module
 from typing import Any
@@ -16,6 +17,7 @@ import torch
 
 from ...families.base import Family, FamilyInfo
 from ...families.model_inputs import PictureNode
+from ...timeline.holding import moment_of
 from ...timeline.timeline import Timeline
 from .. import BEAT_TAG, PROMPT_TAG, SEGMENTS_TAG
 
@@ -24,6 +26,16 @@ MOST_REFERENCES = 9
 
 REFERENCES = "minimax_refs"
 """Under which the host's node leaves references in the conditioning."""
+
+
+@dataclass(frozen=True)
+class SegmentImages:
+    """Images [1, height, width, 3] of one segment: its first, its last, and one at picture number `at` of it."""
+
+    first: torch.Tensor | None = None
+    last: torch.Tensor | None = None
+    middle: torch.Tensor | None = None
+    at: int = 0
 
 
 @dataclass(frozen=True)
@@ -38,20 +50,31 @@ class Encoder:
     pictures: int
     """Of a segment."""
 
-    def encode(self, prompt: str, first: torch.Tensor | None, last: torch.Tensor | None) -> list[Any]:
-        """The conditioning of a clip that begins with `first` and ends with `last` [1, height, width, 3]."""
-        return self._made(self.node.node, prompt, first_frame=first, last_frame=last)
+    def encode(self, prompt: str, images: SegmentImages) -> list[Any]:
+        """The conditioning of a clip with `images`."""
+        made, latent = self._made(self.node.node, prompt, first_frame=images.first, last_frame=images.last)
+        if images.middle is None:
+            return made
+        guide = _host_node(self.node.guide_node)
+        return guide.execute(
+            positive=made, latent=latent, vae=self.vae, image=images.middle, frame_idx=images.at
+        ).result[0]
 
     def encode_with_references(self, references: torch.Tensor, prompt: str) -> list[Any]:
         """The conditioning of a clip that shows what is in `references` [images, height, width, 3]."""
         images = {f"ref_image_{number}": references[number : number + 1] for number in range(len(references))}
-        return self._made(self.node.reference_node, prompt, audio_vae=None, ref_images=images)
+        return self._made(self.node.reference_node, prompt, audio_vae=None, ref_images=images)[0]
 
-    def _made(self, node: str, prompt: str, **further: Any) -> list[Any]:
-        module, name = node.rsplit(".", 1)
-        execute = getattr(import_module(module), name).execute
+    def _made(self, node: str, prompt: str, **further: Any) -> tuple[list[Any], dict[str, Any]]:
+        """The conditioning of a clip, and its latent."""
         sizes = {"width": self.width, "height": self.height, "length": self.pictures}
-        return execute(clip=self.clip, vae=self.vae, prompt=prompt, **sizes, **further).result[0]
+        return _host_node(node).execute(clip=self.clip, vae=self.vae, prompt=prompt, **sizes, **further).result
+
+
+def _host_node(path: str) -> Any:
+    """A node of the host, by `module.class`; None where it lacks that."""
+    module, name = path.rsplit(".", 1)
+    return getattr(import_module(module), name, None)
 
 
 def encoder_of(
@@ -102,30 +125,56 @@ def add_seen_images(
     positive: list[Any],
     negative: list[Any],
     beat: int,
-    start_image: torch.Tensor | None,
-    end_image: torch.Tensor | None,
+    given: Mapping[str, torch.Tensor],
+    middle_at: float,
 ) -> tuple[list[Any], list[Any]]:
     """Both conditionings, of which every entry belongs to one beat, with the images in beat number `beat` (from 0).
 
-    Raises ValueError for several pictures, and for conditioning whose prompt is not known.
+    given: images by the names of the node's inputs; middle_at: where in the beat's time the one in between is, from 0
+    to 1. Raises ValueError for several pictures, for conditioning whose prompt is not known, and for an image in
+    between on a host that takes none or where it falls on another.
     """
-    for name, image in (("start_image", start_image), ("end_image", end_image)):
-        if image is not None and len(image) != 1:
+    for name, image in given.items():
+        if len(image) != 1:
             raise ValueError(f"{name}: it has {len(image)} pictures, but this model takes one. Take one.")
-    own = [one.index for one in timeline.segments if one.beat == beat and one.next_beat is None]
-    images: dict[int, tuple[torch.Tensor | None, torch.Tensor | None]] = {}
-    for segment in {own[0], own[-1]}:
-        first, last = start_image if segment == own[0] else None, end_image if segment == own[-1] else None
-        if first is not None or last is not None:
-            images[segment] = first, last
+    images = _of_segments(timeline, beat, given, middle_at)
+    if "middle_image" in given and _host_node(encoder.node.guide_node) is None:
+        raise ValueError(
+            "middle_image: this version of ComfyUI gives the model images at the ends of a clip only. Update ComfyUI, "
+            "or make it the start_image of a prompt of its own."
+        )
     others = tuple(one.index for one in timeline.segments if one.index not in images)
 
     @cache
     def encoded(prompt: str, segment: int) -> list[Any]:
-        return encoder.encode(prompt, *images[segment])
+        return encoder.encode(prompt, images[segment])
 
     added = partial(_with_images, beat, sorted(images), others, encoded)
     return list(added("positive", positive)), list(added("negative", negative))
+
+
+def _of_segments(
+    timeline: Timeline, beat: int, given: Mapping[str, torch.Tensor], middle_at: float
+) -> dict[int, SegmentImages]:
+    """The images of those segments of a beat that have any. Raises ValueError for two at the same picture."""
+    own = [one for one in timeline.segments if one.beat == beat and one.next_beat is None]
+    found: dict[int, SegmentImages] = {}
+    for name, segment in (("start_image", own[0]), ("end_image", own[-1])):
+        if name in given:
+            place = {"start_image": "first", "end_image": "last"}[name]
+            found[segment.index] = replace(found.get(segment.index, SegmentImages()), **{place: given[name]})
+    if "middle_image" in given:
+        segment, frame = moment_of(timeline, beat, own, middle_at)
+        begin, stop = timeline.picture_range(segment.start, segment.stop)
+        at = max(0, timeline.picture_range(frame, frame + 1)[0] - begin)
+        there = found.get(segment.index, SegmentImages())
+        if (at == 0 and there.first is not None) or (at == stop - begin - 1 and there.last is not None):
+            raise ValueError(
+                "middle_image: it falls on another image of the prompt. Give the prompt a longer duration, or move "
+                "middle_at."
+            )
+        found[segment.index] = replace(there, middle=given["middle_image"], at=at)
+    return found
 
 
 def _with_images(

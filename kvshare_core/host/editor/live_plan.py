@@ -204,4 +204,5 @@ def _sharing(found: Forecast, config: KVShareConfig, around: Surroundings) -> Js
         "device_bytes": bytes_on_device(config.memory, found.bytes, budget),
         "extra": found.extra,
         "most_extra": found.most_extra,
+        "finding": found.finding,
     }

@@ -1,7 +1,10 @@
 """Data of nodes for the mask viewer in the frontend, with images in the host's folder of temporary files."""
 
+import os
+from pathlib import Path
 from typing import Any
 
+import folder_paths
 import torch
 from comfy_api.latest import io, ui
 
@@ -12,6 +15,9 @@ PREFIX = "kvshare_view"
 FRAME_QUALITY = 85
 FASTEST = 0
 """How hard to try to make a WebP file small."""
+
+MOST_FILES = 400
+"""Pictures of ours that stay in the host's folder of temporary files, which it empties only when it starts."""
 
 
 def view_of(record: KVShareRecord, images: torch.Tensor, **chosen: Any) -> dict[str, list[Any]]:
@@ -40,7 +46,19 @@ def view_of(record: KVShareRecord, images: torch.Tensor, **chosen: Any) -> dict[
         }
         for shown in shown_maps(masks, point, frames)
     ]
+    forget_oldest(Path(folder_paths.get_temp_directory()))
     return {PREFIX: [{**answer, **chosen}]}
+
+
+def forget_oldest(folder: Path) -> None:
+    """Removes the oldest pictures of the viewer from `folder`, beyond MOST_FILES of them."""
+    with os.scandir(folder) as entries:
+        found = sorted(
+            ((entry.stat().st_mtime_ns, entry.path) for entry in entries if entry.name.startswith(PREFIX)), reverse=True
+        )
+    for _, path in found[MOST_FILES:]:
+        # Another preview may have removed it already.
+        Path(path).unlink(missing_ok=True)
 
 
 def _save_frames(sheet: torch.Tensor) -> dict[str, Any]:

@@ -3,15 +3,18 @@
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
+from types import FunctionType
 from typing import Any
 
 import comfy.ldm.modules.attention as host_attention
 import torch
 from comfy.cli_args import args as host_options
 
-from ...families.base import AttentionCall
+from ...families.base import AttentionCall, BlockName
 from ...families.model_inputs import InputLayout
+from ...forward.call import BLOCK_INDEX, BLOCK_KIND
+from ...forward.forward import Forward
 from ..conditioning.mixing import TEXT
 from .compiler import Attend, CompilerOff, outside_records
 
@@ -44,11 +47,23 @@ class ModelInputs:
         return min((self.text.shape[1], *lengths))
 
 
-def apply_model_wrapper(
-    opened: Callable[[ModelInputs], tuple[Attend, AbstractContextManager[Any]] | None],
-) -> Callable[..., Any]:
-    """A wrapper of the host's `apply_model`. `opened` receives the inputs of every call of the model and returns a
-    function that computes its attention, and a context to run the model in; None leaves the call as it is."""
+@dataclass(frozen=True)
+class OpenedForward:
+    """What replaces the attention of one call of the model."""
+
+    attend: Attend
+    """Computes each attention call."""
+    region: AbstractContextManager[Any]
+    """To run the model in."""
+    forward: Forward
+    """Is told which block the model enters, where the host does not tell its attention calls."""
+    blocks: int
+    """Number of the model's blocks."""
+
+
+def apply_model_wrapper(opened: Callable[[ModelInputs], OpenedForward | None]) -> Callable[..., Any]:
+    """A wrapper of the host's `apply_model`. `opened` receives the inputs of every call of the model; None leaves the
+    call as it is."""
 
     def apply_model(
         executor: Any,
@@ -61,18 +76,46 @@ def apply_model_wrapper(
         **kwargs: Any,
     ) -> Any:
         options = transformer_options or {}
-        forward = opened(ModelInputs(x, c_crossattn, options, kwargs))
-        if forward is None:
+        found = opened(ModelInputs(x, c_crossattn, options, kwargs))
+        if found is None:
             return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
-        attend, region = forward
         inputs = kwargs if c_crossattn is None else {**kwargs, TEXT: c_crossattn}
-        own_backend = layers_backend(executor.class_obj.diffusion_model)
-        override = attention_override(outside_records(attend), options, inputs, own_backend)
-        options = {**options, "optimized_attention_override": override}
-        with region, COMPILER_OFF:
+        diffusion_model = executor.class_obj.diffusion_model
+        override = attention_override(outside_records(found.attend), options, inputs, layers_backend(diffusion_model))
+        # What the host wrote there in an earlier call of the model must not pass for this one's.
+        options = {name: value for name, value in options.items() if name not in (BLOCK_INDEX, BLOCK_KIND)}
+        options["optimized_attention_override"] = override
+        if not tells_blocks(type(diffusion_model)):
+            options["patches_replace"] = telling_blocks(options.get("patches_replace") or {}, found)
+        with found.region, COMPILER_OFF:
             return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
 
     return apply_model
+
+
+@cache
+def tells_blocks(model: type) -> bool:
+    """Whether a model class of the host names the block in the transformer options of its attention calls."""
+    functions = (value for kind in model.__mro__ for value in vars(kind).values() if isinstance(value, FunctionType))
+    return any(BLOCK_INDEX in function.__code__.co_consts for function in functions)
+
+
+def telling_blocks(replacements: Mapping[str, Any], opened: OpenedForward) -> dict[str, Any]:
+    """The host's block replacements, in which each block also tells an opened forward that it begins, and goes on as
+    before: through what another pack replaces it with, or by itself."""
+    cache, given = opened.forward.cache, replacements.get("dit") or {}
+
+    def told(number: int) -> Callable[..., Any]:
+        name = ("double_block", number)
+
+        def run_block(arguments: dict[str, Any], extra: dict[str, Any]) -> Any:
+            cache.block = BlockName(number)
+            return given[name](arguments, extra) if name in given else extra["original_block"](arguments)
+
+        return run_block
+
+    tellers = {("double_block", number): told(number) for number in range(opened.blocks)}
+    return {**replacements, "dit": {**given, **tellers}}
 
 
 def input_shapes(inputs: Mapping[str, Any]) -> Shapes:

@@ -10,7 +10,7 @@ import torch
 from comfy.model_management import InterruptProcessingException
 
 NODE = "MaskGuidedKVShare"
-PACK = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+CORE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")})
 
 
@@ -36,7 +36,7 @@ def _is_own(error: Exception) -> bool:
     """Whether the pack's own code raised `error`, or called the library that did."""
     files = [frame.f_code.co_filename for frame, _ in walk_tb(error.__traceback__)]
     last = next((file for file in reversed(files) if not file.startswith(LIBRARIES)), "")
-    return last.startswith(PACK + os.sep)
+    return last.startswith(CORE + os.sep)
 
 
 def _names_a_node(message: str) -> bool:

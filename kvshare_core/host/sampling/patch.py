@@ -6,7 +6,6 @@ The patched MODEL carries frozen values and closures only. Run state exists betw
 
 import math
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
@@ -27,8 +26,7 @@ from ...timeline.timeline import FRAME_DIM
 from .. import KEY
 from ..loading.model_info import model_info
 from . import memory
-from .attention_override import ModelInputs, apply_model_wrapper
-from .compiler import Attend
+from .attention_override import ModelInputs, OpenedForward, apply_model_wrapper
 from .outer_sample import SampledPlan, outer_sample_wrapper
 from .packed_latent import latent_of
 from .run_state import run_state
@@ -137,9 +135,9 @@ def _predict_noise_wrapper(plan: SharePlan, audio: PackedAudio | None) -> Callab
     return predict_noise
 
 
-def _open_forward(inputs: ModelInputs) -> tuple[Attend, AbstractContextManager[Any]] | None:
-    """The function that computes the attention of one call of the model, and the region it runs in; None when the call
-    does not belong to a run of KV Share or does not evaluate a whole segment."""
+def _open_forward(inputs: ModelInputs) -> OpenedForward | None:
+    """What computes the attention of one call of the model; None when the call does not belong to a run of KV Share or
+    does not evaluate a whole segment."""
     options = inputs.options
     state, window = run_state(options), options.get("context_window")
     if state is None or not isinstance(window, SegmentWindow) or inputs.text is None:
@@ -158,7 +156,7 @@ def _open_forward(inputs: ModelInputs) -> tuple[Attend, AbstractContextManager[A
     # A common prompt does not name the beat's subject.
     text = PromptText(inputs.text_tokens(run.settings.family.inputs), not window.common, routes, window.hides)
     forward = run.open_forward(window.evaluation, batch, text, run.settings.info.grid(*window.shape))
-    return partial(run.attend, forward), state.eager
+    return OpenedForward(partial(run.attend, forward), state.eager, forward, run.settings.info.blocks)
 
 
 def _is_whole_segment(run: SamplingRun, window: SegmentWindow, inputs: ModelInputs) -> bool:

@@ -51,8 +51,7 @@ from ...subject.hidden_words import words_effect
 from ...timeline.timeline import Timeline
 from .. import KEY, is_prompt
 from ..loading.model_info import model_info
-from .attention_override import ModelInputs, apply_model_wrapper
-from .compiler import Attend
+from .attention_override import ModelInputs, OpenedForward, apply_model_wrapper
 from .eager import EagerRegion
 from .packed_latent import part_shapes
 
@@ -304,8 +303,8 @@ class ProbeRun:
     def _scheme(self, rope_options: Mapping[str, float]) -> RopeScheme | None:
         return self.family.rope_scheme(self.diffusion_model, rope_options)
 
-    def _open_forward(self, inputs: ModelInputs) -> tuple[Attend, EagerRegion] | None:
-        """The function that computes the attention of one call of the model; None when it is not probed."""
+    def _open_forward(self, inputs: ModelInputs) -> OpenedForward | None:
+        """What computes the attention of one call of the model; None when it is not probed."""
         watcher: Watcher | None = inputs.options.get(WATCHER_KEY)
         if watcher is None:
             return None
@@ -313,7 +312,8 @@ class ProbeRun:
         self.grid = self.info.grid(*shapes[0][2:])
         segment = self.plan.timeline.segments[0]
         forward = Forward(segment, Batch(((0, 0),)), PromptText(inputs.text_tokens(self.family.inputs)), self.grid)
-        return WatchedForward(self.family, self.info, self.diffusion_model, forward, watcher).attend, EagerRegion()
+        watched = WatchedForward(self.family, self.info, self.diffusion_model, forward, watcher)
+        return OpenedForward(watched.attend, EagerRegion(), forward, self.info.blocks)
 
 
 def _check(model: Any, plan: SharePlan, positive: list[Any], latent: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
+from comfy.model_management import InterruptProcessingException, interrupt_current_processing
 from comfy.patcher_extension import WrappersMP
 from comfy_extras.nodes_custom_sampler import BasicScheduler, DualCFGGuider, KSamplerSelect, SamplerCustomAdvanced
 from comfy_extras.nodes_model_advanced import ModelSamplingSD3
@@ -53,6 +54,19 @@ def same_entries(found: list[Any], expected: list[Any]) -> bool:
     return len(found) == len(expected) and all(
         torch.equal(one[0], other[0]) for one, other in zip(found, expected, strict=True)
     )
+
+
+def test_the_user_can_interrupt_between_two_prompts(clip: Any) -> None:
+    encoded: list[str] = []
+
+    def encode_text(text: str) -> list[Any]:
+        encoded.append(text)
+        interrupt_current_processing()
+        return encode(clip, text)
+
+    with pytest.raises(InterruptProcessingException):
+        encode_timeline(clip, timeline_of(ScriptBeat("a"), ScriptBeat("red"), ScriptBeat("circle")), "", encode_text)
+    assert encoded == ["a"]
 
 
 # Negative prompts.

@@ -1,6 +1,7 @@
 """First and last images of beats for MiniMax H3, whose text encoder sees them: every segment has what the host's own
 node makes for a clip of its length."""
 
+import importlib
 from typing import Any
 
 import pytest
@@ -206,3 +207,43 @@ def test_what_is_missing_or_too_much_is_named(clip: Any) -> None:
     unknown = [[tensor, {BEAT_TAG: 0}] for tensor, _ in positive]
     with pytest.raises(ValueError, match=r"^positive: its prompt is not known"):
         added(*given, unknown, negative, 1, BeatImages(picture(1), clip=clip))
+
+
+def guide_node() -> Any:
+    """The host's node for an image at any frame; older hosts lack it."""
+    return getattr(importlib.import_module("comfy_extras.nodes_minimax_h3"), "MiniMaxH3AddGuide", None)
+
+
+def test_an_image_within_a_beat_stands_in_the_segment_that_shows_it(clip: Any) -> None:
+    if guide_node() is None:
+        pytest.skip("this host gives the model images at the ends of a clip only")
+    timeline, *both, latent = film(clip, "[2s] a fox runs\na fox sleeps")
+    first, middle = picture(1), picture(2)
+    images = BeatImages(first, middle=middle, middle_at=0.5, clip=clip)
+    entries, _ = added(model_of(CASE.name), timeline, latent, *both, 1, images)
+    assert_equal(in_segment(entries, 0, 0), stock(clip, "a fox runs", first))
+    assert_equal(in_segment(entries, 0, 2), stock(clip, "a fox runs"))
+    _, values = in_segment(entries, 0, 1)
+    (guide,) = values["minimax_keyframes"]
+    beat = timeline.beats[0]
+    moment, _ = timeline.picture_range(beat.start + round((beat.stop - beat.start - 1) / 2), timeline.latent_frames)
+    begin, _ = timeline.picture_range(timeline.segments[1].start, timeline.segments[1].stop)
+    assert guide["resolved_frame_index"] == moment - begin > 0
+    # The host rounds what it scales to 8 bits.
+    torch.testing.assert_close(guide["latent"], PlainVAE().encode(middle), rtol=0, atol=5e-3)
+
+
+def test_an_image_within_a_beat_is_refused_where_the_host_takes_none(
+    clip: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr("comfy_extras.nodes_minimax_h3.MiniMaxH3AddGuide", raising=False)
+    timeline, *both, latent = film(clip, "a fox runs")
+    with pytest.raises(ValueError, match=r"^middle_image: this version of ComfyUI gives the model images at the ends"):
+        added(model_of(CASE.name), timeline, latent, *both, 1, BeatImages(middle=picture(1), clip=clip))
+
+
+def test_an_image_within_a_beat_may_not_fall_on_its_first(clip: Any) -> None:
+    timeline, *both, latent = film(clip, "a fox runs")
+    images = BeatImages(picture(1), middle=picture(2), middle_at=0.0, clip=clip)
+    with pytest.raises(ValueError, match=r"^middle_image: it falls on another image"):
+        added(model_of(CASE.name), timeline, latent, *both, 1, images)

@@ -143,7 +143,7 @@ def test_sharing_costs_more_with_more_of_the_picture_and_nothing_when_off() -> N
 def test_finding_the_subject_by_word_effects_costs_one_evaluation_per_prompt(guided: bool, steps: int) -> None:
     film = Film("a fox\na fox\na fox", width=96, height=96)
 
-    def extra(**changes: Any) -> float:
+    def sharing(**changes: Any) -> dict[str, Any]:
         values = {
             "config": KVShareConfig(step_idx=(999,)),
             "subject": "fox",
@@ -151,13 +151,21 @@ def test_finding_the_subject_by_word_effects_costs_one_evaluation_per_prompt(gui
             "guided": guided,
             **changes,
         }
-        return tell(film, Surroundings(facts_of("embedded"), **values))["sharing"]["extra"]
+        return tell(film, Surroundings(facts_of("embedded"), **values))["sharing"]
 
-    assert extra() == pytest.approx(1 / (steps * (2 if guided else 1)))
-    assert extra(masked=True, subject="") == extra(subject="") == 0
-    assert extra(config=KVShareConfig(step_idx=(999,), masks=MaskSettings(start="maps"))) == 0
-    # Without sharing, the subject is only shown, which its attention maps are good enough for.
-    assert extra(config=KVShareConfig(mode="off")) == extra(config=KVShareConfig(strength=0.0)) == 0
+    found = sharing()
+    assert found["extra"] == pytest.approx(1 / (steps * (2 if guided else 1)))
+    assert found["finding"] == sharing(steps=None)["finding"] == 3
+    without: list[dict[str, Any]] = [
+        {"masked": True, "subject": ""},
+        {"subject": ""},
+        {"config": KVShareConfig(step_idx=(999,), masks=MaskSettings(start="maps"))},
+        # Without sharing, the subject is only shown, which its attention maps are good enough for.
+        {"config": KVShareConfig(mode="off")},
+        {"config": KVShareConfig(strength=0.0)},
+    ]
+    for changes in without:
+        assert [sharing(**changes)[name] for name in ("extra", "finding")] == [0, 0]
 
 
 @pytest.mark.parametrize(("sources", "again"), [("first", 1), ("previous", 2)])

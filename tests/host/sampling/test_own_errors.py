@@ -7,6 +7,7 @@ import comfy.model_management
 import pytest
 import torch
 
+from devtools.environment import ROOT
 from kvshare_core.session.call_sharing import CallSharer
 from tests.support.family_cases import CASES, model_of
 from tests.support.family_contracts import patched, sample
@@ -23,11 +24,11 @@ RAISED: list[tuple[Exception, type[Exception], str]] = [
 ]
 
 
-def raising(error: BaseException) -> Callable[..., Any]:
-    def fail(*args: Any, **kwargs: Any) -> Any:
-        raise error
-
-    return fail
+def raising(error: BaseException, file: str = str(ROOT / "kvshare_core" / "somewhere.py")) -> Callable[..., Any]:
+    """A function that raises `error` as code in `file` does."""
+    names: dict[str, Any] = {"error": error}
+    exec(compile("def fail(*args, **kwargs):\n    raise error", file, "exec"), names)
+    return names["fail"]
 
 
 @pytest.mark.parametrize(("error", "kind", "message"), RAISED, ids=lambda value: repr(value))
@@ -54,12 +55,8 @@ def test_an_interrupt_stays_an_interrupt(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_an_error_of_the_model_or_another_pack_stays_as_it_is() -> None:
     timeline = CASE.timeline(2)
-    # Code of another pack: in a file that is not one of ours.
-    names: dict[str, Any] = {}
-    exec(
-        compile("def fail(*args, **kwargs):\n    raise RuntimeError('theirs')", "/packs/other/nodes.py", "exec"), names
-    )
+    fail = raising(RuntimeError("theirs"), "/packs/other/nodes.py")
     model = model_of(CASE.name).clone()
-    model.model_options["transformer_options"]["optimized_attention_override"] = names["fail"]
+    model.model_options["transformer_options"]["optimized_attention_override"] = fail
     with pytest.raises(RuntimeError, match=r"^theirs$"):
         sample(CASE, share(model, timeline)[0], timeline)

@@ -13,9 +13,10 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import nn
 
+from ..layouts import TEXT_DIM
+
 PATCH = 2
 FREQUENCY_DIM = 256
-TEXT_DIM = 4096
 ROPE_AXES = (44, 42, 42)
 ROPE_THETA = 10000.0
 

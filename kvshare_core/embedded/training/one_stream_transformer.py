@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import nn
 
-from .text import TEXT_WIDTH
+from ..text import TEXT_WIDTH
 from .transformer import (
     PATCH,
     attend,
@@ -31,8 +31,6 @@ HEAD_DIM = 64
 ROPE_AXES = (16, 24, 24)
 ROPE_STEPS = (1.0, 1.875, 1.875)
 """How far apart the host takes neighbouring tokens to be on each axis."""
-SIGMA_SHIFT = 7.0
-"""Of the noise schedule that the model is trained and sampled with."""
 SHIFT, SCALE, GATE = range(3)
 """Order of a stream's modulation vectors."""
 

@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import nn
 
-from .text import TEXT_WIDTH
+from ..layouts import POOLED_DIM
+from ..text import TEXT_WIDTH
 from .transformer import (
     FREQUENCY_DIM,
     PATCH,
@@ -30,9 +31,6 @@ from .transformer import (
 HEAD_DIM = 128
 ROPE_AXES = (16, 56, 56)
 ROPE_THETA = 256.0
-POOLED_DIM = 768
-"""Width of the pooled text, which the host insists on for this layout. The embedded model has none: it is zero, so that
-everything a caption says reaches the video through attention to its words."""
 REFINER_BLOCKS = 2
 """The host builds no other number."""
 
