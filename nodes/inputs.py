@@ -17,9 +17,14 @@ def search_words(*words: str) -> dict[str, Any]:
     return {"search_aliases": list(words)} if "search_aliases" in inspect.signature(io.Schema).parameters else {}
 
 
+def rare() -> dict[str, Any]:
+    """For an input that few films need: ComfyUI folds it away where it can (0.3.75 cannot)."""
+    return {"advanced": True} if "advanced" in inspect.signature(io.String.Input).parameters else {}
+
+
 def indices_input(name: str, default: tuple[int, ...], tooltip: str) -> io.Input:
-    """A text input that config.parse_indices parses."""
-    return io.String.Input(name, default=", ".join(map(str, default)), tooltip=tooltip)
+    """A text input that config.parse_indices parses, folded away."""
+    return io.String.Input(name, default=", ".join(map(str, default)), tooltip=tooltip, **rare())
 
 
 def incoming_config(kept: str) -> io.Input:
@@ -41,6 +46,7 @@ def range_inputs(defaults: KVShareConfig, about_blocks: str = "") -> list[io.Inp
             min=0,
             max=MAX_INDEX,
             tooltip="First step that shares, counted from 0 in each sampler.",
+            **rare(),
         ),
         io.Int.Input(
             "end_step",
@@ -48,6 +54,7 @@ def range_inputs(defaults: KVShareConfig, about_blocks: str = "") -> list[io.Inp
             min=-1,
             max=MAX_INDEX,
             tooltip="Sharing stops before this step. -1 shares until the end.",
+            **rare(),
         ),
         io.Int.Input(
             "start_layer",
@@ -55,6 +62,7 @@ def range_inputs(defaults: KVShareConfig, about_blocks: str = "") -> list[io.Inp
             min=0,
             max=MAX_LAYER,
             tooltip=f"First transformer block that shares, counted from 0.{about_blocks}",
+            **rare(),
         ),
         io.Int.Input(
             "end_layer",
@@ -62,6 +70,7 @@ def range_inputs(defaults: KVShareConfig, about_blocks: str = "") -> list[io.Inp
             min=-1,
             max=MAX_LAYER,
             tooltip=f"Sharing stops before this transformer block. -1 includes the last block.{about_blocks}",
+            **rare(),
         ),
         indices_input(
             "step_idx",
@@ -85,6 +94,7 @@ def threshold_input(defaults: KVShareConfig) -> io.Input:
         max=1.0,
         step=0.01,
         tooltip="Threshold on the subject map. A higher value makes the mask tighter.",
+        **rare(),
     )
 
 

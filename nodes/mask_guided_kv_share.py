@@ -24,7 +24,16 @@ class MaskGuidedKVShare(io.ComfyNode):
             category=CATEGORY,
             description="Patches a video model so that any sampler evaluates a timeline segment by segment, and the "
             "subject of later segments attends to the subject of earlier ones.",
-            **search_words("ditctrl", "masactrl", "consistent subject", "consistent character", "attention sharing"),
+            **search_words(
+                "kv share",
+                "film",
+                "story",
+                "ditctrl",
+                "masactrl",
+                "consistent subject",
+                "consistent character",
+                "attention sharing",
+            ),
             inputs=[
                 io.Model.Input("model", tooltip="The video model to patch. The input model itself is not changed."),
                 TimelineSocket.Input("timeline", tooltip="From LongVideoSegmenter."),

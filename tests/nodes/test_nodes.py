@@ -156,6 +156,13 @@ INPUTS = {
 }
 """Saved workflows keep widget values by place: new inputs may only be appended."""
 
+ALWAYS_SHOWN = {
+    "KVShareConfig": {"mode", "strength", "sources", "share_background", "end_percent", "order"},
+    "LongVideoSegmenter": {"prompts", "negative_prompt", "width", "height", "fps"},
+}
+"""Widgets that are not folded away."""
+WIDGET_TYPES = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
+
 OPTIONAL = {
     "LoadVideoDiT": ["text_encoder_2"],
     "LongVideoSegmenter": INPUTS["LongVideoSegmenter"][10:],
@@ -241,6 +248,21 @@ def test_the_host_can_show_the_node(name: str) -> None:
     assert set(shown) == set(INPUTS[name])
     assert node.RETURN_TYPES == OUTPUTS[name]
     assert node.GET_NODE_INFO_V1()["name"] == name
+
+
+@pytest.mark.parametrize(("name", "shown"), ALWAYS_SHOWN.items())
+def test_rare_inputs_are_folded_where_the_host_can(name: str, shown: set[str]) -> None:
+    widgets = [item for item in NODES[name].define_schema().inputs if item.get_io_type() in WIDGET_TYPES]
+    assert shown < {item.id for item in widgets}
+    folds = "advanced" in inspect.signature(io.Int.Input).parameters
+    assert {item.id for item in widgets if not getattr(item, "advanced", None)} == (
+        shown if folds else {item.id for item in widgets}
+    )
+
+
+def test_the_frame_rate_of_television_is_kept() -> None:
+    (fps,) = (item for item in NODES["LongVideoSegmenter"].define_schema().inputs if item.id == "fps")
+    assert round(23.976 / fps.round) * fps.round == pytest.approx(23.976)
 
 
 @pytest.mark.parametrize("name", INPUTS)

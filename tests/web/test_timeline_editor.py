@@ -73,6 +73,11 @@ CONTRAST = """root => {
     return (high + 0.05) / (low + 0.05);
 }"""
 
+LEAST_BEAT_HEIGHT = 66
+TEXT_FIELDS = """() => [...document.querySelectorAll("textarea")]
+    .filter((field) => !field.closest(".kvs-panel") && field.getBoundingClientRect().width > 0)
+    .map((field) => [field.getBoundingClientRect().toJSON(), field.value])"""
+
 IN_VUE = "root => Boolean(root.closest('[data-node-id]'))"
 
 
@@ -302,6 +307,20 @@ def test_other_nodes_change_the_plan(editor: Editor) -> None:
     editor.page.page.evaluate("() => { window.app.canvas.emitBeforeChange(); window.app.canvas.emitAfterChange(); }")
     editor.page.page.wait_for_function(changed, arg="subject: it is 'fox'")
     editor.page.set_widget("MaskGuidedKVShare", "subject", "circle")
+
+
+def test_timeline_stands_directly_under_the_prompts_and_uses_the_height_of_the_node(editor: Editor) -> None:
+    texts = editor.page.page.evaluate(TEXT_FIELDS)
+    (prompts,) = (place for place, value in texts if value == FILM)
+    (negative,) = (place for place, value in texts if value == "" and place["top"] > prompts["top"])
+    box = editor.root.bounding_box()
+    assert box is not None
+    assert 0 <= box["y"] - prompts["bottom"] < 40
+    assert box["y"] + box["height"] <= negative["top"]
+    plan = editor.root.locator(".kvs-plan").bounding_box()
+    assert plan is not None
+    assert box["y"] + box["height"] - plan["y"] - plan["height"] < 20
+    assert editor.beats.nth(0).evaluate("beat => beat.offsetHeight") > LEAST_BEAT_HEIGHT
 
 
 def test_saved_workflow_holds_the_film_and_nothing_of_the_editor(editor: Editor) -> None:

@@ -33,6 +33,8 @@ export class Track {
     #zoom = 1;
     #editable = true;
     #running = -1;
+    /** @type {Map<number, string>} */
+    #wrong = new Map();
     /** @type {HTMLElement[]} */
     #blocks = [];
 
@@ -56,8 +58,10 @@ export class Track {
      * @param {any} answer A plan with times.
      * @param {number} selected
      * @param {boolean} editable
+     * @param {Map<number, string>} [wrong] What is wrong with beats, by their index.
      */
-    show(answer, selected, editable) {
+    show(answer, selected, editable, wrong = new Map()) {
+        this.#wrong = wrong;
         this.#answer = answer;
         this.#beats = answer.beats;
         this.#selected = selected;
@@ -165,14 +169,18 @@ export class Track {
         block.style.setProperty("--kvs-hue", String(HUES[index % HUES.length]));
         block.classList.toggle("kvs-chosen", chosen);
         block.classList.toggle("kvs-open", beat.duration === null);
-        block.title = `${beat.prompt}\n${clock(seconds)}${beat.duration ? "" : " (one segment)"}${transition}`;
+        const wrong = this.#wrong.get(index);
+        block.classList.toggle("kvs-wrong", wrong !== undefined);
+        block.title =
+            wrong ?? `${beat.prompt}\n${clock(seconds)}${beat.duration ? "" : " (one segment)"}${transition}`;
         const control = controlOf(block);
         control.tabIndex = chosen ? 0 : -1;
         control.setAttribute("aria-pressed", String(chosen));
         control.setAttribute(
             "aria-label",
-            `Beat ${index + 1} of ${this.#beats.length}, ${rounded(seconds)} seconds${transition}: ${beat.prompt}`,
+            `Beat ${index + 1} of ${this.#beats.length}, ${rounded(seconds)} seconds${transition}: ${beat.prompt}${wrong ? `. ${wrong}` : ""}`,
         );
+        control.setAttribute("aria-invalid", String(wrong !== undefined));
         const [number, prompt, time, joint] = /** @type {any} */ (block.children);
         number.textContent = String(index + 1);
         prompt.textContent = beat.prompt;
