@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ..families.base import FamilyInfo
 from . import schedule
 from .bank_size import plan_bytes
+from .call_memory import call_bytes
 from .model_fit import FittedPlan
 from .share_plan import SharePlan
 from .stages import stages_of
@@ -55,6 +56,8 @@ class Forecast:
     """Bytes that the bank will hold at most."""
     exact: bool
     """Whether it will hold that much."""
+    call_bytes: int
+    """Bytes on the device that one shared attention call holds at most, beside what the model's own call takes."""
     extra: float
     """Additional computation as a fraction of that of plain windows, for a subject of SUBJECT_SHARE of the picture."""
     most_extra: float
@@ -77,6 +80,8 @@ def forecast(fitted: FittedPlan, element_size: int, sampling: Sampling) -> Forec
     kept_text = TEXT_TOKENS if config.share_text else 0
     counted = [video] * len(plan.timeline.segments)
     size, exact = plan_bytes(fitted, counted, video, kept_text, rows, element_size)
+    every_row = sampling.batch * (2 if sampling.guided else 1)
+    call = call_bytes(fitted, counted, video, TEXT_TOKENS, every_row, element_size)
     rows_part = 0.5 if sampling.guided and not config.share_uncond else 1.0
     extra, most = (
         _sharing_extra(fitted, video, subject, rows_part, steps, sampling.steps) if blocks else 0.0
@@ -86,7 +91,7 @@ def forecast(fitted: FittedPlan, element_size: int, sampling: Sampling) -> Forec
     further = _finding_extra(plan, finding, sampling) + _early_stages_extra(plan)
     limited = (config.start_percent, config.end_percent) != (0.0, 1.0)
     known = exact and plan.mask is None and not (kept_text and info.joint)
-    return Forecast(blocks, steps, limited, size, known, extra + further, most + further, finding)
+    return Forecast(blocks, steps, limited, size, known, call, extra + further, most + further, finding)
 
 
 def shared_steps(plan: SharePlan, steps: int) -> tuple[int, ...]:

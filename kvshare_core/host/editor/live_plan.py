@@ -200,6 +200,7 @@ def _sharing(found: Forecast, config: KVShareConfig, around: Surroundings) -> Js
         "limited": found.limited,
         "bytes": found.bytes,
         "exact": found.exact,
+        "call_bytes": found.call_bytes,
         "device": device.type,
         "device_bytes": bytes_on_device(config.memory, found.bytes, budget),
         "extra": found.extra,

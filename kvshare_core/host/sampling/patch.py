@@ -112,7 +112,8 @@ def _prepare_sampling_wrapper(
             else math.ceil(noise_shape[FRAME_DIM] * handler.context_length / handler.timeline.latent_frames)
         )
         noise_shape[FRAME_DIM] = min(noise_shape[FRAME_DIM], window)
-        noise_shape[FRAME_DIM] += memory.frames_to_reserve(model, noise_shape, 0 if state is None else state.reserve)
+        reserve = 0 if state is None else state.bank_bytes + state.call_bytes
+        noise_shape[FRAME_DIM] += memory.frames_to_reserve(model, noise_shape, reserve)
     return executor(model, noise_shape, conds, model_options=model_options, **kwargs)
 
 
