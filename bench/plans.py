@@ -16,7 +16,7 @@ import torch
 
 from devtools.environment import find_host, read_version
 from devtools.inprocess import enter_host
-from kvshare_core.families import FamilyInfo, UnsupportedModelError, find_family
+from kvshare_core.families import Family, FamilyInfo, UnsupportedModelError, find_family
 
 from .form import Row, make_result, publish
 
@@ -374,14 +374,20 @@ def measure_plans(host: str | None) -> list[Row]:
     return [_plan(released, host) for released in RELEASED]
 
 
-def released_info(released: Released) -> FamilyInfo:
-    """What the pack says of a released model. Raises ModuleNotFoundError where the host lacks its class."""
+def released_model(released: Released) -> tuple[torch.nn.Module, Family, FamilyInfo]:
+    """A released model without its weights, and what the pack says of it. Raises ModuleNotFoundError where the host
+    lacks its class."""
     import comfy.ops
 
     module = released.build(
         _WithOperations(import_module(f"comfy.ldm.{released.module}"), comfy.ops.disable_weight_init)
     )
-    return find_family(module, released.channels)[1]
+    return module, *find_family(module, released.channels)
+
+
+def released_info(released: Released) -> FamilyInfo:
+    """What the pack says of a released model. Raises as `released_model`."""
+    return released_model(released)[2]
 
 
 def _plan(released: Released, host: str | None) -> Row:

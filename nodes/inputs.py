@@ -115,18 +115,40 @@ def token_place_inputs(defaults: KVShareConfig, without: str) -> list[io.Input]:
     ]
 
 
-def video_samples(name: str, latent: dict[str, Any]) -> torch.Tensor:
-    """The tensor of a LATENT input. Raises ValueError if it holds audio as well."""
-    samples = latent["samples"]
+def check_connected(**inputs: Any) -> None:
+    """Raises ValueError for an input through whose link nothing came, as from a checkpoint without a text encoder."""
+    for name, value in inputs.items():
+        if value is None:
+            raise ValueError(
+                f"{name}: nothing came through its link. The node before it has none, such as a loader of a file "
+                "without it; connect another."
+            )
+
+
+def video_samples(name: str, latent: dict[str, Any] | None) -> torch.Tensor:
+    """The tensor of a LATENT input. Raises ValueError if there is none, it holds audio as well, or
+    is no video's."""
+    samples = _samples(name, latent)
     if not isinstance(samples, torch.Tensor):
         raise ValueError(
             f"{name}: it holds video and audio together. Split them with Separate AV Latent before this node, "
             "and combine them again after it."
         )
+    if samples.ndim != 5 or 0 in samples.shape:
+        raise ValueError(
+            f"{name}: it has the shape {list(samples.shape)}; that of a video is [batch, channels, latent frames, "
+            "height, width]. Connect the latent of a video."
+        )
     return samples
 
 
-def video_part(latent: dict[str, Any]) -> torch.Tensor:
-    """The video of a LATENT input, which may hold audio as well."""
-    samples = latent["samples"]
+def video_part(latent: dict[str, Any] | None, name: str = "latent") -> torch.Tensor:
+    """The video of a LATENT input, which may hold audio as well. Raises ValueError if there is none."""
+    samples = _samples(name, latent)
     return samples if isinstance(samples, torch.Tensor) else samples.unbind()[0]
+
+
+def _samples(name: str, latent: dict[str, Any] | None) -> Any:
+    if latent is None or latent.get("samples") is None:
+        raise ValueError(f"{name}: it is empty. Connect the latent of a video.")
+    return latent["samples"]

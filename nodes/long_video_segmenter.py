@@ -13,7 +13,11 @@ from ..kvshare_core.timeline.limits import MAX_WINDOW
 from ..kvshare_core.timeline.planning import overridden_inputs, plan_timeline
 from ..kvshare_core.timeline.timeline import BLEND_WEIGHTS, NOISES, BlendWeights, Noise
 from .errors import named_errors
+<<<<<<< HEAD
+from .inputs import check_connected, search_words, video_part
+=======
 from .inputs import rare, search_words, video_part
+>>>>>>> app
 from .sockets import CATEGORY, TimelineSocket
 
 
@@ -191,6 +195,7 @@ class LongVideoSegmenter(io.ComfyNode):
                 raise ValueError(
                     "clip: the loader's file has no text encoder. Load one with LoadVideoDiT or CLIPLoader."
                 )
+            check_connected(model=model)
             family, info = model_info(model)
             script = parse_script(prompts)
             timeline = plan_timeline(

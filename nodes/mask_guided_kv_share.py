@@ -9,7 +9,7 @@ from ..kvshare_core.plan.making import make_plan
 from ..kvshare_core.record.record import KVShareRecord
 from ..kvshare_core.timeline.timeline import Timeline
 from .errors import named_errors
-from .inputs import search_words
+from .inputs import check_connected, search_words
 from .sockets import CATEGORY, ConfigSocket, RecordSocket, TimelineSocket
 
 
@@ -92,5 +92,6 @@ class MaskGuidedKVShare(io.ComfyNode):
         earlier_record: KVShareRecord | None = None,
     ) -> io.NodeOutput:
         with named_errors("MaskGuidedKVShare"):
+            check_connected(model=model, timeline=timeline)
             plan = make_plan(timeline, config or KVShareConfig(), subject, mask, look_at)
             return io.NodeOutput(*apply(model, plan, earlier_record))

@@ -4,8 +4,8 @@
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -67,15 +67,15 @@ class OwnTokens:
     """The sequence of one attention call, [rows, heads, tokens, head_dim].
 
     video: where the video's tokens stand; outside: indices of all other tokens, None when there are none.
-    visible, visible_outside: indices of the keys that the call's own mask does not hide, of all and of those outside
-    the video; None when it hides none. key_bias: what the mask adds to the scores beyond hiding, [rows, tokens].
+    visible, visible_outside: the keys that the call's own mask does not hide, of all and of those outside the video, as
+    in KeyMask; None when it hides none. key_bias: what the mask adds to the scores beyond hiding, [rows, tokens].
     """
 
     key: torch.Tensor
     value: torch.Tensor
     video: slice
     outside: torch.Tensor | None = None
-    visible: torch.Tensor | None = None
+    visible: torch.Tensor | slice | None = None
     visible_outside: torch.Tensor | None = None
     key_bias: torch.Tensor | None = None
 
@@ -85,27 +85,26 @@ class OwnTokens:
 
     @cached_property
     def _everything(self) -> KeyValuePart:
-        return self._part(self.visible, 0.0)
+        if isinstance(self.visible, slice):
+            return self._stretch(self.visible, 0.0)
+        return KeyValuePart(self.key, self.value, 0.0, self.key_bias, self.visible).taken()
 
     def video_part(self, bias: float) -> KeyValuePart:
         """The video's keys, weighed by exp(bias)."""
-        key_bias = None if self.key_bias is None else self.key_bias[:, self.video]
-        return KeyValuePart(self.key[:, :, self.video], self.value[:, :, self.video], bias, key_bias)
+        return self._stretch(self.video, bias)
 
     def outside_part(self, bias: float = 0.0) -> KeyValuePart | None:
-        """The keys outside the video that may be seen, weighed by exp(bias): text, reference frames."""
-        if self.outside is None:
-            return None
-        return self._part(self.outside_keys, bias)
+        """The keys outside the video that may be seen, copied and weighed by exp(bias): text, reference frames."""
+        return None if self.outside_keys is None else self.part_at(self.outside_keys, bias).taken()
 
     def part_at(self, index: torch.Tensor, bias: float = 0.0) -> KeyValuePart:
         """The keys at `index` of the sequence, weighed by exp(bias)."""
-        return self._part(index, bias)
+        return KeyValuePart(self.key, self.value, bias, self.key_bias, index)
 
     @property
     def outside_keys(self) -> torch.Tensor | None:
-        """Indices of the keys outside the video that may be seen."""
-        return self.outside if self.visible_outside is None else self.visible_outside
+        """Indices of the keys outside the video that may be seen; None where all tokens are the video's."""
+        return self.outside if self.outside is None or self.visible_outside is None else self.visible_outside
 
     def take_video(self, places: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Keys and values of the video tokens `places`, which are on the device, copied."""
@@ -116,13 +115,9 @@ class OwnTokens:
         """The video tokens at `places` as the bank keeps them."""
         return StoredTokens(*self.take_video(places.on_device), places.on_cpu)
 
-    def _part(self, index: torch.Tensor | None, bias: float) -> KeyValuePart:
-        if index is None:
-            return KeyValuePart(self.key, self.value, bias, self.key_bias)
-        key_bias = None if self.key_bias is None else self.key_bias.index_select(1, index)
-        return KeyValuePart(
-            self.key.index_select(TOKEN_DIM, index), self.value.index_select(TOKEN_DIM, index), bias, key_bias
-        )
+    def _stretch(self, tokens: slice, bias: float) -> KeyValuePart:
+        key_bias = None if self.key_bias is None else self.key_bias[:, tokens]
+        return KeyValuePart(self.key[:, :, tokens], self.value[:, :, tokens], bias, key_bias)
 
 
 def sharing_groups(
@@ -131,8 +126,8 @@ def sharing_groups(
     sources: Sequence[BankEntry],
     rules: SharingRules,
     frame_tokens: int = 0,
-) -> list[QueryGroup] | None:
-    """Query groups of one latent's attention, or None when nothing foreign is to be seen.
+) -> Iterator[QueryGroup] | None:
+    """Query groups of one latent's attention, one at a time, or None when nothing foreign is to be seen.
 
     Without a split all video queries see all source keys. With one, queries of a subject see what the sources leave of
     that subject; background queries keep to their own keys, or see the sources' background too where `share_background`
@@ -155,21 +150,31 @@ def sharing_groups(
     ]
     if not any(builder.foreign_parts(seen) for _, seen in assignments):
         return None
-    groups: list[QueryGroup] = []
+    texts = _foreign_tokens(sources, [entry.text for entry in sources], rules).texts
+    video = [tokens for seen in (*subjects, background) for tokens in seen.video]
+    beside = ForeignTokens(texts, video) if texts else ForeignTokens()
+    return _guided(builder, assignments, beside, frame_tokens)
+
+
+def _guided(
+    builder: "GroupBuilder",
+    assignments: Sequence[tuple[TokenPlaces, "ForeignTokens"]],
+    beside: "ForeignTokens",
+    frame_tokens: int,
+) -> Iterator[QueryGroup]:
+    """The groups of all video tokens by what they see, and of those outside the video, which see `beside`."""
+    own = builder.own
     tokens = [places.on_device + own.video.start for places, _ in assignments]
     for number, (places, seen) in enumerate(assignments):
         same_kind = SameKindTokens(
             tokens[number], tuple(other for place, other in enumerate(tokens) if place != number)
         )
-        if seen.video and rules.frame_locked:
-            groups += _frames(places.on_cpu, same_kind, seen, builder, frame_tokens)
+        if seen.video and builder.rules.frame_locked:
+            yield from _frames(places.on_cpu, same_kind, seen, builder, frame_tokens)
         else:
-            groups.append(builder.group(tokens[number], seen, same_kind))
+            yield builder.group(tokens[number], seen, same_kind)
     if own.outside is not None:
-        texts = _foreign_tokens(sources, [entry.text for entry in sources], rules).texts
-        video = [tokens for seen in (*subjects, background) for tokens in seen.video]
-        groups.append(builder.group(own.outside, ForeignTokens(texts, video) if texts else ForeignTokens()))
-    return groups
+        yield builder.group(own.outside, beside)
 
 
 @dataclass(frozen=True)
@@ -179,6 +184,8 @@ class SameKindTokens:
 
     tokens: torch.Tensor
     others: tuple[torch.Tensor, ...]
+    parts: tuple[KeyValuePart, KeyValuePart] | None = None
+    """What `GroupBuilder.own_parts` gives for them, where several groups use it; None to make it anew."""
 
 
 @dataclass(frozen=True)
@@ -227,6 +234,12 @@ class GroupBuilder:
             if tokens.key.shape[TOKEN_DIM] > 0
         ]
 
+    def own_parts(self, same_kind: SameKindTokens) -> tuple[KeyValuePart, KeyValuePart]:
+        """In mode `swap`, the own keys that count in full, and those of the same kind that source keys stand in for."""
+        outside = self.own.outside_keys
+        rest = torch.cat([*([] if outside is None else [outside]), *same_kind.others])
+        return self.own.part_at(rest), self.own.part_at(same_kind.tokens, self._own_bias)
+
     def parts_of(self, seen: ForeignTokens, same_kind: SameKindTokens | None = None) -> tuple[KeyValuePart, ...] | None:
         """All parts for queries that see `seen`; None when nothing foreign is among them, or no query is there in mode
         `swap`. Without `same_kind` the whole video is of one kind."""
@@ -245,41 +258,40 @@ class GroupBuilder:
 
     def _swapped(self, seen: ForeignTokens, count: int, same_kind: SameKindTokens | None) -> tuple[KeyValuePart, ...]:
         """All parts where `count` source tokens take over a part of what the own tokens of their kind count for."""
-        bias = self._own_bias
         if same_kind is None:
             outside = self.own.outside_part()
-            kept, same = ([] if outside is None else [outside]), self.own.video_part(bias)
+            kept, same = ([] if outside is None else [outside]), self.own.video_part(self._own_bias)
         else:
-            outside = self.own.outside_keys
-            rest = torch.cat([*([] if outside is None else [outside]), *same_kind.others])
-            kept, same = [self.own.part_at(rest)], self.own.part_at(same_kind.tokens, bias)
-        return (*kept, same, *self.foreign_parts(seen, same.key.shape[TOKEN_DIM] / count))
+            rest, same = same_kind.parts or self.own_parts(same_kind)
+            kept = [rest]
+        return (*kept, same, *self.foreign_parts(seen, same.count / count))
 
 
-def _unguided(own: OwnTokens, seen: ForeignTokens, builder: GroupBuilder) -> list[QueryGroup] | None:
+def _unguided(own: OwnTokens, seen: ForeignTokens, builder: GroupBuilder) -> Iterator[QueryGroup] | None:
     parts = builder.parts_of(seen)
     if parts is None:
         return None
     if own.outside is None or seen.texts:
-        return [QueryGroup(None, parts)]
+        return iter([QueryGroup(None, parts)])
     video = torch.arange(own.video.start, own.video.stop, device=own.key.device)
-    return [QueryGroup(video, parts), QueryGroup(own.outside, (own.everything(),))]
+    return iter([QueryGroup(video, parts), QueryGroup(own.outside, (own.everything(),))])
 
 
 def _frames(
     places: torch.Tensor, same_kind: SameKindTokens, seen: ForeignTokens, builder: GroupBuilder, frame_tokens: int
-) -> list[QueryGroup]:
+) -> Iterator[QueryGroup]:
     """One group per latent frame of the video tokens `places`, which `same_kind` has as indices: it attends to the text
     and to the stored tokens of the same frame only."""
-    groups: list[QueryGroup] = []
+    if builder.rules.mode == "swap":
+        rest, same = builder.own_parts(same_kind)
+        same_kind = replace(same_kind, parts=(rest.taken(), same.taken()))
     video = builder.own.video
     for frame in range((video.stop - video.start) // frame_tokens):
         queries = _within(places, frame, frame_tokens)
         if queries.start == queries.stop:
             continue
         here = [_narrow(tokens, _within(tokens.tokens, frame, frame_tokens)) for tokens in seen.video]
-        groups.append(builder.group(same_kind.tokens[queries], ForeignTokens(seen.texts, here), same_kind))
-    return groups
+        yield builder.group(same_kind.tokens[queries], ForeignTokens(seen.texts, here), same_kind)
 
 
 def _within(places: torch.Tensor, frame: int, frame_tokens: int) -> slice:

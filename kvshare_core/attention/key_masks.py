@@ -21,13 +21,14 @@ class KeyMask:
 
     hidden: places of the hidden keys. outside: indices of the tokens outside the video, None when there are none.
     visible, visible_outside: indices of the keys that are not hidden, of all and of those outside the video; None when
-    none is hidden. key_bias: [1, tokens], what the mask adds to visible keys; None for nothing. All on the device.
+    none is hidden, and of all a slice where they stand together. key_bias: [1, tokens], what the mask adds to visible
+    keys; None for nothing. All on the device.
     """
 
     hidden: tuple[int, ...] = ()
     softness: tuple[float, ...] = ()
     outside: torch.Tensor | None = field(default=None, compare=False)
-    visible: torch.Tensor | None = field(default=None, compare=False)
+    visible: torch.Tensor | slice | None = field(default=None, compare=False)
     visible_outside: torch.Tensor | None = field(default=None, compare=False)
     key_bias: torch.Tensor | None = field(default=None, compare=False)
 
@@ -62,7 +63,7 @@ def read_key_mask(mask: torch.Tensor | None, key: torch.Tensor, video: slice) ->
             seen[name] = KeyMask(
                 *name,
                 outside=outside,
-                visible=upload((~hidden).nonzero().squeeze(1), key.device) if name[0] else None,
+                visible=_chosen(~hidden, key.device) if name[0] else None,
                 visible_outside=upload((~hidden & ~inside).nonzero().squeeze(1), key.device) if name[0] else None,
                 key_bias=upload(soft[None], key.device) if name[1] else None,
             )
@@ -77,9 +78,19 @@ def hide(mask: KeyMask, places: Collection[int], tokens: int, video: slice, devi
     left[list(hidden)] = False
     if not bool(left.any()):
         return None
-    visible = upload(left.nonzero().squeeze(1), device)
+    visible = _chosen(left, device)
     left[video] = False
     return replace(mask, hidden=hidden, visible=visible, visible_outside=upload(left.nonzero().squeeze(1), device))
+
+
+def _chosen(marked: torch.Tensor, device: torch.device) -> torch.Tensor | slice:
+    """Where `marked` [tokens], on the CPU, is true: a slice where that is one stretch, so that no key is copied, else
+    indices on `device`."""
+    places = marked.nonzero().squeeze(1)
+    if len(places) == 0:
+        return slice(0, 0)
+    first, last = int(places[0]), int(places[-1])
+    return slice(first, last + 1) if last - first + 1 == len(places) else upload(places, device)
 
 
 def _rows_of(mask: torch.Tensor) -> torch.Tensor | None:

@@ -5,11 +5,12 @@ does one ordinary attention the way the user's installation does it.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 
+from ..devices import chunk_length
 from .log_sum_exp import LogSumExpAttention, OutputWithLogSumExp, working_dtype
 
 Backend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
@@ -24,12 +25,30 @@ class KeyValuePart:
     bias: natural logarithm of the part's weight: 0 is plain concatenation, log(w) weighs the part by w, -inf removes
         it.
     key_bias: [rows, tokens] or None, added to the scores key by key (a prompt's own soft attention mask).
+    tokens: indices of the keys that count, which are copied only while they are attended to; None for all.
     """
 
     key: torch.Tensor
     value: torch.Tensor
     bias: float = 0.0
     key_bias: torch.Tensor | None = None
+    tokens: torch.Tensor | None = None
+
+    @property
+    def count(self) -> int:
+        """How many keys there are."""
+        return self.key.shape[TOKEN_DIM] if self.tokens is None else len(self.tokens)
+
+    def taken(self) -> "KeyValuePart":
+        """The same part with the keys that count and no others."""
+        if self.tokens is None:
+            return self
+        return KeyValuePart(
+            self.key.index_select(TOKEN_DIM, self.tokens),
+            self.value.index_select(TOKEN_DIM, self.tokens),
+            self.bias,
+            None if self.key_bias is None else self.key_bias.index_select(1, self.tokens),
+        )
 
     def weighed(self, weight: float) -> "KeyValuePart":
         """The same keys counting `weight` times, which must be more than 0."""
@@ -62,24 +81,26 @@ def attend(
     """
     weights: dict[float, list[KeyValuePart]] = {}
     for part in parts:
-        if part.bias != -math.inf and part.key.shape[TOKEN_DIM] > 0:
+        if part.bias != -math.inf and part.count > 0:
             weights.setdefault(part.bias, []).append(part)
     if not weights:
         raise ValueError("attention: every part is empty or removed")
-    joined = {bias: _join(same) for bias, same in weights.items()}
-    if len(joined) == 1:
-        (part,) = joined.values()
-        if part.key_bias is None:
+    results: dict[float, OutputWithLogSumExp] = {}
+    for bias, same in weights.items():
+        part = _join(same)
+        if len(weights) == 1 and part.key_bias is None:
             return backend(query, part.key, part.value)
-    return merge(
-        {bias: lse_attention(query, part.key, part.value, scale, part.key_bias) for bias, part in joined.items()}
-    ).to(query.dtype)
+        results[bias] = lse_attention(query, part.key, part.value, scale, part.key_bias)
+        # Before the next part is copied.
+        del part
+    return merge(results).to(query.dtype)
 
 
 def _join(parts: Sequence[KeyValuePart]) -> KeyValuePart:
-    """Parts of one weight as one."""
+    """Parts of one weight as one, without keys that do not count."""
     if len(parts) == 1:
-        return parts[0]
+        return parts[0].taken()
+    parts = [part.taken() for part in parts]
     key_bias = None
     if any(part.key_bias is not None for part in parts):
         rows = parts[0].key.shape[0]
@@ -101,48 +122,83 @@ def _join(parts: Sequence[KeyValuePart]) -> KeyValuePart:
 
 
 def merge(results: dict[float, OutputWithLogSumExp]) -> torch.Tensor:
-    """The attention over all keys from the partial results over disjoint sets of them, by their biases."""
-    logs = torch.stack([total + bias for bias, (_, total) in results.items()])
-    weights = logs.softmax(dim=0)
-    merged: torch.Tensor | None = None
-    for weight, (output, _) in zip(weights, results.values(), strict=True):
-        piece = output.to(weight.dtype) * weight[..., None]
-        merged = piece if merged is None else merged.add_(piece)
-    assert merged is not None
+    """The attention over all keys from the partial results over disjoint sets of them, by their biases; takes the place
+    of the first output, so that no output of higher precision is ever held whole."""
+    outputs = [output for output, _ in results.values()]
+    merged = outputs[0]
+    if len(outputs) == 1:
+        return merged
+    weights = torch.stack([total + bias for bias, (_, total) in results.items()]).softmax(dim=0)[..., None]
+    rows, heads, tokens, width = merged.shape
+    size = chunk_length(rows * heads * width, max(MERGED_ELEMENTS, merged.numel() // MERGED_PARTS))
+    for start in range(0, tokens, size):
+        here = slice(start, start + size)
+        total = outputs[0][:, :, here] * weights[0, :, :, here]
+        for output, weight in zip(outputs[1:], weights[1:], strict=True):
+            total += output[:, :, here] * weight[:, :, here]
+        merged[:, :, here] = total
     return merged
+
+
+MERGED_ELEMENTS, MERGED_PARTS = 1 << 20, 8
+"""Outputs are merged in chunks of at least this many elements, or in this many chunks."""
+
+
+def group_outputs(
+    query: torch.Tensor,
+    groups: Iterable[QueryGroup],
+    backend: Backend,
+    lse_attention: LogSumExpAttention,
+    scale: float | None = None,
+    queries_at_once: int | None = None,
+) -> Iterator[tuple[torch.Tensor | None, torch.Tensor]]:
+    """Of every group with queries, their indices, None for all, and the output of its attention to its own parts. One
+    group is made and computed after the other.
+
+    queries_at_once: most queries that one call of the backend gets, which bounds its temporary memory; None for no
+    bound.
+    """
+    for group in groups if queries_at_once is None else _in_pieces(groups, query, queries_at_once):
+        if group.tokens is None:
+            yield None, attend(query, group.parts, backend, lse_attention, scale)
+        elif group.tokens.numel() > 0:
+            tokens, parts = group.tokens, group.parts
+            yield tokens, attend(query.index_select(TOKEN_DIM, tokens), parts, backend, lse_attention, scale)
+            del parts
+        # Groups may hold copies of keys, and the next one makes its own.
+        del group
 
 
 def attend_groups(
     query: torch.Tensor,
-    groups: Sequence[QueryGroup],
+    groups: Iterable[QueryGroup],
     backend: Backend,
     lse_attention: LogSumExpAttention,
     scale: float | None = None,
     queries_at_once: int | None = None,
 ) -> torch.Tensor:
-    """Every group attends to its own parts; the groups' tokens together must be all queries, each once.
-
-    queries_at_once: most queries that one call of the backend gets, which bounds its temporary memory; None for no
-    bound. Raises ValueError when no group has queries.
-    """
+    """Every group attends to its own parts; the groups' tokens together must be all queries, each once. The arguments
+    are those of `group_outputs`. Raises ValueError when no group has queries."""
     output: torch.Tensor | None = None
-    for group in groups if queries_at_once is None else _in_pieces(groups, query, queries_at_once):
-        if group.tokens is None:
-            return attend(query, group.parts, backend, lse_attention, scale)
-        if group.tokens.numel() == 0:
-            continue
-        piece = attend(query.index_select(TOKEN_DIM, group.tokens), group.parts, backend, lse_attention, scale)
-        if output is None:
-            rows, heads, tokens, _ = query.shape
-            # Tokens before heads in memory, so that joining the heads afterwards copies nothing.
-            output = piece.new_empty(rows, tokens, heads, piece.shape[-1]).transpose(1, 2)
-        output.index_copy_(TOKEN_DIM, group.tokens, piece)
+    for tokens, piece in group_outputs(query, groups, backend, lse_attention, scale, queries_at_once):
+        if tokens is None:
+            return piece
+        output = empty_output(query, piece) if output is None else output
+        output.index_copy_(TOKEN_DIM, tokens, piece)
+        del piece
     if output is None:
         raise ValueError("attention: no group has queries")
     return output
 
 
-def _in_pieces(groups: Sequence[QueryGroup], query: torch.Tensor, most: int) -> Iterator[QueryGroup]:
+def empty_output(query: torch.Tensor, piece: torch.Tensor) -> torch.Tensor:
+    """Memory for the output of all of `query`, of which `piece` is a part."""
+    rows, heads, tokens, _ = query.shape
+    # Tokens before heads in memory, so that joining the heads afterwards copies nothing.
+    return piece.new_empty(rows, tokens, heads, piece.shape[-1]).transpose(1, 2)
+
+
+def _in_pieces(groups: Iterable[QueryGroup], query: torch.Tensor, most: int) -> Iterator[QueryGroup]:
     """The same queries in groups of at most `most`."""
     for group in groups:
         tokens = group.tokens

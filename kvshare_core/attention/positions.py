@@ -147,8 +147,9 @@ class PositionMover:
             offsets = centred_offsets(stored.tokens, target, grid)
             return upload(offsets, device) if device.type in FLOAT64_DEVICES else offsets
         target, source = (upload(places, device) for places in (target, stored.tokens))
-        _, values = own.take_video(target)
-        matches = match_tokens(_features(stored.value), _features(values), LEAST_LIKENESS)
+        # Values of one row [1, heads, tokens, head_dim], those of the video alone.
+        values = own.video_part(0.0).value[0]
+        matches = match_tokens(stored.value[0], values, LEAST_LIKENESS, target)
         return matched_offsets(source, target, matches, grid)
 
     def _moved(self, stored: StoredTokens | None, offset: torch.Tensor | None) -> StoredTokens | None:
@@ -156,8 +157,3 @@ class PositionMover:
             return stored
         assert self.scheme is not None
         return replace(stored, key=rotate(stored.key, self.scheme, offset))
-
-
-def _features(value: torch.Tensor) -> torch.Tensor:
-    """Value vectors of one row [1, heads, tokens, head_dim] as [tokens, width]."""
-    return value[0].transpose(0, 1).flatten(1)

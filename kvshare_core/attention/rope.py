@@ -167,33 +167,43 @@ def grid_positions(tokens: torch.Tensor, grid: tuple[int, int, int]) -> torch.Te
     return torch.stack([places // (height * width), places // width % height, places % width], dim=-1)
 
 
-def match_tokens(source: torch.Tensor, target: torch.Tensor, threshold: float) -> torch.Tensor:
+def match_tokens(
+    source: torch.Tensor, target: torch.Tensor, threshold: float, places: torch.Tensor | None = None
+) -> torch.Tensor:
     """For every source token the place of its most similar target token, int64 [source tokens]; -1 below `threshold`.
 
-    source, target: features [tokens, width], such as the value vectors of all heads; similarity is their cosine, -1 to
-    1, in float32 or better (CharaConsist and BachVid match this way and keep what is above 0.5). Both sides are taken
-    in chunks, so neither all similarities nor float32 copies of all features are ever held, and the CPU never waits
-    for the GPU. Raises ValueError when the shapes do not fit.
+    source, target: features [heads, tokens, width of a head], such as value vectors, or [tokens, width]; similarity is
+    the cosine over all heads, -1 to 1, in float32 or better (CharaConsist and BachVid match this way and keep what is
+    above 0.5). places: indices of the target tokens that are looked through, on the device, None for all; the result
+    counts in them. Both sides are taken in chunks, so neither all similarities nor copies of all features are ever
+    held, and the CPU never waits for the GPU. Raises ValueError when the shapes do not fit.
     """
-    if source.ndim != 2 or target.ndim != 2 or source.shape[1] != target.shape[1]:
+    one, other = ((features if features.ndim == 3 else features[None]) for features in (source, target))
+    if source.ndim not in (2, 3) or source.ndim != target.ndim or one[:, 0:0].shape != other[:, 0:0].shape:
         raise ValueError(
-            f"RoPE: features have shapes {tuple(source.shape)} and {tuple(target.shape)}; "
-            "both must be [tokens, width] with the same width."
+            f"RoPE: features have shapes {tuple(source.shape)} and {tuple(target.shape)}; both must be [tokens, width] "
+            "or [heads, tokens, width], with the same width and as many heads."
         )
-    working = working_dtype(source)
-    best = torch.full(source.shape[:1], -math.inf, dtype=working, device=source.device)
-    places = torch.full(source.shape[:1], -1, dtype=torch.int64, device=source.device)
-    chunk = math.isqrt(chunk_length(1))
-    for start in range(0, source.shape[0], chunk):
+    count = one.shape[1]
+    best = torch.full((count,), -math.inf, dtype=working_dtype(source), device=source.device)
+    found = torch.full((count,), -1, dtype=torch.int64, device=source.device)
+    chunk = math.isqrt(chunk_length(4))
+    for start in range(0, count, chunk):
         here = slice(start, start + chunk)
-        seekers = F.normalize(source[here].to(working), dim=-1)
-        for first in range(0, target.shape[0], chunk):
-            candidates = F.normalize(target[first : first + chunk].to(working), dim=-1)
+        seekers = _directions(one[:, here])
+        for first in range(0, other.shape[1] if places is None else len(places), chunk):
+            there = slice(first, first + chunk)
+            candidates = _directions(other[:, there] if places is None else other.index_select(1, places[there]))
             similarity, place = (seekers @ candidates.T).max(dim=-1)
             better = similarity > best[here]
             best[here] = torch.where(better, similarity, best[here])
-            places[here] = torch.where(better, place + first, places[here])
-    return torch.where(best >= threshold, places, -1)
+            found[here] = torch.where(better, place + first, found[here])
+    return torch.where(best >= threshold, found, -1)
+
+
+def _directions(features: torch.Tensor) -> torch.Tensor:
+    """Features [heads, tokens, width of a head] as vectors [tokens, width] of length 1."""
+    return F.normalize(features.transpose(0, 1).flatten(1).to(working_dtype(features)), dim=-1)
 
 
 def matched_offsets(

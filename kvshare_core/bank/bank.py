@@ -50,6 +50,10 @@ class StoredTokens:
             return self
         return StoredTokens(self.key.to(device), self.value.to(device), self.tokens)
 
+    def of_heads(self, heads: slice) -> "StoredTokens":
+        """The same tokens with some key heads alone, not copied."""
+        return StoredTokens(self.key[:, heads], self.value[:, heads], self.tokens)
+
 
 @dataclass(frozen=True)
 class BankEntry:
@@ -80,6 +84,10 @@ class BankEntry:
         if all(part is None or part.key.device == device for part in self.parts):
             return self
         return BankEntry.of_parts([None if part is None else part.on(device) for part in self.parts], self.origin)
+
+    def of_heads(self, heads: slice) -> "BankEntry":
+        """The same entry with some key heads alone, not copied."""
+        return BankEntry.of_parts([None if part is None else part.of_heads(heads) for part in self.parts], self.origin)
 
 
 @dataclass(frozen=True)

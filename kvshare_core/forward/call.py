@@ -1,8 +1,8 @@
 """One attention call of one forward, with everything that is needed to compute it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -10,19 +10,27 @@ import torch
 from ..attention.groups import OwnTokens
 from ..attention.key_masks import KeyMask, hide, read_key_mask
 from ..attention.log_sum_exp import LogSumExpAttention
-from ..attention.parts import Backend, KeyValuePart, QueryGroup, attend, attend_groups
+from ..attention.parts import (
+    TOKEN_DIM,
+    Backend,
+    KeyValuePart,
+    QueryGroup,
+    attend,
+    attend_groups,
+    empty_output,
+    group_outputs,
+)
 from ..families.base import AttentionCall, BlockName, CallSite, Family, UnexpectedCallError
 from .forward import Forward, Layout
-from .rows import alike, take_rows
+from .rows import alike, stretches, take_rows
+
+EVERY_HEAD = slice(None)
 
 OVER_VIDEO = ("self", "joint")
 """Kinds of calls in which the video attends to itself."""
 
 BLOCK_INDEX, BLOCK_KIND = "block_index", "block_type"
 """Transformer options in which hosts name the block."""
-
-OutputPiece = tuple[Sequence[int], torch.Tensor]
-"""Batch rows, ascending, and their output [those rows, heads, tokens, head_dim]."""
 
 
 @dataclass(frozen=True)
@@ -79,45 +87,83 @@ class AttentionContext:
             cache[layout] = [mask for mask in changed if mask is not None]
         return cache[layout] if len(cache[layout]) == len(masks) else None
 
-    def query(self, rows: Sequence[int]) -> torch.Tensor:
-        """Queries of some batch rows."""
-        return take_rows(self.call.query, rows)
+    def query(self, rows: Sequence[int], key_heads: slice = EVERY_HEAD) -> torch.Tensor:
+        """Queries of some batch rows, of the heads that attend to some key heads."""
+        return take_rows(self.call.query, rows)[:, self.query_heads(key_heads)]
 
-    def own_tokens(self, rows: Sequence[int], mask: KeyMask) -> OwnTokens:
-        """Keys and values of some batch rows, which `mask` holds for."""
-        key, value = take_rows(self.call.key, rows), take_rows(self.call.value, rows)
+    def query_heads(self, key_heads: slice) -> slice:
+        """The heads whose queries attend to the keys of `key_heads`."""
+        each = self.call.query.shape[1] // self.call.key.shape[1]
+        start, stop, _ = key_heads.indices(self.call.key.shape[1])
+        return slice(start * each, stop * each)
+
+    def own_tokens(self, rows: Sequence[int], mask: KeyMask, key_heads: slice = EVERY_HEAD) -> OwnTokens:
+        """Keys and values of some batch rows, which `mask` holds for, and of some heads."""
+        key, value = (take_rows(tensor, rows)[:, key_heads] for tensor in (self.call.key, self.call.value))
         return OwnTokens(key, value, self.video, mask.outside, mask.visible, mask.visible_outside, mask.key_bias)
 
     def attend(self, query: torch.Tensor, parts: Sequence[KeyValuePart]) -> torch.Tensor:
         """Attention of `query` over `parts`."""
         return attend(query, parts, self.backend, self.lse_attention, self.call.scale)
 
-    def attend_groups(
-        self, query: torch.Tensor, groups: Sequence[QueryGroup], queries_at_once: int | None = None
-    ) -> torch.Tensor:
-        """Attention of `query`, every token of which is in one of the `groups`; queries_at_once: as in
-        attention.parts.attend_groups."""
-        return attend_groups(query, groups, self.backend, self.lse_attention, self.call.scale, queries_at_once)
+    def attend_groups(self, query: torch.Tensor, groups: Iterable[QueryGroup]) -> torch.Tensor:
+        """Attention of `query`, every token of which is in one of the `groups`."""
+        return attend_groups(query, groups, self.backend, self.lse_attention, self.call.scale)
 
-    def complete(self, pieces: Sequence[OutputPiece], masks: Sequence[KeyMask]) -> torch.Tensor:
-        """The output of all batch rows: that of `pieces` for their rows, and for the others attention over the row's
-        own keys that its mask leaves."""
-        done = {row for rows, _ in pieces for row in rows}
-        rest = [row for row in self.rows if row not in done]
-        ordinary = [
-            (rows, self.attend(self.query(rows), [self.own_tokens(rows, mask).everything()]))
-            for rows, mask in alike(rest, masks.__getitem__)
-        ]
-        whole = [*pieces, *ordinary]
-        if len(whole) == 1:
-            return whole[0][1]
-        outputs = {row: output[index : index + 1] for rows, output in whole for index, row in enumerate(rows)}
-        return torch.cat([outputs[row] for row in self.rows])
+    def group_outputs(
+        self, query: torch.Tensor, groups: Iterable[QueryGroup], queries_at_once: int | None
+    ) -> Iterator[tuple[torch.Tensor | None, torch.Tensor]]:
+        """As attention.parts.group_outputs."""
+        return group_outputs(query, groups, self.backend, self.lse_attention, self.call.scale, queries_at_once)
 
     def _layout(self, *kinds: str) -> Layout:
         """Where the video lies among the keys in calls of these kinds; nowhere in others."""
         video = self.video if self.site.kind in kinds else slice(0, 0)
         return video.start, video.stop, self.call.key_tokens
+
+
+class CallOutput:
+    """The output [rows, heads, tokens, head_dim] of one attention call, put together from pieces."""
+
+    def __init__(self, context: AttentionContext):
+        self._context = context
+        self._whole: torch.Tensor | None = None
+        self._rows: set[int] = set()
+
+    def put(self, rows: Sequence[int], key_heads: slice, tokens: torch.Tensor | None, piece: torch.Tensor) -> None:
+        """Takes the output of some batch rows (ascending), heads and queries; None for all queries. It may become part
+        of the output."""
+        self._rows.update(rows)
+        query = self._context.call.query
+        if self._whole is None:
+            if piece.shape[:-1] == query.shape[:-1]:
+                self._whole = piece
+                return
+            self._whole = empty_output(query, piece)
+        heads = self._context.query_heads(key_heads)
+        for first, count in stretches(rows):
+            there = self._whole[rows[first] : rows[first] + count, heads]
+            part = piece[first : first + count]
+            if tokens is None:
+                there.copy_(part)
+            else:
+                there.index_copy_(TOKEN_DIM, tokens, part)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no piece has come."""
+        return self._whole is None
+
+    def complete(self, masks: Sequence[KeyMask]) -> torch.Tensor:
+        """The output of all batch rows; of those that no piece came for, attention over the row's own keys that its
+        mask leaves."""
+        context = self._context
+        rest = [row for row in context.rows if row not in self._rows]
+        for rows, mask in alike(rest, masks.__getitem__) if rest else ():
+            own = context.own_tokens(rows, mask).everything()
+            self.put(rows, EVERY_HEAD, None, context.attend(context.query(rows), [own]))
+        assert self._whole is not None
+        return self._whole
 
 
 def next_site(family: Family, diffusion_model: Any, forward: Forward, call: AttentionCall) -> CallSite:
@@ -137,9 +183,10 @@ def next_site(family: Family, diffusion_model: Any, forward: Forward, call: Atte
     def site_of(number: int | None) -> CallSite:
         if number is None:
             raise UnexpectedCallError("no place among those that the model's own blocks make")
-        site = family.classify(diffusion_model, number, call, forward.video_tokens, forward.text.tokens)
+        tokens = forward.lead_tokens + forward.video_tokens
+        site = family.classify(diffusion_model, number, call, tokens, forward.text.tokens)
         _check_rows(site, forward, call)
-        return site
+        return replace(site, video_start=site.video_start + forward.lead_tokens) if forward.lead_tokens else site
 
     try:
         site = site_of(number)

@@ -66,6 +66,15 @@ def join_entries(entries: Sequence[BankEntry]) -> BankEntry:
     return BankEntry.of_parts(joined_parts, entries[0].origin)
 
 
+def stretches(indices: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Where in `indices`, ascending, numbers begin that follow one another, and how many they are."""
+    first = 0
+    for place in range(1, len(indices) + 1):
+        if place == len(indices) or indices[place] != indices[place - 1] + 1:
+            yield first, place - first
+            first = place
+
+
 def take_rows(tensor: torch.Tensor, indices: Sequence[int]) -> torch.Tensor:
     """The batch rows `indices`, ascending; no copy where they stand together."""
     if indices[-1] - indices[0] == len(indices) - 1:

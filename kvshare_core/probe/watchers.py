@@ -4,7 +4,7 @@ Changes touch only what the video sees of the video; text and what else stands b
 that figures of families with joint attention and with attention of its own to the text mean the same.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -19,7 +19,7 @@ from ..bank.bank import BankEntry, BankKey, KeyValueBank
 from ..config import KVShareConfig
 from ..devices import upload
 from ..families.base import AttentionCall, Family, FamilyInfo, UnexpectedCallError
-from ..forward.call import AttentionContext, next_site
+from ..forward.call import AttentionContext, CallOutput, next_site
 from ..forward.forward import Forward
 from ..prompt_words import SubjectTokens
 from ..subject import maps
@@ -47,7 +47,7 @@ class ProbedCall:
         """Queries of the video [1, heads, video tokens, head_dim]."""
         return self.context.call.query[:, :, self.context.video]
 
-    def attend_groups(self, groups: list[QueryGroup]) -> torch.Tensor:
+    def attend_groups(self, groups: Iterable[QueryGroup]) -> torch.Tensor:
         """The output of all queries, each in one of the groups."""
         return self.context.attend_groups(self.context.call.query, groups)
 
@@ -103,7 +103,7 @@ class HideWords:
         places = frozenset(probed.context.site.text_start + token for token in self.subject.subject)
         masks = probed.context.key_masks_without([probed.mask], places)
         assert masks is not None
-        return probed.context.complete([], masks)
+        return CallOutput(probed.context).complete(masks)
 
 
 class KeepSubject:

@@ -1,6 +1,6 @@
 """Shares keys and values in one attention call: stores the segment's own, fetches those of its sources, attends."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TypeVar
@@ -9,12 +9,14 @@ import torch
 
 from ..attention.groups import TokenSplit, sharing_groups, split_tokens
 from ..attention.key_masks import ODD_MASK, KeyMask
-from ..bank.bank import BankEntry, BankKey, KeyValueBank
-from ..forward.call import AttentionContext, OutputPiece
+from ..attention.pieces import Division, divide
+from ..bank.bank import BankEntry, BankKey, Chunk, KeyValueBank
+from ..forward.call import AttentionContext, CallOutput
 from ..forward.entries import exported_entry, imported_entry
 from ..forward.forward import Forward
 from ..forward.rows import SharedRow, grouped, join_entries
 from ..subject.tracker import SubjectTracker
+from .account import RunAccount
 from .settings import RunSettings
 from .shortage import MemoryShortage
 
@@ -27,7 +29,11 @@ Splits = Sequence[TokenSplit | None]
 class CallSharer:
     """Computes the calls of one run that share keys and values."""
 
-    def __init__(self, settings: RunSettings, tracker: SubjectTracker, warn: Callable[[str], None]):
+    def __init__(
+        self, settings: RunSettings, tracker: SubjectTracker, account: RunAccount, warn: Callable[[str], None]
+    ):
+        self.account = account
+        """Is told what each call came to."""
         self.bank = KeyValueBank(settings.plan.config.memory, settings.bank_budget)
         self.shared_calls = 0
         """Batch rows computed with source keys so far, over all calls."""
@@ -42,17 +48,31 @@ class CallSharer:
         """The output [rows, heads, tokens, head_dim] of a self- or joint attention in a block that shares; None where
         no row attends to source keys."""
         masks = context.key_masks
+        tally = self.account.tally
         if masks is None:
             self._warn(f"{self._settings.info.family}: {ODD_MASK}; it is left unshared.")
+            tally.reasons.add("mask of the call")
             return None
         splits = self._splits(context)
         if splits is None:
             self._warn_of_early_negative(context.forward)
+            tally.reasons.add("subject")
             return None
-        rows = self._exchange(context, masks, splits)
         self.prefetch(context.forward, context.site.block + 1)
-        pieces = self._attend(context, rows, splits)
-        return context.complete(pieces, masks) if pieces else None
+        rows, heads, tokens, head_dim = context.call.query.shape
+        division = divide(rows, heads, context.call.key.shape[1], tokens, head_dim)
+        output, found = CallOutput(context), False
+        for shared in self._rows(context, masks, splits, division.by_row):
+            found = True
+            self._attend(context, shared, splits[shared[0].row], division, output)
+            # Before the next rows' keys are fetched.
+            shared.clear()
+        if output.is_empty:
+            if context.forward.sources:
+                tally.reasons.add("absent" if found else "keys")
+            return None
+        tally.blocks.add(context.site.block)
+        return output.complete(masks)
 
     def prefetch(self, forward: Forward, block: int) -> None:
         """Starts fetching what `forward` attends to in the first block that shares, from `block` on."""
@@ -96,34 +116,59 @@ class CallSharer:
                 "unshared there."
             )
 
-    def _exchange(self, context: AttentionContext, masks: Sequence[KeyMask], splits: Splits) -> list[SharedRow]:
-        """Fetches the sources of every batch row that shares, and stores the row's own keys and values; the rows for
-        which there was something to fetch."""
+    def _rows(
+        self, context: AttentionContext, masks: Sequence[KeyMask], splits: Splits, by_row: bool
+    ) -> Iterator[list[SharedRow]]:
+        """The batch rows for which there was something to fetch: one after the other, or those together that are alike.
+        Of each row that shares the sources are fetched, and its own keys and values stored."""
+        batch = context.forward.batch
+        places = [
+            (place * batch.latents + latent, latent, chunk)
+            for latent in range(batch.latents)
+            for place, chunk in enumerate(batch.chunks)
+            if chunk[0] == batch.prompts or self._plan.config.share_uncond
+        ]
+        if by_row:
+            for index, latent, chunk in places:
+                if rows := self._exchange(context, index, latent, chunk, masks[index], splits[latent]):
+                    yield rows
+        else:
+            rows = [
+                row
+                for index, latent, chunk in places
+                for row in self._exchange(context, index, latent, chunk, masks[index], splits[latent])
+            ]
+            yield from grouped(rows)
+
+    def _exchange(
+        self,
+        context: AttentionContext,
+        index: int,
+        latent: int,
+        chunk: Chunk,
+        mask: KeyMask,
+        split: TokenSplit | None,
+    ) -> list[SharedRow]:
+        """Fetches the sources of batch row `index` and stores the row's own keys and values; the row, if there was
+        something to fetch."""
         forward, device = context.forward, context.call.key.device
-        segment, batch = forward.segment.index, forward.batch
-        rows: list[SharedRow] = []
-        for latent in range(batch.latents):
-            for place, chunk in enumerate(batch.chunks):
-                if chunk[0] != batch.prompts and not self._plan.config.share_uncond:
-                    continue
-                index = place * batch.latents + latent
-                key = BankKey(segment, context.site.block, chunk, latent)
-                fetched = [
-                    (source, self._within_memory(context, partial(self.bank.get, replace(key, segment=source))))
-                    for source in forward.sources
-                ]
-                found = [
-                    (source, imported_entry(self._plan, segment, source, entry.on(device)))
-                    for source, entry in fetched
-                    if entry is not None
-                ]
-                if forward.consumers != 0:
-                    store = partial(self._store, context, key, index, masks[index], splits[latent])
-                    self._within_memory(context, store)
-                if found:
-                    sources, entries = zip(*found, strict=True)
-                    rows.append(SharedRow(index, latent, sources, entries, masks[index]))
-        return rows
+        segment = forward.segment.index
+        key = BankKey(segment, context.site.block, chunk, latent)
+        fetched = [
+            (source, self._within_memory(context, partial(self.bank.get, replace(key, segment=source))))
+            for source in forward.sources
+        ]
+        found = [
+            (source, imported_entry(self._plan, segment, source, entry.on(device)))
+            for source, entry in fetched
+            if entry is not None
+        ]
+        if forward.consumers != 0:
+            self._within_memory(context, partial(self._store, context, key, index, mask, split))
+        if not found:
+            return []
+        sources, entries = zip(*found, strict=True)
+        return [SharedRow(index, latent, sources, entries, mask)]
 
     def _store(
         self, context: AttentionContext, key: BankKey, index: int, mask: KeyMask, split: TokenSplit | None
@@ -137,34 +182,53 @@ class CallSharer:
         """What `part` returns, with measures against a lack of memory."""
         return self._shortage.within(self.bank, context.call.query.shape[2], part)
 
-    def _attend(self, context: AttentionContext, rows: list[SharedRow], splits: Splits) -> list[OutputPiece]:
-        """Outputs of the rows that attend to source keys, several rows at once where they are alike."""
-        pieces: list[OutputPiece] = []
-        for alike in grouped(rows):
-            output = self._within_memory(context, partial(self._attend_rows, context, alike, splits[alike[0].row]))
-            if output is not None:
-                self.shared_calls += len(alike)
-                pieces.append(([row.index for row in alike], output))
-        return pieces
+    def _attend(
+        self,
+        context: AttentionContext,
+        rows: list[SharedRow],
+        split: TokenSplit | None,
+        division: Division,
+        output: CallOutput,
+    ) -> None:
+        """Puts into `output` what rows that are alike attend to, unless none of their queries attends to a source's
+        keys."""
+        for key_heads in division.key_heads:
+            part = partial(self._attend_heads, context, rows, split, key_heads, output)
+            if not self._within_memory(context, part):
+                return
+        self.shared_calls += len(rows)
 
-    def _attend_rows(
-        self, context: AttentionContext, rows: Sequence[SharedRow], split: TokenSplit | None
-    ) -> torch.Tensor | None:
-        """The output of rows that are alike; None where none of their queries attends to a source's keys."""
+    def _attend_heads(
+        self,
+        context: AttentionContext,
+        rows: Sequence[SharedRow],
+        split: TokenSplit | None,
+        key_heads: slice,
+        output: CallOutput,
+    ) -> bool:
+        """The same of some heads; whether any query attends to a source's keys."""
         forward, indices = context.forward, [row.index for row in rows]
-        moved = [self._moved(context, row, split) for row in rows]
+        moved = [self._moved(context, row, split, key_heads) for row in rows]
         entries = [join_entries(entries) for entries in zip(*moved, strict=True)]
-        own = context.own_tokens(indices, rows[0].mask)
+        del moved
+        own = context.own_tokens(indices, rows[0].mask, key_heads)
         rules = self._plan.config.rules(forward.strength)
         groups = sharing_groups(own, split, entries, rules, forward.frame_tokens)
         if groups is None:
-            return None
-        return context.attend_groups(context.query(indices), groups, self._shortage.queries_at_once)
+            return False
+        query = context.query(indices, key_heads)
+        for tokens, piece in context.group_outputs(query, groups, self._shortage.queries_at_once):
+            output.put(indices, key_heads, tokens, piece)
+            # Before the next group is computed.
+            del piece
+        return True
 
-    def _moved(self, context: AttentionContext, row: SharedRow, split: TokenSplit | None) -> list[BankEntry]:
-        """The source entries of a batch row, their keys moved to where the configuration wants them. The distance is
-        found for every row alone, so that it does not depend on the host's batches, and once per forward, unless every
-        block has masks of its own."""
+    def _moved(
+        self, context: AttentionContext, row: SharedRow, split: TokenSplit | None, key_heads: slice
+    ) -> list[BankEntry]:
+        """The source entries of a batch row and some heads, their keys moved to where the configuration wants them. The
+        distance is found for every row alone, so that it does not depend on the host's batches, for all heads, and once
+        per forward, unless every block has masks of its own."""
         forward = context.forward
         own = context.own_tokens([row.index], row.mask)
         block = context.site.block if self._tracker.per_block else 0
@@ -175,5 +239,5 @@ class CallSharer:
             if name not in offsets:
                 gap = self._plan.gap(source, forward.segment.index)
                 offsets[name] = self._mover.offsets(entry, own, split, forward.grid, gap, context.site.origin)
-            moved.append(self._mover.move(entry, offsets[name]))
+            moved.append(self._mover.move(entry.of_heads(key_heads), offsets[name]))
         return moved

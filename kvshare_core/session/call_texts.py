@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 
 from ..attention.key_masks import ODD_MASK
-from ..forward.call import AttentionContext
+from ..forward.call import AttentionContext, CallOutput
 from ..forward.routing import attend_routed
 from ..subject.hidden_words import HiddenWords
 from .settings import RunSettings
@@ -27,7 +27,7 @@ class CallTexts:
             return None
         if context.site.kind == "cross" and context.forward.text.routes:
             return attend_routed(context, masks, self._settings.frame_patch)
-        return context.complete([], masks)
+        return CallOutput(context).complete(masks)
 
     def routed(self, context: AttentionContext) -> torch.Tensor | None:
         """The cross-attention of a segment whose frames have texts of their own; None, with a warning, where the

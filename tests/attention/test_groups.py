@@ -206,6 +206,7 @@ def test_every_query_belongs_to_exactly_one_group(case: Case, config: KVShareCon
     scene = Scene(case, config)
     groups = sharing_groups(scene.own, scene.split, scene.entries, config.rules(config.strength), case.frame_tokens)
     assume(groups is not None)
+    groups = list(groups)
     if any(group.tokens is None for group in groups):
         assert len(groups) == 1
         return

@@ -24,7 +24,8 @@ OWNERS = st.lists(st.integers(0, 2), min_size=1, max_size=8)
 def groups_of(
     own: OwnTokens, split: TokenSplit | None, sources: list[BankEntry], config: KVShareConfig
 ) -> list[QueryGroup] | None:
-    return sharing_groups(own, split, sources, config.rules(config.strength))
+    groups = sharing_groups(own, split, sources, config.rules(config.strength))
+    return None if groups is None else list(groups)
 
 
 def split_of(owners: list[int], subjects: int = 2) -> TokenSplit:

@@ -50,7 +50,9 @@ def additive(hidden: torch.Tensor, dtype: torch.dtype, lowest: str) -> torch.Ten
     return torch.zeros(LENGTH, dtype=dtype).masked_fill(hidden, values[lowest])
 
 
-def places(index: torch.Tensor | None) -> list[int] | None:
+def places(index: torch.Tensor | slice | None) -> list[int] | None:
+    if isinstance(index, slice):
+        return list(range(LENGTH)[index])
     return None if index is None else index.tolist()
 
 

@@ -840,7 +840,7 @@ def test_a_preview_shows_one_subject_of_several(model: Any, clip: Any) -> None:
 def test_a_preview_before_any_run_is_explained(model: Any, clip: Any) -> None:
     timeline, *_ = run_node("LongVideoSegmenter", **segmenter_inputs(model, clip))
     _, record = run_node("MaskGuidedKVShare", model=model, timeline=timeline, subject="")
-    with pytest.raises(ValueError, match=r"^AttentionMaskPreview: no run .*Name a subject or connect a mask"):
+    with pytest.raises(ValueError, match=r"^AttentionMaskPreview: record: no run .*Name a subject or connect a mask"):
         run_node("AttentionMaskPreview", record=record, images=torch.zeros(1, 8, 8, 3), opacity=0.5)
 
 
@@ -849,7 +849,7 @@ def test_a_point_to_look_from_is_shown(model: Any, clip: Any) -> None:
     images = torch.rand(33, 48, 48, 3)
     patched, record = run_node("MaskGuidedKVShare", model=model, timeline=timeline, subject="", look_at="0.5, 0.5, 20")
     show = {"record": record, "images": images, "opacity": 0.5, "show": "look_at"}
-    with pytest.raises(ValueError, match=r"^AttentionMaskPreview: no run .*Set look_at in MaskGuidedKVShare"):
+    with pytest.raises(ValueError, match=r"^AttentionMaskPreview: record: no run .*Set look_at in MaskGuidedKVShare"):
         run_node("AttentionMaskPreview", **show)
     Sampling(1).run(patched, positive, negative, tuple(latent["samples"].shape))
     overlay, heat = run_node("AttentionMaskPreview", **show)
@@ -863,7 +863,7 @@ def test_pictures_of_another_video_are_explained(model: Any, clip: Any) -> None:
     timeline, positive, negative, latent, _ = run_node("LongVideoSegmenter", **segmenter_inputs(model, clip))
     patched, record = run_node("MaskGuidedKVShare", model=model, timeline=timeline, subject="circle")
     Sampling(1).run(patched, positive, negative, tuple(latent["samples"].shape))
-    with pytest.raises(ValueError, match=r"^AttentionMaskPreview: 12 images, but the run made 1 .* of 33 frames"):
+    with pytest.raises(ValueError, match=r"^AttentionMaskPreview: images: 12 images, but .* of 33 frames"):
         run_node("AttentionMaskPreview", record=record, images=torch.zeros(12, 8, 8, 3), opacity=0.5)
 
 

@@ -1,9 +1,11 @@
 """Stand-ins for what other packs put on a MODEL, written from their public behaviour. Each returns a clone."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from comfy.ldm.modules.attention import optimized_attention
+from comfy.patcher_extension import WrappersMP
 
 NAG_SHARE = 0.5
 """Part of normalised attention guidance in a block's attention to the text."""
@@ -43,3 +45,105 @@ def _guided(attention: Any, foreign: torch.Tensor, scale: float, share: float) -
         return attention.o(torch.cat(outputs))
 
     return forward
+
+
+def with_cache_by_cond(model: Any, skips: Callable[[int], bool]) -> Any:
+    """A step cache as TeaCache keeps it: one residual for each list of conditioning, in a forward of the model that is
+    patched in. skips(call): whether a call of the model, counted from 0, is answered from the cache where there is
+    something in it."""
+    clone = model.clone()
+    module = clone.get_model_object("diffusion_model")
+    kept: dict[int, torch.Tensor] = {}
+    calls: list[int] = []
+
+    def teacache_forward(x: torch.Tensor, *args: Any, transformer_options: Any = None, **kwargs: Any) -> torch.Tensor:
+        names, number = transformer_options["cond_or_uncond"], len(calls)
+        calls.append(1)
+        if skips(number) and all(name in kept for name in names):
+            return x + torch.cat([kept[name] for name in names])
+        output = type(module).forward(module, x, *args, transformer_options=transformer_options, **kwargs)
+        for name, residual in zip(names, (output - x).chunk(len(names)), strict=True):
+            kept[name] = residual
+        return output
+
+    clone.add_object_patch("diffusion_model.forward", teacache_forward)
+    return clone
+
+
+def with_cache_by_call(model: Any, skips: Callable[[int], bool]) -> Any:
+    """A step cache that answers in place of `apply_model`, as a model function wrapper."""
+    clone = model.clone()
+    kept: list[torch.Tensor] = []
+    calls: list[int] = []
+
+    def wrapper(apply_model: Any, arguments: dict[str, Any]) -> torch.Tensor:
+        number = len(calls)
+        calls.append(1)
+        if skips(number) and kept and kept[-1].shape == arguments["input"].shape:
+            return kept[-1]
+        kept.append(apply_model(arguments["input"], arguments["timestep"], **arguments["c"]))
+        return kept[-1]
+
+    clone.set_model_unet_function_wrapper(wrapper)
+    return clone
+
+
+def with_cache_by_block(model: Any, blocks: range, skips: Callable[[int], bool]) -> Any:
+    """A block cache: some blocks are left out in some calls of the first of them, and their last change is added."""
+    clone = model.clone()
+    kept: dict[int, torch.Tensor] = {}
+    calls: list[int] = []
+
+    def replaced(block: int) -> Any:
+        def run(arguments: dict[str, Any], extra: dict[str, Any]) -> dict[str, Any]:
+            if block == blocks[0]:
+                calls.append(1)
+            if skips(len(calls) - 1) and block in kept and kept[block].shape == arguments["img"].shape:
+                return {"img": arguments["img"] + kept[block]}
+            before = arguments["img"].clone()
+            output = extra["original_block"](arguments)
+            kept[block] = output["img"] - before
+            return output
+
+        return run
+
+    for block in blocks:
+        clone.set_model_patch_replace(replaced(block), "dit", "double_block", block)
+    return clone
+
+
+def with_dropped_options(model: Any) -> Any:
+    """A forward that is patched in and forgets the transformer options, so that no other node sees its attention."""
+    clone = model.clone()
+    module = clone.get_model_object("diffusion_model")
+
+    def forward(x: torch.Tensor, *args: Any, transformer_options: Any = None, **kwargs: Any) -> torch.Tensor:
+        return type(module).forward(module, x, *args, transformer_options={}, **kwargs)
+
+    clone.add_object_patch("diffusion_model.forward", forward)
+    return clone
+
+
+def with_sampler_wrapper(model: Any, seen: list[int]) -> Any:
+    """A wrapper of the sampler and of every model call, which counts."""
+    clone = model.clone()
+
+    def count(executor: Any, *args: Any, **kwargs: Any) -> Any:
+        seen.append(1)
+        return executor(*args, **kwargs)
+
+    for kind in (WrappersMP.OUTER_SAMPLE, WrappersMP.SAMPLER_SAMPLE, WrappersMP.PREDICT_NOISE):
+        clone.add_wrapper_with_key(kind, "counting pack", count)
+    return clone
+
+
+def with_own_attention(model: Any, seen: list[int]) -> Any:
+    """An attention override set by a node."""
+    clone = model.clone()
+
+    def attend(function: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
+        seen.append(1)
+        return function(*args, **kwargs)
+
+    clone.model_options["transformer_options"]["optimized_attention_override"] = attend
+    return clone

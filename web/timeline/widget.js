@@ -135,6 +135,7 @@ class TimelineEditor {
             this.message.root,
             this.pasted.root,
             this.progress.root,
+            this.progress.notice,
             this.track.root,
             this.inspector.root,
             this.plan.root,

@@ -100,10 +100,12 @@ class Viewer {
         this.looks.setAttribute("aria-label", "Attention of the point to words");
         this.message = element("div", { class: "kvs-message kvs-hint", role: "status" });
         this.message.textContent = "Run the workflow to see where the subject was found.";
+        this.notice = element("div", { class: "kvs-message kvs-notice", role: "status", hidden: true });
         this.root = element(
             "div",
             { class: "kvs-viewer", keydown: (/** @type {KeyboardEvent} */ event) => this.#key(event) },
             this.message,
+            this.notice,
             this.canvas,
             element(
                 "div",
@@ -155,6 +157,8 @@ class Viewer {
         this.pause();
         this.aim.stop();
         this.#data = data;
+        this.notice.textContent = (data.notices ?? []).join("\n");
+        this.notice.hidden = !this.notice.textContent;
         this.root.setAttribute("aria-busy", "true");
         try {
             const files = [data.picture, ...data.maps.map((/** @type {any} */ map) => map.picture)];

@@ -187,9 +187,15 @@ class _HostCall:
         return AttentionCall(query, key, value, self.mask, self.kwargs.get("scale"), overridden, shapes, options)
 
     def attend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-        """The host's attention, without its mask, of other split tensors; split output."""
-        output = self.function(query, key, value, *self.rest, **self.kwargs, skip_reshape=True)
-        return output.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        """The host's attention, without its mask, of other split tensors, with as many heads as these have; split
+        output."""
+        heads, rest, kwargs = query.shape[1], self.rest, self.kwargs
+        if "heads" in kwargs:
+            kwargs = {**kwargs, "heads": heads}
+        else:
+            rest = (heads, *rest[1:])
+        output = self.function(query, key, value, *rest, **kwargs, skip_reshape=True)
+        return output.unflatten(-1, (heads, -1)).transpose(1, 2)
 
     def laid_out(self, output: torch.Tensor) -> torch.Tensor:
         """A split output in the layout that the call asked for."""

@@ -1,0 +1,71 @@
+"""How much memory one shared attention call takes, before a run: what it holds at most beside its inputs, its output and
+the bank. Found from the query groups that `attention/groups.py` makes and the copies that `attention/parts.py` makes of
+them, in tokens of one tensor (queries, keys, values or outputs) of the heads that are computed together."""
+
+import math
+from collections.abc import Sequence
+
+from ..attention.parts import MERGED_ELEMENTS, MERGED_PARTS
+from ..attention.pieces import divide
+from .model_fit import FittedPlan
+
+MERGING_BYTES = 12
+"""Bytes per element while partial results are merged: three numbers of float32."""
+
+
+def call_bytes(
+    fitted: FittedPlan,
+    subject_tokens: Sequence[int],
+    video_tokens: int,
+    text_tokens: int,
+    rows: int,
+    element_size: int,
+) -> int:
+    """Bytes that a shared call of a run holds at most beside its inputs, its output and the bank; 0 where nothing is
+    shared.
+
+    subject_tokens: of each segment, of its `video_tokens`, all where they are not known yet; text_tokens: those outside
+    the video in a joint attention; rows: of the batch; element_size: bytes of a number in the model's dtype.
+    """
+    plan, info = fitted.plan, fitted.info
+    if not plan.shares or rows == 0:
+        return 0
+    tokens = video_tokens + (text_tokens if info.joint else 0)
+    division = divide(rows, info.heads, info.heads, tokens, info.head_dim)
+    heads = max(part.stop - part.start for part in division.key_heads) * (1 if division.by_row else rows)
+    most = 0
+    for index in range(len(plan.timeline.segments)):
+        parts = plan.part_sources(index)
+        places = max((len(sources) for sources in parts.subjects), default=0)
+        foreign = [places * max(subject_tokens), len(parts.background) * (video_tokens - min(subject_tokens))]
+        if not any(foreign):
+            continue
+        own = [subject_tokens[index], video_tokens - subject_tokens[index]]
+        # Keys that move are copied, and so are keys and values of several rows that are computed together.
+        copied = sum(foreign) * (1 if division.by_row or rows == 1 else 3)
+        groups = [
+            _group_tokens(fitted, queries, seen, tokens) for queries, seen in zip(own, foreign, strict=True) if queries
+        ]
+        queries = max(own) * heads * info.head_dim
+        merging = MERGING_BYTES * min(queries, max(MERGED_ELEMENTS, queries // MERGED_PARTS))
+        most = max(most, (copied + max(groups)) * heads * info.head_dim * element_size + merging)
+    return most
+
+
+def _group_tokens(fitted: FittedPlan, queries: int, seen: int, tokens: int) -> int:
+    """What a group of that many queries holds which sees so many source tokens besides its own sequence of `tokens`, in
+    any step of the run: the queries, one output for every weight, and copies of keys and values."""
+    config = fitted.plan.config
+    if not seen:
+        return 2 * queries
+    guided = fitted.plan.guided
+    if config.position == "frame":
+        # The own keys once, and in modes with one weight again beside those of each frame.
+        return 2 * queries + 2 * tokens + (0 if config.mode == "swap" else seen)
+    joined = 2 * queries + 2 * (tokens + seen)
+    separate = 4 * queries + (2 * seen if len(fitted.plan.timeline.segments) > 2 else 0)
+    if config.mode == "swap":
+        gathered = 2 * queries + 2 * (tokens - queries) if guided else 0
+        # At equal weights the own tokens of the kind and those of the sources are joined.
+        return max(separate, gathered, 2 * queries + 2 * (queries * guided * 2 + seen + (0 if guided else tokens)))
+    return max(separate, joined)
