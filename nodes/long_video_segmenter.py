@@ -13,11 +13,7 @@ from ..kvshare_core.timeline.limits import MAX_WINDOW
 from ..kvshare_core.timeline.planning import overridden_inputs, plan_timeline
 from ..kvshare_core.timeline.timeline import BLEND_WEIGHTS, NOISES, BlendWeights, Noise
 from .errors import named_errors
-<<<<<<< HEAD
-from .inputs import check_connected, search_words, video_part
-=======
-from .inputs import rare, search_words, video_part
->>>>>>> app
+from .inputs import check_connected, rare, search_words, video_part
 from .sockets import CATEGORY, TimelineSocket
 
 

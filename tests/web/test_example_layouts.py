@@ -28,7 +28,7 @@ BOXES = """() => {
             const place = [(box.x - page.x) / scale - offset[0], (box.y - page.y) / scale - offset[1]];
             return [`${node.type} ${node.id}`, ...place, box.width / scale, box.height / scale];
         }
-        const [x, y, width, height] = node.boundingRect ?? [node.pos[0], node.pos[1] - 30, node.size[0], node.size[1] + 30];
+        const [x, y, width, height] = node.boundingRect;
         return [`${node.type} ${node.id}`, x, y, width, height];
     });
 }"""

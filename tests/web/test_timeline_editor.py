@@ -33,6 +33,8 @@ a circle moving left over grass"""
 WORKFLOW = ROOT / "example_workflows" / "kv_share_first_light.json"
 FRAME_MILLISECONDS = 16
 MANY = 100
+MOST_BLOCKED_MILLISECONDS = 1000
+"""A tenth of it without other work on the machine."""
 
 DRAG_TIMES = """async () => {
     // Of every frame of a drag: what the editor does in it, and the layout that comes of it, in milliseconds.
@@ -536,6 +538,37 @@ def test_a_hundred_beats_follow_the_mouse(editor: Editor) -> None:
     assert spent[len(spent) // 2] < FRAME_MILLISECONDS
     editor.root.get_by_role("button", name="Zoom in").click(click_count=3)
     editor.page.screenshot(f"timeline-{MANY}-beats")
+
+
+def test_an_hour_is_planned_without_blocking_the_editor(editor: Editor) -> None:
+    longest = editor.page.page.evaluate(
+        """async (text) => {
+            // The longest time between two frames of the page while the film is planned and drawn.
+            let [last, longest, going] = [performance.now(), 0, true];
+            const watch = () => {
+                const now = performance.now();
+                [longest, last] = [Math.max(longest, now - last), now];
+                if (going) {
+                    requestAnimationFrame(watch);
+                }
+            };
+            requestAnimationFrame(watch);
+            const node = window.app.graph._nodes.find((node) => node.type === "LongVideoSegmenter");
+            const widget = node.widgets.find((widget) => widget.name === "prompts");
+            widget.value = text;
+            widget.callback?.(text);
+            const editor = document.querySelector(".kvs-timeline");
+            while (editor.getAttribute("aria-busy") !== "false") {
+                await new Promise((resolve) => setTimeout(resolve, 20));
+            }
+            await new Promise(requestAnimationFrame);
+            going = false;
+            return longest;
+        }""",
+        "[3000s] a circle moving right over night",
+    )
+    assert editor.beats.count() == 1 and "50:00" in editor.fact("Length")
+    assert longest < MOST_BLOCKED_MILLISECONDS
 
 
 def test_finger_resizes_a_beat(browser: "Browser", server: Server) -> None:
