@@ -16,7 +16,7 @@ def named_errors(node: str) -> Generator[None]:
         yield
     except ValueError as error:
         if str(error) != printable(str(error)):
-            # The host writes the error's cause too, on a console that cannot hold it: its worker would not survive that.
+            # The host writes the error's cause too, on a console that cannot hold it, which would end its worker.
             raise ValueError(printable(f"{node}: {error}")) from None
         if str(error).startswith(f"{node}: "):
             raise

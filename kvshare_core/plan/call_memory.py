@@ -1,8 +1,8 @@
-"""How much memory one shared attention call takes, before a run: what it holds at most beside its inputs, its output and
-the bank. Found from the query groups that `attention/groups.py` makes and the copies that `attention/parts.py` makes of
-them, in tokens of one tensor (queries, keys, values or outputs) of the heads that are computed together."""
+"""How much memory one shared attention call takes, before a run: what it holds at most beside inputs, output and bank.
 
-import math
+Found from the query groups that `attention/groups.py` makes and the copies that `attention/parts.py` makes of them, in
+tokens of one tensor (queries, keys, values or outputs) of the heads that are computed together."""
+
 from collections.abc import Sequence
 
 from ..attention.parts import MERGED_ELEMENTS, MERGED_PARTS

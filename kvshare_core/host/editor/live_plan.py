@@ -73,7 +73,8 @@ def tell(film: Film, around: Surroundings, go_on: Callable[[], None] = _go_on) -
 
     error: why the film cannot be read or planned, with `at`, its position in the text, and `beat`, if known; without
     `beats` when it cannot be read. problems: what would stop a run from starting, and warnings: what a user would not
-    expect of one, as remarks.Remark; named: the words of the subjects that a new beat shows; notes: what the user should know.
+    expect of one, as remarks.Remark; named: the words of the subjects that a new beat shows; notes: what the user
+    should know.
     """
     problems = [Remark(message).told() for message in around.problems]
     try:
