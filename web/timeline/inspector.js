@@ -186,7 +186,11 @@ export class Inspector {
      * @param {Promise<string | null>} change
      */
     async #apply(field, change) {
-        this.#reject(field, await change);
+        const index = this.#shownIndex;
+        const why = await change;
+        if (index === this.#shownIndex) {
+            this.#reject(field, why);
+        }
     }
 
     /**
