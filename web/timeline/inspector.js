@@ -5,8 +5,15 @@
 import { element } from "../shared/dom.js";
 
 const KINDS = ["cut", "blend", "segments", "route"];
+const MEANINGS = /** @type {Record<string, string>} */ ({
+    cut: "The next beat begins at once. gap 5f moves the beats before it further away in time",
+    blend: "The beats fade into each other, over 8f for example. Empty: over the usual overlap of segments",
+    segments: "So many more segments turn one prompt into the next, which makes the film longer",
+    route: "The text changes from one prompt to the next within the picture, over 0.5s for example",
+});
 const HINTS = { cut: "gap, such as 5f", blend: "8f", segments: "2", route: "0.5s" };
 const USUAL_SEGMENTS = "1";
+const USUAL = "As Long Video Segmenter is set: num_transition_blocks, else a blend over overlap_size";
 const MORE = /** @type {const} */ ([
     ["strength", "Strength", "How much this beat attends to its source: 0 to 2. Empty: as in KV Share Config"],
     ["source", "Source", "Whose subject this beat shows: first, previous, none, or beat 2. Empty: as in KV Share Config"],
@@ -39,8 +46,8 @@ export class Inspector {
         this.kind = element(
             "select",
             { change: () => this.#applyKind() },
-            element("option", { value: "" }, "default"),
-            ...KINDS.map((kind) => element("option", { value: kind }, kind)),
+            element("option", { value: "", title: USUAL }, "default"),
+            ...KINDS.map((kind) => element("option", { value: kind, title: MEANINGS[kind] }, kind)),
         );
         this.length = element("input", { size: 7, change: () => this.#applyTransition() });
         this.subjects = element("input", { change: () => this.#applySubjects() });
@@ -106,6 +113,7 @@ export class Inspector {
         this.#fill(this.subjects, this.#shown.subjects);
         this.more.forEach((field) => this.#fill(field, written(field.dataset.name)));
         this.length.hidden = kind === "";
+        this.kind.title = this.length.title = MEANINGS[kind] ?? USUAL;
         this.length.placeholder = /** @type {any} */ (HINTS)[kind] ?? "";
         this.subjects.placeholder = usual.length > 0 ? usual.join(", ") : "from Mask-Guided KV Share";
         for (const field of [this.prompt, this.duration, this.kind, this.length, this.subjects, ...this.more]) {
@@ -178,7 +186,11 @@ export class Inspector {
      * @param {Promise<string | null>} change
      */
     async #apply(field, change) {
-        this.#reject(field, await change);
+        const index = this.#shownIndex;
+        const why = await change;
+        if (index === this.#shownIndex) {
+            this.#reject(field, why);
+        }
     }
 
     /**

@@ -5,18 +5,14 @@
 
 import { drawing, element } from "../shared/dom.js";
 import { clock, rounded } from "../shared/text.js";
+import { drawnSegments, HUES } from "./segments.js";
 import { durationText, frameOfPicture, picturesUntil } from "./timing.js";
 
-const HUES = [212, 152, 32, 282, 184, 346, 92, 248];
 const BEAT_TOP = 30;
-const WINDOW_ROWS = 2;
-const ROW_HEIGHT = 13;
-const SOURCE_HEIGHT = 20;
 const LEAST_TICK = 64;
 const LABEL_WIDTH = 26;
 const MOVE_FROM = 5;
 const MOST_ZOOM = 120;
-const MOST_SOURCES = 40;
 
 /**
  * @typedef {object} Listener
@@ -104,7 +100,7 @@ export class Track {
 
     #markRunning() {
         this.windows
-            .querySelectorAll(".kvs-window")
+            .querySelectorAll(".kvs-window:not(.kvs-many)")
             .forEach((/** @type {Element} */ window, /** @type {number} */ index) =>
                 window.classList.toggle("kvs-running", index === this.#running),
             );
@@ -217,36 +213,10 @@ export class Track {
      * @param {number} width
      */
     #drawWindows(width) {
-        const segments = this.#answer.segments ?? [];
-        const parts = [];
-        const [top, height] = [4, ROW_HEIGHT - 3];
-        const middle = (/** @type {any} */ segment) => ((segment.shown[0] + segment.shown[1]) / 2) * this.scale;
-        const base = top + WINDOW_ROWS * ROW_HEIGHT;
-        segments.forEach((/** @type {any} */ segment, /** @type {number} */ index) => {
-            const y = top + (index % WINDOW_ROWS) * ROW_HEIGHT;
-            const [start, stop] = [segment.start * this.scale, segment.stop * this.scale];
-            const [from, to] = [segment.shown[0] * this.scale, segment.shown[1] * this.scale];
-            const [rise, fall] = [segment.rise * this.scale, segment.fall * this.scale];
-            const mine = segment.beat === this.#selected || segment.next_beat === this.#selected;
-            const kind = `${mine ? "kvs-mine" : ""} ${segment.next_beat === null ? "" : "kvs-between"}`;
-            const style = `--kvs-hue: ${HUES[segment.beat % HUES.length]}`;
-            const shape = `M${from} ${y + height}L${from + rise} ${y}L${Math.max(to - fall, from + rise)} ${y}L${to} ${y + height}Z`;
-            parts.push(
-                drawing("rect", { x: start, y, width: stop - start, height, rx: 2, class: `kvs-reach ${kind}`, style }),
-                drawing("path", { d: shape, class: `kvs-window ${kind}`, style }),
-            );
-            // In a long film, only the sources of the selected beat are drawn.
-            const sources = mine || segments.length <= MOST_SOURCES ? segment.sources : [];
-            for (const source of sources) {
-                const [x1, x2] = [middle(segments[source]), middle(segment)];
-                const depth = Math.min(SOURCE_HEIGHT, 6 + Math.abs(x2 - x1) / 12) * 1.6;
-                const bend = `M${x2} ${base}C${x2} ${base + depth} ${x1} ${base + depth} ${x1} ${base}`;
-                parts.push(drawing("path", { d: bend, class: `kvs-source ${kind}`, style }));
-            }
-        });
+        const { parts, height } = drawnSegments(this.#answer.segments ?? [], this.#selected, this.scale);
         this.windows.replaceChildren(...parts);
         this.windows.setAttribute("width", String(width));
-        this.windows.setAttribute("height", String(base + SOURCE_HEIGHT));
+        this.windows.setAttribute("height", String(height));
         this.#markRunning();
     }
 

@@ -22,10 +22,8 @@ import { Toolbar } from "./toolbar.js";
 import { Track } from "./track.js";
 import { canTake, changedFilm, changesFilm, takeInGraph, wrongBeats } from "./ways.js";
 
-const TEXT = "prompts";
-const NAME = "kvshare_timeline";
-const HEIGHT = 480;
-const LEAST_WIDTH = 520;
+const [TEXT, NAME] = ["prompts", "kvshare_timeline"];
+const [HEIGHT, LEAST_WIDTH] = [480, 520];
 const NEW_BEAT = "a new scene";
 const TYPING_MILLISECONDS = 120;
 
@@ -78,8 +76,9 @@ class TimelineEditor {
             resize: (index, duration) => this.#edit((now, beats) => edits.setDuration(now, beats, index, duration)),
             move: (from, to) => this.#move(from, to),
         });
+        // Of the beat that is selected now: a click on another one both ends the typing and selects that.
         const checked = (/** @type {(now: string, beats: any[], index: number) => string} */ change) =>
-            this.#checkedEdit((now, beats) => change(now, beats, this.#selected));
+            this.#checkedEdit(change, this.#selected);
         this.inspector = new Inspector({
             prompt: (prompt) => checked((now, beats, index) => edits.setPrompt(now, beats, index, prompt)),
             duration: (duration) => checked((now, beats, index) => edits.setDuration(now, beats, index, duration)),
@@ -268,14 +267,15 @@ class TimelineEditor {
 
     /**
      * An edit that is made if the film can be read after it; resolves with why it cannot, else with null.
-     * @param {(text: string, beats: any[]) => string} change
+     * @param {(text: string, beats: any[], index: number) => string} change
+     * @param {number} index The beat that it changes.
      * @returns {Promise<string | null>}
      */
-    #checkedEdit(change) {
+    #checkedEdit(change, index) {
         /** @type {string | null} */
         let why = null;
         return this.#edit(async (now, beats) => {
-            const text = change(now, beats);
+            const text = change(now, beats, index);
             const { beats: read, error } = text === now ? { beats, error: null } : await this.client.read(text);
             why = read ? null : withoutPlace(error.message);
             return read ? text : null;
