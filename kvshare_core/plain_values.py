@@ -10,6 +10,8 @@ What a file stores stays readable when the code changes:
 - Any other change raises the number of the file's format, and the loader converts files of the earlier one.
 """
 
+import json
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import Field, fields, is_dataclass
 from types import NoneType, UnionType
@@ -31,6 +33,14 @@ Value = TypeVar("Value")
 
 class NewerFormatError(ValueError):
     """A document whose format is newer than this code."""
+
+
+def parse_json(text: str | bytes) -> Any:
+    """The value of a JSON text. Raises ValueError for any other text, and for brackets nested too deep to read."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("its JSON has too many nested brackets") from None
 
 
 def to_document(value: Any, tensors: dict[str, torch.Tensor], number: int) -> dict[str, Any]:
@@ -86,6 +96,8 @@ def from_plain(kind: type[Value], plain: Any, tensors: Mapping[str, torch.Tensor
         return _load(kind, plain, tensors)
     except (KeyError, TypeError, IndexError) as error:
         raise ValueError(f"it does not hold a {kind.__name__}: {error}") from error
+    except RecursionError:
+        raise ValueError(f"it does not hold a {kind.__name__}: its values are nested too deep") from None
 
 
 def stored_name(item: Field[Any]) -> str:
@@ -120,7 +132,7 @@ def _load(kind: Any, plain: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
     else:
         fits = isinstance(plain, (int, float) if kind is float else kind)
     if not fits:
-        raise TypeError(f"{plain!r} is no {kind}")
+        raise TypeError(f"{reprlib.repr(plain)} is no {kind}")
     return plain
 
 
@@ -133,4 +145,4 @@ def _load_union(kinds: Sequence[Any], plain: Any, tensors: Mapping[str, torch.Te
                 return _load(kind, plain, tensors)
             except (KeyError, TypeError, IndexError, ValueError):
                 continue
-    raise TypeError(f"{plain!r} is none of {kinds}")
+    raise TypeError(f"{reprlib.repr(plain)} is none of {kinds}")

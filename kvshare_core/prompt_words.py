@@ -3,6 +3,7 @@
 import unicodedata
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cached_property
 
 STOP_WORDS = frozenset(
@@ -29,6 +30,10 @@ proportion to the square of their number."""
 
 _LONGEST_QUOTE = 400
 """Characters of a prompt and of its words in an error."""
+_LONGEST_WORD, _MOST_NAMES = 40, 500
+"""Characters of a word, and words of a prompt, that are compared for the nearest one."""
+_LIKENESS = 0.7
+"""From 0 to 1 as difflib counts it, how much alike a word must be that is offered for one that is not there."""
 
 
 class WordError(ValueError):
@@ -173,6 +178,27 @@ def find_subject(prompt: str, known: PromptWords, subject: str) -> SubjectTokens
     return SubjectTokens(tokens, others)
 
 
+def nearest_word(word: str, known: PromptWords) -> str | None:
+    """The word of a prompt that is written most like `word`, such as 'foxes' for 'fox'; None where none is like it."""
+    if len(word) > _LONGEST_WORD:
+        return None
+    wanted = word.lower()
+    words = dict.fromkeys("".join(run) for run in known.runs)
+    names = [name for name in words if len(name) <= _LONGEST_WORD and name not in STOP_WORDS][:_MOST_NAMES]
+    found = get_close_matches(wanted, names, n=1, cutoff=_LIKENESS)
+    return found[0] if found else next((name for name in names if _begins_alike(name, wanted)), None)
+
+
+def _begins_alike(one: str, other: str) -> bool:
+    shorter, longer = sorted((one, other), key=len)
+    return len(shorter) > 2 and longer.startswith(shorter)
+
+
+def missing_words(known: PromptWords, subject: str) -> list[str]:
+    """The words of `subject` that a prompt does not have."""
+    return ["".join(run) for run in dict.fromkeys(_words_of_text(subject).runs) if not known.places_of(run)]
+
+
 def _not_found(word: str, run: tuple[str, ...], prompt: str, known: PromptWords) -> str:
     readable = _shortened(", ".join(dict.fromkeys("".join(run) for run in known.runs)) or "none")
     word, quoted = _shortened(word), _shortened(prompt)
@@ -181,7 +207,9 @@ def _not_found(word: str, run: tuple[str, ...], prompt: str, known: PromptWords)
             f"subject: the text encoder of this model cannot read '{word}' in the prompt '{quoted}'. "
             f"Words it reads there: {readable}."
         )
-    return f"subject: '{word}' is not in the prompt '{quoted}'. Words of this prompt: {readable}."
+    near = nearest_word(word, known)
+    hint = "" if near is None else f" Did you mean '{near}'?"
+    return f"subject: '{word}' is not in the prompt '{quoted}'.{hint} Words of this prompt: {readable}."
 
 
 def _shortened(text: str) -> str:

@@ -2,10 +2,11 @@ import torch
 from comfy_api.latest import io
 
 from ..kvshare_core.host.files.viewer import view_of
-from ..kvshare_core.record.preview import heat_of_pictures, overlay_heat, pictures_of
-from ..kvshare_core.record.record import KVShareRecord
+from ..kvshare_core.host.running import findings_above
+from ..kvshare_core.record.preview import heat_of_pictures, overlay_heat, pictures_of, rgb_of
+from ..kvshare_core.record.record import Findings, KVShareRecord
 from .errors import named_errors
-from .inputs import search_words
+from .inputs import check_connected, search_words
 from .sockets import CATEGORY, RecordSocket
 
 SUBJECT, POINT = "subject", "look_at"
@@ -66,32 +67,53 @@ class AttentionMaskPreview(io.ComfyNode):
     def execute(  # pyright: ignore[reportIncompatibleMethodOverride]
         cls, record: KVShareRecord, images: torch.Tensor, opacity: float, show: str = SUBJECT, subject: str = ""
     ) -> io.NodeOutput:
-        shown = cls._point(record, images, opacity) if show == POINT else cls._masks(record, images, opacity, subject)
-        return io.NodeOutput(*shown, ui=view_of(record, images, show=show, subject=subject.strip(), opacity=opacity))
+        with named_errors("AttentionMaskPreview"):
+            check_connected(record=record, images=images)
+            if show not in (SUBJECT, POINT):
+                raise ValueError(f"show is '{show}'; choose {SUBJECT} or {POINT}.")
+            findings = findings_above(record, "images")
+            images = rgb_of(images)
+            if show == POINT:
+                shown = cls._point(findings, images, opacity)
+            else:
+                shown = cls._masks(findings, images, opacity, subject.strip())
+            view = view_of(findings, images, show=show, subject=subject.strip(), opacity=opacity)
+        return io.NodeOutput(*shown, ui=view)
 
     @classmethod
     def _masks(
-        cls, record: KVShareRecord, images: torch.Tensor, opacity: float, subject: str
+        cls, findings: Findings, images: torch.Tensor, opacity: float, subject: str
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        masks = record.latest()
+        masks = findings.masks
+        if masks is None and findings.named:
+            raise ValueError(
+                "record: the run had a subject, but no step looked for it: the common prompt held in all of them, "
+                "denoise was 0, or sharing ended early (see the log). Let the common prompt end earlier, such as until "
+                "20%, or raise denoise."
+            )
         if masks is None:
             raise ValueError(
-                "AttentionMaskPreview: no run of this model has found a subject yet. Name a subject or connect a mask "
-                "in MaskGuidedKVShare, and connect the decoded frames of the sampler that uses its model."
+                "record: no run of this model has found a subject yet. Name a subject or connect a mask in "
+                "MaskGuidedKVShare, and connect the decoded frames of the sampler that uses its model."
+                + cls._said(findings)
             )
-        if subject.strip():
-            with named_errors("AttentionMaskPreview"):
-                masks = masks.of(subject.strip())
+        if subject:
+            masks = masks.of(subject)
         heat, mask = pictures_of(masks, images.shape[0], images.shape[1], images.shape[2])
         return overlay_heat(images, heat, opacity), mask
 
     @classmethod
-    def _point(cls, record: KVShareRecord, images: torch.Tensor, opacity: float) -> tuple[torch.Tensor, torch.Tensor]:
-        point = record.latest_point()
+    def _point(cls, findings: Findings, images: torch.Tensor, opacity: float) -> tuple[torch.Tensor, torch.Tensor]:
+        point = findings.point
         if point is None:
             raise ValueError(
-                "AttentionMaskPreview: no run of this model has recorded a point yet. Set look_at in "
-                "MaskGuidedKVShare, and connect the decoded frames of the sampler that uses its model."
+                "record: no run of this model has recorded a point yet. Set look_at in MaskGuidedKVShare, and connect "
+                "the decoded frames of the sampler that uses its model."
             )
         heat = heat_of_pictures(point.heat, point.timeline, images.shape[0], images.shape[1], images.shape[2])
         return overlay_heat(images, heat, opacity), heat
+
+    @staticmethod
+    def _said(findings: Findings) -> str:
+        """What the run had to say of itself."""
+        return "".join(f" That run: {notice}" for notice in findings.notices)

@@ -17,9 +17,14 @@ def search_words(*words: str) -> dict[str, Any]:
     return {"search_aliases": list(words)} if "search_aliases" in inspect.signature(io.Schema).parameters else {}
 
 
+def rare() -> dict[str, Any]:
+    """For an input that few films need: ComfyUI folds it away where it can (0.3.75 cannot)."""
+    return {"advanced": True} if "advanced" in inspect.signature(io.String.Input).parameters else {}
+
+
 def indices_input(name: str, default: tuple[int, ...], tooltip: str) -> io.Input:
-    """A text input that config.parse_indices parses."""
-    return io.String.Input(name, default=", ".join(map(str, default)), tooltip=tooltip)
+    """A text input that config.parse_indices parses, folded away."""
+    return io.String.Input(name, default=", ".join(map(str, default)), tooltip=tooltip, **rare())
 
 
 def incoming_config(kept: str) -> io.Input:
@@ -41,6 +46,7 @@ def range_inputs(defaults: KVShareConfig, about_blocks: str = "") -> list[io.Inp
             min=0,
             max=MAX_INDEX,
             tooltip="First step that shares, counted from 0 in each sampler.",
+            **rare(),
         ),
         io.Int.Input(
             "end_step",
@@ -48,6 +54,7 @@ def range_inputs(defaults: KVShareConfig, about_blocks: str = "") -> list[io.Inp
             min=-1,
             max=MAX_INDEX,
             tooltip="Sharing stops before this step. -1 shares until the end.",
+            **rare(),
         ),
         io.Int.Input(
             "start_layer",
@@ -55,6 +62,7 @@ def range_inputs(defaults: KVShareConfig, about_blocks: str = "") -> list[io.Inp
             min=0,
             max=MAX_LAYER,
             tooltip=f"First transformer block that shares, counted from 0.{about_blocks}",
+            **rare(),
         ),
         io.Int.Input(
             "end_layer",
@@ -62,6 +70,7 @@ def range_inputs(defaults: KVShareConfig, about_blocks: str = "") -> list[io.Inp
             min=-1,
             max=MAX_LAYER,
             tooltip=f"Sharing stops before this transformer block. -1 includes the last block.{about_blocks}",
+            **rare(),
         ),
         indices_input(
             "step_idx",
@@ -85,6 +94,7 @@ def threshold_input(defaults: KVShareConfig) -> io.Input:
         max=1.0,
         step=0.01,
         tooltip="Threshold on the subject map. A higher value makes the mask tighter.",
+        **rare(),
     )
 
 
@@ -105,18 +115,40 @@ def token_place_inputs(defaults: KVShareConfig, without: str) -> list[io.Input]:
     ]
 
 
-def video_samples(name: str, latent: dict[str, Any]) -> torch.Tensor:
-    """The tensor of a LATENT input. Raises ValueError if it holds audio as well."""
-    samples = latent["samples"]
+def check_connected(**inputs: Any) -> None:
+    """Raises ValueError for an input through whose link nothing came, as from a checkpoint without a text encoder."""
+    for name, value in inputs.items():
+        if value is None:
+            raise ValueError(
+                f"{name}: nothing came through its link. The node before it has none, such as a loader of a file "
+                "without it; connect another."
+            )
+
+
+def video_samples(name: str, latent: dict[str, Any] | None) -> torch.Tensor:
+    """The tensor of a LATENT input. Raises ValueError if there is none, it holds audio as well, or
+    is no video's."""
+    samples = _samples(name, latent)
     if not isinstance(samples, torch.Tensor):
         raise ValueError(
             f"{name}: it holds video and audio together. Split them with Separate AV Latent before this node, "
             "and combine them again after it."
         )
+    if samples.ndim != 5 or 0 in samples.shape:
+        raise ValueError(
+            f"{name}: it has the shape {list(samples.shape)}; that of a video is [batch, channels, latent frames, "
+            "height, width]. Connect the latent of a video."
+        )
     return samples
 
 
-def video_part(latent: dict[str, Any]) -> torch.Tensor:
-    """The video of a LATENT input, which may hold audio as well."""
-    samples = latent["samples"]
+def video_part(latent: dict[str, Any] | None, name: str = "latent") -> torch.Tensor:
+    """The video of a LATENT input, which may hold audio as well. Raises ValueError if there is none."""
+    samples = _samples(name, latent)
     return samples if isinstance(samples, torch.Tensor) else samples.unbind()[0]
+
+
+def _samples(name: str, latent: dict[str, Any] | None) -> Any:
+    if latent is None or latent.get("samples") is None:
+        raise ValueError(f"{name}: it is empty. Connect the latent of a video.")
+    return latent["samples"]

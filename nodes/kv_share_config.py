@@ -11,7 +11,7 @@ from ..kvshare_core.config import (
     parse_indices,
 )
 from .errors import named_errors
-from .inputs import config_output, range_inputs, search_words, threshold_input
+from .inputs import config_output, range_inputs, rare, search_words, threshold_input
 from .sockets import CATEGORY
 
 DEFAULTS = KVShareConfig()
@@ -70,6 +70,7 @@ class KVShareConfigNode(io.ComfyNode):
                     default=DEFAULTS.share_uncond,
                     tooltip="Share in the negative (unconditional) pass of CFG too. Off halves the memory and makes "
                     "guidance stronger.",
+                    **rare(),
                 ),
                 threshold_input(DEFAULTS),
                 io.Float.Input(
@@ -81,6 +82,7 @@ class KVShareConfigNode(io.ComfyNode):
                     optional=True,
                     tooltip="Strength in the last shared step, with a linear change up to it. Below 0, strength stays "
                     "constant.",
+                    **rare(),
                 ),
                 io.Float.Input(
                     "start_percent",
@@ -91,6 +93,7 @@ class KVShareConfigNode(io.ComfyNode):
                     optional=True,
                     tooltip="Where in the noise schedule sharing starts, as a fraction: 0 is pure noise, 1 the "
                     "finished video. Applies on top of the step range.",
+                    **rare(),
                 ),
                 io.Float.Input(
                     "end_percent",
@@ -110,6 +113,7 @@ class KVShareConfigNode(io.ComfyNode):
                     tooltip="Blocks that share. custom: those of start_layer, end_layer and layer_idx, which the other "
                     "presets ignore. late: the last sixth, as in DiTCtrl. middle: every second block around the "
                     "middle. family: the blocks known for your model (see info of LoadVideoDiT), else middle.",
+                    **rare(),
                 ),
                 io.Combo.Input(
                     "position",
@@ -120,6 +124,7 @@ class KVShareConfigNode(io.ComfyNode):
                     "position. same: unchanged. gap: position_gap latent frames earlier. matched: each token moved to "
                     "the most similar subject token. frame: unchanged, and each latent frame attends only to the same "
                     "frame of the source.",
+                    **rare(),
                 ),
                 io.Int.Input(
                     "position_gap",
@@ -129,6 +134,7 @@ class KVShareConfigNode(io.ComfyNode):
                     optional=True,
                     tooltip="For position gap: how many latent frames to shift the source back in time. Negative "
                     "values shift it forward.",
+                    **rare(),
                 ),
                 io.Float.Input(
                     "token_dropout",
@@ -139,6 +145,7 @@ class KVShareConfigNode(io.ComfyNode):
                     optional=True,
                     tooltip="Fraction of the source's subject tokens to drop at random, different ones in every step. "
                     "Reduces copying of the source's pose.",
+                    **rare(),
                 ),
                 io.Float.Input(
                     "drift_control",
@@ -149,6 +156,7 @@ class KVShareConfigNode(io.ComfyNode):
                     optional=True,
                     tooltip="Pulls colours and contrast of later segments towards the first segment, against drift in "
                     "long videos. 0 is off, 1 matches them fully.",
+                    **rare(),
                 ),
                 io.Combo.Input(
                     "order",
@@ -166,6 +174,7 @@ class KVShareConfigNode(io.ComfyNode):
                     optional=True,
                     tooltip="For image-to-video models: a segment without an image of its own starts from the frames "
                     "that it shares with the segment before. Off: it is made without an image.",
+                    **rare(),
                 ),
             ],
             outputs=[config_output()],

@@ -9,7 +9,7 @@ from ..kvshare_core.host.sampling.probe_run import SCHEDULERS, probe_model
 from ..kvshare_core.probe.figures import ProbeSettings
 from ..kvshare_core.timeline.timeline import Timeline
 from .errors import named_errors
-from .inputs import config_output, search_words
+from .inputs import check_connected, config_output, search_words, video_part
 from .sockets import CATEGORY, ConfigSocket, TimelineSocket
 
 DEFAULTS = ProbeSettings()
@@ -129,6 +129,8 @@ class KVShareProbe(io.ComfyNode):
         config: KVShareConfig | None = None,
     ) -> io.NodeOutput:
         with named_errors("KVShareProbe"):
+            check_connected(model=model, timeline=timeline, positive=positive, negative=negative)
+            video_part(latent)
             settings = ProbeSettings(seed, steps, cfg, scheduler, noise_levels)
             preset = probe_model(model, timeline, positive, negative, latent, subject, settings)
             file = save(preset, filename_prefix)

@@ -6,7 +6,7 @@ from comfy_api.latest import io
 from ..kvshare_core.host.conditioning.beat_images import BeatImages, add_beat_images, joined_vision
 from ..kvshare_core.timeline.timeline import Timeline
 from .errors import named_errors
-from .inputs import search_words, video_part
+from .inputs import check_connected, search_words, video_part
 from .sockets import CATEGORY, TimelineSocket
 
 
@@ -115,6 +115,7 @@ class LongVideoBeatImages(io.ComfyNode):
         strength: float = 1.0,
     ) -> io.NodeOutput:
         with named_errors("LongVideoBeatImages"):
+            check_connected(model=model, vae=vae)
             vision = joined_vision(clip_vision_start_image, clip_vision_end_image)
             images = BeatImages(start_image, end_image, middle_image, middle_at, strength, vision, clip)
             video_part(latent)

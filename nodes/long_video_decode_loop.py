@@ -4,7 +4,7 @@ from comfy_api.latest import io
 
 from ..kvshare_core.host.conditioning.pictures import Tiles, decode_loop
 from .errors import named_errors
-from .inputs import search_words, video_samples
+from .inputs import check_connected, search_words, video_samples
 from .sockets import CATEGORY
 
 
@@ -58,5 +58,6 @@ class LongVideoDecodeLoop(io.ComfyNode):
         temporal_overlap: int,
     ) -> io.NodeOutput:
         with named_errors("LongVideoDecodeLoop"):
+            check_connected(vae=vae)
             tiles = Tiles(tile_size, overlap, temporal_size, temporal_overlap) if tile_size else None
             return io.NodeOutput(decode_loop(vae, video_samples("samples", samples), tiles))

@@ -7,7 +7,7 @@ from ..kvshare_core.host.files.user_files import OUTPUT
 from ..kvshare_core.record.record import KVShareRecord
 from ..kvshare_core.timeline.timeline import Timeline
 from .errors import named_errors
-from .inputs import search_words
+from .inputs import check_connected, search_words, video_part
 from .sockets import CATEGORY, RecordSocket, TimelineSocket
 
 
@@ -44,6 +44,8 @@ class LongVideoSave(io.ComfyNode):
         cls, timeline: Timeline, latent: dict[str, Any], filename_prefix: str, record: KVShareRecord | None = None
     ) -> io.NodeOutput:
         with named_errors("LongVideoSave"):
+            check_connected(timeline=timeline)
+            video_part(latent)
             subfolder, file = save(file_of(timeline, latent, record), filename_prefix)
         name = f"{subfolder}/{file}" if subfolder else file
         shown = {"filename": file, "subfolder": subfolder, "type": "output"}

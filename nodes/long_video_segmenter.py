@@ -13,7 +13,7 @@ from ..kvshare_core.timeline.limits import MAX_WINDOW
 from ..kvshare_core.timeline.planning import overridden_inputs, plan_timeline
 from ..kvshare_core.timeline.timeline import BLEND_WEIGHTS, NOISES, BlendWeights, Noise
 from .errors import named_errors
-from .inputs import search_words, video_part
+from .inputs import check_connected, rare, search_words, video_part
 from .sockets import CATEGORY, TimelineSocket
 
 
@@ -28,7 +28,16 @@ class LongVideoSegmenter(io.ComfyNode):
             category=CATEGORY,
             description="Plans one long video from several prompts: overlapping segments of the model's native length, "
             "each with its own prompt. Also encodes the prompts and creates the empty latent.",
-            **search_words("prompt travel", "prompt schedule", "multi prompt", "timeline"),
+            **search_words(
+                "kv share timeline",
+                "prompt travel",
+                "prompt schedule",
+                "multi prompt",
+                "timeline",
+                "storyboard",
+                "story",
+                "film",
+            ),
             inputs=[
                 io.Model.Input(
                     "model", tooltip="The video model. It sets the native segment length and the latent size."
@@ -58,6 +67,7 @@ class LongVideoSegmenter(io.ComfyNode):
                     min=1.0,
                     max=240.0,
                     step=0.1,
+                    round=0.001,
                     tooltip="Frames per second, used to convert durations in seconds.",
                 ),
                 io.Int.Input(
@@ -66,6 +76,7 @@ class LongVideoSegmenter(io.ComfyNode):
                     min=0,
                     max=MAX_WINDOW,
                     tooltip="Segment length in latent frames. 0 uses the length the model was trained on.",
+                    **rare(),
                 ),
                 io.Int.Input(
                     "overlap_size",
@@ -74,8 +85,16 @@ class LongVideoSegmenter(io.ComfyNode):
                     max=MAX_WINDOW,
                     tooltip="Latent frames over which neighbouring segments overlap and are blended. 0 makes hard "
                     "cuts.",
+                    **rare(),
                 ),
-                io.Int.Input("batch_size", default=1, min=1, max=64, tooltip="Number of videos to generate at once."),
+                io.Int.Input(
+                    "batch_size",
+                    default=1,
+                    min=1,
+                    max=64,
+                    tooltip="Number of videos to generate at once.",
+                    **rare(),
+                ),
                 io.Int.Input(
                     "num_transition_blocks",
                     default=0,
@@ -84,6 +103,7 @@ class LongVideoSegmenter(io.ComfyNode):
                     optional=True,
                     tooltip="Extra segments between two prompts, with interpolated text, so that one scene turns into "
                     "the next. They make the video longer. 0 adds none.",
+                    **rare(),
                 ),
                 io.Int.Input(
                     "longer_mid_segment",
@@ -93,6 +113,7 @@ class LongVideoSegmenter(io.ComfyNode):
                     optional=True,
                     tooltip="Extra segments for every prompt except the first and the last. Prompts with a duration "
                     "are not extended.",
+                    **rare(),
                 ),
                 io.Combo.Input(
                     "blend_weights",
@@ -101,6 +122,7 @@ class LongVideoSegmenter(io.ComfyNode):
                     optional=True,
                     tooltip="Blend curve between segments. linear: constant rate. hann: smooth at both ends. pyramid: "
                     "as in ComfyUI's context windows. triangle: as in DiTCtrl, and always used with DiTCtrl Config.",
+                    **rare(),
                 ),
                 io.Combo.Input(
                     "noise",
@@ -109,6 +131,7 @@ class LongVideoSegmenter(io.ComfyNode):
                     optional=True,
                     tooltip="Initial noise of the segments. plain: the sampler's noise. freenoise: all segments reuse "
                     "the first segment's noise, shuffled, which makes a long scene more consistent (FreeNoise).",
+                    **rare(),
                 ),
                 io.Vae.Input("vae", optional=True, tooltip="The model's VAE, to encode references and start_image."),
                 io.Image.Input(
@@ -168,6 +191,7 @@ class LongVideoSegmenter(io.ComfyNode):
                 raise ValueError(
                     "clip: the loader's file has no text encoder. Load one with LoadVideoDiT or CLIPLoader."
                 )
+            check_connected(model=model)
             family, info = model_info(model)
             script = parse_script(prompts)
             timeline = plan_timeline(

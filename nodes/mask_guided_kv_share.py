@@ -9,7 +9,7 @@ from ..kvshare_core.plan.making import make_plan
 from ..kvshare_core.record.record import KVShareRecord
 from ..kvshare_core.timeline.timeline import Timeline
 from .errors import named_errors
-from .inputs import search_words
+from .inputs import check_connected, search_words
 from .sockets import CATEGORY, ConfigSocket, RecordSocket, TimelineSocket
 
 
@@ -24,7 +24,16 @@ class MaskGuidedKVShare(io.ComfyNode):
             category=CATEGORY,
             description="Patches a video model so that any sampler evaluates a timeline segment by segment, and the "
             "subject of later segments attends to the subject of earlier ones.",
-            **search_words("ditctrl", "masactrl", "consistent subject", "consistent character", "attention sharing"),
+            **search_words(
+                "kv share",
+                "film",
+                "story",
+                "ditctrl",
+                "masactrl",
+                "consistent subject",
+                "consistent character",
+                "attention sharing",
+            ),
             inputs=[
                 io.Model.Input("model", tooltip="The video model to patch. The input model itself is not changed."),
                 TimelineSocket.Input("timeline", tooltip="From LongVideoSegmenter."),
@@ -83,5 +92,6 @@ class MaskGuidedKVShare(io.ComfyNode):
         earlier_record: KVShareRecord | None = None,
     ) -> io.NodeOutput:
         with named_errors("MaskGuidedKVShare"):
+            check_connected(model=model, timeline=timeline)
             plan = make_plan(timeline, config or KVShareConfig(), subject, mask, look_at)
             return io.NodeOutput(*apply(model, plan, earlier_record))

@@ -59,7 +59,7 @@ def answer_for(body: bytes, go_on: Callable[[], None]) -> dict[str, Any]:
     film, assumed = _film(graph, node)
     if film is None:
         message = "prompts comes from another node: edit it there."
-        return {"error": {"message": message, "at": None}, "problems": [], "notes": []}
+        return {"error": {"message": message, "at": None, "beat": None}, "problems": [], "warnings": [], "notes": []}
     around = _surroundings(graph, node, assumed)
     go_on()
     return tell(film, around, go_on)
@@ -118,7 +118,8 @@ def _surroundings(graph: Graph, node: GraphNode, assumed: tuple[str, ...]) -> Su
     model = _model(graph, node, problems)
     sharer = next((found for found in graph.of_kind(SHARER) if graph.source(found, "timeline") == node), None)
     if sharer is None:
-        return Surroundings(model, problems=tuple(problems), notes=assumed)
+        alone = all(graph.source(found, "timeline") != node for found in graph.with_input("timeline"))
+        return Surroundings(model, alone=alone, problems=tuple(problems), notes=assumed)
     sampled = graph.patched(sharer, "model")
     steps = _first(graph, sampled, "steps", 1, MAX_STEPS)
     subject = next(widget for widget in MaskGuidedKVShare.define_schema().inputs if widget.id == "subject")
@@ -127,10 +128,11 @@ def _surroundings(graph: Graph, node: GraphNode, assumed: tuple[str, ...]) -> Su
         _config(graph, sharer, problems, notes),
         _checked(SHARER, subject, _value(graph, sharer, "subject") or ""),
         graph.source(sharer, "mask") is not None,
+        sharer.id,
         None if steps is None else int(steps),
         _first(graph, sampled, "cfg", 0.0, MAX_CFG) != 1.0,
-        tuple(problems),
-        tuple(notes),
+        problems=tuple(problems),
+        notes=tuple(notes),
     )
 
 

@@ -13,7 +13,7 @@ import torch
 from ..attention.rope import RopeScheme
 from ..timeline.frame_cycle import FrameCycle
 from .block_presets import BlockPreset
-from .model_inputs import ImageInput, InputLayout, PackedAudio
+from .model_inputs import ImageInput, InputLayout, PackedAudio, ReferenceFrames
 from .text_encoders import TextEncoders
 
 Shapes = Mapping[str, tuple[tuple[int, ...], ...]]
@@ -137,6 +137,9 @@ class FamilyInfo:
     frame_cycle: FrameCycle | None = None
     """The pictures of its latent frames where these come in groups; None where the first is one picture and each later
     one as many as `compression` says."""
+
+    reference_frames: ReferenceFrames | None = None
+    """How the conditioning tells of reference frames in front of the video; None where nodes add none."""
 
     def grid(self, frames: int, height: int, width: int) -> tuple[int, int, int]:
         """Token grid of a latent of that size; sizes that the patch does not divide are padded, as the models do."""

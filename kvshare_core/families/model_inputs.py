@@ -132,6 +132,30 @@ class ImageChannels:
 
 
 @dataclass(frozen=True)
+class ReferenceFrames:
+    """How the conditioning says that the host's nodes have put latent frames of a reference picture in front of the
+    video: a mask among the channels of one of the model's inputs."""
+
+    input: str
+    """The input, by the host's name."""
+    channel_dim: int
+    """Its dimension that is channels."""
+    frame_dim: int
+    """Its dimension that is time."""
+    channels: tuple[int, int]
+    """First of the mask's channels, and stop."""
+    value: float
+    """What the mask is in reference frames."""
+
+    def count(self, tensor: torch.Tensor) -> int:
+        """How many frames at the beginning are reference frames, by the mask in that input."""
+        first, stop = self.channels
+        mask = tensor.narrow(self.channel_dim, first, stop - first)
+        given = ((mask - self.value).abs() < 1e-3).movedim(self.frame_dim, 0).flatten(1).all(1)
+        return int(given.long().cumprod(0).sum())
+
+
+@dataclass(frozen=True)
 class PictureNode:
     """How a model takes the images that a video begins or ends with, where its text encoder sees them together with the
     prompt: a node of the host makes both of prompt and images."""

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from ..attention.rope import RopeScheme, embed_nd_scheme
 from .base import AttentionCall, BlockName, CallSite, FamilyInfo, Shapes, UnexpectedCallError, UnsupportedModelError
 from .block_presets import BlockPreset
-from .model_inputs import ImageChannels, InputLayout, PerFrame
+from .model_inputs import ImageChannels, InputLayout, PerFrame, ReferenceFrames
 from .text_encoders import PLAIN_PROMPT, UMT5_XXL, TextEncoders
 
 NATIVE_FRAMES = {"HumoWanModel": 25, "WanModel_S2V": 20}
@@ -89,6 +89,14 @@ INPUTS: Mapping[str, InputLayout] = {
     "vace_strength": "whole video",
 }
 
+REFERENCE_FRAMES: Mapping[str, ReferenceFrames] = {
+    # 32 channels of the control video, then 64 of its mask, which is 1 where the model generates.
+    "VaceWanModel": ReferenceFrames("vace_context", channel_dim=2, frame_dim=3, channels=(32, 96), value=0.0),
+    # A mask of 4 channels, which is 1 where an image is given.
+    "AnimateWanModel": ReferenceFrames("c_concat", channel_dim=1, frame_dim=2, channels=(0, 4), value=1.0),
+}
+"""Classes whose nodes (WanVaceToVideo, WanAnimateToVideo) put the reference picture in front of the video."""
+
 UMT5 = TextEncoders("WAN", (UMT5_XXL,), PLAIN_PROMPT)
 
 AUDIO_TOKENS = 16
@@ -138,6 +146,7 @@ class WanFamily:
             routes_text=kind != "VaceWanModel",
             presets=PRESETS.get((blocks, heads), ()),
             text_encoders=UMT5,
+            reference_frames=REFERENCE_FRAMES.get(kind),
         )
 
     def classify(

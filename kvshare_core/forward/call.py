@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -183,9 +183,10 @@ def next_site(family: Family, diffusion_model: Any, forward: Forward, call: Atte
     def site_of(number: int | None) -> CallSite:
         if number is None:
             raise UnexpectedCallError("no place among those that the model's own blocks make")
-        site = family.classify(diffusion_model, number, call, forward.video_tokens, forward.text.tokens)
+        tokens = forward.lead_tokens + forward.video_tokens
+        site = family.classify(diffusion_model, number, call, tokens, forward.text.tokens)
         _check_rows(site, forward, call)
-        return site
+        return replace(site, video_start=site.video_start + forward.lead_tokens) if forward.lead_tokens else site
 
     try:
         site = site_of(number)

@@ -101,6 +101,8 @@ class Forward:
     """Segments whose keys it attends to."""
     consumers: int | None = 0
     """How many later forwards attend to its keys; None for any number of them."""
+    lead_tokens: int = 0
+    """Tokens of reference frames in front of the video, as part of the same latent."""
     cache: ForwardCache = field(default_factory=ForwardCache, compare=False, repr=False)
 
     @property

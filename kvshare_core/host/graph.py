@@ -1,5 +1,8 @@
 """The user's graph, from a workflow in API format, and how its nodes are linked. Pure Python."""
 
+import hashlib
+import json
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -24,6 +27,7 @@ class Graph:
 
     def __init__(self, nodes: object) -> None:
         self._nodes: dict[str, GraphNode] = {}
+        self._signatures: dict[str, str] = {}
         if not isinstance(nodes, Mapping):
             raise ValueError("the graph must be an object of nodes.")
         for name, node in cast("Mapping[object, object]", nodes).items():
@@ -57,17 +61,43 @@ class Graph:
         return found
 
     def above(self, node: GraphNode) -> list[GraphNode]:
-        """All nodes that one depends on, each once."""
+        """All nodes that one depends on, each once, the nearest first."""
         found = {node.id: node}
-        waiting = [node]
+        waiting = deque([node])
         while waiting:
-            for value in waiting.pop().inputs.values():
+            for value in waiting.popleft().inputs.values():
                 linked = self._linked(value)
                 if linked is not None and linked.id not in found:
                     found[linked.id] = linked
                     waiting.append(linked)
         del found[node.id]
         return list(found.values())
+
+    def signature(self, node: GraphNode) -> str:
+        """A text that is the same for nodes of one class with the same values and, where they are linked, the same
+        nodes before them, whatever their ids."""
+        waiting = [node]
+        while waiting:
+            one = waiting[-1]
+            linked = (self._linked(value) for value in one.inputs.values())
+            missing = [other for other in linked if other is not None and other.id not in self._signatures]
+            if one.id in self._signatures or not missing:
+                waiting.pop()
+                self._signatures[one.id] = self._signed(one)
+            elif len(waiting) > len(self._nodes):
+                raise ValueError("the nodes of the graph depend on themselves.")
+            else:
+                waiting.append(missing[0])
+        return self._signatures[node.id]
+
+    def _signed(self, node: GraphNode) -> str:
+        """The signature of a node whose linked nodes have theirs."""
+        values: dict[str, Any] = {}
+        for name, value in node.inputs.items():
+            linked = self._linked(value)
+            values[name] = value if linked is None else [self._signatures[linked.id], value[1]]
+        text = json.dumps([node.kind, values], sort_keys=True, default=str)
+        return hashlib.blake2b(text.encode("utf-8", "backslashreplace"), digest_size=16).hexdigest()
 
     def chain(self, node: GraphNode, name: str) -> Iterator[GraphNode]:
         """The nodes reached from `node` by following inputs called `name`, the nearest first: the patches and the

@@ -54,8 +54,10 @@ class Forecast:
     """Whether a part of the noise schedule limits the steps further."""
     bytes: int
     """Bytes that the bank will hold at most."""
+    expected: int
+    """The same for a subject of SUBJECT_SHARE of the picture."""
     exact: bool
-    """Whether it will hold that much."""
+    """Whether it will hold `bytes`."""
     call_bytes: int
     """Bytes on the device that one shared attention call holds at most, beside what the model's own call takes."""
     extra: float
@@ -78,20 +80,30 @@ def forecast(fitted: FittedPlan, element_size: int, sampling: Sampling) -> Forec
     video = math.prod(grid)
     rows = sampling.batch * (2 if sampling.guided and config.share_uncond else 1)
     kept_text = TEXT_TOKENS if config.share_text else 0
-    counted = [video] * len(plan.timeline.segments)
-    size, exact = plan_bytes(fitted, counted, video, kept_text, rows, element_size)
+    size, exact = _held_bytes(fitted, 1.0, video, kept_text, rows, element_size)
+    share = SUBJECT_SHARE if plan.guided else 1.0
+    expected = _held_bytes(fitted, share, video, kept_text, rows, element_size)[0]
     every_row = sampling.batch * (2 if sampling.guided else 1)
+    counted = [video] * len(plan.timeline.segments)
     call = call_bytes(fitted, counted, video, TEXT_TOKENS, every_row, element_size)
     rows_part = 0.5 if sampling.guided and not config.share_uncond else 1.0
     extra, most = (
         _sharing_extra(fitted, video, subject, rows_part, steps, sampling.steps) if blocks else 0.0
-        for subject in (SUBJECT_SHARE if plan.guided else 1.0, 1.0)
+        for subject in (share, 1.0)
     )
     finding = _finding_evaluations(plan)
     further = _finding_extra(plan, finding, sampling) + _early_stages_extra(plan)
     limited = (config.start_percent, config.end_percent) != (0.0, 1.0)
     known = exact and plan.mask is None and not (kept_text and info.joint)
-    return Forecast(blocks, steps, limited, size, known, call, extra + further, most + further, finding)
+    return Forecast(blocks, steps, limited, size, expected, known, call, extra + further, most + further, finding)
+
+
+def _held_bytes(
+    fitted: FittedPlan, subject: float, video: int, text: int, rows: int, element_size: int
+) -> tuple[int, bool]:
+    """What `plan_bytes` finds for subjects that fill the part `subject` of the picture."""
+    counted = [round(subject * video)] * len(fitted.plan.timeline.segments)
+    return plan_bytes(fitted, counted, video, text, rows, element_size)
 
 
 def shared_steps(plan: SharePlan, steps: int) -> tuple[int, ...]:

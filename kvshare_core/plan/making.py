@@ -36,8 +36,8 @@ def make_plan(
     if mask is not None:
         if mask.ndim != 3 or mask.shape[0] not in (1, timeline.frames):
             raise ValueError(
-                f"mask: it has {mask.shape[0]} pictures; give 1 for all frames, or one for each of the "
-                f"{timeline.frames} frames of the timeline."
+                f"mask: it has {mask.shape[0] if mask.ndim == 3 else 'no'} pictures; give 1 for all frames, or one for "
+                f"each of the {timeline.frames} frames of the timeline."
             )
         return replace(plan, cast=(_located_otherwise(timeline, scripted, subject),), mask=mask)
     if config.masks.ref_token_idx:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from .. import VERSION
 from ..config import KVShareConfig, MeasuredModel, format_indices
 from ..families.block_presets import BlockPreset, best_preset, for_model
-from ..plain_values import from_document, to_document
+from ..plain_values import from_document, parse_json, to_document
 from .figures import BlockFigures, ProbeSettings, blocks_for_masks, blocks_for_sharing
 
 CONTENT = "kvshare_preset"
@@ -86,7 +86,7 @@ def read_preset(text: str) -> MeasuredPreset:
     """The preset that `to_json` wrote. Raises NewerFormatError for one that a newer version of the pack wrote,
     ValueError for any other text and for blocks that its model lacks."""
     try:
-        preset = from_document(MeasuredPreset, json.loads(text)[CONTENT], {}, FORMAT)
+        preset = from_document(MeasuredPreset, parse_json(text)[CONTENT], {}, FORMAT)
     except (KeyError, TypeError) as error:
         raise ValueError(f"it does not hold a preset: {error}") from error
     for purpose in ("share", "masks"):

@@ -4,12 +4,11 @@ A sampler that stops before all noise is gone leaves its latent to another one, 
 experts of Wan 2.2). The masks that it found belong to that latent: whoever goes on from it starts with them.
 """
 
-import hashlib
 from collections import OrderedDict
 
 import torch
 
-from .record import RecordedMasks
+from .record import RecordedMasks, latent_digest
 
 KEPT = 8
 """Latents whose masks are kept."""
@@ -23,16 +22,10 @@ class Handover:
 
     def leave(self, latent: torch.Tensor, masks: RecordedMasks) -> None:
         """Keeps the masks of a run that ended with `latent`."""
-        self._left[_digest(latent)] = masks
+        self._left[latent_digest(latent)] = masks
         while len(self._left) > KEPT:
             self._left.popitem(last=False)
 
     def masks_of(self, latent: torch.Tensor) -> RecordedMasks | None:
         """The masks of the run that ended with `latent`; None where there was none."""
-        return self._left.get(_digest(latent))
-
-
-def _digest(latent: torch.Tensor) -> str:
-    """The same for equal numbers, wherever they are; in half precision, in which hosts may pass latents on."""
-    numbers = latent.detach().to("cpu", torch.float16).contiguous()
-    return hashlib.blake2b(numbers.numpy().tobytes(), digest_size=16).hexdigest()
+        return self._left.get(latent_digest(latent))

@@ -33,9 +33,12 @@ def heat_of_pictures(heat: torch.Tensor, timeline: Timeline, pictures: int, heig
 def _owners(timeline: Timeline, batch: int, pictures: int) -> torch.Tensor:
     """The latent frame of each of one video's pictures."""
     if pictures != batch * timeline.frames:
+        # As decoders see it that do not know of the loop.
+        once = timeline.frames - timeline.temporal_compression + 1
+        loop = timeline.script.loop and pictures == batch * once
+        fix = "Decode a loop with LongVideoDecodeLoop." if loop else "Connect the decoded frames of the same run."
         raise ValueError(
-            f"AttentionMaskPreview: {pictures} images, but the run made {batch} video(s) of {timeline.frames} frames. "
-            "Connect the decoded frames of the same run."
+            f"images: {pictures} images, but the run made {batch} video(s) of {timeline.frames} frames. {fix}"
         )
     return torch.tensor(
         [frame for frame in range(timeline.latent_frames) for _ in range(*timeline.picture_range(frame, frame + 1))]
@@ -49,6 +52,18 @@ def heat_colours(heat: torch.Tensor) -> torch.Tensor:
     lower = place.floor().long().clamp(max=len(table) - 2)
     fraction = (place - lower)[..., None]
     return table[lower] * (1 - fraction) + table[lower + 1] * fraction
+
+
+def rgb_of(images: torch.Tensor) -> torch.Tensor:
+    """Pictures [pictures, h, w, channels] with three channels: of one channel grey, of four without the transparency.
+    Float32, as the host saves them. Raises ValueError for anything else."""
+    if images.ndim != 4 or images.shape[-1] not in (1, 3, 4) or 0 in images.shape or not images.is_floating_point():
+        raise ValueError(
+            f"images: they have the shape {list(images.shape)} and the dtype {images.dtype}, not [images, height, "
+            "width, 3] in floating point. Connect decoded frames."
+        )
+    images = images.float()
+    return images.expand(-1, -1, -1, 3) if images.shape[-1] == 1 else images[..., :3]
 
 
 def overlay_heat(images: torch.Tensor, heat: torch.Tensor, opacity: float) -> torch.Tensor:

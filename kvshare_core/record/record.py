@@ -1,8 +1,11 @@
 """What a sampling run found out about its subjects and about a chosen point, for the nodes that show or reuse it."""
 
+import hashlib
 import threading
-from collections.abc import Mapping
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import torch
 
@@ -14,6 +17,9 @@ from .look_point import LookPoint
 ONLY_SUBJECT = "subject"
 """Name of a film's only subject where nobody named it. Files of earlier versions have it for every subject that the
 script does not name."""
+
+KEPT_RUNS = 8
+"""Runs of one MODEL whose findings are kept."""
 
 
 @dataclass(frozen=True)
@@ -150,34 +156,86 @@ def over_timeline(timeline: Timeline, found: Mapping[int, torch.Tensor]) -> torc
     return total / count.clamp(min=1)[:, None, None]
 
 
-class KVShareRecord:
-    """A container through which a sampling run hands its result to the nodes that come after it.
+@dataclass(frozen=True)
+class Findings:
+    """What one run found out."""
 
-    The node that patches a model creates it as an output; each run of that model replaces its content when it ends.
+    masks: RecordedMasks | None = None
+    point: RecordedPoint | None = None
+    named: bool = False
+    """Whether the run had subjects to follow."""
+    notices: tuple[str, ...] = ()
+    """What the run had to say: where it did not do what was planned, and why."""
+
+
+@dataclass(frozen=True)
+class RunOrigin:
+    """What tells a run from others of the same MODEL, as far as it is known."""
+
+    latent: str = ""
+    """Of the latent that it made, `latent_digest`."""
+    node: str = ""
+    """The signature of the node that sampled, with everything before it."""
+
+
+def latent_digest(latent: torch.Tensor) -> str:
+    """The same for equal numbers, wherever they are; in half precision, in which hosts may pass latents on."""
+    numbers = latent.detach().to("cpu", torch.float16).contiguous()
+    return hashlib.blake2b(numbers.numpy().data, digest_size=16).hexdigest()
+
+
+class KVShareRecord:
+    """A container through which sampling runs hand their results to the nodes that come after them.
+
+    The node that patches a model creates it as an output; each run of that model adds its findings when it ends, and
+    the host may go on with the latent or the pictures of any of these runs, so who reads says which one it means.
     Unlike the frozen values that other sockets carry it is mutable, because maps exist only after sampling. It is safe
     to use from several threads, and a deep copy of it is the same object.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._masks: RecordedMasks | None = None
-        self._point: RecordedPoint | None = None
+        self._runs: OrderedDict[RunOrigin, Findings] = OrderedDict()
 
     def __deepcopy__(self, memo: dict[int, object]) -> "KVShareRecord":
         return self
 
-    def put(self, masks: RecordedMasks | None, point: RecordedPoint | None) -> None:
-        """Replaces the result of an earlier run; None keeps it."""
+    def put(
+        self,
+        masks: RecordedMasks | None,
+        point: RecordedPoint | None,
+        named: bool = False,
+        origin: RunOrigin | None = None,
+        notices: Sequence[str] = (),
+    ) -> None:
+        """Adds what a run found, which may be nothing, and what it had to say; the last KEPT_RUNS runs are kept."""
         with self._lock:
-            self._masks = masks or self._masks
-            self._point = point or self._point
+            origin = origin or RunOrigin()
+            self._runs.pop(origin, None)
+            self._runs[origin] = Findings(masks, point, named, tuple(notices))
+            while len(self._runs) > KEPT_RUNS:
+                self._runs.popitem(last=False)
+
+    def findings(self, latent: torch.Tensor | None = None, nodes: Iterable[str] = ()) -> Findings:
+        """What the run found that made `latent`; otherwise the run of the first of `nodes`, signatures, that had one;
+        otherwise the newest run. Empty before any run."""
+        with self._lock:
+            runs = list(reversed(self._runs.items()))
+        if not runs:
+            return Findings()
+        digest = "" if latent is None or len(runs) == 1 else latent_digest(latent)
+        made = (found for origin, found in runs if digest and origin.latent == digest)
+        ran = (found for node in nodes for origin, found in runs if origin.node == node)
+        return next(chain(made, ran), runs[0][1])
 
     def latest(self) -> RecordedMasks | None:
-        """The masks of the newest finished run that found any, or None."""
-        with self._lock:
-            return self._masks
+        """The masks of the newest finished run; None when it found none."""
+        return self.findings().masks
 
     def latest_point(self) -> RecordedPoint | None:
-        """What the chosen point attends to in the newest finished run that had one, or None."""
-        with self._lock:
-            return self._point
+        """What the chosen point attends to in the newest finished run; None when it had none."""
+        return self.findings().point
+
+    def notices(self) -> tuple[str, ...]:
+        """What the newest finished run had to say: where it did not do what was planned, and why."""
+        return self.findings().notices

@@ -90,7 +90,7 @@ def _settings(script: Script) -> Iterator[str]:
         yield f"prompt: {_escaped(script.prompt)}"
     if script.negative:
         yield f"negative: {_escaped(script.negative)}"
-    yield from (f"subject: {_subject(subject)}" for subject in script.subjects)
+    yield from (f"subject: {subject_text(subject)}" for subject in script.subjects)
     if script.common_prompt:
         percent = _decimal(Decimal(repr(script.common_until)) * 100)
         yield f"common: {_escaped(script.common_prompt)} until {percent}%"
@@ -113,7 +113,7 @@ def _beat(beat: ScriptBeat) -> Iterator[str]:
 
 def _fields(beat: ScriptBeat) -> Iterator[str]:
     if beat.subjects is not None:
-        yield from (f"subject: {_subject(subject)}" for subject in beat.subjects)
+        yield from (f"subject: {subject_text(subject)}" for subject in beat.subjects)
     if beat.subjects == ():
         yield "subject: none"
     if beat.sources is not None:
@@ -138,7 +138,8 @@ def transition_text(transition: Transition) -> str:
     return transition.kind if transition.duration is None else f"{transition.kind} {duration_text(transition.duration)}"
 
 
-def _subject(subject: Subject) -> str:
+def subject_text(subject: Subject) -> str:
+    """The value of a subject field."""
     words = subject.words
     if find_from(words)[1] is not None or is_quoted(words):
         words = f'"{words}"'

@@ -36,6 +36,10 @@ class CallMaps:
             return self._gather_exactly(context)
         return None
 
+    def forget_pass(self) -> None:
+        """Forgets what the running model call gathered, because some of it may be of other calls."""
+        self._tracker.forget_pass()
+
     def _is_before_sharing_ends(self, block: int) -> bool:
         blocks = self._settings.blocks
         return not blocks or block <= blocks[-1]

@@ -16,6 +16,7 @@ from ..forward.entries import exported_entry, imported_entry
 from ..forward.forward import Forward
 from ..forward.rows import SharedRow, grouped, join_entries
 from ..subject.tracker import SubjectTracker
+from .account import RunAccount
 from .settings import RunSettings
 from .shortage import MemoryShortage
 
@@ -28,7 +29,11 @@ Splits = Sequence[TokenSplit | None]
 class CallSharer:
     """Computes the calls of one run that share keys and values."""
 
-    def __init__(self, settings: RunSettings, tracker: SubjectTracker, warn: Callable[[str], None]):
+    def __init__(
+        self, settings: RunSettings, tracker: SubjectTracker, account: RunAccount, warn: Callable[[str], None]
+    ):
+        self.account = account
+        """Is told what each call came to."""
         self.bank = KeyValueBank(settings.plan.config.memory, settings.bank_budget)
         self.shared_calls = 0
         """Batch rows computed with source keys so far, over all calls."""
@@ -43,22 +48,31 @@ class CallSharer:
         """The output [rows, heads, tokens, head_dim] of a self- or joint attention in a block that shares; None where
         no row attends to source keys."""
         masks = context.key_masks
+        tally = self.account.tally
         if masks is None:
             self._warn(f"{self._settings.info.family}: {ODD_MASK}; it is left unshared.")
+            tally.reasons.add("mask of the call")
             return None
         splits = self._splits(context)
         if splits is None:
             self._warn_of_early_negative(context.forward)
+            tally.reasons.add("subject")
             return None
         self.prefetch(context.forward, context.site.block + 1)
         rows, heads, tokens, head_dim = context.call.query.shape
         division = divide(rows, heads, context.call.key.shape[1], tokens, head_dim)
-        output = CallOutput(context)
+        output, found = CallOutput(context), False
         for shared in self._rows(context, masks, splits, division.by_row):
+            found = True
             self._attend(context, shared, splits[shared[0].row], division, output)
             # Before the next rows' keys are fetched.
             shared.clear()
-        return None if output.is_empty else output.complete(masks)
+        if output.is_empty:
+            if context.forward.sources:
+                tally.reasons.add("absent" if found else "keys")
+            return None
+        tally.blocks.add(context.site.block)
+        return output.complete(masks)
 
     def prefetch(self, forward: Forward, block: int) -> None:
         """Starts fetching what `forward` attends to in the first block that shares, from `block` on."""

@@ -40,6 +40,12 @@ def plan_pass(
     return ModelPass(step, strengths, shares, finds_subjects, repeats)
 
 
+def sharing_steps(settings: RunSettings, sample_sigmas: Sequence[float]) -> list[int]:
+    """The steps of a run with those sigmas that are to share."""
+    sigmas = enumerate(sample_sigmas[:-1])
+    return [step for step, sigma in sigmas if plan_pass(settings, sigma, sample_sigmas, False, False).shares]
+
+
 def _strengths(plan: SharePlan, step: int, steps: int) -> tuple[float, ...]:
     return tuple(
         plan.strength(segment.index, step, steps) if plan.sources(segment.index) else 0.0

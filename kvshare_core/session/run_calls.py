@@ -4,7 +4,7 @@ import torch
 
 from ..attention.log_sum_exp import LogSumExpAttention
 from ..attention.parts import Backend
-from ..families.base import AttentionCall
+from ..families.base import AttentionCall, UnexpectedCallError
 from ..forward.call import OVER_VIDEO, AttentionContext, next_site
 from ..forward.forward import Forward
 from ..point.watcher import PointWatcher
@@ -40,7 +40,10 @@ class RunCalls:
         """
         settings = self._settings
         site = next_site(settings.family, settings.diffusion_model, forward, call)
-        if site.kind == "other" or (site.kind in OVER_VIDEO and site.block in self.doubted):
+        if site.kind in OVER_VIDEO and site.block in self.doubted:
+            self._sharer.account.tally.reasons.add("doubted")
+            return None
+        if site.kind == "other":
             return None
         self.device = call.query.device
         context = AttentionContext(forward, call, site, backend, self._lse_attention)
@@ -59,3 +62,16 @@ class RunCalls:
             return own_output
         shared = self._sharer.share(context)
         return own_output if shared is None else shared
+
+    def left(self, reason: UnexpectedCallError) -> str:
+        """Leaves a call that is not the family's as it is, and a block that it puts in doubt; what to say of it."""
+        left = "only that call is left unshared"
+        if reason.lost:
+            left = "this model, whose calls can only be counted, is left unshared"
+        elif reason.doubted is not None:
+            left = "and as it could be the model's own, its block is left unshared"
+            if reason.doubted not in self.doubted:
+                self.doubted.add(reason.doubted)
+                self._maps.forget_pass()
+        who = self._settings.neighbours.other
+        return f"{self._settings.info.family}: {reason}. {who[0].upper()}{who[1:]} adds or changes it; {left}."

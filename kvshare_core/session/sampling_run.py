@@ -24,13 +24,21 @@ from ..subject.map_reader import UNKNOWN_PROMPT
 from ..subject.strategies import MaskPass
 from ..subject.tracker import SubjectTracker
 from ..timeline.timeline import Segment
+from .account import Outcome, RunAccount
 from .call_maps import CallMaps
 from .call_sharing import CallSharer
 from .call_texts import CallTexts
-from .model_pass import ModelPass, plan_pass
+from .model_pass import plan_pass
 from .run_calls import RunCalls
 from .settings import RunSettings
+from .taking_part import TakingPart
 from .warn_once import WarnOnce
+
+ANSWERED = (
+    "{who} answered in place of the model, so a segment neither attended to others nor gave them its keys, and it may "
+    "have been given what another segment left. Take it off the model."
+)
+"""What a run says of the first evaluation of a segment in which the model made no attention call."""
 
 
 class SamplingRun:
@@ -45,7 +53,8 @@ class SamplingRun:
         self.tracker = SubjectTracker(plan, self.warn_once, settings.frame_patch, settings.held)
         self._points = PointWatcher(plan, settings.frame_patch)
         self._hidden_words = HiddenWords(plan, settings.info, self.warn_once)
-        self._sharer = CallSharer(settings, self.tracker, self.warn_once)
+        self._account = RunAccount(settings)
+        self._sharer = CallSharer(settings, self.tracker, self._account, self.warn_once)
         self._calls = RunCalls(
             settings,
             CallMaps(settings, self.tracker, self.warn_once),
@@ -53,10 +62,10 @@ class SamplingRun:
             self._sharer,
             self._points,
         )
-        self._pass: ModelPass | None = None
+        self.outcome = Outcome()
+        """What the run did, once it is finished."""
+        self.part = TakingPart(plan, self.stages, self.tracker)
         self._last_sigma: float | None = None
-        self._trusted = True
-        self._ever_shared = False
 
     @property
     def bank(self) -> KeyValueBank:
@@ -79,11 +88,12 @@ class SamplingRun:
         self._points.clear()
 
     def finish(self) -> tuple[RecordedMasks | None, RecordedPoint | None]:
-        """Ends a run that sampled to its end: what it found, and a warning when no step shared."""
-        expected = self._trusted and self.settings.plan.shares and self._pass is not None
-        if expected and not self._ever_shared:
-            self.warn_once("nothing was shared: none of this run's steps is among those that the configuration names.")
-        return self.tracker.recorded(), self._points.recorded()
+        """Ends a run that sampled to its end: what it found, and a warning where it did not share as planned."""
+        masks = self.tracker.recorded()
+        self.outcome = self._account.outcome(masks is not None)
+        if self.outcome.sentence is not None:
+            self.warn_once(self.outcome.sentence)
+        return masks, self._points.recorded()
 
     def next_stage(self) -> None:
         """Ends a stage; the latent is sampled from its beginning again."""
@@ -105,19 +115,19 @@ class SamplingRun:
         if self._last_sigma is None and self.stages.first and sigma >= self.settings.full_noise * (1 - 1e-4):
             self.tracker.forget_effects()
         self._last_sigma = sigma
-        self._pass = plan_pass(self.settings, sigma, sample_sigmas, finds_subjects, repeats)
-        shares = self._trusted and self._pass.shares
-        self._ever_shared |= shares
+        now = self.part.model_pass = plan_pass(self.settings, sigma, sample_sigmas, finds_subjects, repeats)
+        self._account.begin_pass(now, sample_sigmas)
         self._calls.prompted.clear()
         self._release()
         self.tracker.begin_pass(mask_pass)
-        return self.stages.evaluations(shares, leaves_keys=self._trusted)
+        trusted = self.part.trusted
+        return self.stages.evaluations(trusted and now.shares, leaves_keys=trusted)
 
     @property
     def needs_sources(self) -> bool:
         """Whether segments attend to others that the current pass evaluates, or a later one uses their maps; in a run
         of several stages the source keys exist already."""
-        now = self._current
+        now = self.part.now
         return not self.stages.has_early_stages and now is not None and (now.shares or now.finds_subjects)
 
     def end_pass(self) -> None:
@@ -128,14 +138,31 @@ class SamplingRun:
 
     def begin_evaluation(self, evaluation: Evaluation) -> None:
         """Releases the keys that neither this evaluation nor a later one attends to."""
+        self._account.begin_evaluation()
         if not self.stages.has_early_stages:
             self.bank.keep_segments(self.settings.plan.sources_from(evaluation.segment.index))
+
+    def end_evaluation(self, evaluation: Evaluation) -> None:
+        """Counts what the ordinary evaluation of a segment came to; warns where something answered for the model."""
+        now = self.part.model_pass
+        if now is not None:
+            attends, waits = self.part.attends(now, evaluation), self.part.in_effects(evaluation.segment.index)
+            if attends or self.takes_part(evaluation):
+                reason = self._account.end_evaluation(now, attends, waits, self.part.trusted)
+                known = self.settings.neighbours.caches or len(self.settings.plan.timeline.segments) == 1
+                if reason == "answered" and not known:
+                    self.warn_once(ANSWERED.format(who=self.settings.neighbours.cache))
+
+    def leave_conditioning(self, message: str) -> None:
+        """Leaves a forward of the running evaluation as it is, because of its conditioning."""
+        self._account.tally.reasons.add("conditioning")
+        self.warn_once(message)
 
     def wants_effects(self, segment: Segment, prompts: int | None) -> bool:
         """Whether `segment` should be evaluated again in this pass, once for each of its subjects, with the subject's
         words hidden. Asked after its ordinary evaluation, in which the model must have received its own prompt.
         prompts: as in Batch."""
-        if not self._finds_by_effect(segment.index):
+        if not self.part.in_effects(segment.index):
             return False
         if prompts is None:
             self.warn_once(UNKNOWN_PROMPT)
@@ -144,7 +171,7 @@ class SamplingRun:
     def see_effects(self, segment: Segment, plain: torch.Tensor, hidden: Mapping[int, torch.Tensor]) -> None:
         """Takes a segment's prediction [rows, channels, frames, height, width], and by number of each of its subjects
         the prediction with that subject's words hidden."""
-        if self._trusted and not self._hidden_words.record_effects(segment.index, plain, hidden, self.tracker):
+        if self.part.trusted and not self._hidden_words.record_effects(segment.index, plain, hidden, self.tracker):
             number = segment.index + 1
             self.warn_once(f"hiding the subject's words changed nothing in segment {number}; it is not followed there.")
 
@@ -153,24 +180,27 @@ class SamplingRun:
 
         hidden_subject: number of the subject whose words it hides, or None.
         """
-        if self._pass is None or not self._trusted:
+        if self.part.now is None:
             return False
         return (
             hidden_subject is not None
-            or self._takes_part_in_sharing(evaluation)
-            or self._gathers_maps(evaluation)
+            or self.part.in_sharing(evaluation)
+            or self.part.in_maps(evaluation)
             or bool(evaluation.segment.texts)
             or self._points.wants(evaluation.segment)
         )
 
     def open_forward(
-        self, evaluation: Evaluation, batch: Batch, text: PromptText, grid: tuple[int, int, int]
+        self, evaluation: Evaluation, batch: Batch, text: PromptText, grid: tuple[int, int, int], lead_tokens: int = 0
     ) -> Forward:
-        """A forward of the current pass that takes part. One that hides words does nothing else."""
-        now, segment = self._pass, evaluation.segment
+        """A forward of the current pass that takes part. One that hides words does nothing else. lead_tokens: of
+        reference frames in front of the segment. Raises PromptNeededError, once in a run, for a batch that needs the
+        prompt's masks before they are there."""
+        self.part.check_order(evaluation, batch, self._account.met_prompt)
+        now, segment = self.part.model_pass, evaluation.segment
         assert now is not None
-        shares = text.hidden_subject is None and self._takes_part_in_sharing(evaluation)
-        finds_subjects = text.hidden_subject is None and text.own and self._gathers_maps(evaluation)
+        shares = text.hidden_subject is None and self.part.in_sharing(evaluation)
+        finds_subjects = text.hidden_subject is None and text.own and self.part.in_maps(evaluation)
         is_target, is_source = evaluation.role in ("both", "target"), evaluation.role in ("both", "source")
         # Later stages must not attend to a model that guidance perturbs.
         perturbed = self.stages.has_early_stages and now.repeats
@@ -186,8 +216,11 @@ class SamplingRun:
             finds_subjects,
             self.settings.plan.sources(segment.index) if is_target else (),
             self.stages.consumers(segment.index) if is_source and not perturbed else 0,
+            lead_tokens,
         )
         self._sharer.prefetch(forward, 0)
+        if text.hidden_subject is None:
+            self._account.opened(forward)
         return forward
 
     def attend(self, forward: Forward, call: AttentionCall, backend: Backend) -> torch.Tensor | None:
@@ -195,51 +228,17 @@ class SamplingRun:
 
         `backend(query, key, value)` attends as the host would have done.
         """
-        if not self._trusted:
+        if not self.part.trusted:
             return None
         try:
             return self._calls.attend(forward, call, backend)
         except UnexpectedCallError as reason:
-            self._leave(reason)
+            if reason.lost:
+                # What was found and kept so far may belong to other calls than it seemed.
+                self.part.trusted = False
+                self.close()
+            self.warn_once(self._calls.left(reason))
             return None
-
-    def _leave(self, reason: UnexpectedCallError) -> None:
-        """Leaves a call as it is, and what it puts in doubt."""
-        left = "only that call is left unshared"
-        if reason.lost:
-            # What was found and kept so far may belong to other calls than it seemed.
-            self._trusted = False
-            self.close()
-            left = "this model, whose calls can only be counted, is left unshared"
-        elif reason.doubted is not None:
-            if reason.doubted not in self._calls.doubted:
-                self._calls.doubted.add(reason.doubted)
-                self.tracker.forget_pass()
-            left = "and as it could be the model's own, its block is left unshared"
-        self.warn_once(f"{self.settings.info.family}: {reason}. Another node adds or changes it; {left}.")
-
-    @property
-    def _current(self) -> ModelPass | None:
-        """The current pass of a run whose attention calls are known; None without one."""
-        return self._pass if self._trusted else None
-
-    def _takes_part_in_sharing(self, evaluation: Evaluation) -> bool:
-        """Whether an evaluation gives or takes keys. The effect of words is measured without sharing."""
-        now = self._current
-        shares = now is not None and evaluation.role != "plain" and (now.shares or self.stages.early)
-        return shares and not self._finds_by_effect(evaluation.segment.index)
-
-    def _gathers_maps(self, evaluation: Evaluation) -> bool:
-        """Whether an evaluation's attention maps count for the subjects' masks."""
-        now = self._current
-        if now is None or not now.finds_subjects:
-            return False
-        return not self.tracker.per_block or self._takes_part_in_sharing(evaluation)
-
-    def _finds_by_effect(self, index: int) -> bool:
-        """Whether the current pass finds the subjects of segment `index` by the effect of their words."""
-        now = self._current
-        return now is not None and now.finds_subjects and self.tracker.wants_effects(index)
 
     def _release(self) -> None:
         """Releases the keys of a pass, unless later stages need them."""

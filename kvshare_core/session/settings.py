@@ -9,6 +9,7 @@ from ..attention.positions import PositionMover
 from ..families.base import Family, FamilyInfo
 from ..plan.model_fit import FittedPlan
 from ..plan.share_plan import SharePlan
+from .neighbours import Neighbours
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class RunSettings:
     """The model's highest sigma, at which a run starts from nothing but noise."""
     held: frozenset[int] = frozenset()
     """Segments with frames that the run leaves as they are."""
+    neighbours: Neighbours = field(default_factory=Neighbours)
+    """Nodes of other packs on the model."""
 
     @property
     def plan(self) -> SharePlan:

@@ -20,8 +20,10 @@ HOLD_PLACES: tuple[str, ...] = get_args(HoldPlace)
 def first_frame(timeline: Timeline, place: HoldPlace, beat: int, frames: int) -> int:
     """The first of `frames` latent frames at a place of the timeline; beat: counted from 1, for the place of that name.
 
-    Raises ValueError when the beat does not exist, or the place has fewer frames.
+    Raises ValueError when the place or the beat does not exist, or the place has fewer frames.
     """
+    if place not in HOLD_PLACES:
+        raise ValueError(f"hold is '{place}'; choose one of {', '.join(HOLD_PLACES)}.")
     if place == "beat":
         own = timeline.beats[_beat_index(timeline, beat)]
         start, room = own.start, own.stop - own.start

@@ -130,9 +130,10 @@ def test_skipped_self_attention_is_left_unshared_and_named(
     skipping = without_self_attention(model, block)
     with caplog.at_level(logging.WARNING):
         found = sample(share(skipping, tiny_timeline(2), SHARED)[0], tokens)
-    (message,) = [entry.getMessage() for entry in caplog.records if entry.name == "kvshare"]
+    message, came_to = [entry.getMessage() for entry in caplog.records if entry.name == "kvshare"]
     assert message.startswith("MaskGuidedKVShare: ltxv: an attention call has ")
     assert message.endswith("left unshared.")
+    assert f"only {LAYERS - 1} of {LAYERS} blocks shared" in came_to
     rest = replace(SHARED, layer_idx=tuple(number for number in range(LAYERS) if number != block))
     assert torch.equal(found, sample(share(skipping, tiny_timeline(2), rest)[0], tokens))
     windows = sample(PlainWindows(tiny_timeline(2)).on(skipping), tokens)

@@ -156,6 +156,13 @@ INPUTS = {
 }
 """Saved workflows keep widget values by place: new inputs may only be appended."""
 
+ALWAYS_SHOWN = {
+    "KVShareConfig": {"mode", "strength", "sources", "share_background", "end_percent", "order"},
+    "LongVideoSegmenter": {"prompts", "negative_prompt", "width", "height", "fps"},
+}
+"""Widgets that are not folded away."""
+WIDGET_TYPES = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
+
 OPTIONAL = {
     "LoadVideoDiT": ["text_encoder_2"],
     "LongVideoSegmenter": INPUTS["LongVideoSegmenter"][10:],
@@ -241,6 +248,21 @@ def test_the_host_can_show_the_node(name: str) -> None:
     assert set(shown) == set(INPUTS[name])
     assert node.RETURN_TYPES == OUTPUTS[name]
     assert node.GET_NODE_INFO_V1()["name"] == name
+
+
+@pytest.mark.parametrize(("name", "shown"), ALWAYS_SHOWN.items())
+def test_rare_inputs_are_folded_where_the_host_can(name: str, shown: set[str]) -> None:
+    widgets = [item for item in NODES[name].define_schema().inputs if item.get_io_type() in WIDGET_TYPES]
+    assert shown < {item.id for item in widgets}
+    folds = "advanced" in inspect.signature(io.Int.Input).parameters
+    assert {item.id for item in widgets if not getattr(item, "advanced", None)} == (
+        shown if folds else {item.id for item in widgets}
+    )
+
+
+def test_the_frame_rate_of_television_is_kept() -> None:
+    (fps,) = (item for item in NODES["LongVideoSegmenter"].define_schema().inputs if item.id == "fps")
+    assert round(23.976 / fps.round) * fps.round == pytest.approx(23.976)
 
 
 @pytest.mark.parametrize("name", INPUTS)
@@ -818,7 +840,7 @@ def test_a_preview_shows_one_subject_of_several(model: Any, clip: Any) -> None:
 def test_a_preview_before_any_run_is_explained(model: Any, clip: Any) -> None:
     timeline, *_ = run_node("LongVideoSegmenter", **segmenter_inputs(model, clip))
     _, record = run_node("MaskGuidedKVShare", model=model, timeline=timeline, subject="")
-    with pytest.raises(ValueError, match=r"^AttentionMaskPreview: no run .*Name a subject or connect a mask"):
+    with pytest.raises(ValueError, match=r"^AttentionMaskPreview: record: no run .*Name a subject or connect a mask"):
         run_node("AttentionMaskPreview", record=record, images=torch.zeros(1, 8, 8, 3), opacity=0.5)
 
 
@@ -827,7 +849,7 @@ def test_a_point_to_look_from_is_shown(model: Any, clip: Any) -> None:
     images = torch.rand(33, 48, 48, 3)
     patched, record = run_node("MaskGuidedKVShare", model=model, timeline=timeline, subject="", look_at="0.5, 0.5, 20")
     show = {"record": record, "images": images, "opacity": 0.5, "show": "look_at"}
-    with pytest.raises(ValueError, match=r"^AttentionMaskPreview: no run .*Set look_at in MaskGuidedKVShare"):
+    with pytest.raises(ValueError, match=r"^AttentionMaskPreview: record: no run .*Set look_at in MaskGuidedKVShare"):
         run_node("AttentionMaskPreview", **show)
     Sampling(1).run(patched, positive, negative, tuple(latent["samples"].shape))
     overlay, heat = run_node("AttentionMaskPreview", **show)
@@ -841,7 +863,7 @@ def test_pictures_of_another_video_are_explained(model: Any, clip: Any) -> None:
     timeline, positive, negative, latent, _ = run_node("LongVideoSegmenter", **segmenter_inputs(model, clip))
     patched, record = run_node("MaskGuidedKVShare", model=model, timeline=timeline, subject="circle")
     Sampling(1).run(patched, positive, negative, tuple(latent["samples"].shape))
-    with pytest.raises(ValueError, match=r"^AttentionMaskPreview: 12 images, but the run made 1 .* of 33 frames"):
+    with pytest.raises(ValueError, match=r"^AttentionMaskPreview: images: 12 images, but .* of 33 frames"):
         run_node("AttentionMaskPreview", record=record, images=torch.zeros(12, 8, 8, 3), opacity=0.5)
 
 

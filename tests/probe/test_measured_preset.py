@@ -139,6 +139,8 @@ def spoiled(change: Any) -> str:
         "",
         "{}",
         "[]",
+        '{"a":' * 100_000,
+        '{"kvshare_preset": ' + "[" * 50_000 + "]" * 50_000 + "}",
         '{"kvshare_preset": []}',
         spoiled(lambda content: content.pop("figures")),
         spoiled(lambda content: content["presets"].pop()),

@@ -194,7 +194,7 @@ def call_with(**changes: Any) -> AttentionCall:
 @pytest.mark.parametrize(
     ("calls", "complaint"),
     [
-        ([call_with()] * 2, "attention call 1 has no block to belong to; its blocks cannot be told apart"),
+        ([call_with()] * 2, "an attention call has no block to belong to; its blocks cannot be told apart"),
         ([call_with(mask=torch.zeros(1, 1, VIDEO, VIDEO))], "attention comes with a mask that hides video"),
     ],
 )

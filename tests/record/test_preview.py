@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvshare_core.record.preview import HEAT_COLOURS, heat_colours, overlay_heat, pictures_of
+from kvshare_core.record.preview import HEAT_COLOURS, heat_colours, overlay_heat, pictures_of, rgb_of
 from kvshare_core.record.record import RecordedMasks
 from kvshare_core.script.parsing import parse_script
 from kvshare_core.timeline.planning import plan_timeline
@@ -35,7 +35,7 @@ def test_every_picture_gets_the_map_of_its_latent_frame(beats: int, window: int,
 
 def test_pictures_of_another_run_are_refused() -> None:
     timeline = plan_timeline(parse_script("fox"), 3, 1, 8, 4)
-    with pytest.raises(ValueError, match="AttentionMaskPreview: 8 images, but the run made 1 video"):
+    with pytest.raises(ValueError, match=r"^images: 8 images, but the run made 1 video"):
         pictures_of(recorded(timeline, 1), 8, 4, 4)
 
 
@@ -55,6 +55,24 @@ def test_cold_places_and_no_opacity_leave_the_picture_as_it_was() -> None:
     assert torch.equal(overlay_heat(images, heat, 1.0), images)
     assert torch.equal(overlay_heat(images, heat + 1, 0.0), images)
     torch.testing.assert_close(overlay_heat(images, heat + 1, 1.0), heat_colours(heat + 1))
+
+
+def test_a_loop_that_another_decoder_decoded_is_told_of_ours() -> None:
+    timeline = plan_timeline(parse_script("loop: yes\nfox\nfox"), 3, 1, 8, 4)
+    once = timeline.frames - 3
+    with pytest.raises(ValueError, match=r"Decode a loop with LongVideoDecodeLoop\.$"):
+        pictures_of(recorded(timeline, 2), 2 * once, 4, 4)
+    with pytest.raises(ValueError, match=r"Connect the decoded frames of the same run\.$"):
+        pictures_of(recorded(timeline, 2), 2 * once + 1, 4, 4)
+
+
+def test_pictures_have_three_channels() -> None:
+    images = torch.rand(2, 3, 4, 4)
+    assert torch.equal(rgb_of(images), images[..., :3])
+    assert torch.equal(rgb_of(images[..., :1]), images[..., :1].repeat(1, 1, 1, 3))
+    for wrong in (images[..., :2], images[0], images.repeat(1, 1, 1, 2)):
+        with pytest.raises(ValueError, match=r"^images: they have the shape"):
+            rgb_of(wrong)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])

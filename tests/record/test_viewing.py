@@ -134,7 +134,7 @@ def test_masks_of_steps_on_the_way_survive_the_picture() -> None:
     )
     record = KVShareRecord()
     record.put(replace(masks, course=course), None)
-    (told,) = view_of(record, torch.zeros(timeline.frames, 16, 24, 3))[PREFIX]
+    (told,) = view_of(record.findings(), torch.zeros(timeline.frames, 16, 24, 3))[PREFIX]
     (shown,) = told["maps"]
     assert shown["steps"] == tuple(3 * step for step in range(STEP_BITS))
     path = Path(folder_paths.get_temp_directory()) / shown["picture"]["subfolder"] / shown["picture"]["filename"]
@@ -213,9 +213,10 @@ def test_answer_is_plain_and_its_pictures_are_where_it_says() -> None:
 
     timeline = film()
     record = KVShareRecord()
-    record.put(recorded(timeline), looked(timeline))
-    (told,) = view_of(record, torch.rand(2 * timeline.frames, 16, 24, 3), opacity=0.5)[PREFIX]
+    record.put(recorded(timeline), looked(timeline), notices=["nothing was shared: why"])
+    (told,) = view_of(record.findings(), torch.rand(2 * timeline.frames, 16, 24, 3), opacity=0.5)[PREFIX]
     assert json.loads(json.dumps(told))["opacity"] == 0.5 and told["videos"] == 2
+    assert told["notices"] == ("nothing was shared: why",)
     assert [shown["kind"] for shown in told["maps"]] == ["all", "point"]
     assert told["point"]["texts"][0]["words"] == ("red", "fox")
     columns = told["columns"]
@@ -226,4 +227,4 @@ def test_answer_is_plain_and_its_pictures_are_where_it_says() -> None:
 
 
 def test_an_empty_record_has_no_answer() -> None:
-    assert view_of(KVShareRecord(), torch.zeros(1, 8, 8, 3)) == {}
+    assert view_of(KVShareRecord().findings(), torch.zeros(1, 8, 8, 3)) == {}

@@ -110,6 +110,37 @@ def test_every_parameter_means_what_it_means_in_the_paper(overlap: int, cfg: flo
     assert (found - expected).abs().max() <= 1e-4
 
 
+@pytest.mark.parametrize("heads", [1, 2])
+def test_guidance_that_fits_no_batch_uses_the_masks_of_the_prompt(heads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without memory for both, the host evaluates the negative conditioning before the prompt."""
+    tale, model = story(2, 1), tiny_hunyuan(heads=heads)
+    noise = torch.randn(tale.shape, generator=torch.Generator().manual_seed(5))
+    tensor, extra = joint_text(99, TOKENS)
+    order: list[list[int]] = []
+
+    def look(executor: Any, *args: Any, **kwargs: Any) -> Any:
+        order.append(args[5]["cond_or_uncond"])
+        return executor(*args, **kwargs)
+
+    def run(patched: Any, texts: Any) -> torch.Tensor:
+        seen = patched.clone()
+        seen.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "look", look)
+        order.clear()
+        return Sampling(steps=STEPS).run(seen, texts, [[tensor, dict(extra)]], tale.shape, noise)
+
+    judge = transcription(tale, masked=True)
+    first, rest = tale.texts[0]
+    expected = run(judge.on(model), [[first, dict(rest)]])
+    assert judge.closest_to_threshold() > 2e-5
+    plan = make_plan(tale.timeline, preset(True), "", None)
+    monkeypatch.setattr(model.model, "memory_usage_factor", 1e15)
+    patched, record = apply(model, plan)
+    found = run(patched, conditioning(tale.prompts))
+    assert {len(one) for one in order} == {1}
+    assert (found - expected).abs().max() <= 1e-4
+    assert record.notices() == ()
+
+
 def test_no_query_attends_to_the_padding_of_a_prompt() -> None:
     found, expected = sample_both(tiny_hunyuan(), story(2, 1, real=5), masked=True)
     assert (found - expected).abs().max() <= 1e-4

@@ -1,9 +1,12 @@
 """Stand-ins for what other packs put on a MODEL, written from their public behaviour. Each returns a clone."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from comfy.ldm.modules.attention import optimized_attention
+from comfy.patcher_extension import WrappersMP
+from comfy.samplers import CFGGuider, calc_cond_batch
 
 NAG_SHARE = 0.5
 """Part of normalised attention guidance in a block's attention to the text."""
@@ -43,3 +46,161 @@ def _guided(attention: Any, foreign: torch.Tensor, scale: float, share: float) -
         return attention.o(torch.cat(outputs))
 
     return forward
+
+
+def with_cache_by_cond(model: Any, skips: Callable[[int], bool]) -> Any:
+    """A step cache as TeaCache keeps it: one residual for each list of conditioning, in a forward of the model that is
+    patched in. skips(call): whether a call of the model, counted from 0, is answered from the cache where there is
+    something in it."""
+    clone = model.clone()
+    module = clone.get_model_object("diffusion_model")
+    kept: dict[int, torch.Tensor] = {}
+    calls: list[int] = []
+
+    def teacache_forward(x: torch.Tensor, *args: Any, transformer_options: Any = None, **kwargs: Any) -> torch.Tensor:
+        names, number = transformer_options["cond_or_uncond"], len(calls)
+        calls.append(1)
+        if skips(number) and all(name in kept for name in names):
+            return x + torch.cat([kept[name] for name in names])
+        output = type(module).forward(module, x, *args, transformer_options=transformer_options, **kwargs)
+        for name, residual in zip(names, (output - x).chunk(len(names)), strict=True):
+            kept[name] = residual
+        return output
+
+    clone.add_object_patch("diffusion_model.forward", teacache_forward)
+    return clone
+
+
+def with_cache_by_call(model: Any, skips: Callable[[int], bool]) -> Any:
+    """A step cache that answers in place of `apply_model`, as a model function wrapper."""
+    clone = model.clone()
+    kept: list[torch.Tensor] = []
+    calls: list[int] = []
+
+    def wrapper(apply_model: Any, arguments: dict[str, Any]) -> torch.Tensor:
+        number = len(calls)
+        calls.append(1)
+        if skips(number) and kept and kept[-1].shape == arguments["input"].shape:
+            return kept[-1]
+        kept.append(apply_model(arguments["input"], arguments["timestep"], **arguments["c"]))
+        return kept[-1]
+
+    clone.set_model_unet_function_wrapper(wrapper)
+    return clone
+
+
+def with_cache_by_block(model: Any, blocks: range, skips: Callable[[int], bool]) -> Any:
+    """A block cache: some blocks are left out in some calls of the first of them, and their last change is added."""
+    clone = model.clone()
+    kept: dict[int, torch.Tensor] = {}
+    calls: list[int] = []
+
+    def replaced(block: int) -> Any:
+        def run(arguments: dict[str, Any], extra: dict[str, Any]) -> dict[str, Any]:
+            if block == blocks[0]:
+                calls.append(1)
+            if skips(len(calls) - 1) and block in kept and kept[block].shape == arguments["img"].shape:
+                return {"img": arguments["img"] + kept[block]}
+            before = arguments["img"].clone()
+            output = extra["original_block"](arguments)
+            kept[block] = output["img"] - before
+            return output
+
+        return run
+
+    for block in blocks:
+        clone.set_model_patch_replace(replaced(block), "dit", "double_block", block)
+    return clone
+
+
+def with_dropped_options(model: Any) -> Any:
+    """A forward that is patched in and forgets the transformer options, so that no other node sees its attention."""
+    clone = model.clone()
+    module = clone.get_model_object("diffusion_model")
+
+    def forward(x: torch.Tensor, *args: Any, transformer_options: Any = None, **kwargs: Any) -> torch.Tensor:
+        return type(module).forward(module, x, *args, transformer_options={}, **kwargs)
+
+    clone.add_object_patch("diffusion_model.forward", forward)
+    return clone
+
+
+def with_sampler_wrapper(model: Any, seen: list[int]) -> Any:
+    """A wrapper of the sampler and of every model call, which counts."""
+    clone = model.clone()
+
+    def count(executor: Any, *args: Any, **kwargs: Any) -> Any:
+        seen.append(1)
+        return executor(*args, **kwargs)
+
+    for kind in (WrappersMP.OUTER_SAMPLE, WrappersMP.SAMPLER_SAMPLE, WrappersMP.PREDICT_NOISE):
+        clone.add_wrapper_with_key(kind, "counting pack", count)
+    return clone
+
+
+def with_own_attention(model: Any, seen: list[int]) -> Any:
+    """An attention override set by a node."""
+    clone = model.clone()
+
+    def attend(function: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
+        seen.append(1)
+        return function(*args, **kwargs)
+
+    clone.model_options["transformer_options"]["optimized_attention_override"] = attend
+    return clone
+
+
+def with_replaced_blocks(model: Any, seen: list[int]) -> Any:
+    """Every block replaced by itself."""
+    clone = model.clone()
+
+    def run(arguments: dict[str, Any], extra: dict[str, Any]) -> dict[str, Any]:
+        seen.append(1)
+        return extra["original_block"](arguments)
+
+    for block in range(len(clone.get_model_object("diffusion_model").blocks)):
+        clone.set_model_patch_replace(run, "dit", "double_block", block)
+    return clone
+
+
+def with_function_wrapper(model: Any, seen: list[int]) -> Any:
+    """A model function wrapper that only looks."""
+    clone = model.clone()
+
+    def wrapper(apply_model: Any, arguments: dict[str, Any]) -> torch.Tensor:
+        seen.append(1)
+        return apply_model(arguments["input"], arguments["timestep"], **arguments["c"])
+
+    clone.set_model_unet_function_wrapper(wrapper)
+    return clone
+
+
+def with_patched_forward(model: Any, seen: list[int]) -> Any:
+    """A forward that is patched in and calls the model's own."""
+    clone = model.clone()
+    module = clone.get_model_object("diffusion_model")
+
+    def forward(*args: Any, **kwargs: Any) -> torch.Tensor:
+        seen.append(1)
+        return type(module).forward(module, *args, **kwargs)
+
+    clone.add_object_patch("diffusion_model.forward", forward)
+    return clone
+
+
+class TurnedGuider(CFGGuider):
+    """A guider that evaluates the negative list in front of the prompt, and leaves it out below a noise level."""
+
+    def __init__(self, model: Any, drops_below: float = 0.0):
+        super().__init__(model)
+        self.drops_below = drops_below
+
+    def predict_noise(
+        self, x: Any, timestep: Any, model_options: dict[str, Any] | None = None, seed: int | None = None
+    ) -> Any:
+        prompt, negative = self.conds["positive"], self.conds["negative"]
+        options = model_options or {}
+        if float(timestep[0]) < self.drops_below:
+            return calc_cond_batch(self.inner_model, [prompt], x, timestep, options)[0]
+        away, towards = calc_cond_batch(self.inner_model, [negative, prompt], x, timestep, options)
+        return away + (towards - away) * self.cfg

@@ -50,6 +50,8 @@ def test_places_are_the_start_the_end_and_where_a_prompt_begins() -> None:
     assert [first_frame(timeline, place, 2, 2) for place in ("start", "end", "beat")] == [0, 10, 4]
     with pytest.raises(ValueError, match="existing: it has 4 latent frames, but prompt 2 has 3"):
         first_frame(timeline, "beat", 2, 4)
+    with pytest.raises(ValueError, match=r"^hold is 'middle'; choose one of start, end, beat"):
+        first_frame(timeline, "middle", 2, 2)  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match="existing: it has 13 latent frames, but the timeline has 12"):
         first_frame(timeline, "end", 1, 13)
     with pytest.raises(ValueError, match="beat is 4; the timeline has prompts 1 to 3"):

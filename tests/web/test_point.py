@@ -96,6 +96,8 @@ def test_another_map_shows_nothing_of_the_point(viewer: Viewer) -> None:
     subjects = viewer.select("Subject")
     subjects.select_option("0")
     assert subjects.locator("option:checked").inner_text() != "attention of the point"
+    assert viewer.page.widget_value(NODE, "show") == "subject"
     assert viewer.root.locator(".kvs-looks, .kvs-curve, .kvs-check").filter(visible=True).count() == 0
     subjects.select_option(label="attention of the point")
+    assert viewer.page.widget_value(NODE, "show") == "look_at"
     assert viewer.root.locator(".kvs-bars li").count() == len(WORDS)

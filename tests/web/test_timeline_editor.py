@@ -33,6 +33,8 @@ a circle moving left over grass"""
 WORKFLOW = ROOT / "example_workflows" / "kv_share_first_light.json"
 FRAME_MILLISECONDS = 16
 MANY = 100
+MOST_BLOCKED_MILLISECONDS = 1000
+"""A tenth of it without other work on the machine."""
 
 DRAG_TIMES = """async () => {
     // Of every frame of a drag: what the editor does in it, and the layout that comes of it, in milliseconds.
@@ -72,6 +74,11 @@ CONTRAST = """root => {
     const [low, high] = [light(found[0].backgroundColor), light(found[1].color)].sort((one, other) => one - other);
     return (high + 0.05) / (low + 0.05);
 }"""
+
+LEAST_BEAT_HEIGHT = 66
+TEXT_FIELDS = """() => [...document.querySelectorAll("textarea")]
+    .filter((field) => !field.closest(".kvs-panel") && field.getBoundingClientRect().width > 0)
+    .map((field) => [field.getBoundingClientRect().toJSON(), field.value])"""
 
 IN_VUE = "root => Boolean(root.closest('[data-node-id]'))"
 
@@ -261,6 +268,161 @@ def test_words_are_changed_in_place(editor: Editor) -> None:
     assert editor.changes(before) == before.replace("| seed: +5", "| seed: +5 | subject: sign")
 
 
+SUBJECT = "MaskGuidedKVShare"
+
+
+@pytest.fixture
+def unnamed(editor: Editor) -> Iterator[Editor]:
+    """The editor with no subject named by MaskGuidedKVShare."""
+    editor.page.set_widget(SUBJECT, "subject", "")
+    yield editor
+    editor.page.set_widget(SUBJECT, "subject", "circle")
+
+
+def test_wrong_word_marks_its_beat_and_the_nearest_one_is_a_click_away(unnamed: Editor) -> None:
+    film = "subject: circle\na circle over night\ntwo circles over grass"
+    unnamed.write(film)
+    assert [
+        number for number in range(2) if "kvs-wrong" in (unnamed.beats.nth(number).get_attribute("class") or "")
+    ] == [1]
+    unnamed.root.locator(".kvs-problem .kvs-place").click()
+    assert unnamed.beats.nth(1).locator(".kvs-control").get_attribute("aria-pressed") == "true"
+    unnamed.page.screenshot(f"timeline-wrong-word-{'nodes-2' if unnamed.root.evaluate(IN_VUE) else 'classic'}")
+    unnamed.root.get_by_role("button", name="Use 'circles' here").click()
+    assert unnamed.changes(film) == f"{film} | subject: circle = circles"
+    assert unnamed.root.locator(".kvs-problem, .kvs-wrong").count() == 0
+
+
+def test_wrong_word_of_another_node_is_corrected_there(editor: Editor) -> None:
+    editor.page.set_widget(SUBJECT, "subject", "circles")
+    editor.write("a circle over night\na circle over grass")
+    editor.root.get_by_role("button", name="Use 'circle'").nth(0).click()
+    assert editor.page.widget_value(SUBJECT, "subject") == "circle"
+
+
+def test_subject_that_nobody_names_can_be_named_by_a_click(unnamed: Editor) -> None:
+    film = "a circle over night\na circle over grass"
+    unnamed.write(film)
+    warning = unnamed.root.locator(".kvs-warning")
+    assert "No subject is named" in warning.inner_text()
+    warning.get_by_role("button", name="Subject: circle").click()
+    assert unnamed.changes(film) == f"subject: circle\n{film}"
+    assert warning.count() == 0
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_node_that_shares_is_put_in_where_it_is_missing(browser: "Browser", server: Server, mode: Mode) -> None:
+    with comfy_page(browser, server, mode, size=(1400, 1400)) as page:
+        page.drop_workflow(WORKFLOW)
+        page.page.evaluate(
+            """() => {
+                const {graph} = window.app;
+                graph.remove(graph._nodes.find((node) => node.type === "MaskGuidedKVShare"));
+            }"""
+        )
+        page.look_at(NODE)
+        editor = Editor(page)
+        editor.write("a circle over night\na circle over grass")
+        editor.root.get_by_role("button", name="Add Mask-Guided KV Share").click()
+        page.page.wait_for_function(
+            "() => document.querySelector('.kvs-timeline .kvs-warning')?.textContent.includes('named')"
+        )
+        saved = page.saved_workflow()
+        named = {node["id"]: node["type"] for node in saved["nodes"]}
+        links = {(named[start], named[stop], kind) for _, start, _, stop, _, kind in saved["links"]}
+        assert {
+            ("LoadVideoDiT", SUBJECT, "MODEL"),
+            (NODE, SUBJECT, "KVSHARE_TIMELINE"),
+            (SUBJECT, "KSampler", "MODEL"),
+        } <= links
+        assert ("LoadVideoDiT", "KSampler", "MODEL") not in links
+
+
+def test_new_beat_shows_the_subject_and_is_ready_to_be_written(editor: Editor) -> None:
+    editor.root.get_by_role("button", name="Add a beat").click()
+    editor.shown(4)
+    assert editor.written[1].prompt.startswith("circle")
+    assert not editor.root.locator(".kvs-message").is_visible() and editor.root.locator(".kvs-problem").count() == 0
+    editor.page.page.keyboard.type("a circle in the rain")
+    before = editor.text
+    editor.press("Enter")
+    editor.changes(before)
+    assert [beat.prompt for beat in editor.written][:2] == ["a circle moving right over night", "a circle in the rain"]
+
+
+@pytest.mark.parametrize("bad", ["0", "banana", "-3s"])
+def test_bad_duration_is_rejected_in_its_field(editor: Editor, bad: str) -> None:
+    field = editor.root.locator(".kvs-inspector input").nth(0)
+    field.fill(bad)
+    editor.press("Enter")
+    editor.root.locator(".kvs-bad").wait_for(state="visible")
+    assert field.get_attribute("aria-invalid") == "true" and field.input_value() == bad
+    assert field.is_enabled() and editor.text == FILM
+    field.fill("3")
+    editor.press("Enter")
+    assert editor.changes(FILM) == FILM.replace("[2s]", "[3s]")
+    editor.root.locator(".kvs-bad").wait_for(state="hidden")
+
+
+def test_everything_a_beat_can_have_has_a_field(editor: Editor) -> None:
+    more = editor.root.locator(".kvs-inspector details")
+    more.locator("summary").click()
+    editor.choose(2)
+    for name, value in {"strength": "0.4", "source": "beat 1", "negative": "blurry", "seed": "+2"}.items():
+        before = editor.text
+        more.locator(f"input[data-name={name}]").fill(value)
+        editor.press("Enter")
+        editor.changes(before)
+    beat = editor.written[1]
+    assert (beat.strength, beat.sources, beat.negative, beat.seed_offset) == (0.4, (0,), "blurry", 2)
+
+
+def test_pasted_paragraph_can_be_joined(editor: Editor) -> None:
+    paragraph = "A circle moves slowly to the right\nover a dark night sky, and then\nit goes down over grass."
+    editor.write(paragraph)
+    assert editor.beats.count() == 3
+    editor.root.get_by_role("button", name="Join lines").click()
+    editor.becomes(paragraph.replace("\n", " "))
+    assert editor.beats.count() == 1
+    editor.root.get_by_role("button", name="Undo").click()
+    editor.becomes(paragraph)
+
+
+def test_click_on_an_error_goes_to_its_place(editor: Editor) -> None:
+    broken = FILM + "\n[banana] a circle"
+    editor.page.set_widget(NODE, "prompts", broken)
+    message = editor.root.locator(".kvs-message")
+    message.wait_for(state="visible")
+    message.click()
+    field = editor.page.page.evaluate(
+        "() => [document.activeElement.tagName, document.activeElement.value, document.activeElement.selectionStart]"
+    )
+    assert field[:2] == ["TEXTAREA", broken] and broken[field[2] :].startswith(("banana", "[banana"))
+
+
+def test_said_lines_do_not_outlast_what_they_are_about(editor: Editor) -> None:
+    editor.press("d")
+    editor.shown(4)
+    said = editor.root.locator(".kvs-said")
+    assert "duplicated" in said.inner_text()
+    editor.write(FILM)
+    assert said.inner_text() == ""
+
+
+def test_all_buttons_are_in_sight_on_a_narrow_node(editor: Editor) -> None:
+    resize = "size => window.app.graph._nodes.find((node) => node.type === 'LongVideoSegmenter').setSize(size)"
+    size = editor.page.page.evaluate(
+        "() => [...window.app.graph._nodes.find((node) => node.type === 'LongVideoSegmenter').size]"
+    )
+    editor.page.page.evaluate(resize, [320, size[1]])
+    editor.page.page.wait_for_function("() => document.querySelector('.kvs-timeline').clientWidth < 330")
+    box = editor.root.bounding_box()
+    button = editor.root.get_by_role("button", name="Zoom in").bounding_box()
+    editor.page.page.evaluate(resize, size)
+    assert box is not None and button is not None
+    assert box["x"] <= button["x"] and button["x"] + button["width"] <= box["x"] + box["width"]
+
+
 def test_text_is_what_counts(editor: Editor) -> None:
     editor.page.set_widget(NODE, "prompts", FILM + "\n[3s")
     message = editor.root.locator(".kvs-message")
@@ -284,11 +446,11 @@ def test_json_film_can_be_turned_into_text(editor: Editor) -> None:
 
 
 def test_plan_is_there_before_any_run(editor: Editor) -> None:
-    editor.page.page.wait_for_function("() => document.querySelector('.kvs-facts')?.textContent.includes('MiB')")
+    editor.page.page.wait_for_function("() => document.querySelector('.kvs-facts')?.textContent.includes('MB')")
     planned = plan_timeline(parse_script(FILM), NATIVE_LATENT_FRAMES, 2, 8.0, BLOCK_FRAMES)
     assert f"{planned.frames} frames" in editor.fact("Length")
     assert "blocks 0-7" in editor.fact("Sharing") and "of 20" in editor.fact("Sharing")
-    assert "up to" in editor.fact("Keys and values")
+    assert "about" in editor.fact("Keys and values") and "at most" in editor.fact("Keys and values")
     assert "while a block shares" in editor.fact("Shared attention")
     editor.page.screenshot(f"timeline-{'nodes-2' if editor.root.evaluate(IN_VUE) else 'classic'}")
 
@@ -303,6 +465,20 @@ def test_other_nodes_change_the_plan(editor: Editor) -> None:
     editor.page.page.evaluate("() => { window.app.canvas.emitBeforeChange(); window.app.canvas.emitAfterChange(); }")
     editor.page.page.wait_for_function(changed, arg="subject: it is 'fox'")
     editor.page.set_widget("MaskGuidedKVShare", "subject", "circle")
+
+
+def test_timeline_stands_directly_under_the_prompts_and_uses_the_height_of_the_node(editor: Editor) -> None:
+    texts = editor.page.page.evaluate(TEXT_FIELDS)
+    (prompts,) = (place for place, value in texts if value == FILM)
+    (negative,) = (place for place, value in texts if value == "" and place["top"] > prompts["top"])
+    box = editor.root.bounding_box()
+    assert box is not None
+    assert 0 <= box["y"] - prompts["bottom"] < 40
+    assert box["y"] + box["height"] <= negative["top"]
+    plan = editor.root.locator(".kvs-plan").bounding_box()
+    assert plan is not None
+    assert box["y"] + box["height"] - plan["y"] - plan["height"] < 20
+    assert editor.beats.nth(0).evaluate("beat => beat.offsetHeight") > LEAST_BEAT_HEIGHT
 
 
 def test_saved_workflow_holds_the_film_and_nothing_of_the_editor(editor: Editor) -> None:
@@ -363,6 +539,37 @@ def test_a_hundred_beats_follow_the_mouse(editor: Editor) -> None:
     assert spent[len(spent) // 2] < FRAME_MILLISECONDS
     editor.root.get_by_role("button", name="Zoom in").click(click_count=3)
     editor.page.screenshot(f"timeline-{MANY}-beats")
+
+
+def test_an_hour_is_planned_without_blocking_the_editor(editor: Editor) -> None:
+    longest = editor.page.page.evaluate(
+        """async (text) => {
+            // The longest time between two frames of the page while the film is planned and drawn.
+            let [last, longest, going] = [performance.now(), 0, true];
+            const watch = () => {
+                const now = performance.now();
+                [longest, last] = [Math.max(longest, now - last), now];
+                if (going) {
+                    requestAnimationFrame(watch);
+                }
+            };
+            requestAnimationFrame(watch);
+            const node = window.app.graph._nodes.find((node) => node.type === "LongVideoSegmenter");
+            const widget = node.widgets.find((widget) => widget.name === "prompts");
+            widget.value = text;
+            widget.callback?.(text);
+            const editor = document.querySelector(".kvs-timeline");
+            while (editor.getAttribute("aria-busy") !== "false") {
+                await new Promise((resolve) => setTimeout(resolve, 20));
+            }
+            await new Promise(requestAnimationFrame);
+            going = false;
+            return longest;
+        }""",
+        "[3000s] a circle moving right over night",
+    )
+    assert editor.beats.count() == 1 and "50:00" in editor.fact("Length")
+    assert longest < MOST_BLOCKED_MILLISECONDS
 
 
 def test_finger_resizes_a_beat(browser: "Browser", server: Server) -> None:

@@ -430,7 +430,10 @@ def test_parts_of_a_split_beat_are_planned_as_they_are_shown() -> None:
 
 def test_the_plan_says_what_the_first_step_takes_more() -> None:
     sharing = {
-        "block_count": 2,
+        "off": None,
+        "bits": 16,
+        "expected_bytes": 1 << 20,
+        "call_bytes": 1 << 20,
         "blocks": "0-1",
         "steps": "0-3",
         "all_steps": 4,

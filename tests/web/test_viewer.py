@@ -45,7 +45,7 @@ def viewer(opened: ComfyPage) -> Viewer:
     found = Viewer(opened)
     found.slide(found.scrub, 0)
     found.slide(found.root.get_by_label("Opacity", exact=True), 0.6)
-    found.select("Show").select_option("heat")
+    found.select("Draw").select_option("heat")
     return found
 
 
@@ -55,7 +55,7 @@ def test_frames_and_heat_are_shown(viewer: Viewer) -> None:
     without = viewer.pixels
     assert len(set(without)) > 10 and without != with_heat
     viewer.slide(viewer.root.get_by_label("Opacity", exact=True), 1)
-    viewer.select("Show").select_option("mask")
+    viewer.select("Draw").select_option("mask")
     assert viewer.pixels not in (with_heat, without)
     viewer.page.screenshot(
         f"viewer-{'nodes-2' if viewer.root.evaluate('e => !!e.closest(`[data-node-id]`)') else 'classic'}"
@@ -110,8 +110,41 @@ def test_masks_of_the_steps_on_the_way_can_be_chosen(viewer: Viewer) -> None:
     assert steps.locator("option").all_inner_texts() == ["last", *(f"after {step + 1}" for step in range(STEPS))]
     heat = viewer.pixels
     steps.select_option("1")
-    assert viewer.select("Show").input_value() == "mask" and viewer.pixels != heat
+    assert viewer.select("Draw").input_value() == "mask" and viewer.pixels != heat
     steps.select_option("0")
+
+
+def test_mask_has_an_outline_of_any_colour_and_its_size_in_words(viewer: Viewer) -> None:
+    covered = viewer.root.locator(".kvs-covered").inner_text()
+    part = float(covered.removeprefix("Mask: ").removesuffix(" % of the frame"))
+    assert 0 < part < 100
+    outlined = viewer.page.page.evaluate(
+        """() => {
+            const screen = document.querySelector(".kvs-screen");
+            const {data} = screen.getContext("2d").getImageData(0, 0, screen.width, screen.height);
+            let white = 0;
+            for (let place = 0; place < data.length; place += 4) {
+                white += Math.min(data[place], data[place + 1], data[place + 2]) > 200;
+            }
+            return white;
+        }"""
+    )
+    assert outlined > 20
+
+
+def test_opacity_of_the_viewer_and_of_the_node_is_one(viewer: Viewer) -> None:
+    slider = viewer.root.get_by_label("Opacity", exact=True)
+    slider.evaluate(
+        """slider => {
+            slider.value = 0.3;
+            for (const kind of ["input", "change"]) {
+                slider.dispatchEvent(new Event(kind, {bubbles: true}));
+            }
+        }"""
+    )
+    assert viewer.page.widget_value(NODE, "opacity") == 0.3
+    viewer.page.set_widget(NODE, "opacity", 0.6)
+    assert slider.input_value() == "0.6"
 
 
 def test_a_click_chooses_the_point(viewer: Viewer) -> None:
@@ -119,7 +152,9 @@ def test_a_click_chooses_the_point(viewer: Viewer) -> None:
     viewer.screen.click()
     assert viewer.page.widget_value("MaskGuidedKVShare", "look_at") == ""
     viewer.root.get_by_role("button", name="Choose a point").click()
+    before = viewer.pixels
     viewer.screen.click()
+    assert viewer.pixels != before, "the point has no marker"
     x, y, frame = map(float, viewer.page.widget_value("MaskGuidedKVShare", "look_at").split(","))
     assert abs(x - 0.5) < 0.02 and abs(y - 0.5) < 0.02 and frame == 4
     viewer.page.set_widget("MaskGuidedKVShare", "look_at", "")

@@ -17,3 +17,32 @@ export function writeWidget(app, widget, value) {
     widget.callback?.(value);
     canvas?.emitAfterChange?.();
 }
+
+/**
+ * Calls a function after every change of a widget of the node by its user.
+ * @param {any} node
+ * @param {() => void} act
+ */
+export function afterEveryChange(node, act) {
+    for (const widget of node.widgets) {
+        const callback = widget.callback;
+        widget.callback = function () {
+            const result = callback?.apply(this, arguments);
+            act();
+            return result;
+        };
+    }
+}
+
+/**
+ * Calls a function when the node gets its saved values.
+ * @param {any} node
+ * @param {() => void} act
+ */
+export function afterLoading(node, act) {
+    const configured = node.onConfigure;
+    node.onConfigure = function () {
+        act();
+        return configured?.apply(this, arguments);
+    };
+}

@@ -1,24 +1,40 @@
 /**
- * Fields of the selected beat: prompt, duration, transition and subjects. Each is written to the text on blur.
+ * Fields of the selected beat. Each is written to the text on blur; what cannot be read stays in its field and is marked.
  */
 
 import { element } from "../shared/dom.js";
 
 const KINDS = ["cut", "blend", "segments", "route"];
+const MEANINGS = /** @type {Record<string, string>} */ ({
+    cut: "The next beat begins at once. gap 5f moves the beats before it further away in time",
+    blend: "The beats fade into each other, over 8f for example. Empty: over the usual overlap of segments",
+    segments: "So many more segments turn one prompt into the next, which makes the film longer",
+    route: "The text changes from one prompt to the next within the picture, over 0.5s for example",
+});
 const HINTS = { cut: "gap, such as 5f", blend: "8f", segments: "2", route: "0.5s" };
 const USUAL_SEGMENTS = "1";
+const USUAL = "As Long Video Segmenter is set: num_transition_blocks, else a blend over overlap_size";
+const MORE = /** @type {const} */ ([
+    ["strength", "Strength", "How much this beat attends to its source: 0 to 2. Empty: as in KV Share Config"],
+    ["source", "Source", "Whose subject this beat shows: first, previous, none, or beat 2. Empty: as in KV Share Config"],
+    ["negative", "Negative prompt", "What this beat must not show. Empty: the negative prompt of the film"],
+    ["lora", "LoRA", "A file and its strength: style.safetensors 0.8. Separate several with |"],
+    ["seed", "Seed", "Other noise for this beat: +1, +2 and so on. Empty: that of the film"],
+]);
 
 /**
  * @typedef {object} InspectorListener
- * @property {(prompt: string) => void} prompt
- * @property {(duration: string | null) => void} duration
- * @property {(transition: string | null) => void} transition
- * @property {(subjects: string[]) => void} subjects
+ * Each resolves with why the text cannot be read with the change, which is then not made; null when it was made.
+ * @property {(prompt: string) => Promise<string | null>} prompt
+ * @property {(duration: string | null) => Promise<string | null>} duration
+ * @property {(transition: string | null) => Promise<string | null>} transition
+ * @property {(name: string, values: string[]) => Promise<string | null>} fields
  */
 
 export class Inspector {
     /** @type {any} */
     #shown = null;
+    #shownIndex = -1;
 
     /**
      * @param {InspectorListener} listener
@@ -30,12 +46,26 @@ export class Inspector {
         this.kind = element(
             "select",
             { change: () => this.#applyKind() },
-            element("option", { value: "" }, "default"),
-            ...KINDS.map((kind) => element("option", { value: kind }, kind)),
+            element("option", { value: "", title: USUAL }, "default"),
+            ...KINDS.map((kind) => element("option", { value: kind, title: MEANINGS[kind] }, kind)),
         );
         this.length = element("input", { size: 7, change: () => this.#applyTransition() });
         this.subjects = element("input", { change: () => this.#applySubjects() });
         this.title = element("span", { class: "kvs-title" });
+        this.more = MORE.map(([name, , title]) =>
+            element("input", { title, "data-name": name, change: (/** @type {any} */ event) => this.#applyMore(event.target) }),
+        );
+        this.bad = element("div", { class: "kvs-bad", role: "alert", hidden: true });
+        this.rest = element(
+            "details",
+            { class: "kvs-wide" },
+            element("summary", {}, "More of this beat"),
+            element(
+                "div",
+                { class: "kvs-fields" },
+                ...MORE.map(([, label], index) => element("label", { class: "kvs-grow" }, label, this.more[index])),
+            ),
+        );
         this.root = element(
             "div",
             { class: "kvs-inspector kvs-fields", keydown: (/** @type {KeyboardEvent} */ event) => this.#key(event) },
@@ -43,6 +73,8 @@ export class Inspector {
             element("label", {}, "Duration", this.duration),
             element("label", {}, "Transition", element("span", { class: "kvs-pair" }, this.kind, this.length)),
             element("label", { class: "kvs-grow" }, "Subject words", this.subjects),
+            this.bad,
+            this.rest,
         );
         this.duration.setAttribute("title", "3s, 24f (frames) or 5l (latent frames). Empty: one segment");
         this.subjects.setAttribute("title", "Words of the prompt that name the subject. Separate several subjects with |, or write none");
@@ -56,26 +88,35 @@ export class Inspector {
      * @param {boolean} editable
      */
     show(beat, index, text, usual, editable) {
-        const subjects = (beat.fields ?? []).filter((/** @type {any} */ field) => field.name === "subject");
-        const written = subjects.map((/** @type {any} */ field) => text.slice(...field.value)).join(" | ");
+        const written = (/** @type {string} */ name) =>
+            (beat.fields ?? [])
+                .filter((/** @type {any} */ field) => field.name === name)
+                .map((/** @type {any} */ field) => text.slice(...field.value).trim())
+                .join(" | ");
         const [kind, ...more] = (beat.transition ?? "").split(" ");
         this.#shown = {
             prompt: beat.prompt,
             duration: beat.duration?.text ?? "",
             kind,
             length: more.join(" ").replace(/^gap /, ""),
-            subjects: beat.fields ? written : (beat.subjects ?? []).join(" | "),
+            subjects: beat.fields ? written("subject") : (beat.subjects ?? []).join(" | "),
         };
+        if (this.#shownIndex !== index) {
+            this.#reject(null, null);
+            this.#shownIndex = index;
+        }
         this.title.textContent = `Beat ${index + 1}`;
         this.#fill(this.prompt, this.#shown.prompt);
         this.#fill(this.duration, this.#shown.duration);
         this.#fill(this.kind, kind);
         this.#fill(this.length, this.#shown.length);
         this.#fill(this.subjects, this.#shown.subjects);
+        this.more.forEach((field) => this.#fill(field, written(field.dataset.name)));
         this.length.hidden = kind === "";
+        this.kind.title = this.length.title = MEANINGS[kind] ?? USUAL;
         this.length.placeholder = /** @type {any} */ (HINTS)[kind] ?? "";
         this.subjects.placeholder = usual.length > 0 ? usual.join(", ") : "from Mask-Guided KV Share";
-        for (const field of [this.prompt, this.duration, this.kind, this.length, this.subjects]) {
+        for (const field of [this.prompt, this.duration, this.kind, this.length, this.subjects, ...this.more]) {
             field.disabled = !editable;
         }
         this.kind.disabled ||= index === 0;
@@ -87,7 +128,8 @@ export class Inspector {
      * @param {string} value
      */
     #fill(field, value) {
-        if (document.activeElement !== field || field.dataset.shown !== value) {
+        const bad = field.getAttribute("aria-invalid") === "true";
+        if ((document.activeElement !== field && !bad) || field.dataset.shown !== value) {
             field.value = value;
             field.dataset.shown = value;
         }
@@ -98,14 +140,17 @@ export class Inspector {
         if (prompt === "") {
             this.prompt.value = this.#shown.prompt;
         } else if (prompt !== this.#shown.prompt) {
-            this.listener.prompt(prompt);
+            this.#apply(this.prompt, this.listener.prompt(prompt));
         }
     }
 
     #applyDuration() {
         const duration = this.duration.value.replace(/[[\]]/g, "").trim();
         if (duration !== this.#shown.duration) {
-            this.listener.duration(/^[\d.]+$/.test(duration) ? `${duration}s` : duration || null);
+            const value = /^[\d.]+$/.test(duration) ? `${duration}s` : duration || null;
+            this.#apply(this.duration, this.listener.duration(value));
+        } else {
+            this.#reject(this.duration, null);
         }
     }
 
@@ -118,14 +163,47 @@ export class Inspector {
         const kind = this.kind.value;
         const length = this.length.value.trim();
         const words = kind === "cut" && length ? `gap ${length}` : length;
-        this.listener.transition(kind === "" ? null : `${kind} ${words}`.trim());
+        this.#apply(this.length, this.listener.transition(kind === "" ? null : `${kind} ${words}`.trim()));
     }
 
     #applySubjects() {
         const written = this.subjects.value.trim();
         if (written !== this.#shown.subjects) {
-            this.listener.subjects(written.match(/(?:\\[|#[{:\\n]|[^|])+/g)?.map((/** @type {string} */ one) => one.trim()) ?? []);
+            this.#apply(this.subjects, this.listener.fields("subject", partsOf(written)));
         }
+    }
+
+    /**
+     * @param {any} field One of the further fields.
+     */
+    #applyMore(field) {
+        const written = field.value.trim();
+        this.#apply(field, this.listener.fields(field.dataset.name, partsOf(written)));
+    }
+
+    /**
+     * @param {any} field
+     * @param {Promise<string | null>} change
+     */
+    async #apply(field, change) {
+        const index = this.#shownIndex;
+        const why = await change;
+        if (index === this.#shownIndex) {
+            this.#reject(field, why);
+        }
+    }
+
+    /**
+     * Marks the field whose text was rejected; null for none.
+     * @param {any} field
+     * @param {string | null} why
+     */
+    #reject(field, why) {
+        for (const one of [this.prompt, this.duration, this.length, this.subjects, ...this.more]) {
+            one.setAttribute("aria-invalid", String(one === field && why !== null));
+        }
+        this.bad.textContent = why ?? "";
+        this.bad.hidden = why === null;
     }
 
     /**
@@ -136,6 +214,7 @@ export class Inspector {
         const field = /** @type {any} */ (event.target);
         if (event.key === "Escape") {
             field.value = field.dataset.shown;
+            this.#reject(null, null);
             field.closest(".kvs-timeline").querySelector(".kvs-chosen")?.focus();
         } else if (event.key === "Enter" && !event.shiftKey) {
             event.preventDefault();
@@ -143,4 +222,12 @@ export class Inspector {
         }
         event.stopPropagation();
     }
+}
+
+/**
+ * The values of a field that were written with bars between them.
+ * @param {string} written
+ */
+function partsOf(written) {
+    return written.match(/(?:\\[|#[{:\\n]|[^|])+/g)?.map((/** @type {string} */ one) => one.trim()) ?? [];
 }

@@ -5,11 +5,21 @@
 import { element } from "../shared/dom.js";
 import { clock, rounded } from "../shared/text.js";
 
-const MIB = 2 ** 20;
+const [GB, MB] = [1e9, 1e6];
 const DEVICES = /** @type {Record<string, string>} */ ({ cpu: "system RAM" });
 
+/**
+ * A message about the film, from kvshare_core/host/editor/remarks.py. beat: counted from 0, null for the whole film; ways:
+ * ways out of it.
+ * @typedef {{message: string, beat: number | null, ways: any[]}} Remark
+ */
+
 export class PlanView {
-    constructor() {
+    /**
+     * @param {{select: (beat: number) => void, take: (way: any) => void}} listener Goes to a beat, and takes a way out.
+     */
+    constructor(listener) {
+        this.listener = listener;
         this.facts = element("dl", { class: "kvs-facts" });
         this.lines = element("ul", { class: "kvs-lines" });
         this.root = element("div", { class: "kvs-plan", "aria-label": "Plan of the run" }, this.facts, this.lines);
@@ -17,8 +27,9 @@ export class PlanView {
 
     /**
      * @param {any} answer
+     * @param {(way: any) => boolean} open Whether a way out can be taken here.
      */
-    show(answer) {
+    show(answer, open) {
         const facts = answer.segments ? planFacts(answer) : [];
         this.facts.replaceChildren(
             ...facts.map(([name, value, more]) =>
@@ -29,10 +40,28 @@ export class PlanView {
             answer.segments && !answer.model_known
                 ? ["The model is unknown until it is loaded; segments of 21 latent frames are assumed."]
                 : [];
+        const lines = (/** @type {Remark[]} */ remarks, /** @type {string} */ kind) =>
+            (remarks ?? []).map((remark) => this.#line(remark, kind, open));
         this.lines.replaceChildren(
-            ...(answer.problems ?? []).map((/** @type {string} */ line) => element("li", { class: "kvs-problem" }, line)),
+            ...lines(answer.problems, "kvs-problem"),
+            ...lines(answer.warnings, "kvs-warning"),
             ...[...unknown, ...(answer.notes ?? [])].map((line) => element("li", {}, line)),
         );
+    }
+
+    /**
+     * @param {Remark} remark
+     * @param {string} kind
+     * @param {(way: any) => boolean} open
+     */
+    #line({ message, beat, ways }, kind, open) {
+        const button = (/** @type {any} */ way) =>
+            element("button", { type: "button", click: () => this.listener.take(way) }, way.label);
+        const text =
+            beat === null
+                ? element("span", {}, message)
+                : element("button", { type: "button", class: "kvs-place", click: () => this.listener.select(beat) }, message);
+        return element("li", { class: kind }, text, ...ways.filter(open).map(button));
     }
 }
 
@@ -52,13 +81,13 @@ export function planFacts(answer) {
     if (!sharing) {
         return facts;
     }
-    if (sharing.block_count === 0) {
-        return [...facts, ["Sharing", "off", ""]];
+    if (sharing.off !== null) {
+        return [...facts, ["Sharing", "off", sharing.off]];
     }
     const steps = sharing.steps === null ? "steps unknown" : `steps ${sharing.steps || "none"} of ${sharing.all_steps}`;
     facts.push(["Sharing", `blocks ${sharing.blocks}`, `${steps}${sharing.limited ? ", part of the noise schedule" : ""}`]);
-    facts.push(["Keys and values", `${sharing.exact ? "" : "up to "}${mib(sharing.bytes)}`, location(sharing)]);
-    facts.push(["Shared attention", `up to ${mib(sharing.call_bytes)}`, `more ${DEVICES[sharing.device] ?? "VRAM"} while a block shares`]);
+    facts.push(["Keys and values", ...memory(sharing)]);
+    facts.push(["Shared attention", `up to ${size(sharing.call_bytes)}`, `more ${DEVICES[sharing.device] ?? "VRAM"} while a block shares`]);
     const most = percent(sharing.most_extra) === percent(sharing.extra) ? "" : `up to ${percent(sharing.most_extra)}`;
     facts.push(["Extra computation", `about ${percent(sharing.extra)}`, most]);
     if (sharing.finding > 0) {
@@ -66,6 +95,20 @@ export function planFacts(answer) {
         facts.push(["First step", evaluations, "of segments, to find the subjects"]);
     }
     return facts;
+}
+
+/**
+ * What the bank holds, and where.
+ * @param {any} sharing
+ * @returns {[string, string]}
+ */
+function memory(sharing) {
+    const most = size(sharing.bytes);
+    const expected = size(sharing.expected_bytes);
+    const numbers = `${sharing.bits}-bit numbers ${location(sharing)}`;
+    return sharing.exact || most === expected
+        ? [`${sharing.exact ? "" : "up to "}${most}`, numbers]
+        : [`about ${expected}`, `at most ${most}; ${numbers}`];
 }
 
 /**
@@ -78,15 +121,15 @@ function location(sharing) {
     }
     return sharing.device_bytes === 0
         ? "in system RAM"
-        : `${mib(sharing.device_bytes)} in ${device}, the rest in system RAM`;
+        : `in ${device} up to ${size(sharing.device_bytes)}, the rest in system RAM`;
 }
 
 /**
  * @param {number} bytes
  */
-function mib(bytes) {
-    const size = bytes / MIB;
-    return `${size >= 100 ? Math.round(size) : rounded(size, 1)} MiB`;
+function size(bytes) {
+    const [unit, name] = bytes >= GB / 10 ? [GB, "GB"] : [MB, "MB"];
+    return `${rounded(bytes / unit, bytes >= 10 * unit ? 0 : 1)} ${name}`;
 }
 
 /**

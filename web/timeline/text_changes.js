@@ -122,3 +122,12 @@ export function withEnding(lines, ending) {
 export function lineEnding(text) {
     return text.match(/\r\n|\r|\n/)?.[0] ?? "\n";
 }
+
+/**
+ * The film with a line before everything else, such as a subject of all beats.
+ * @param {string} text
+ * @param {string} line
+ */
+export function withFirstLine(text, line) {
+    return `${line}${lineEnding(text)}${text}`;
+}

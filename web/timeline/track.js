@@ -5,18 +5,14 @@
 
 import { drawing, element } from "../shared/dom.js";
 import { clock, rounded } from "../shared/text.js";
+import { drawnSegments, HUES } from "./segments.js";
 import { durationText, frameOfPicture, picturesUntil } from "./timing.js";
 
-const HUES = [212, 152, 32, 282, 184, 346, 92, 248];
 const BEAT_TOP = 30;
-const WINDOW_ROWS = 2;
-const ROW_HEIGHT = 13;
-const SOURCE_HEIGHT = 20;
 const LEAST_TICK = 64;
 const LABEL_WIDTH = 26;
 const MOVE_FROM = 5;
 const MOST_ZOOM = 120;
-const MOST_SOURCES = 40;
 
 /**
  * @typedef {object} Listener
@@ -33,6 +29,8 @@ export class Track {
     #zoom = 1;
     #editable = true;
     #running = -1;
+    /** @type {Map<number, string>} */
+    #wrong = new Map();
     /** @type {HTMLElement[]} */
     #blocks = [];
 
@@ -56,8 +54,10 @@ export class Track {
      * @param {any} answer A plan with times.
      * @param {number} selected
      * @param {boolean} editable
+     * @param {Map<number, string>} [wrong] What is wrong with beats, by their index.
      */
-    show(answer, selected, editable) {
+    show(answer, selected, editable, wrong = new Map()) {
+        this.#wrong = wrong;
         this.#answer = answer;
         this.#beats = answer.beats;
         this.#selected = selected;
@@ -100,7 +100,7 @@ export class Track {
 
     #markRunning() {
         this.windows
-            .querySelectorAll(".kvs-window")
+            .querySelectorAll(".kvs-window:not(.kvs-many)")
             .forEach((/** @type {Element} */ window, /** @type {number} */ index) =>
                 window.classList.toggle("kvs-running", index === this.#running),
             );
@@ -165,14 +165,18 @@ export class Track {
         block.style.setProperty("--kvs-hue", String(HUES[index % HUES.length]));
         block.classList.toggle("kvs-chosen", chosen);
         block.classList.toggle("kvs-open", beat.duration === null);
-        block.title = `${beat.prompt}\n${clock(seconds)}${beat.duration ? "" : " (one segment)"}${transition}`;
+        const wrong = this.#wrong.get(index);
+        block.classList.toggle("kvs-wrong", wrong !== undefined);
+        block.title =
+            wrong ?? `${beat.prompt}\n${clock(seconds)}${beat.duration ? "" : " (one segment)"}${transition}`;
         const control = controlOf(block);
         control.tabIndex = chosen ? 0 : -1;
         control.setAttribute("aria-pressed", String(chosen));
         control.setAttribute(
             "aria-label",
-            `Beat ${index + 1} of ${this.#beats.length}, ${rounded(seconds)} seconds${transition}: ${beat.prompt}`,
+            `Beat ${index + 1} of ${this.#beats.length}, ${rounded(seconds)} seconds${transition}: ${beat.prompt}${wrong ? `. ${wrong}` : ""}`,
         );
+        control.setAttribute("aria-invalid", String(wrong !== undefined));
         const [number, prompt, time, joint] = /** @type {any} */ (block.children);
         number.textContent = String(index + 1);
         prompt.textContent = beat.prompt;
@@ -209,36 +213,10 @@ export class Track {
      * @param {number} width
      */
     #drawWindows(width) {
-        const segments = this.#answer.segments ?? [];
-        const parts = [];
-        const [top, height] = [4, ROW_HEIGHT - 3];
-        const middle = (/** @type {any} */ segment) => ((segment.shown[0] + segment.shown[1]) / 2) * this.scale;
-        const base = top + WINDOW_ROWS * ROW_HEIGHT;
-        segments.forEach((/** @type {any} */ segment, /** @type {number} */ index) => {
-            const y = top + (index % WINDOW_ROWS) * ROW_HEIGHT;
-            const [start, stop] = [segment.start * this.scale, segment.stop * this.scale];
-            const [from, to] = [segment.shown[0] * this.scale, segment.shown[1] * this.scale];
-            const [rise, fall] = [segment.rise * this.scale, segment.fall * this.scale];
-            const mine = segment.beat === this.#selected || segment.next_beat === this.#selected;
-            const kind = `${mine ? "kvs-mine" : ""} ${segment.next_beat === null ? "" : "kvs-between"}`;
-            const style = `--kvs-hue: ${HUES[segment.beat % HUES.length]}`;
-            const shape = `M${from} ${y + height}L${from + rise} ${y}L${Math.max(to - fall, from + rise)} ${y}L${to} ${y + height}Z`;
-            parts.push(
-                drawing("rect", { x: start, y, width: stop - start, height, rx: 2, class: `kvs-reach ${kind}`, style }),
-                drawing("path", { d: shape, class: `kvs-window ${kind}`, style }),
-            );
-            // In a long film, only the sources of the selected beat are drawn.
-            const sources = mine || segments.length <= MOST_SOURCES ? segment.sources : [];
-            for (const source of sources) {
-                const [x1, x2] = [middle(segments[source]), middle(segment)];
-                const depth = Math.min(SOURCE_HEIGHT, 6 + Math.abs(x2 - x1) / 12) * 1.6;
-                const bend = `M${x2} ${base}C${x2} ${base + depth} ${x1} ${base + depth} ${x1} ${base}`;
-                parts.push(drawing("path", { d: bend, class: `kvs-source ${kind}`, style }));
-            }
-        });
+        const { parts, height } = drawnSegments(this.#answer.segments ?? [], this.#selected, this.scale);
         this.windows.replaceChildren(...parts);
         this.windows.setAttribute("width", String(width));
-        this.windows.setAttribute("height", String(base + SOURCE_HEIGHT));
+        this.windows.setAttribute("height", String(height));
         this.#markRunning();
     }
 

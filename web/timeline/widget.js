@@ -5,23 +5,25 @@
 
 import { element } from "../shared/dom.js";
 import { addPanel } from "../shared/panel.js";
-import { writeWidget } from "../shared/widgets.js";
+import { afterEveryChange, afterLoading, writeWidget } from "../shared/widgets.js";
 import { PlanClient } from "./client.js";
+import { useClipboard } from "./clipboard.js";
 import * as edits from "./edits.js";
 import { History } from "./history.js";
 import { Inspector } from "./inspector.js";
 import { actionOf } from "./keys.js";
+import { Message, withoutPlace } from "./message.js";
+import { PastedLines } from "./pasted_lines.js";
 import { PlanView } from "./plan_view.js";
 import { ProgressView } from "./progress.js";
-import { stripped } from "./script_words.js";
+import { promptText } from "./script_words.js";
 import { splitDurations, durationText } from "./timing.js";
 import { Toolbar } from "./toolbar.js";
 import { Track } from "./track.js";
+import { canTake, changedFilm, changesFilm, takeInGraph, wrongBeats } from "./ways.js";
 
-const TEXT = "prompts";
-const NAME = "kvshare_timeline";
-const HEIGHT = 480;
-const LEAST_WIDTH = 520;
+const [TEXT, NAME] = ["prompts", "kvshare_timeline"];
+const [HEIGHT, LEAST_WIDTH] = [480, 520];
 const NEW_BEAT = "a new scene";
 const TYPING_MILLISECONDS = 120;
 
@@ -38,7 +40,8 @@ export function addTimeline(node, app, api) {
     }
     const editor = new TimelineEditor(node, text, app, api);
     const look = new URL("./timeline.css", import.meta.url);
-    addPanel(node, NAME, editor.root, { height: HEIGHT, width: LEAST_WIDTH, look, close: () => editor.close() });
+    const close = () => editor.close();
+    addPanel(node, NAME, editor.root, { height: HEIGHT, width: LEAST_WIDTH, look, close, below: TEXT });
 }
 
 class TimelineEditor {
@@ -50,6 +53,8 @@ class TimelineEditor {
     #answer = /** @type {any} */ (null);
     #answerText = "";
     #selected = 0;
+    /** @type {Map<number, string>} */
+    #wrong = new Map();
     #own = false;
     #timer = 0;
     #edits = Promise.resolve();
@@ -71,13 +76,16 @@ class TimelineEditor {
             resize: (index, duration) => this.#edit((now, beats) => edits.setDuration(now, beats, index, duration)),
             move: (from, to) => this.#move(from, to),
         });
+        // Of the beat that is selected now: a click on another one both ends the typing and selects that.
+        const checked = (/** @type {(now: string, beats: any[], index: number) => string} */ change) =>
+            this.#checkedEdit(change, this.#selected);
         this.inspector = new Inspector({
-            prompt: (prompt) => this.#edit((now, beats) => edits.setPrompt(now, beats, this.#selected, prompt)),
-            duration: (duration) => this.#edit((now, beats) => edits.setDuration(now, beats, this.#selected, duration)),
-            transition: (kind) => this.#edit((now, beats) => edits.setTransition(now, beats, this.#selected, kind)),
-            subjects: (words) => this.#edit((now, beats) => edits.setFields(now, beats, this.#selected, "subject", words)),
+            prompt: (prompt) => checked((now, beats, index) => edits.setPrompt(now, beats, index, prompt)),
+            duration: (duration) => checked((now, beats, index) => edits.setDuration(now, beats, index, duration)),
+            transition: (kind) => checked((now, beats, index) => edits.setTransition(now, beats, index, kind)),
+            fields: (name, values) => checked((now, beats, index) => edits.setFields(now, beats, index, name, values)),
         });
-        this.plan = new PlanView();
+        this.plan = new PlanView({ select: (beat) => this.#select(beat, true), take: (way) => this.#take(way) });
         this.progress = new ProgressView(api, node, (segment, segments) => this.track.running(segment, segments));
         this.#build();
         this.#listen();
@@ -114,13 +122,19 @@ class TimelineEditor {
 
     #build() {
         this.toolbar = new Toolbar({ ...this.#actions, convert: () => this.#convert() });
-        this.message = element("button", { type: "button", class: "kvs-message", click: () => this.#goToError() });
+        this.message = new Message(this.#text);
+        this.pasted = new PastedLines((joined) => {
+            this.#history.keep(this.#now);
+            this.#write(joined);
+        });
         this.root = element(
             "div",
             { class: "kvs-timeline" },
             this.toolbar.root,
-            this.message,
+            this.message.root,
+            this.pasted.root,
             this.progress.root,
+            this.progress.notice,
             this.track.root,
             this.inspector.root,
             this.plan.root,
@@ -129,25 +143,15 @@ class TimelineEditor {
 
     #listen() {
         this.root.addEventListener("keydown", (event) => this.#key(/** @type {KeyboardEvent} */ (event)));
-        for (const kind of ["copy", "cut", "paste"]) {
-            this.root.addEventListener(kind, (event) => this.#clipboard(/** @type {ClipboardEvent} */ (event)));
-        }
-        for (const widget of this.#node.widgets) {
-            const callback = widget.callback;
-            const editor = this;
-            widget.callback = function () {
-                const result = callback?.apply(this, arguments);
-                editor.#changed();
-                return result;
-            };
-        }
+        useClipboard(this.root, this.track.lane, {
+            ready: () => this.#answer?.form === "text",
+            text: () => edits.beatText(this.#answerText, this.#beats[this.#selected]),
+            insert: (lines) => this.#insert(lines),
+            cut: () => this.#delete(),
+        });
+        afterEveryChange(this.#node, () => this.#changed());
         this.#api.addEventListener("graphChanged", this.refresh);
-        const configured = this.#node.onConfigure;
-        const editor = this;
-        this.#node.onConfigure = function () {
-            editor.refresh();
-            return configured?.apply(this, arguments);
-        };
+        afterLoading(this.#node, this.refresh);
         this.refresh();
     }
 
@@ -167,6 +171,8 @@ class TimelineEditor {
     #changed() {
         if (!this.#own && this.#answerText && this.#answerText !== this.#now) {
             this.#history.keep(this.#answerText);
+            this.toolbar.say("");
+            this.pasted.found(this.#answerText, this.#now);
         }
         this.root.setAttribute("aria-busy", "true");
         this.refresh();
@@ -185,8 +191,10 @@ class TimelineEditor {
         }
         this.root.classList.toggle("kvs-stale", !readable);
         this.root.setAttribute("aria-busy", String(text !== this.#now));
-        this.#say(answer.error);
-        this.plan.show(answer);
+        this.message.show(this.#now, answer.error);
+        this.pasted.show(this.#now);
+        this.#wrong = wrongBeats(answer);
+        this.plan.show(answer, (way) => canTake(way, this.#node, this.#editable));
         this.#draw();
     }
 
@@ -196,27 +204,8 @@ class TimelineEditor {
         this.toolbar.show(!empty && this.#editable, this.#history, this.#answer?.form === "json");
         if (!empty) {
             const beat = this.#beats[this.#selected];
-            this.track.show(this.#answer, this.#selected, this.#editable);
+            this.track.show(this.#answer, this.#selected, this.#editable, this.#wrong);
             this.inspector.show(beat, this.#selected, this.#answerText, this.#answer.subjects, this.#editable);
-        }
-    }
-
-    /**
-     * @param {{message: string, at: number | null} | null} error
-     */
-    #say(error) {
-        const empty = this.#now.trim() === "";
-        this.message.textContent = empty ? "No beats yet. Write one prompt per line above, or add a beat." : (error?.message ?? "");
-        this.message.hidden = !empty && !error;
-        this.message.classList.toggle("kvs-hint", empty);
-        this.message.dataset.at = empty || error?.at === null || error?.at === undefined ? "" : String(error.at);
-    }
-
-    #goToError() {
-        const field = this.#text.inputEl ?? this.#text.element;
-        if (this.message.dataset.at && field?.isConnected) {
-            field.focus();
-            field.setSelectionRange(Number(this.message.dataset.at), Number(this.message.dataset.at));
         }
     }
 
@@ -225,6 +214,7 @@ class TimelineEditor {
      * @param {boolean} [focus]
      */
     #select(index, focus = false) {
+        this.toolbar.say("");
         this.#selected = Math.max(0, Math.min(index, this.#beats.length - 1));
         this.#draw();
         if (focus) {
@@ -239,7 +229,7 @@ class TimelineEditor {
      * @param {string} [message] Message for the status line.
      */
     #edit(change, select, message) {
-        this.#edits = this.#edits.then(async () => {
+        return (this.#edits = this.#edits.then(async () => {
             await this.client.ask();
             if (!this.#editable) {
                 return;
@@ -259,7 +249,37 @@ class TimelineEditor {
             if (!typing && this.root.contains(document.activeElement)) {
                 this.track.focus(this.#selected);
             }
-        });
+        }));
+    }
+
+    /**
+     * Takes a way out that the plan offers.
+     * @param {any} way
+     */
+    #take(way) {
+        if (changesFilm(way)) {
+            this.#edit((now, beats) => changedFilm(way, now, beats));
+        } else {
+            takeInGraph(way, this.#node, this.#app);
+            this.refresh();
+        }
+    }
+
+    /**
+     * An edit that is made if the film can be read after it; resolves with why it cannot, else with null.
+     * @param {(text: string, beats: any[], index: number) => string} change
+     * @param {number} index The beat that it changes.
+     * @returns {Promise<string | null>}
+     */
+    #checkedEdit(change, index) {
+        /** @type {string | null} */
+        let why = null;
+        return this.#edit(async (now, beats) => {
+            const text = change(now, beats, index);
+            const { beats: read, error } = text === now ? { beats, error: null } : await this.client.read(text);
+            why = read ? null : withoutPlace(error.message);
+            return read ? text : null;
+        }).then(() => why);
     }
 
     /**
@@ -277,6 +297,7 @@ class TimelineEditor {
     #step(direction) {
         this.#edits = this.#edits.then(async () => {
             const text = this.#history[direction](this.#now);
+            this.toolbar.say("");
             if (text !== null) {
                 this.#write(text);
                 await this.client.ask();
@@ -329,12 +350,17 @@ class TimelineEditor {
         }
     }
 
-    #add() {
+    async #add() {
+        const named = this.#answer?.named;
+        const prompt = named ? `${named} in ${NEW_BEAT}` : NEW_BEAT;
         if (this.#now.trim() === "") {
-            this.#write(NEW_BEAT);
+            this.#write(prompt);
+            await this.client.ask();
         } else {
-            this.#insert(NEW_BEAT);
+            await this.#insert(promptText(prompt, false));
         }
+        this.inspector.prompt.focus();
+        this.inspector.prompt.select();
     }
 
     /**
@@ -350,35 +376,12 @@ class TimelineEditor {
             }
             return edits.insertBeats(now, longer.beats, index, lines);
         };
-        this.#edit(change, index + 1, "Beat added");
+        return this.#edit(change, index + 1, "Beat added");
     }
 
     #convert() {
         this.#history.keep(this.#now);
         this.#write(this.#answer.text);
-    }
-
-    /**
-     * @param {ClipboardEvent} event
-     */
-    #clipboard(event) {
-        event.stopPropagation();
-        const mine = this.track.lane.contains(/** @type {Node} */ (event.target));
-        if (!mine || this.#answer?.form !== "text" || !event.clipboardData) {
-            return;
-        }
-        event.preventDefault();
-        if (event.type === "paste") {
-            const lines = stripped(event.clipboardData.getData("text/plain"));
-            if (lines !== "") {
-                this.#insert(lines);
-            }
-            return;
-        }
-        event.clipboardData.setData("text/plain", edits.beatText(this.#answerText, this.#beats[this.#selected]));
-        if (event.type === "cut") {
-            this.#delete();
-        }
     }
 
     /**

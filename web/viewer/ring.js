@@ -1,8 +1,8 @@
 /**
- * The ring around the chosen point.
+ * The ring around the chosen point, and the outline of a mask.
  */
 
-/** Colours and widths of a ring that is visible on any background. */
+/** Colours and widths of lines that are visible on any background. */
 const RING = /** @type {[string, number][]} */ ([
     ["#000", 4],
     ["#fff", 2],
@@ -22,6 +22,27 @@ export function drawRing(screen, point) {
         screen.arc(point.x * width, point.y * height, side / 40, 0, 2 * Math.PI);
         screen.strokeStyle = colour;
         screen.lineWidth = (line * side) / 400;
+        screen.stroke();
+    }
+}
+
+/**
+ * Draws the outline of a mask.
+ * @param {any} screen
+ * @param {number[][]} lines [x1, y1, x2, y2], as fractions of width and height.
+ */
+export function drawOutline(screen, lines) {
+    const { width, height } = screen.canvas;
+    screen.globalAlpha = 1;
+    screen.lineCap = "square";
+    for (const [colour, line] of RING) {
+        screen.beginPath();
+        for (const [x1, y1, x2, y2] of lines) {
+            screen.moveTo(x1 * width, y1 * height);
+            screen.lineTo(x2 * width, y2 * height);
+        }
+        screen.strokeStyle = colour;
+        screen.lineWidth = (line * Math.max(width, height)) / 800;
         screen.stroke();
     }
 }

@@ -64,10 +64,36 @@ export class Maps {
      * @param {number} step Index of the recorded step, -1 for the last mask used.
      */
     mask(tile, step) {
-        const inStep = (/** @type {any} */ data, /** @type {number} */ place) =>
-            (data[place + STEPS] >> step) & 1 ? LEVELS - 1 : 0;
-        const last = (/** @type {any} */ data, /** @type {number} */ place) => data[place + MASK];
-        return this.#painted(tile, step < 0 ? last : inStep, () => this.palette[MASK_LEVEL]);
+        return this.#painted(tile, maskOf(step), () => this.palette[MASK_LEVEL]);
+    }
+
+    /**
+     * The outline of a tile's mask, as lines [x1, y1, x2, y2] in fractions of its width and height, and the part of the
+     * frame that lies in it.
+     * @param {number} tile
+     * @param {number} step As in `mask`.
+     * @returns {{lines: number[][], part: number}}
+     */
+    outline(tile, step) {
+        const { data, width, height } = this.values.getImageData(...this.sheet.box(tile));
+        const value = maskOf(step);
+        const inside = (/** @type {number} */ x, /** @type {number} */ y) =>
+            x >= 0 && y >= 0 && x < width && y < height && value(data, 4 * (y * width + x)) >= LEVELS / 2;
+        const lines = [];
+        let count = 0;
+        for (let y = 0; y <= height; y++) {
+            for (let x = 0; x <= width; x++) {
+                const here = inside(x, y);
+                count += Number(here);
+                if (here !== inside(x - 1, y)) {
+                    lines.push([x / width, y / height, x / width, (y + 1) / height]);
+                }
+                if (here !== inside(x, y - 1)) {
+                    lines.push([x / width, y / height, (x + 1) / width, y / height]);
+                }
+            }
+        }
+        return { lines, part: count / (width * height) };
     }
 
     /**
@@ -85,6 +111,17 @@ export class Maps {
         /** @type {any} */ (this.tile.getContext("2d")).putImageData(found, 0, 0);
         return this.tile;
     }
+}
+
+/**
+ * The opacity of the mask at a place of the sheet.
+ * @param {number} step Index of the recorded step, -1 for the last mask used.
+ * @returns {(data: any, place: number) => number}
+ */
+function maskOf(step) {
+    return step < 0
+        ? (data, place) => data[place + MASK]
+        : (data, place) => ((data[place + STEPS] >> step) & 1 ? LEVELS - 1 : 0);
 }
 
 /**

@@ -5,23 +5,23 @@
 
 import { element, options } from "../shared/dom.js";
 import { addPanel } from "../shared/panel.js";
-import { clock, rounded } from "../shared/text.js";
+import { clock, percent, rounded } from "../shared/text.js";
 import { writeWidget } from "../shared/widgets.js";
 import { Aim } from "./aim.js";
 import { barOf, Curve } from "./curve.js";
 import { lookSections } from "./looks.js";
 import { Player } from "./player.js";
-import { drawRing } from "./ring.js";
+import { drawOutline, drawRing } from "./ring.js";
 import { loadPicture, Maps, Sheet } from "./sheet.js";
+import { contains, nameOf, segmentName } from "./names.js";
+import { Shown } from "./shown.js";
 import { wordLines } from "./words.js";
 
 const NAME = "kvshare_viewer";
 const ANSWER = "kvshare_view";
 const HEIGHT = 470;
 const WIDTH = 420;
-const SHARER = "MaskGuidedKVShare";
-const POINT = "look_at";
-const RECORD = "record";
+
 /**
  * Adds the viewer to a node.
  * @param {any} node
@@ -32,15 +32,10 @@ export function addViewer(node, app, api) {
     if (typeof node.addDOMWidget !== "function") {
         return;
     }
-    const viewer = new Viewer(api, (point) => {
-        const widget = pointWidget(node);
-        if (widget) {
-            writeWidget(app, widget, point);
-        }
-        return Boolean(widget);
-    });
+    const viewer = new Viewer(api, new Shown(node, app));
     const look = new URL("./viewer.css", import.meta.url);
     addPanel(node, NAME, viewer.root, { height: HEIGHT, width: WIDTH, look, close: () => viewer.pause() });
+    viewer.shown.follow((opacity) => viewer.setOpacity(opacity));
     const executed = node.onExecuted;
     node.onExecuted = function (/** @type {any} */ output) {
         const [data] = output?.[ANSWER] ?? [];
@@ -51,32 +46,21 @@ export function addViewer(node, app, api) {
     };
 }
 
-/**
- * The widget of the point whose attention is recorded; undefined if the record does not come from MaskGuidedKVShare.
- * @param {any} node
- */
-function pointWidget(node) {
-    const input = node.inputs?.find((/** @type {any} */ one) => one.name === RECORD);
-    const link = input?.link === null ? null : node.graph?.getLink?.(input?.link);
-    const source = link && node.graph.getNodeById(link.origin_id);
-    const known = source?.comfyClass === SHARER;
-    return known ? source.widgets?.find((/** @type {any} */ widget) => widget.name === POINT) : undefined;
-}
-
 class Viewer {
     #api;
-    #write;
     #data = /** @type {any} */ (null);
     #frames = /** @type {Sheet | null} */ (null);
     #maps = /** @type {Maps[]} */ ([]);
+    /** @type {{x: number, y: number, frame: number} | null} */
+    #picked = null;
 
     /**
      * @param {any} api
-     * @param {(point: string) => boolean} write Sets the point for the next run; returns false if there is no widget for it.
+     * @param {Shown} shown What the node's own inputs say is shown.
      */
-    constructor(api, write) {
+    constructor(api, shown) {
         this.#api = api;
-        this.#write = write;
+        this.shown = shown;
         this.#build();
         this.#enable(false);
     }
@@ -94,7 +78,7 @@ class Viewer {
         this.scrub = range("Frame", { class: "kvs-scrub", min: 0, max: 0, value: 0, input: go });
         this.curve = new Curve((frame) => this.#goToFrame(frame));
         this.time = element("output", { class: "kvs-time" });
-        this.subject = element("select", { change: () => this.#choose() });
+        this.subject = element("select", { change: () => this.#chooseSubject() });
         this.layer = element(
             "select",
             { change: draw },
@@ -107,6 +91,8 @@ class Viewer {
         this.ownFrame = element("input", { type: "checkbox", change: () => this.#chooseOwnFrame() });
         this.ownField = element("label", { class: "kvs-check" }, this.ownFrame, "This frame only");
         this.opacity = range("Opacity", { min: 0, max: 1, step: 0.05, value: 0.6, input: draw });
+        this.opacity.addEventListener("change", () => this.shown.setOpacity(Number(this.opacity.value)));
+        this.covered = element("output", { class: "kvs-covered" });
         this.canvas = element("canvas", { class: "kvs-screen", tabindex: 0, role: "img" });
         this.aim = new Aim(this.canvas, (x, y) => this.#choosePoint(x, y));
         this.words = element("ul", { class: "kvs-lines kvs-words", "aria-label": "Words that named the subject" });
@@ -114,10 +100,12 @@ class Viewer {
         this.looks.setAttribute("aria-label", "Attention of the point to words");
         this.message = element("div", { class: "kvs-message kvs-hint", role: "status" });
         this.message.textContent = "Run the workflow to see where the subject was found.";
+        this.notice = element("div", { class: "kvs-notice", role: "status", hidden: true });
         this.root = element(
             "div",
             { class: "kvs-viewer", keydown: (/** @type {KeyboardEvent} */ event) => this.#key(event) },
             this.message,
+            this.notice,
             this.canvas,
             element(
                 "div",
@@ -128,11 +116,12 @@ class Viewer {
                 this.aim.button,
             ),
             this.aim.status,
+            this.covered,
             element(
                 "div",
                 { class: "kvs-fields" },
                 element("label", { class: "kvs-grow" }, "Subject", this.subject),
-                element("label", {}, "Show", this.layer),
+                element("label", {}, "Draw", this.layer),
                 this.stepField,
                 this.ownField,
                 element("label", { class: "kvs-grow" }, "Segment", this.segment),
@@ -150,10 +139,14 @@ class Viewer {
      * @param {number} y
      */
     #choosePoint(x, y) {
-        const point = `${rounded(x, 3)}, ${rounded(y, 3)}, ${this.#data.frames[this.#place]}`;
-        return this.#write(point)
-            ? `look_at is set to ${point}. Run again to see its attention.`
-            : "Connect record directly to MaskGuidedKVShare to set its look_at.";
+        const frame = this.#data.frames[this.#place];
+        const point = `${rounded(x, 3)}, ${rounded(y, 3)}, ${frame}`;
+        if (!this.shown.setPoint(point)) {
+            return "Connect record directly to MaskGuidedKVShare to set its look_at.";
+        }
+        this.#picked = { x, y, frame };
+        this.#draw();
+        return `look_at is set to ${point}. Run again to see its attention.`;
     }
 
     /**
@@ -164,6 +157,8 @@ class Viewer {
         this.pause();
         this.aim.stop();
         this.#data = data;
+        this.notice.textContent = (data.notices ?? []).join("\n");
+        this.notice.hidden = !this.notice.textContent;
         this.root.setAttribute("aria-busy", "true");
         try {
             const files = [data.picture, ...data.maps.map((/** @type {any} */ map) => map.picture)];
@@ -189,6 +184,14 @@ class Viewer {
         this.player.pause();
     }
 
+    /**
+     * @param {number} opacity
+     */
+    setOpacity(opacity) {
+        this.opacity.value = opacity;
+        this.#draw();
+    }
+
     /** Number of the shown tile. */
     get #place() {
         return Number(this.scrub.value);
@@ -205,27 +208,23 @@ class Viewer {
         this.scrub.max = this.#count - 1;
         this.scrub.value = Math.min(this.#place, this.#count - 1);
         this.opacity.value = data.opacity;
-        const names = data.maps.map((/** @type {any} */ map) => nameOf(map));
+        const names = data.maps.map(nameOf);
         this.subject.replaceChildren(...options(names));
-        const wanted = data.show === "look_at" ? "point" : data.subject ? "subject" : "all";
+        const wanted = data.show === "look_at" || (this.#picked && data.point) ? "point" : data.subject ? "subject" : "all";
         const index = data.maps.findIndex(
             (/** @type {any} */ map) => map.kind === wanted && (wanted !== "subject" || map.name === data.subject),
         );
         this.subject.value = String(Math.max(index, 0));
-        const segments = data.segments.map(
-            (/** @type {any} */ segment, /** @type {number} */ index) => `${index + 1}: ${this.#segmentName(segment)}`,
-        );
+        this.#picked = null;
+        const segments = data.segments.map((/** @type {any} */ one, /** @type {number} */ index) => segmentName(one, index, data.fps));
         this.segment.replaceChildren(...options(segments));
         this.#choose();
     }
 
-    /**
-     * @param {any} segment
-     */
-    #segmentName({ beat, next_beat, span }) {
-        const beats = next_beat === null ? `beat ${beat + 1}` : `from beat ${beat + 1} to ${next_beat + 1}`;
-        const [start, stop] = span.map((/** @type {number} */ frame) => clock(frame / this.#data.fps));
-        return `${beats}, ${start} to ${stop}`;
+    /** Shows another subject, which the node's outputs then show too. */
+    #chooseSubject() {
+        this.shown.setMap(this.#data.maps[Number(this.subject.value)]);
+        this.#choose();
     }
 
     #choose() {
@@ -329,6 +328,7 @@ class Viewer {
         screen.drawImage(painted, 0, 0, width, height);
         const frame = data.frames[place];
         this.curve.mark(frame);
+        this.#drawMask(screen, map, place);
         this.#drawPoint(screen, frame);
         this.time.textContent = `${frame + 1} of ${data.frame_count}, ${clock(frame / data.fps)}`;
         this.time.title = data.videos > 1 ? `The first of ${data.videos} videos` : "";
@@ -342,12 +342,33 @@ class Viewer {
     }
 
     /**
+     * Draws the outline of the mask, since heat may have the subject's own colour, and says how much of the frame it is.
+     * @param {any} screen
+     * @param {Maps} map
+     * @param {number} place
+     */
+    #drawMask(screen, map, place) {
+        this.covered.hidden = this.layer.disabled;
+        if (this.layer.disabled) {
+            return;
+        }
+        const { lines, part } = map.outline(place, Number(this.step.value) - 1);
+        if (Number(this.opacity.value) > 0) {
+            drawOutline(screen, lines);
+        }
+        this.covered.textContent = `Mask: ${percent(part)} of the frame`;
+    }
+
+    /**
      * Draws a ring around the chosen point, in the video frames of its latent frame.
      * @param {any} screen
      * @param {number} frame
      */
     #drawPoint(screen, frame) {
         const { point } = this.#data;
+        if (this.#picked?.frame === frame) {
+            drawRing(screen, this.#picked);
+        }
         if (this.looks.hidden || barOf(point, frame) !== barOf(point, point.frame)) {
             return;
         }
@@ -373,21 +394,4 @@ class Viewer {
             this.#goTo((this.#place + way + this.#count) % this.#count);
         }
     }
-}
-
-/**
- * Whether a frame lies in a span, which in a loop may wrap around the end.
- * @param {[number, number]} span
- * @param {number} frame
- * @param {number} frames
- */
-function contains([start, stop], frame, frames) {
-    return [frame, frame + frames].some((one) => start <= one && one < stop);
-}
-
-/**
- * @param {any} map
- */
-function nameOf(map) {
-    return map.kind === "point" ? "attention of the point" : map.name || "all subjects";
 }

@@ -44,6 +44,12 @@ class KnownFrames:
                 known[frame % frames] = True
         return KnownFrames(latent, known)
 
+    def overlaid_by(self, others: "KnownFrames") -> "KnownFrames":
+        """With `others`, which count where both are known."""
+        upper = others.known.to(self.latent.device)[:, None, None]
+        latent = torch.where(upper, others.latent.to(self.latent), self.latent)
+        return KnownFrames(latent, self.known | others.known)
+
     def of_segment(self, segment: Segment) -> "KnownFrames":
         """The frames of a segment, of which only those can be known that count."""
         first, length = segment.start, segment.length

@@ -33,7 +33,7 @@ def lora_hooks(beats: Sequence[Beat]) -> list[Any]:
     for number, beat in enumerate(beats, start=1):
         loras = beat.script.loras
         if loras not in made:
-            paths = [_find(number, lora) for lora in loras]
+            paths = [find_lora(number, lora) for lora in loras]
             hooks: list[Any] = []
             for lora, path in zip(loras, paths, strict=True):
                 with host_errors(f"prompt {number}: the LoRA '{lora.file}' cannot be read"):
@@ -42,7 +42,8 @@ def lora_hooks(beats: Sequence[Beat]) -> list[Any]:
     return [made[beat.script.loras] for beat in beats]
 
 
-def _find(number: int, lora: Lora) -> str:
+def find_lora(number: int, lora: Lora) -> str:
+    """The file of a LoRA of prompt `number`. Raises ValueError where it is missing, naming the files that exist."""
     path = folder_paths.get_full_path(FOLDER, lora.file)
     if path is not None:
         return path

@@ -47,10 +47,16 @@ def decode_loop(vae: Any, samples: torch.Tensor, tiles: Tiles | None) -> torch.T
     loops from its last frame to its first; videos of a batch follow one another.
 
     Both ends are decoded between their neighbours in the loop, whose images are dropped: the first latent frame then
-    decodes to as many images as any other. Raises ValueError for a latent that is not a video.
+    decodes to as many images as any other. Raises ValueError for a latent that is not a video,
+    or of another VAE.
     """
     if samples.ndim != 5:
         raise ValueError(f"samples: the latent has the shape {list(samples.shape)}; connect that of a video.")
+    if samples.shape[1] != getattr(vae, "latent_channels", samples.shape[1]):
+        raise ValueError(
+            f"samples: the latent has {samples.shape[1]} channels, this vae decodes {vae.latent_channels}. Connect the "
+            "VAE of the model that made the latent."
+        )
     frames = samples.shape[2]
     around = torch.arange(-NEIGHBOURS, frames + NEIGHBOURS) % frames
     pictures = _decode(vae, samples[:, :, around], tiles)

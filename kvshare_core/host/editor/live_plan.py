@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from comfy.model_management import get_torch_device
+from comfy.model_management import get_torch_device, get_total_memory
 
 from ...config import KVShareConfig, format_indices
 from ...plan.forecast import Forecast, ModelFacts, Sampling, forecast, windows_extra
@@ -19,8 +19,11 @@ from ...script.film import Script, ScriptError, Transition
 from ...timeline.planning import overridden_inputs, plan_timeline
 from ...timeline.timeline import Timeline, TimelineError
 from ..sampling.memory import bank_budget, bytes_on_device
+from .remarks import ALONE, Remark, missing_loras, too_large, unnamed_subject, why_off, wrong_words
 
 Json = dict[str, Any]
+
+SHARER = "Mask-Guided KV Share"
 
 ASSUMED_FRAMES, ASSUMED_COMPRESSION = 21, 4
 """Latent frames of a clip, and video frames per latent frame, while the model is unknown: those of Wan."""
@@ -45,15 +48,18 @@ class Film:
 @dataclass(frozen=True)
 class Surroundings:
     """The nodes around LongVideoSegmenter. model: None while it is unknown; config: None when nothing shares; subject,
-    masked: those of MaskGuidedKVShare; steps: of the sampler, None when unknown; guided: whether its CFG is not 1.
-    problems, notes: what is wrong with other nodes, and what had to be assumed about them."""
+    masked, sharer: those of MaskGuidedKVShare and the node's id; steps: of the sampler, None when unknown; guided:
+    whether its CFG is not 1; alone: whether no node takes the timeline. problems, notes: what is wrong with other
+    nodes, and what had to be assumed about them."""
 
     model: ModelFacts | None = None
     config: KVShareConfig | None = None
     subject: str = ""
     masked: bool = False
+    sharer: str = ""
     steps: int | None = None
     guided: bool = True
+    alone: bool = False
     problems: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -65,25 +71,32 @@ def _go_on() -> None:
 def tell(film: Film, around: Surroundings, go_on: Callable[[], None] = _go_on) -> Json:
     """The answer for an editor. go_on: called between the parts of the work; what it raises ends the work.
 
-    error: why the film cannot be read or planned, with `at`, its position in the text, if known; without `beats` when
-    it cannot be read. problems: what would stop a run from starting; notes: what the user should know.
+    error: why the film cannot be read or planned, with `at`, its position in the text, and `beat`, if known; without
+    `beats` when it cannot be read. problems: what would stop a run from starting, and warnings: what a user would not
+    expect of one, as remarks.Remark; named: the words of the subjects that a new beat shows; notes: what the user
+    should know.
     """
+    problems = [Remark(message).told() for message in around.problems]
     try:
         script, answer = read_film(film.prompts)
     except ScriptError as reason:
         at = None if reason.place is None else unit_offset(film.prompts, *reason.place)
-        return {"error": {"message": str(reason), "at": at}, "problems": list(around.problems), "notes": []}
+        beat = None if reason.place is None else _beat_at(film.prompts, reason.place[0])
+        error = {"message": str(reason), "at": at, "beat": beat}
+        return {"error": error, "problems": problems, "warnings": [], "notes": []}
     go_on()
     try:
         timeline, error = _planned(script, film, around.model), None
     except TimelineError as reason:
-        error = {"message": str(reason), "at": None}
+        error = {"message": str(reason), "at": None, "beat": None}
         timeline = _roughly_planned(script, film, around.model)
     answer |= {
         "error": error,
         "notes": list(around.notes),
-        "problems": list(around.problems),
+        "problems": problems,
+        "warnings": [ALONE.told()] if around.alone else [],
         "model_known": around.model is not None,
+        "named": " and ".join(one.words for one in script.subjects) or " ".join(around.subject.split()),
     }
     if timeline is None:
         return answer
@@ -94,6 +107,15 @@ def tell(film: Film, around: Surroundings, go_on: Callable[[], None] = _go_on) -
     if error is None:
         _add_plan(answer, timeline, film, around, go_on)
     return answer
+
+
+def _beat_at(text: str, line: int) -> int | None:
+    """The prompt, counted from 0, in whose lines the reader stopped: the one after all that can be read before."""
+    before = "\n".join(text.splitlines()[: line - 1])
+    try:
+        return len(read_film(before)[1]["beats"]) if before.strip() else 0
+    except ScriptError:
+        return None
 
 
 def _planned(script: Script, film: Film, model: ModelFacts | None) -> Timeline:
@@ -139,6 +161,7 @@ def _add_plan(answer: Json, timeline: Timeline, film: Film, around: Surroundings
     answer["notes"] += overridden_inputs(
         script, film.negative_prompt, film.num_transition_blocks, film.longer_mid_segment
     )
+    answer["problems"] += [remark.told() for remark in missing_loras(timeline)]
     plan, fitted = _share_plan(answer, timeline, around)
     go_on()
     answer["segments"] = [
@@ -160,7 +183,12 @@ def _add_plan(answer: Json, timeline: Timeline, film: Film, around: Surroundings
     if fitted is None or around.model is None:
         return
     sampling = Sampling(film.width, film.height, film.batch_size, around.steps, around.guided)
-    answer["sharing"] = _sharing(forecast(fitted, around.model.element_size, sampling), fitted.plan.config, around)
+    found = forecast(fitted, around.model.element_size, sampling)
+    answer["sharing"] = _sharing(found, fitted.plan, around)
+    if answer["sharing"]["off"] is None:
+        cost = f"about +{found.extra:.0%} computation".replace("%", " %")
+        told = [unnamed_subject(fitted.plan, cost), *_too_large(found, fitted.plan.config)]
+        answer["warnings"] += [remark.told() for remark in told if remark is not None]
 
 
 def _share_plan(answer: Json, timeline: Timeline, around: Surroundings) -> tuple[SharePlan | None, FittedPlan | None]:
@@ -169,12 +197,18 @@ def _share_plan(answer: Json, timeline: Timeline, around: Surroundings) -> tuple
     if around.config is None:
         return None, None
     beats = tuple(replace(beat, words=find_words(_characters(beat.prompt))) for beat in timeline.beats)
+    timeline = replace(timeline, beats=beats)
     mask = torch.ones(1, 1, 1) if around.masked else None
+    if mask is None and not around.config.masks.ref_token_idx:
+        wrong = wrong_words(timeline, around.subject, around.sharer)
+        if wrong:
+            answer["problems"] += [remark.told() for remark in wrong]
+            return None, None
     try:
-        plan = make_plan(replace(timeline, beats=beats), around.config, around.subject, mask)
+        plan = make_plan(timeline, around.config, around.subject, mask)
         return plan, None if around.model is None else fit_plan(plan, around.model.info)
     except ValueError as reason:
-        answer["problems"].append(f"MaskGuidedKVShare: {reason}")
+        answer["problems"].append(Remark(f"{SHARER}: {reason}").told())
         return None, None
 
 
@@ -188,10 +222,25 @@ def _characters(prompt: str) -> list[tuple[str, tuple[int, ...]]]:
     return characters
 
 
-def _sharing(found: Forecast, config: KVShareConfig, around: Surroundings) -> Json:
+def _too_large(found: Forecast, config: KVShareConfig) -> list[Remark | None]:
+    """A remark for each kind of memory of which less is there than what is expected to be held."""
+    device, main = get_torch_device(), torch.device("cpu")
+    near = bytes_on_device(config.memory, found.expected, bank_budget(config.memory, device))
+    room = int(get_total_memory(main))  # pyright: ignore[reportArgumentType]
+    if device.type == main.type:
+        return [too_large(config, found.expected, room, "system RAM")]
+    there = int(get_total_memory(device))  # pyright: ignore[reportArgumentType]
+    return [too_large(config, near, there, "VRAM"), too_large(config, found.expected - near, room, "system RAM")]
+
+
+def _sharing(found: Forecast, plan: SharePlan, around: Surroundings) -> Json:
+    config, facts = plan.config, around.model
     device = get_torch_device()
     budget = bank_budget(config.memory, device)
     return {
+        "off": why_off(plan, found.blocks, found.steps),
+        "expected_bytes": found.expected,
+        "bits": 8 if config.memory.dtype == "fp8" or facts is None else 8 * facts.element_size,
         "blocks": format_indices(found.blocks),
         "block_count": len(found.blocks),
         "steps": None if found.steps is None else format_indices(found.steps),

@@ -5,6 +5,8 @@ from .user_files import change_of, names_of, new_file, path_of, refused
 
 SUFFIX = ".kvshare.json"
 WRITER = "KVShareProbe"
+MAX_BYTES = 4 << 20
+"""Of a preset's file: a hundred times what a large model's has."""
 
 
 def save(preset: MeasuredPreset, prefix: str) -> str:
@@ -19,8 +21,10 @@ def load(name: str) -> MeasuredPreset:
     that is not a preset, and for one that a newer version of the pack wrote."""
     path = path_of(name, SUFFIX, WRITER)
     try:
+        if path.stat().st_size > MAX_BYTES:
+            raise ValueError(f"it has more than {MAX_BYTES >> 20} MiB")
         return read_preset(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError, OSError) as error:
         raise refused(name, WRITER, error) from error
 
 

@@ -13,10 +13,13 @@ import safetensors
 import safetensors.torch
 import torch
 from comfy.nested_tensor import NestedTensor
+from comfy.utils import pack_latents
 
-from ...plain_values import from_document, to_document
+from ...plain_values import from_document, parse_json, to_document
 from ...record.record import KVShareRecord, RecordedMasks
 from ...timeline.timeline import Timeline
+from ..running import signatures_above
+from .run_checks import check_timeline
 from .user_files import change_of, names_of, new_file, path_of, refused
 
 SUFFIX = ".kvshare.safetensors"
@@ -61,7 +64,8 @@ class LongVideoFile:
 
 
 def file_of(timeline: Timeline, latent: dict[str, Any], record: KVShareRecord | None) -> LongVideoFile:
-    """What to save of a timeline's latent. Raises ValueError for the latent of another timeline."""
+    """What to save of a timeline's latent, with the masks of the run that made it. Raises ValueError for the latent of
+    another timeline."""
     samples = _parts(latent["samples"])
     if samples[0].ndim != 5 or samples[0].shape[2] != timeline.latent_frames:
         raise ValueError(
@@ -69,12 +73,14 @@ def file_of(timeline: Timeline, latent: dict[str, Any], record: KVShareRecord | 
             "frames. Connect the latent of the same timeline."
         )
     mask = latent.get("noise_mask")
+    # As the sampler had it when the run ended.
+    joined = samples[0] if len(samples) == 1 else pack_latents(samples)[0]
     return LongVideoFile(
         timeline,
         samples,
         () if mask is None else _parts(mask),
         tuple(latent.get("batch_index") or ()),
-        None if record is None else record.latest(),
+        None if record is None else record.findings(joined, signatures_above("latent")).masks,
     )
 
 
@@ -100,9 +106,28 @@ def load(name: str) -> LongVideoFile:
         with safetensors.safe_open(str(path), framework="pt") as opened:
             metadata = opened.metadata() or {}
             tensors = {key: opened.get_tensor(key) for key in opened.keys()}
-        return from_document(LongVideoFile, json.loads(metadata[CONTENT]), tensors, FORMAT)
+        content = from_document(LongVideoFile, parse_json(metadata[CONTENT]), tensors, FORMAT)
+        check(content)
+        return content
     except (KeyError, ValueError, OSError, safetensors.SafetensorError) as error:
         raise refused(name, WRITER, error) from error
+
+
+def check(content: LongVideoFile) -> None:
+    """Raises ValueError if what a file holds does not belong together."""
+    check_timeline(content.timeline)
+    frames, first = content.timeline.latent_frames, content.samples[0] if content.samples else torch.empty(0)
+    if first.ndim != 5 or first.shape[2] != frames:
+        raise ValueError(f"its latent has the shape {list(first.shape)}, its timeline {frames} latent frames")
+    if content.noise_mask and len(content.noise_mask) != len(content.samples):
+        raise ValueError("it has not one noise mask for each latent")
+    if content.masks is None:
+        return
+    check_timeline(content.masks.timeline)
+    maps = [content.masks, *content.masks.subjects]
+    for tensor in (tensor for one in maps for tensor in (one.heat, one.mask)):
+        if tensor.ndim != 4 or tensor.shape[1] != content.masks.timeline.latent_frames or 0 in tensor.shape:
+            raise ValueError(f"its masks have the shape {list(tensor.shape)}, which is not that of the film")
 
 
 def file_names() -> list[str]:

@@ -12,6 +12,10 @@ OUTPUT = " [output]"
 """What the host appends to the name of a file in its output folder."""
 
 
+LONGEST_REASON = 300
+"""Characters of what is wrong with a file that a message quotes: it may quote the file."""
+
+
 @dataclass(frozen=True)
 class NewFile:
     """Where a file is to be written, and its subfolder in the output folder, empty for none."""
@@ -65,7 +69,8 @@ def refused(name: str, writer: str, error: Exception) -> ValueError:
         return ValueError(
             f"file: {name} was saved by a newer version of KV Share ({error}). Update KV Share, or choose another file."
         )
-    return ValueError(f"file: {name} was not written by {writer} ({error}). Choose another.")
+    reason = str(error)[:LONGEST_REASON]
+    return ValueError(f"file: {name} was not written by {writer} ({reason}). Choose another.")
 
 
 def change_of(path: Path) -> str:

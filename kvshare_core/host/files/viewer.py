@@ -8,7 +8,7 @@ import folder_paths
 import torch
 from comfy_api.latest import io, ui
 
-from ...record.record import KVShareRecord
+from ...record.record import Findings
 from ...record.viewing import described_film, described_point, sheet_of, shown_frames, shown_maps, small_frames
 
 PREFIX = "kvshare_view"
@@ -20,13 +20,12 @@ MOST_FILES = 400
 """Pictures of ours that stay in the host's folder of temporary files, which it empties only when it starts."""
 
 
-def view_of(record: KVShareRecord, images: torch.Tensor, **chosen: Any) -> dict[str, list[Any]]:
-    """The answer that shows a record over the decoded frames [frames, h, w, 3] of its run; empty when the record is
-    empty.
+def view_of(findings: Findings, images: torch.Tensor, **chosen: Any) -> dict[str, list[Any]]:
+    """The answer that shows what a run found over its decoded frames [frames, h, w, 3]; empty when it found nothing.
 
     chosen: values of the node's own inputs, which the viewer shows first.
     """
-    masks, point = record.latest(), record.latest_point()
+    masks, point = findings.masks, findings.point
     timeline = masks.timeline if masks is not None else None if point is None else point.timeline
     if timeline is None:
         return {}
@@ -34,6 +33,7 @@ def view_of(record: KVShareRecord, images: torch.Tensor, **chosen: Any) -> dict[
     small = small_frames(images, frames)
     answer = described_film(timeline, frames, images.shape[0] // timeline.frames)
     answer |= {"picture": _save_frames(sheet_of(small)), "size": [small.shape[2], small.shape[1]]}
+    answer["notices"] = findings.notices
     answer["point"] = None if point is None else described_point(point)
     answer["maps"] = [
         {

@@ -60,6 +60,8 @@ def load_video_model(
     families.UnsupportedModelError when the model is not a video diffusion transformer; FileNotFoundError when a file of
     an embedded model is missing.
     """
+    if weight_dtype not in WEIGHT_DTYPES:
+        raise ValueError(f"weight_dtype is '{weight_dtype}'; choose one of {', '.join(WEIGHT_DTYPES)}.")
     _check_together(diffusion_model, text_encoder, vae, text_encoder_2)
     if diffusion_model in EMBEDDED_MODELS:
         embedded = load_embedded(EMBEDDED_MODELS[diffusion_model], model_options=WEIGHT_DTYPES[weight_dtype])

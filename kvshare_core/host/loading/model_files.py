@@ -113,9 +113,10 @@ def _all_shards(name: str, path: str) -> tuple[str, ...]:
     paths = tuple(_shard_name(part, number) for number in range(1, int(part["count"]) + 1))
     missing = [os.path.basename(path) for path in paths if not os.path.isfile(path)]
     if missing:
+        named = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
         raise ValueError(
-            f"diffusion_model '{name}' is one of {len(paths)} files, but {', '.join(missing)} is not in its folder. "
-            "Download all of them into one folder."
+            f"diffusion_model '{name}' is one of {len(paths)} files, but {named} "
+            f"{'is' if len(missing) == 1 else 'are'} not in its folder. Download all of them into one folder."
         )
     return paths
 

@@ -1,6 +1,5 @@
 """What a model file contains, from its header alone: no weight is loaded, and the model is built on the meta device."""
 
-import json
 import os
 from dataclasses import replace
 from functools import lru_cache
@@ -16,6 +15,7 @@ from ...embedded.files import WEIGHTS, weight_file
 from ...embedded.latents import NATIVE_LATENT_FRAMES
 from ...embedded.model import MODEL_FILES
 from ...families import UnsupportedModelError, find_family
+from ...plain_values import parse_json
 from ...plan.forecast import ModelFacts
 from . import cogvideox_keys
 from .model_files import EMBEDDED_MODELS, diffusion_model_names, find_model
@@ -112,7 +112,7 @@ def _header(path: str) -> dict[str, Any]:
         length = int.from_bytes(file.read(8), "little")
         if length > MAX_HEADER_BYTES:
             raise ValueError(f"{path} is not a safetensors file.")
-        return json.loads(file.read(length))
+        return parse_json(file.read(length))
 
 
 def _compute_dtype(config: Any, weights: dict[str, torch.Tensor]) -> torch.dtype:

@@ -5,7 +5,7 @@ to any others. Its last step and its scaling of latents leave rounding errors in
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -29,6 +29,10 @@ class HeldFrames:
     """The latent that the run begins with, with the held values in it."""
     ends_clean: bool
     """Whether the run ends without noise."""
+
+    def behind(self, lead: int) -> "HeldFrames":
+        """The same with `free` of the video behind `lead` frames of a reference picture."""
+        return replace(self, free=(self.free[0][lead:], *self.free[1:]))
 
     def free_segments(self, stretches: Sequence[Sequence[Stretch]]) -> set[int]:
         """Segments that show a frame that is not held; stretches: for each part of the latent, those of all

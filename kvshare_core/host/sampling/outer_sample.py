@@ -1,7 +1,6 @@
 """Runs one `sample()` of a patched MODEL: makes its run state, samples stage by stage, and frees everything."""
 
-import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,24 +12,26 @@ from ...plan.model_fit import FittedPlan
 from ...plan.schedule import shares_in
 from ...plan.share_plan import SharePlan
 from ...record.handover import Handover
-from ...record.record import KVShareRecord
+from ...record.record import KVShareRecord, RunOrigin, latent_digest
 from ...record.resampling import masks_in_size
 from ...session.sampling_run import SamplingRun
 from ...session.settings import RunSettings
+from ...timeline.timeline import FRAME_DIM
 from .. import HANDOVER_TAG, KEY
 from ..conditioning.carried_image import KnownFrames
+from ..running import signature_of_running, signatures_above
 from . import memory
 from .chain import Chain
 from .eager import EagerRegion
 from .held_frames import HeldFrames, held_frames, holds_without_noise
+from .neighbours import mixed_up_by, neighbours_of
+from .notices import Notices
 from .own_errors import own_errors
 from .packed_latent import video_part
 from .progress import RunProgress
 from .run_noise import arrange_noise
 from .run_state import RunState
 from .segment_handler import SegmentHandler
-
-log = logging.getLogger("kvshare")
 
 POSITIONAL = ("noise", "latent_image", "sampler", "sigmas", "denoise_mask", "callback", "disable_pbar", "seed")
 """The arguments that the host passes to its `outer_sample` by position."""
@@ -68,10 +69,13 @@ def outer_sample_wrapper(sampled: SampledPlan) -> Callable[..., Any]:
         # Hosts pack what is several tensors, the video first.
         shapes: list[Any] = arguments.get("latent_shapes") or [arguments["noise"].shape]
         handover = next((entry[HANDOVER_TAG] for entry in _entries(guider) if HANDOVER_TAG in entry), Handover())
+        lead = _lead(sampled, shapes)
+        held = held and held.behind(lead)
         plan, window = _plan_of_run(sampled, guider, arguments, handover, shapes[0])
-        noise = arrange_noise(plan.timeline, arguments["noise"], arguments["seed"], shapes, _warn)
+        notices = Notices()
+        noise = arrange_noise(plan.timeline, arguments["noise"], arguments["seed"], shapes, notices, lead)
         fitted = replace(sampled.fitted, plan=plan)
-        state = _make_state(replace(sampled, fitted=fitted), guider, window, held, shapes)
+        state = _make_state(replace(sampled, fitted=fitted), guider, window, held, shapes, notices)
         guider.model_options = create_model_options_clone(original)
         guider.model_options["transformer_options"][KEY] = state
         try:
@@ -79,7 +83,8 @@ def outer_sample_wrapper(sampled: SampledPlan) -> Callable[..., Any]:
             if held is not None:
                 result = held.put_back(result)
             masks, point = state.run.finish()
-            sampled.record.put(masks, point)
+            origin = RunOrigin(latent_digest(result), signature_of_running())
+            sampled.record.put(masks, point, plan.guided, origin, notices.said)
             if masks is not None and float(arguments["sigmas"][-1]) > 0:
                 handover.leave(result, masks)
             memory.report_held(state.run.bank.peak_bytes)
@@ -89,6 +94,22 @@ def outer_sample_wrapper(sampled: SampledPlan) -> Callable[..., Any]:
             state.run.close()
 
     return outer_sample
+
+
+def _lead(sampled: SampledPlan, shapes: Sequence[Any]) -> int:
+    """How many latent frames of a reference picture the run's latent has in front of the video; the segment handler
+    refuses one that is longer for another reason. Raises ValueError for a chain, which has no place for them."""
+    plan, shape = sampled.fitted.plan, shapes[0]
+    if sampled.fitted.info.reference_frames is None or len(shapes) > 1 or len(shape) != 5:
+        return 0
+    lead = max(0, shape[FRAME_DIM] - plan.timeline.latent_frames)
+    if lead and plan.config.order == "chain":
+        raise ValueError(
+            "MaskGuidedKVShare: order 'chain' samples one segment after another, and has no place for the reference "
+            "frame that WanVaceToVideo and WanAnimateToVideo put in front of the video. Set order to lockstep or "
+            "sources_first in KVShareConfig."
+        )
+    return lead
 
 
 def _model_sampling(guider: Any) -> Any:
@@ -108,7 +129,9 @@ def _plan_of_run(
     """The plan with the masks that an earlier run found, in the size of this run's video, and the highest and the
     lowest sigma that share. A plan none of whose steps share has one stage."""
     plan, sigmas = sampled.fitted.plan, arguments["sigmas"].tolist()
-    found = None if sampled.earlier is None else sampled.earlier.latest()
+    found = None
+    if sampled.earlier is not None:
+        found = sampled.earlier.findings(arguments["latent_image"], signatures_above()).masks
     if sampled.earlier is None and plan.finds_subjects:
         found = handover.masks_of(arguments["latent_image"])
         if found is not None and (found.segments is None or not plan.fits(found.segments)):
@@ -127,7 +150,12 @@ def _plan_of_run(
 
 
 def _make_state(
-    sampled: SampledPlan, guider: Any, sigma_window: tuple[float, float], held: HeldFrames | None, shapes: list[Any]
+    sampled: SampledPlan,
+    guider: Any,
+    sigma_window: tuple[float, float],
+    held: HeldFrames | None,
+    shapes: list[Any],
+    notices: Notices,
 ) -> RunState:
     """The state of a run that is about to start. shapes: of the whole latent's parts."""
     fitted, plan, base_model = sampled.fitted, sampled.fitted.plan, guider.model_patcher.model
@@ -143,9 +171,14 @@ def _make_state(
         guider.model_options["transformer_options"].get("rope_options") or {},
         float(_model_sampling(guider).sigma_max),
         _segments_with_held_frames(plan, held, base_model),
+        neighbours_of(guider.model_patcher, guider.model_options),
     )
-    run = SamplingRun(settings, _warn)
+    run = SamplingRun(settings, notices)
     progress = RunProgress(plan.timeline, guider.model_patcher, [len(stage) for stage in run.stages.all])
+    notices.show_in(progress)
+    mixed_up = mixed_up_by(settings.neighbours) if len(plan.timeline.segments) > 1 else None
+    if mixed_up is not None:
+        run.warn_once(mixed_up)
     known = None if held is None else _known_frames(held, base_model, shapes)
     bank = memory.bytes_on_device(plan.config.memory, expected.bank, budget)
     return RunState(run, progress, EagerRegion(), held, known, bank, expected.call)
@@ -162,7 +195,8 @@ def _segments_with_held_frames(plan: SharePlan, held: HeldFrames | None, base_mo
 def _known_frames(held: HeldFrames, base_model: Any, shapes: list[Any]) -> KnownFrames:
     """The video's frames that a run holds, as the model gets latents."""
     video = video_part(base_model.process_latent_in(held.content), shapes)
-    return KnownFrames(video, torch.tensor([not free for free in held.free[0]]))
+    free = held.free[0]
+    return KnownFrames(video[:, :, video.shape[FRAME_DIM] - len(free) :], torch.tensor([not one for one in free]))
 
 
 def _sample_stages(executor: Any, state: RunState, arguments: Arguments, shapes: list[Any]) -> Any:
@@ -173,13 +207,15 @@ def _sample_stages(executor: Any, state: RunState, arguments: Arguments, shapes:
         return _sample(executor, arguments)
     if arguments["callback"] is not None:
         arguments = {**arguments, "callback": state.progress.counted(arguments["callback"])}
-    plan, bank_bytes, chain = run.settings.plan, state.bank_bytes, None
+    plan, bank_bytes, held, chain = run.settings.plan, state.bank_bytes, state.known, None
     if plan.config.order == "chain":
         chain = Chain(plan.timeline, arguments, shapes, guider.model_patcher.model, run.settings.family.audio)
     while True:
         # Copied, since the host prepares the conditioning of a guider in place.
         conds = {name: [dict(entry) for entry in entries] for name, entries in guider.conds.items()}
-        result = _sample(executor, arguments) if chain is None else _sample_link(executor, state, chain, arguments)
+        result = (
+            _sample(executor, arguments) if chain is None else _sample_link(executor, state, chain, held, arguments)
+        )
         if not run.stages.early:
             return result
         guider.conds = conds
@@ -189,10 +225,14 @@ def _sample_stages(executor: Any, state: RunState, arguments: Arguments, shapes:
         state.bank_bytes = max(0, bank_bytes - run.bank.device_bytes)
 
 
-def _sample_link(executor: Any, state: RunState, chain: Chain, arguments: Arguments) -> torch.Tensor:
-    """Samples the segment of the running stage; the whole latent as far as it is finished."""
+def _sample_link(
+    executor: Any, state: RunState, chain: Chain, held: KnownFrames | None, arguments: Arguments
+) -> torch.Tensor:
+    """Samples the segment of the running stage; the whole latent as far as it is finished. held: frames that the run
+    holds from the start."""
     (segment,) = state.run.stages.segments
-    state.known = chain.known_frames()
+    finished = chain.known_frames()
+    state.known = finished if held is None else held.overlaid_by(finished)
     chain.finish(segment, _sample(executor, chain.arguments(segment)))
     return chain.result
 
@@ -201,7 +241,3 @@ def _sample(executor: Any, arguments: Arguments) -> torch.Tensor:
     """Calls the host's `outer_sample` as the host does."""
     named = {name: value for name, value in arguments.items() if name not in POSITIONAL}
     return executor(*(arguments[name] for name in POSITIONAL), **named)
-
-
-def _warn(message: str) -> None:
-    log.warning("MaskGuidedKVShare: %s", message)

@@ -28,7 +28,7 @@ from ..loading.model_info import model_info
 from . import memory
 from .attention_override import ModelInputs, OpenedForward, apply_model_wrapper
 from .outer_sample import SampledPlan, outer_sample_wrapper
-from .packed_latent import latent_of
+from .packed_latent import latent_of, part_shapes
 from .run_state import run_state
 from .segment_handler import SegmentHandler, parts_over_time
 from .segment_window import SegmentWindow
@@ -72,6 +72,7 @@ def apply(model: Any, plan: SharePlan, earlier: KVShareRecord | None = None) -> 
         channels,
         plan.config.carry_image,
         channels is not None and channels.optional(diffusion_model),
+        info.reference_frames,
     )
     for wrapper_type, wrapper in (
         (WrappersMP.OUTER_SAMPLE, outer_sample_wrapper(SampledPlan(fitted, family, record, earlier))),
@@ -111,7 +112,8 @@ def _prepare_sampling_wrapper(
             if len(noise_shape) == 5
             else math.ceil(noise_shape[FRAME_DIM] * handler.context_length / handler.timeline.latent_frames)
         )
-        noise_shape[FRAME_DIM] = min(noise_shape[FRAME_DIM], window)
+        lead = max(0, noise_shape[FRAME_DIM] - handler.timeline.latent_frames) if handler.references else 0
+        noise_shape[FRAME_DIM] = min(noise_shape[FRAME_DIM], window + lead)
         reserve = 0 if state is None else state.bank_bytes + state.call_bytes
         noise_shape[FRAME_DIM] += memory.frames_to_reserve(model, noise_shape, reserve)
     return executor(model, noise_shape, conds, model_options=model_options, **kwargs)
@@ -130,8 +132,12 @@ def _predict_noise_wrapper(plan: SharePlan, audio: PackedAudio | None) -> Callab
         state = run_state(executor.class_obj.model_options["transformer_options"])
         if state is not None and state.run.stages.early:
             return denoised
-        latent = latent_of(denoised, list(executor.class_obj.conds.values()), timeline, audio)
-        return latent.with_video(match_to_anchor(latent.video, parts, strength))
+        conds = list(executor.class_obj.conds.values())
+        # The segment handler has refused what is longer for another reason than reference frames.
+        lead = 0 if part_shapes(conds) else max(0, denoised.shape[FRAME_DIM] - timeline.latent_frames)
+        latent = latent_of(denoised[:, :, lead:], conds, timeline, audio)
+        matched = latent.with_video(match_to_anchor(latent.video, parts, strength))
+        return torch.cat([denoised[:, :, :lead], matched], FRAME_DIM) if lead else matched
 
     return predict_noise
 
@@ -156,8 +162,10 @@ def _open_forward(inputs: ModelInputs) -> OpenedForward | None:
     routes = {place: window.routes[identity] for place, (_, identity) in enumerate(names) if identity in window.routes}
     # A common prompt does not name the beat's subject.
     text = PromptText(inputs.text_tokens(run.settings.family.inputs), not window.common, routes, window.hides)
-    forward = run.open_forward(window.evaluation, batch, text, run.settings.info.grid(*window.shape))
-    return OpenedForward(partial(run.attend, forward), state.eager, forward, run.settings.info.blocks)
+    info = run.settings.info
+    grid, lead = info.grid(*window.shape), info.grid(window.lead, *window.shape[1:])
+    forward = run.open_forward(window.evaluation, batch, text, grid, math.prod(lead))
+    return OpenedForward(partial(run.attend, forward), state.eager, forward, info.blocks)
 
 
 def _is_whole_segment(run: SamplingRun, window: SegmentWindow, inputs: ModelInputs) -> bool:
@@ -165,9 +173,11 @@ def _is_whole_segment(run: SamplingRun, window: SegmentWindow, inputs: ModelInpu
     otherwise."""
     names = zip(inputs.options["cond_or_uncond"], inputs.options["uuids"], strict=True)
     if any(name not in window.places for name in names):
-        run.warn_once("another node evaluates conditioning of its own; it is left unshared.")
+        run.leave_conditioning("another node evaluates conditioning of its own; it is left unshared.")
         return False
-    if inputs.latent.shape[2:] != (window.shape if window.packed is None else (window.packed,)):
-        run.warn_once("conditioning for a part of the frame is left unshared.")
+    frames, *size = window.shape
+    expected = (frames + window.lead, *size) if window.packed is None else (window.packed,)
+    if inputs.latent.shape[2:] != expected:
+        run.leave_conditioning("conditioning for a part of the frame is left unshared.")
         return False
     return True

@@ -9,10 +9,13 @@ from comfy.cli_args import LatentPreviewMethod, args
 from comfy_execution.utils import get_executing_context
 
 from ...timeline.timeline import Segment, Timeline
-from ..graph import Graph
+from ..running import running_node
 from ..server import running_server
 
 EVENT = "kv_share.progress"
+
+NOTICE = "kv_share.notice"
+"""Event with what a run has to say, for the editor and for the node that runs."""
 
 CHEAP_PREVIEWS = (LatentPreviewMethod.Auto, LatentPreviewMethod.Latent2RGB)
 """The host's previews that load no model; loading one between two segments could evict the sampled one."""
@@ -31,7 +34,7 @@ class RunProgress:
         self._bar = comfy.utils.ProgressBar(1)
         self._previewer = _previewer(model) if self._bar.hook is not None else None
         self._server = running_server()
-        self._above = _nodes_above(self._server)
+        self._above = _nodes_above()
         self._step, self._steps, self._reached = 0, 1, 0.0
 
     def next_stage(self) -> None:
@@ -56,16 +59,9 @@ class RunProgress:
         """Starts a segment when `part` of the model call is done. The event counts from 0 and names the node that runs,
         and those that it depends on; the host's id of a node in a subgraph begins with that of the subgraph."""
         self._advance(part)
-        context = get_executing_context()
-        # Without a client of its own the host would send it to every browser, with the prompt's text.
-        if self._server is None or context is None or self._server.client_id is None:
-            return
-        self._server.send_sync(
+        self._send(
             EVENT,
             {
-                "node": context.node_id,
-                "above": self._above,
-                "prompt_id": context.prompt_id,
                 "step": self._step,
                 "steps": self._steps,
                 "segment": segment.index,
@@ -74,8 +70,20 @@ class RunProgress:
                 "prompt": self._timeline.beats[segment.beat].prompt,
                 "part": self._reached,
             },
-            self._server.client_id,
         )
+
+    def say(self, text: str) -> None:
+        """Shows a sentence in the editor."""
+        self._send(NOTICE, {"text": text})
+
+    def _send(self, event: str, content: dict[str, Any]) -> None:
+        """Sends an event of the node that runs to whoever queued it."""
+        context = get_executing_context()
+        # Without a client of its own the host would send it to every browser, with the prompt's text.
+        if self._server is None or context is None or self._server.client_id is None:
+            return
+        whose = {"node": context.node_id, "above": self._above, "prompt_id": context.prompt_id}
+        self._server.send_sync(event, {**whose, **content}, self._server.client_id)
 
     def end_segment(self, denoised: torch.Tensor, part: float) -> None:
         """Ends a segment: shows the middle frame of its prediction [batch, channels, frames, h, w]."""
@@ -93,23 +101,20 @@ class RunProgress:
         self._bar.update_absolute(self._reached * self._steps * all_stages, self._steps * all_stages, preview)
 
 
-def _nodes_above(server: Any) -> list[str]:
-    """Ids of the nodes that the running one depends on, by the workflow as it was queued; none for a node that another
-    node created while it ran."""
-    context = get_executing_context()
-    if server is None or context is None:
-        return []
-    running, _ = server.prompt_queue.get_current_queue_volatile()
-    for _, prompt_id, workflow, *_ in running:
-        if prompt_id == context.prompt_id and context.node_id in workflow:
-            graph = Graph(workflow)
-            return [node.id for node in graph.above(graph.node(context.node_id))]
-    return []
+def _nodes_above() -> list[str]:
+    """Ids of the nodes that the running one depends on; none where they are unknown."""
+    found = running_node()
+    return [] if found is None else [node.id for node in found[0].above(found[1])]
 
 
 def _previewer(model: Any) -> Any:
+    """The host's own previewer of single frames, which keeps nothing from call to call. Other packs put previewers of
+    whole videos in its place (VideoHelperSuite's animated ones), which count the frames that they are shown: these are
+    left to the sampler's callback, and segments are not shown."""
     # Imported here, because it reads the command line of a started host.
-    from latent_preview import get_previewer
+    from latent_preview import Latent2RGBPreviewer, get_previewer
 
-    cheap = args.preview_method in CHEAP_PREVIEWS
-    return get_previewer(model.load_device, model.model.latent_format) if cheap else None
+    if args.preview_method not in CHEAP_PREVIEWS or get_previewer.__module__ != Latent2RGBPreviewer.__module__:
+        return None
+    previewer = get_previewer(model.load_device, model.model.latent_format)
+    return previewer if type(previewer) is Latent2RGBPreviewer else None

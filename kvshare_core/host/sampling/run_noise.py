@@ -19,8 +19,10 @@ def arrange_noise(
     seed: int | None,
     shapes: Sequence[Sequence[int]],
     warn: Callable[[str], None],
+    lead: int = 0,
 ) -> torch.Tensor:
-    """The noise of a run; of video packed with audio, the video's part changes.
+    """The noise of a run; of video packed with audio, the video's part changes, and of reference frames none, `lead` of
+    which are in front of the video.
 
     shapes: of the parts packed into `noise`. All zeros, from a sampler that continues another's latent, stay zeros, and
     a latent that is not the timeline's is left for the segment handler to refuse.
@@ -28,13 +30,25 @@ def arrange_noise(
     if not wants_noise(timeline) or not bool(noise.any()):
         return noise
     parts = list(unpack_latents(noise, shapes)) if len(shapes) > 1 else [noise]
-    if parts[0].ndim != 5 or parts[0].shape[FRAME_DIM] != timeline.latent_frames:
+    if parts[0].ndim != 5 or parts[0].shape[FRAME_DIM] != timeline.latent_frames + lead:
         return noise
     draw = None if seed is None else _drawn_like(parts[0], seed)
+    whole = parts[0]
     if draw is None and any(beat.script.seed_offset for beat in timeline.beats):
         warn("the sampler's noise is not that of its seed, so the seeds of single prompts are ignored.")
-    parts[0] = timeline_noise(timeline, parts[0], seed or 0, draw, FRAME_DIM)
+    of_video = None if draw is None else _behind(draw, lead)
+    video = timeline_noise(timeline, whole[:, :, lead:], seed or 0, of_video, FRAME_DIM)
+    parts[0] = torch.cat([whole[:, :, :lead], video], FRAME_DIM) if lead else video
     return pack_latents(parts)[0] if len(parts) > 1 else parts[0]
+
+
+def _behind(draw: Callable[[int], torch.Tensor], lead: int) -> Callable[[int], torch.Tensor]:
+    """The noise of the video behind `lead` reference frames."""
+
+    def of_video(seed: int) -> torch.Tensor:
+        return draw(seed)[:, :, lead:]
+
+    return of_video
 
 
 def _drawn_like(noise: torch.Tensor, seed: int) -> Callable[[int], torch.Tensor] | None:

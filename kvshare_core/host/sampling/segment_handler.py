@@ -5,7 +5,8 @@ This covers every guider and every sub-step of every sampler, and leaves batchin
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -14,9 +15,10 @@ from comfy.context_windows import ContextHandlerABC
 from comfy.model_management import throw_exception_if_processing_interrupted
 
 from ...config import Order
-from ...families.model_inputs import ImageChannels, InputLayout, PackedAudio
+from ...families.model_inputs import ImageChannels, InputLayout, PackedAudio, ReferenceFrames
 from ...plan.schedule import Evaluation, needed_evaluations, plain_evaluations, sharing_evaluations, step_of
 from ...session.sampling_run import SamplingRun
+from ...session.taking_part import PromptNeededError
 from ...timeline.fades import WEIGHTS, Fade, fade_of, weights_over_time
 from ...timeline.timeline import FRAME_DIM, Timeline
 from .. import BEAT_TAG, COMMON_TAG, is_for, is_prompt
@@ -25,6 +27,7 @@ from ..conditioning.joining import join_texts
 from ..conditioning.mixing import interpolate_conditioning
 from ..conditioning.sequence import fit_sequence
 from ..conditioning.slicing import check_divisible, slice_conditioning
+from .lead import Lead, check_front, has_front, inputs_behind, lead_frames
 from .packed_latent import Blend, Latent, check_audio, latent_of, part_shapes
 from .run_state import RunState, run_state
 from .segment_window import Conditioning, SegmentWindow
@@ -62,6 +65,8 @@ class SegmentHandler(ContextHandlerABC):
     """Whether such a model is given known frames as images."""
     images_optional: bool = False
     """Whether the model may be a text-to-video one with the same channels."""
+    references: ReferenceFrames | None = None
+    """How the conditioning tells of reference frames in front of the video; None for models whose nodes add none."""
 
     @property
     def dim(self) -> int:
@@ -86,12 +91,20 @@ class SegmentHandler(ContextHandlerABC):
         planned = self.timeline.latent_frames
         parts = part_shapes(conds)
         shape = parts[0] if parts else x_in.shape
-        if len(shape) != 5 or shape[FRAME_DIM] != planned:
+        lead = 0 if len(shape) != 5 or parts else lead_frames(self.references, shape[FRAME_DIM], planned, conds)
+        if len(shape) != 5 or shape[FRAME_DIM] - lead != planned:
             found = f"{shape[FRAME_DIM]} frames" if len(shape) == 5 else f"the shape {tuple(shape)}"
+            fix = "Connect the latent of the same LongVideoSegmenter to the sampler."
+            if self.references is not None:
+                fix = (
+                    f"Set the length of the node that makes the conditioning to {self.timeline.frames}, as the "
+                    "timeline's, and connect its latent: a frame that it adds for a reference picture is known."
+                )
             raise ValueError(
-                f"MaskGuidedKVShare: the latent has {found}, but the timeline plans {planned} latent frames. "
-                "Connect the latent of the same LongVideoSegmenter to the sampler."
+                f"MaskGuidedKVShare: the latent has {found}, but the timeline plans {planned} latent frames. {fix}"
             )
+        if self.references is not None and not lead:
+            check_front(self.references, planned, conds)
         for part in parts[1:]:
             if self.audio is not None:
                 check_audio(self.audio, model, conds, self.timeline, part)
@@ -184,6 +197,13 @@ class SegmentHandler(ContextHandlerABC):
         options = model_options["transformer_options"]
         state = run_state(options)
         run = None if state is None else state.run
+        frames = 0 if self.references is None else x_in.shape[FRAME_DIM] - self.timeline.latent_frames
+        if frames:
+            lead = Lead(frames, x_in, len(conds))
+            behind = replace(self, references=None, family_inputs=inputs_behind(self.family_inputs, frames))
+            conds = [cond and [lead.without_front(entry, self.family_inputs) for entry in cond] for cond in conds]
+            around = lead.around(calc_cond_batch)
+            return lead.whole(behind.execute(around, model, conds, lead.video, timestep, model_options))
         latent = latent_of(x_in, conds, self.timeline, self.audio)
         sums = [Blend(latent) for _ in conds]
         conds = [cond and in_force(cond, float(timestep[0])) for cond in conds]
@@ -215,7 +235,9 @@ class SegmentHandler(ContextHandlerABC):
             if progress is not None:
                 progress.begin_segment(evaluation.segment, number / len(needed))
             evaluate = partial(_evaluate, calc_cond_batch, model, piece, timestep, model_options)
-            outputs = evaluate(window, window_conds)
+            outputs = _prompt_before_others(evaluate, window, window_conds, run)
+            if run is not None:
+                run.end_evaluation(evaluation)
             if run is not None and not window.common:
                 self._see_effects(run, window, latent, window_conds, outputs, evaluate)
             for total, output in zip(sums, outputs, strict=True):
@@ -251,7 +273,7 @@ class SegmentHandler(ContextHandlerABC):
         if self.carry_image:
             frames = known.of_segment(window.segment)
             entries = [carry_image(entry, frames, channels) for entry in entries]
-        if run is not None and not has_image(entries, channels, known.latent.shape[1]):
+        if run is not None and not (has_image(entries, channels, known.latent.shape[1]) or has_front(entries)):
             run.warn_once(
                 f"the model takes an image, but prompt {window.segment.beat + 1} begins without one, so what it shows "
                 "is made up. Give it one with LongVideoBeatImages."
@@ -342,6 +364,26 @@ def _evaluate(
     throw_exception_if_processing_interrupted()
     options = {**model_options["transformer_options"], "context_window": window}
     return calc_cond_batch(model, conds, piece, timestep, {**model_options, "transformer_options": options})
+
+
+def _prompt_before_others(
+    evaluate: Callable[[SegmentWindow, list[Conditioning | None]], list[torch.Tensor]],
+    window: SegmentWindow,
+    conds: list[Conditioning | None],
+    run: SamplingRun | None,
+) -> list[torch.Tensor]:
+    """The predictions of one segment. Where memory holds one conditioning at a time, hosts evaluate the last list
+    first; if that needs masks that are found with the prompt, the prompt's list is evaluated by itself before the
+    others."""
+    prompts = window.prompts
+    if run is None or prompts is None:
+        return evaluate(window, conds)
+    if not run.part.prompt_apart:
+        with suppress(PromptNeededError):
+            return evaluate(window, conds)
+    alone = evaluate(window, [entries if index == prompts else None for index, entries in enumerate(conds)])
+    others = evaluate(window, [None if index == prompts else entries for index, entries in enumerate(conds)])
+    return [*others[:prompts], alone[prompts], *others[prompts + 1 :]]
 
 
 def segment_weights(timeline: Timeline, order: Order, weight: float, fade: Fade) -> torch.Tensor:

@@ -25,7 +25,7 @@ class SegmentWindow(ContextWindowABC):
     prompts: index of the list that begins with the beat's prompt, None when no list does, because guiders order their
         lists as they like; common: whether that is the prompt of all beats, which has none of the beat's words;
     routes: of a conditioning with several texts, by its uuid, the tokens of each; hides: a subject whose words this
-        evaluation hides, or None.
+        evaluation hides, or None; lead: latent frames of a reference picture in front of the segment.
     """
 
     def __init__(
@@ -47,6 +47,7 @@ class SegmentWindow(ContextWindowABC):
         self.routes: dict[uuid.UUID, tuple[int, ...]] = {}
         self.common = False
         self.hides: int | None = None
+        self.lead = 0
         self.index_list = [frame % total_frames for frame in range(segment.start, segment.stop)]
         self.dim = FRAME_DIM
         self.context_length = segment.length

@@ -17,6 +17,7 @@ from devtools.server import Server
 from kvshare_core.config import KVShareConfig, MaskSettings
 from kvshare_core.embedded.files import WEIGHTS
 from kvshare_core.embedded.model import MODEL_FILES, EmbeddedKind, load_embedded
+from kvshare_core.host.editor import live_plan
 from kvshare_core.host.editor.live_plan import Film, Surroundings, tell
 from kvshare_core.host.graph import Graph
 from kvshare_core.host.loading.model_headers import facts_of, model_facts
@@ -91,9 +92,10 @@ def test_error_has_its_place_in_utf_16_units() -> None:
 def test_what_the_run_would_refuse_is_a_problem() -> None:
     facts = facts_of("embedded (joint attention)")
     route = tell(Film("a fox\n[route]\na dog"), Surroundings(facts, KVShareConfig()))
-    assert ["[route]" in problem for problem in route["problems"]] == [True]
+    assert ["[route]" in problem["message"] for problem in route["problems"]] == [True]
     subject = tell(Film("a fox\na dog"), Surroundings(facts, KVShareConfig(), subject="fox"))
-    assert ["'fox'" in problem for problem in subject["problems"]] == [True]
+    (problem,) = subject["problems"]
+    assert "'fox'" in problem["message"] and problem["beat"] == 1
 
 
 def test_route_answers_for_the_graph(server: Server) -> None:
@@ -107,7 +109,104 @@ def test_route_answers_for_the_graph(server: Server) -> None:
     config["inputs"]["start_layer"] = 5
     assert ask(server, {"graph": graph, "node": node})["sharing"]["blocks"] == "5-7"
     config["inputs"]["start_layer"] = 50
-    assert "start_layer" in ask(server, {"graph": graph, "node": node})["problems"][0]
+    assert "start_layer" in ask(server, {"graph": graph, "node": node})["problems"][0]["message"]
+
+
+def told(text: str, subject: str = "", **config: Any) -> dict[str, Any]:
+    """The plan of a small film whose MaskGuidedKVShare is node 7."""
+    film = Film(text, width=96, height=96)
+    return tell(film, Surroundings(facts_of("embedded"), KVShareConfig(**config), subject, sharer="7"))
+
+
+@pytest.mark.parametrize(
+    ("text", "subject", "beat", "way"),
+    [
+        ("a fox\ntwo foxes", "fox", 1, {"kind": "widget", "node": "7", "name": "subject", "value": "foxes"}),
+        ("subject: fox\na fox\ntwo foxes", "", 1, {"kind": "fields", "beat": 1, "values": ["fox = foxes"]}),
+        ("subject: Foxes\na fox", "", 0, {"kind": "fields", "beat": 0, "values": ["Foxes = fox"]}),
+        ("a red fox | subject: red foxx", "", 0, {"kind": "fields", "values": ["red foxx = red fox"]}),
+        ("a fox and a dog | subject: dog | subject: foxs", "", 0, {"values": ["dog", "foxs = fox"]}),
+    ],
+)
+def test_a_wrong_word_is_told_at_its_prompt_with_the_nearest_one(
+    text: str, subject: str, beat: int, way: dict[str, Any]
+) -> None:
+    (problem,) = told(text, subject)["problems"]
+    assert problem["beat"] == beat
+    assert f"'{problem['ways'][0]['label'].split(chr(39))[1].split()[-1]}'" in problem["message"]
+    assert problem["ways"][0].items() >= way.items()
+
+
+def test_a_word_that_nothing_is_like_is_told_without_a_way_out() -> None:
+    assert [(problem["beat"], problem["ways"]) for problem in told("a fox\na dog\na hut", "fox")["problems"]] == [
+        (1, ()),
+        (2, ()),
+    ]
+
+
+def test_the_way_out_is_a_film_that_can_be_planned() -> None:
+    (problem,) = told("subject: fox\na fox\ntwo foxes")["problems"]
+    (words,) = problem["ways"][0]["values"]
+    assert not told(f"subject: fox\na fox\ntwo foxes | subject: {words}")["problems"]
+
+
+def test_a_lora_without_a_file_is_told_before_the_run() -> None:
+    (problem,) = told("a fox\na fox | lora: no_such.safetensors", "fox")["problems"]
+    assert problem["beat"] == 1 and "no_such.safetensors" in problem["message"]
+
+
+def test_sharing_everything_is_told_with_its_cost_and_words_to_name() -> None:
+    everything, named = told("a red fox runs\nthe red fox sleeps"), told("a red fox runs\nthe red fox sleeps", "fox")
+    (warning,) = everything["warnings"]
+    assert f"+{everything['sharing']['extra']:.0%}".replace("%", " %") in warning["message"]
+    assert [way["text"] for way in warning["ways"]] == ["subject: red", "subject: fox"]
+    assert not named["warnings"]
+    assert everything["sharing"]["extra"] > named["sharing"]["extra"]
+
+
+@pytest.mark.parametrize(
+    ("text", "config", "reason"),
+    [
+        ("a fox\na fox", {"mode": "off"}, "mode"),
+        ("a fox\na fox", {"strength": 0.0}, "strength"),
+        ("a fox", {}, "segment"),
+        ("a fox\na fox | source: none", {}, "source"),
+        ("a fox\na fox", {"step_idx": (999,)}, "step"),
+        ("a fox\na fox", {}, None),
+    ],
+)
+def test_sharing_that_is_off_has_a_reason(text: str, config: dict[str, Any], reason: str | None) -> None:
+    film = Film(text, width=96, height=96)
+    around = Surroundings(facts_of("embedded"), KVShareConfig(**config), "fox", steps=4)
+    off = tell(film, around)["sharing"]["off"]
+    assert off is None if reason is None else reason in off
+
+
+def test_a_timeline_that_nothing_takes_is_told(server: Server) -> None:
+    saved = json.loads(FIRST_LIGHT.read_text(encoding="utf-8"))
+    graph = client.to_api_format(saved, client.object_info(server.url))
+    (node,) = (name for name, one in graph.items() if one["class_type"] == "LongVideoSegmenter")
+    assert not ask(server, {"graph": graph, "node": node})["warnings"]
+    alone = {name: one for name, one in graph.items() if one["class_type"] != "MaskGuidedKVShare"}
+    (warning,) = ask(server, {"graph": alone, "node": node})["warnings"]
+    assert [way["kind"] for way in warning["ways"]] == ["sharer"]
+
+
+def test_memory_is_told_as_expected_and_at_most_and_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    sharing = told("a fox\na fox\na fox", "fox")["sharing"]
+    assert 0 < sharing["expected_bytes"] < 0.4 * sharing["bytes"]
+    facts = facts_of("embedded")
+    assert facts is not None and sharing["bits"] == 8 * facts.element_size
+    monkeypatch.setattr(live_plan, "get_total_memory", lambda _: sharing["expected_bytes"] - 1)
+    (warning,) = told("a fox\na fox\na fox", "fox")["warnings"]
+    assert "GB" in warning["message"] and "fp8" in warning["message"]
+
+
+@pytest.mark.parametrize(
+    ("text", "beat"), [("a fox\n[3s]\na dog", 1), ("[3s]", 0), ("a fox |", 0), ("# one\n\na\n[x] b", 1)]
+)
+def test_an_error_of_reading_has_its_prompt(text: str, beat: int) -> None:
+    assert told(text)["error"]["beat"] == beat
 
 
 @pytest.mark.parametrize("body", [{}, {"node": "1", "graph": {}}, {"node": "1", "graph": {"1": 3}}, 7])

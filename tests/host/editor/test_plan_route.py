@@ -205,7 +205,7 @@ def test_settings_that_a_run_would_refuse_are_a_problem(server: Server, inputs: 
     status, answer = post(server, body)
     assert status == 200
     known = inputs.keys() - {"ref_token_idx"}
-    assert [name in problem for problem in answer["problems"] for name in known] == [True] * len(known)
+    assert [name in problem["message"] for problem in answer["problems"] for name in known] == [True] * len(known)
 
 
 def test_what_another_node_computes_is_assumed_with_a_note(server: Server) -> None:

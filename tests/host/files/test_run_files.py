@@ -151,13 +151,28 @@ def test_nothing_outside_the_folders_is_read(folders: Path, name: str) -> None:
         load(name)
 
 
-@pytest.mark.parametrize("metadata", [None, {CONTENT: "{"}, {CONTENT: "[]"}, {CONTENT: '{"samples": []}'}])
+NESTED = "[" * 50_000 + "]" * 50_000
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        None,
+        {CONTENT: "{"},
+        {CONTENT: "[]"},
+        {CONTENT: '{"samples": []}'},
+        {CONTENT: NESTED},
+        {CONTENT: '{"timeline": ' + "[" * 900 + "]" * 900 + "}"},
+        {CONTENT: '{"timeline": "' + "x" * 100_000 + '"}'},
+    ],
+)
 def test_a_file_of_another_kind_is_refused(folders: Path, metadata: Any) -> None:
     safetensors.torch.save_file({"x": torch.zeros(1)}, str(folders / "input" / f"a{SUFFIX}"), metadata)
     (folders / "input" / f"b{SUFFIX}").write_bytes(b"no such file")
     for name in (f"a{SUFFIX}", f"b{SUFFIX}"):
-        with pytest.raises(ValueError, match=r"was not written by LongVideoSave"):
+        with pytest.raises(ValueError, match=r"was not written by LongVideoSave") as reason:
             load(name)
+        assert len(str(reason.value)) < 500
 
 
 def test_a_latent_of_another_timeline_is_not_saved() -> None:

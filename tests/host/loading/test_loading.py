@@ -639,6 +639,7 @@ WRONG: dict[str, tuple[dict[str, str], str]] = {
         {"diffusion_model": "gap/wan-00001-of-00003.safetensors"},
         "diffusion_model .* one of 3 files, but wan-00002-of-00003.safetensors is not in its folder",
     ),
+    "a precision that there is not": ({"weight_dtype": "fp3"}, "weight_dtype is 'fp3'; choose one of default, fp8_"),
     "a VAE as text encoder": (
         {"text_encoder": "vae.safetensors"},
         "text_encoder 'vae.safetensors' is a file that ComfyUI does not know, but a wan model needs umT5-XXL",
@@ -714,6 +715,17 @@ def test_a_wrong_choice_is_explained(models: Path, case: str) -> None:
     changes, complaint = WRONG[case]
     with pytest.raises(ValueError, match=f"^LoadVideoDiT: {complaint}"):
         run(**{**OWN, **changes})
+
+
+def test_one_part_of_very_many_is_told_in_a_few_words(models: Path) -> None:
+    part = models / "diffusion_models" / "many-00001-of-99999.safetensors"
+    part.touch()
+    try:
+        with pytest.raises(ValueError, match=r"but many-00002-of-.*and 99995 more are not") as reason:
+            run(**{**OWN, "diffusion_model": part.name})
+    finally:
+        part.unlink()
+    assert len(str(reason.value)) < 500
 
 
 @allocates_lazily

@@ -148,6 +148,30 @@ def test_an_image_model_is_given_the_finished_frames() -> None:
     assert last[:, :4, 0].eq(1).all() and last[:, :4, 1:].eq(0).all()
 
 
+def test_an_image_model_is_given_frames_that_the_user_holds_in_a_segment_to_come() -> None:
+    case, timeline = CASES["wan first and last frame"], tiny_timeline(2)
+    seen: dict[int, torch.Tensor] = {}
+
+    def look(executor: Any, *args: Any, **kwargs: Any) -> Any:
+        seen[args[5]["context_window"].segment.index] = args[2]
+        return executor(*args, **kwargs)
+
+    model = model_of(case.name).clone()
+    model.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "test", look)
+    positive = [[text, {**extra, **image_of(timeline, extra[BEAT_TAG])}] for text, extra in case.positive(timeline)]
+    existing = torch.randn(case.shape(timeline), generator=torch.Generator().manual_seed(7))
+    held = torch.ones(1, 1, *existing.shape[2:])
+    held[:, :, 4] = 0
+    chained = share(model, timeline, CHAIN, carry_image=True)[0]
+    options: dict[str, Any] = {"noise": noise_of(case, timeline), "latent": existing, "noise_mask": held}
+    run = Sampling(steps=2, cfg=1.0).run
+    output = run(chained, positive, case.negative(timeline), case.shape(timeline), **options)
+    expected = model.model.process_latent_in(output)[:, :, [2, 4]]
+    assert [segment.start for segment in timeline.segments] == [0, 2]
+    torch.testing.assert_close(seen[1][:1, 4:, [0, 2]], expected, rtol=1e-4, atol=1e-4)
+    assert seen[1][:, :4].amax((0, 1, 3, 4)).tolist() == [1, 0, 1]
+
+
 def image_of(timeline: Timeline, beat: int) -> dict[str, torch.Tensor]:
     """An image in the first latent frame of the first beat, none in the others."""
     image = torch.randn(1, 16, timeline.latent_frames, 6, 6, generator=torch.Generator().manual_seed(beat))

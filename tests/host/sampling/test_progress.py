@@ -6,18 +6,19 @@ from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import comfy.model_management
+import latent_preview
 import pytest
 import torch
 from comfy.model_management import InterruptProcessingException
 from comfy_execution.utils import CurrentNodeContext
 from latent_preview import prepare_callback
 
-from kvshare_core.config import KVShareConfig
+from kvshare_core.config import KVShareConfig, Order
 from kvshare_core.host.sampling import progress as module
-from kvshare_core.host.sampling.progress import EVENT, RunProgress
+from kvshare_core.host.sampling.progress import EVENT, NOTICE, RunProgress
 from tests.support.family_cases import CASES, model_of
 from tests.support.family_contracts import patched, sample
-from tests.support.windows import tiny_timeline
+from tests.support.windows import share, tiny_timeline
 from tests.tiny.models import Sampling
 
 
@@ -36,11 +37,12 @@ class Listener:
         running = [(0, "another", {}, {}, []), (1, "prompt", self.workflow, {}, [])]
         self.prompt_queue = SimpleNamespace(get_current_queue_volatile=lambda: (running, []))
         self.events: list[dict[str, Any]] = []
+        self.notices: list[dict[str, Any]] = []
         self.heard: Callable[[], None] | None = None
 
     def send_sync(self, event: str, data: dict[str, Any], client: str) -> None:
-        assert (event, client) == (EVENT, "tab")
-        self.events.append(data)
+        assert event in (EVENT, NOTICE) and client == "tab"
+        (self.events if event == EVENT else self.notices).append(data)
         if self.heard is not None:
             self.heard()
 
@@ -96,6 +98,21 @@ def test_a_prompt_that_nobody_owns_is_told_to_nobody(listener: Listener) -> None
     assert listener.events == []
 
 
+def test_what_a_run_has_to_say_is_told_to_its_owner_and_kept_in_its_record(listener: Listener) -> None:
+    case, timeline = CASES["wan t2v"], tiny_timeline(2)
+    model, record = share(model_of("wan t2v"), timeline, KVShareConfig(step_idx=(50,)))
+    with CurrentNodeContext("prompt", "sampler"):
+        sample(case, model, timeline)
+    (notice,) = listener.notices
+    assert (notice["node"], sorted(notice["above"]), notice["prompt_id"]) == ("sampler", ["2:1", "3"], "prompt")
+    assert record.notices() == (notice["text"],)
+    assert not any(beat.prompt in notice["text"] for beat in timeline.beats)
+    listener.client_id = None
+    with CurrentNodeContext("prompt", "sampler"):
+        sample(case, model, timeline)
+    assert len(listener.notices) == 1
+
+
 def test_a_segment_is_shown_by_its_middle_frame(monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[Any] = []
     monkeypatch.setattr("comfy.utils.PROGRESS_BAR_HOOK", lambda value, total, preview, **_: shown.append(preview))
@@ -109,6 +126,46 @@ def test_a_segment_is_shown_by_its_middle_frame(monkeypatch: pytest.MonkeyPatch)
     progress.end_segment(denoised, 1.0)
     first, second = (image for _, image, _ in shown)
     assert first.size == (6, 6) and first.tobytes() != second.tobytes()
+
+
+class AnimatedPreviewer(latent_preview.LatentPreviewer):
+    """A previewer as other packs put in place of the host's: it shows whole videos, whose length it learns from the
+    first call, and sends every frame once for each client."""
+
+    clients: ClassVar[list["AnimatedPreviewer"]] = []
+
+    def __init__(self) -> None:
+        self.told: list[int] = []
+        self.clients.append(self)
+
+    def decode_latent_to_preview_image(self, preview_format: str, x0: torch.Tensor) -> Any:
+        self.told.append(x0.shape[2])
+        return None
+
+
+@pytest.mark.parametrize("renamed", [False, True])
+@pytest.mark.parametrize("order", ["lockstep", "sources_first"])
+def test_a_previewer_of_whole_videos_has_one_client_that_sees_whole_videos(
+    order: Order, renamed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """renamed: whether the other pack's function says that it is the host's, as functools.wraps makes it."""
+
+    def get_previewer(device: Any, latent_format: Any) -> Any:
+        return AnimatedPreviewer()
+
+    if renamed:
+        get_previewer.__module__ = "latent_preview"
+    monkeypatch.setattr(AnimatedPreviewer, "clients", [])
+    monkeypatch.setattr(latent_preview, "get_previewer", get_previewer)
+    monkeypatch.setattr(latent_preview.args, "preview_method", module.LatentPreviewMethod.Auto)
+    monkeypatch.setattr("comfy.utils.PROGRESS_BAR_HOOK", lambda value, total, preview, **_: None)
+    timeline, steps, case = tiny_timeline(2), 3, CASES["wan t2v"]
+    model = patched(case, timeline, KVShareConfig(order=order))
+    callback = prepare_callback(model, steps)
+    shape = case.shape(timeline)
+    case.run(Sampling(steps=steps), model, case.positive(timeline), case.negative(timeline), shape, callback=callback)
+    told = [client.told for client in AnimatedPreviewer.clients if client.told]
+    assert len(told) == 1 and set(told[0]) == {timeline.latent_frames}
 
 
 def test_stages_move_one_bar_that_the_samplers_callback_moves_too(monkeypatch: pytest.MonkeyPatch) -> None:
