@@ -7,8 +7,6 @@ with the line of the pack, or else of the host, that did it.
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +41,22 @@ class Wait:
     @property
     def of_pack(self) -> bool:
         return self.place.startswith("kvshare_core/")
+
+
+class PretendStream:
+    """A stream or an event of that device, which waits for nothing."""
+
+    def __init__(self, *arguments: Any):
+        self.device = CUDA
+
+    def wait_stream(self, stream: Any) -> None:
+        pass
+
+    def wait_event(self, event: Any) -> None:
+        pass
+
+    def record(self, stream: Any) -> None:
+        pass
 
 
 class PretendTensor(torch.Tensor):
