@@ -1,5 +1,5 @@
-"""On a device whose results take time, a steady step neither mixes devices nor makes the CPU wait, but for what is listed
-here."""
+"""On a device whose results take time, a steady step neither mixes devices nor makes the CPU wait, but for what is
+listed here."""
 
 from collections import Counter
 from contextlib import nullcontext
@@ -13,8 +13,8 @@ import torch
 from kvshare_core import devices
 from kvshare_core.config import DITCTRL, KVShareConfig, MaskSettings, MemorySettings
 from kvshare_core.host.sampling import memory
-from tests.support.pretend_cuda import CUDA, PretendCuda, PretendStream, Wait
 from tests.support.present import present
+from tests.support.pretend_cuda import CUDA, PretendCuda, PretendStream, Wait
 from tests.support.windows import share
 from tests.tiny.models import Sampling
 
