@@ -90,7 +90,7 @@ class PretendTensor(torch.Tensor):
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        # Torch's own indexing asks the driver for the current device before any operation is seen.
+        # Torch's own way to these asks the driver for the current device before any operation is seen.
         if func is torch.Tensor.__getitem__:
             return _at(*args)
         if func is torch.Tensor.__setitem__:
@@ -99,6 +99,8 @@ class PretendTensor(torch.Tensor):
             device = next(one.device_of for one in args[:2] if isinstance(one, cls))
             waits = not (args[2] if len(args) > 2 else (kwargs or {}).get("non_blocking", False))
             return device.run(aten.copy_.default, (args[0], args[1], not waits), {})
+        if func in (torch.Tensor.nonzero, torch.nonzero):
+            return aten.nonzero.default(*args)
         if func is torch.Tensor.contiguous:
             return args[0] if args[0].is_contiguous() else args[0].clone(memory_format=torch.contiguous_format)
         if func in ASKED and isinstance(args[0], cls):
