@@ -322,6 +322,8 @@ def run_forwards(shape: ForwardShape, device: torch.device, way: str, forwards: 
             if way == "fetched when asked for" and device.type == "cuda":
                 # Python runs ahead of the device, so that even this transfer would begin early by itself.
                 torch.cuda.current_stream(device).synchronize()
+            if ahead and block + 1 < shape.blocks:
+                bank.prefetch(keys_of(segment - 1, block + 1))
             found: list[StoredTokens] = []
             for latent, own in enumerate(keys_of(segment, block)):
                 entry = bank.get(replace(own, segment=segment - 1))
@@ -329,8 +331,6 @@ def run_forwards(shape: ForwardShape, device: torch.device, way: str, forwards: 
                     found += [part for part in entry.subjects if part is not None]
                 kept = (tensor[latent : latent + 1].index_select(2, index) for tensor in (key, value))
                 bank.put(own, BankEntry((StoredTokens(*kept, places),)), 1)
-            if ahead and block + 1 < shape.blocks:
-                bank.prefetch(keys_of(segment - 1, block + 1))
             foreign_key, foreign_value = (
                 [torch.cat([getattr(part, name) for part in found])] if found else [] for name in ("key", "value")
             )

@@ -34,6 +34,7 @@ from kvshare_core.plan.call_memory import call_bytes
 from kvshare_core.plan.model_fit import fit_plan
 from kvshare_core.plan.share_plan import CastMember, SharePlan
 from kvshare_core.script.film import Script, ScriptBeat
+from kvshare_core.session.account import RunAccount
 from kvshare_core.session.call_sharing import CallSharer
 from kvshare_core.session.settings import RunSettings
 from kvshare_core.subject.tracker import SubjectTracker
@@ -140,7 +141,7 @@ def _box(model: Model, part: float) -> torch.Tensor:
 def peak_bytes(model: Model, plan: SharePlan, rows: int) -> int:
     """The most that a call of the second segment holds beyond its inputs and what the bank holds before."""
     settings = RunSettings(fit_plan(plan, model.info), _Calls(model), None)  # pyright: ignore[reportArgumentType]
-    sharer = CallSharer(settings, SubjectTracker(settings.plan, _refuse), _refuse)
+    sharer = CallSharer(settings, SubjectTracker(settings.plan, _refuse), RunAccount(settings), _refuse)
     first, second = plan.timeline.segments
     batch = Batch(((0, 0), (1, 0))[:rows])
     block = settings.blocks[0]

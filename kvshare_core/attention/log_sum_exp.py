@@ -5,6 +5,7 @@ found it right. FlexAttention is left out: uncompiled it holds all scores, and c
 installations lack; nothing here needs its score functions.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
@@ -26,6 +27,10 @@ def working_dtype(tensor: torch.Tensor) -> torch.dtype:
     return torch.promote_types(tensor.dtype, torch.float32)
 
 
+QUERIES_AT_ONCE = 1024
+"""Queries that `chunked` takes at once where there are as many; fewer would leave a device with little to do."""
+
+
 def chunked(
     query: torch.Tensor,
     key: torch.Tensor,
@@ -33,24 +38,51 @@ def chunked(
     scale: float,
     key_bias: torch.Tensor | None = None,
 ) -> OutputWithLogSumExp:
-    """Plain softmax attention over chunks of queries; memory is linear in the number of keys.
+    """Plain softmax attention over chunks of heads, queries and keys, with a running softmax over the chunks of keys
+    (Rabe and Staats, arXiv 2112.05682): temporary memory depends on none of these numbers.
 
     key_bias: [rows, keys], added to the scores.
     """
-    working = working_dtype(query)
-    keys, values = key.to(working).transpose(-1, -2), value.to(working)
     rows, heads, tokens, _ = query.shape
     output = query.new_empty(rows, heads, tokens, value.shape[-1])
-    total = torch.empty(rows, heads, tokens, dtype=working, device=query.device)
-    size = chunk_length(rows * heads * key.shape[2])
-    for start in range(0, tokens, size):
-        part = slice(start, start + size)
-        scores = query[:, :, part].to(working) @ keys * scale
-        if key_bias is not None:
-            scores = scores + key_bias[:, None, None].to(working)
-        total[:, :, part] = scores.logsumexp(-1)
-        output[:, :, part] = torch.exp(scores - total[:, :, part, None]) @ values
+    total = torch.empty(rows, heads, tokens, dtype=working_dtype(query), device=query.device)
+    queries, keys = min(tokens, QUERIES_AT_ONCE), key.shape[2]
+    # As many heads as allow every query to see all keys at once, else one, and then fewer keys.
+    some = min(heads, chunk_length(rows * queries * keys))
+    for first in range(0, heads, some):
+        here = slice(first, first + some)
+        for start in range(0, tokens, queries):
+            part = slice(start, start + queries)
+            output[:, here, part], total[:, here, part] = _over_keys(
+                query[:, here, part], key[:, here], value[:, here], scale, key_bias
+            )
     return output, total
+
+
+def _over_keys(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float, key_bias: torch.Tensor | None
+) -> OutputWithLogSumExp:
+    """Attention over chunks of keys, and its log-sum-exp; both in the working precision."""
+    working = working_dtype(query)
+    rows, heads, tokens, _ = query.shape
+    query = query.to(working) * scale
+    highest = query.new_full((rows, heads, tokens, 1), -math.inf)
+    weight = query.new_zeros(rows, heads, tokens, 1)
+    output = query.new_zeros(rows, heads, tokens, value.shape[-1])
+    size = chunk_length(rows * heads * max(tokens, query.shape[-1]))
+    for start in range(0, key.shape[2], size):
+        here = slice(start, start + size)
+        scores = query @ key[:, :, here].to(working).transpose(-1, -2)
+        if key_bias is not None:
+            scores += key_bias[:, None, None, here].to(working)
+        peak = torch.maximum(highest, scores.amax(-1, keepdim=True))
+        # Keys that are hidden so far leave no peak to measure from.
+        base = torch.where(peak.isneginf(), 0.0, peak)
+        shrunk, scores = torch.exp(highest - base), torch.exp_(scores.sub_(base))
+        weight = weight * shrunk + scores.sum(-1, keepdim=True)
+        output = output.mul_(shrunk).add_(scores @ value[:, :, here].to(working))
+        highest = peak
+    return output / weight, (highest + weight.log())[..., 0]
 
 
 def flash_cpu(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float) -> OutputWithLogSumExp:

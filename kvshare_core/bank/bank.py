@@ -194,8 +194,9 @@ class KeyValueBank:
     def get(self, key: BankKey) -> BankEntry | None:
         """The entry on its device and in its dtype, for one of its consumers; released after the last one.
 
-        None when there is none: that segment did not produce it (a step cache skipped its forward, for example), or all
-        its consumers have been.
+        To be used until the next `prefetch`, `keep_segments` or `clear`: entries that come from the computer's memory
+        then make room for others. None when there is none: that segment did not produce it (a step cache skipped its
+        forward, for example), or all its consumers have been.
         """
         with self._lock:
             stored = self._entries.get(key)
@@ -213,8 +214,10 @@ class KeyValueBank:
         return entry
 
     def prefetch(self, keys: Sequence[BankKey]) -> None:
-        """Starts bringing entries back to their device, each for its next reader; absent ones are passed over."""
+        """Starts bringing entries back to their device, each for its next reader; absent ones are passed over. What
+        `get` returned before is used no more."""
         with self._lock:
+            self._take_back()
             for key in keys:
                 stored = self._entries.get(key)
                 if stored is not None:
@@ -254,8 +257,9 @@ class KeyValueBank:
         return changed
 
     def keep_segments(self, segments: set[int]) -> None:
-        """Releases the entries of all other segments."""
+        """Releases the entries of all other segments. What `get` returned before is used no more."""
         with self._lock:
+            self._take_back()
             for key in [key for key in self._entries if key.segment not in segments]:
                 self._drop(key)
 
@@ -265,6 +269,10 @@ class KeyValueBank:
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    def _take_back(self) -> None:
+        for lane in self._lanes.values():
+            lane.take_back()
 
     def _lane(self, device: torch.device) -> HostLane | None:
         """The way off `device`; None where the device computes in the computer's memory already."""
@@ -287,7 +295,8 @@ class KeyValueBank:
     def _bring_back(self, stored: _Stored) -> list[torch.Tensor]:
         self._fetch(stored)
         assert stored.lane is not None and stored.fetched is not None
-        tensors = stored.lane.hand_over(stored.fetched)
+        # With several devices one may still use what another has done with.
+        tensors = stored.lane.hand_over(stored.fetched, to_take_back=len(self._lanes) == 1)
         stored.fetched = None
         self._count(0, -stored.device_bytes)
         return tensors

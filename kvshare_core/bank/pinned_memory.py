@@ -40,6 +40,10 @@ class HostLane:
     of a tensor's size: every free page fits, and an entry wastes less than one. Pages come in slabs whose size is a
     power of two, to which torch would round pinned memory up anyway. They are reused until the lane goes.
 
+    The CPU runs ahead of the device, and memory that only the device has yet to finish with cannot be used again. So
+    that fetched tensors do not pile up there, the lane keeps those that it handed over until `take_back`; from then on
+    its stream waits for what the caller has queued, and later fetches get their memory, without the CPU waiting.
+
     Not thread-safe: the owner serialises calls.
     """
 
@@ -48,6 +52,7 @@ class HostLane:
         self.allocated_bytes = 0
         self._free: list[torch.Tensor] = []
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self._handed_over: list[torch.Tensor] = []
 
     def save(self, tensors: Sequence[torch.Tensor]) -> HostCopy:
         """Starts copying `tensors` of the lane's device to the computer's memory.
@@ -82,14 +87,25 @@ class HostLane:
         arrived.record(self._stream)
         return Fetched(tensors, arrived)
 
-    def hand_over(self, fetched: Fetched) -> list[torch.Tensor]:
-        """The tensors; work queued on the caller's stream from here on waits for them to arrive."""
+    def hand_over(self, fetched: Fetched, to_take_back: bool) -> list[torch.Tensor]:
+        """The tensors; work queued on the caller's stream from here on waits for them to arrive. to_take_back: whether
+        `take_back` is called once they have been used; otherwise they may be used for as long as they are kept."""
         if fetched.arrived is not None:
             stream = torch.cuda.current_stream(self.device)
             stream.wait_event(fetched.arrived)
-            for tensor in fetched.tensors:
-                tensor.record_stream(stream)
+            if to_take_back:
+                self._handed_over.extend(fetched.tensors)
+            else:
+                for tensor in fetched.tensors:
+                    tensor.record_stream(stream)
         return fetched.tensors
+
+    def take_back(self) -> None:
+        """Makes the memory of everything handed over free for later fetches. The caller has queued all its work with
+        it, and queues no more."""
+        if self._stream is not None and self._handed_over:
+            self._stream.wait_stream(torch.cuda.current_stream(self.device))
+            self._handed_over.clear()
 
     def release(self, copy: HostCopy) -> None:
         """Makes the copy's pages free for later ones, also while a transfer of theirs is still under way."""

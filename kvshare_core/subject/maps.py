@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 
-from ..devices import chunk_length
+from ..devices import chunk_length, upload
 from ..prompt_words import SubjectTokens
 
 Grid = tuple[int, int, int]
@@ -87,9 +87,9 @@ def subject_score(probabilities: torch.Tensor, tokens: tuple[int, ...], subject:
     words and long prompts do not decide. Without other content words the subject's own probability is the score.
     """
     column = {token: place for place, token in enumerate(tokens)}
-    score = probabilities[..., [column[token] for token in subject.subject]].mean(-1)
+    score = _columns(probabilities, [column[token] for token in subject.subject]).mean(-1)
     if subject.others:
-        score = score - probabilities[..., [column[token] for token in subject.others]].mean(-1)
+        score = score - _columns(probabilities, [column[token] for token in subject.others]).mean(-1)
     return score
 
 
@@ -97,7 +97,12 @@ def summed_probability(probabilities: torch.Tensor, tokens: tuple[int, ...], sub
     """How much each video token attends to all words of the subject together, [rows, video tokens], as in DiTCtrl;
     probabilities, tokens: as for `subject_score`."""
     column = {token: place for place, token in enumerate(tokens)}
-    return probabilities[..., [column[token] for token in subject.subject]].sum(-1)
+    return _columns(probabilities, [column[token] for token in subject.subject]).sum(-1)
+
+
+def _columns(probabilities: torch.Tensor, columns: Sequence[int]) -> torch.Tensor:
+    """Some columns of `probabilities` [..., columns]."""
+    return probabilities.index_select(-1, upload(torch.tensor(columns), probabilities.device))
 
 
 def standardised(score: torch.Tensor) -> torch.Tensor:
@@ -109,7 +114,7 @@ def standardised(score: torch.Tensor) -> torch.Tensor:
 
 def normalise_over_clip(score: torch.Tensor) -> torch.Tensor:
     """Scales every row to 0..1 between its 2 % and 98 % quantiles; a flat row becomes zero."""
-    low, high = torch.quantile(score.float(), torch.tensor([0.02, 0.98], device=score.device), dim=-1)
+    low, high = torch.quantile(score.float(), upload(torch.tensor([0.02, 0.98]), score.device), dim=-1)
     span = (high - low).clamp(min=1e-6)
     return ((score - low[..., None]) / span[..., None]).clamp(0, 1)
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
+from ..devices import upload
 from .timeline import BlendWeights, Segment, Timeline
 
 
@@ -110,7 +111,7 @@ class OverlapAdd:
         where it exceeds the end."""
         shape = [1] * piece.ndim
         shape[self.dim] = len(weights)
-        scaled = piece * weights.to(piece).reshape(shape)
+        scaled = piece * upload(weights.to(piece.dtype), piece.device).reshape(shape)
         fitting = min(len(weights), len(self.weight) - start)
         for place, first, count in ((start, 0, fitting), (0, fitting, len(weights) - fitting)):
             self.total.narrow(self.dim, place, count).add_(scaled.narrow(self.dim, first, count))
@@ -121,7 +122,7 @@ class OverlapAdd:
         None."""
         shape = [1] * self.total.ndim
         shape[self.dim] = len(self.weight)
-        blended = self.total / self.weight.to(self.total).reshape(shape)
+        blended = self.total / upload(self.weight.to(self.total.dtype), self.total.device).reshape(shape)
         covered = self.weight > 0
         if bool(covered.all()):
             return blended

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from kvshare_core import devices
+from kvshare_core.attention import log_sum_exp
 from kvshare_core.attention.log_sum_exp import KERNELS, LogSumExpAttention, chunked, flash_cpu
 from kvshare_core.attention.parts import KeyValuePart, QueryGroup, attend, attend_groups
 from tests.oracles.dense_reference import dense_attention, heads_together
@@ -214,14 +215,44 @@ def test_the_chunked_kernel_never_holds_all_scores(
     torch.testing.assert_close(total, scores.logsumexp(-1))
 
 
-def test_the_chunked_kernel_takes_one_query_at_a_time_where_more_do_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(devices, "CHUNK_ELEMENTS", 1)
-    random = Random(Layout(2, 2, 1, 1, torch.float64, 0))
+class Products(TorchDispatchMode):
+    """Remembers how many rows the left side of every matrix product has, and how many columns the right side."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes: set[tuple[int, int]] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.name() == "aten::bmm":
+            self.sizes.add((args[0].shape[-2], args[1].shape[-1]))
+        return func(*args, **(kwargs or {}))
+
+
+def test_the_chunked_kernel_takes_many_queries_at_once_however_many_keys_there_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(devices, "CHUNK_ELEMENTS", 5 * 7)
+    random = Random(Layout(1, 2, 1, 4, torch.float64, 0))
     query, key, value = random.query(5), random.key(30), random.key(30)
-    with LargestTensor() as largest:
-        found, _ = chunked(query, key, value, 1.0)
-    assert largest.elements == 2 * 2 * 30
+    with Products() as products:
+        found, total = chunked(query, key, value, 0.5)
+    assert products.sizes == {(5, 7), (5, 2), (5, 4)}
     assert_close(found, dense_attention(query, key, value))
+    torch.testing.assert_close(total, (query @ key.transpose(-1, -2) * 0.5).logsumexp(-1))
+    monkeypatch.setattr(log_sum_exp, "QUERIES_AT_ONCE", 4)
+    again, _ = chunked(query, key, value, 0.5)
+    torch.testing.assert_close(again, found)
+
+
+def test_the_chunked_kernel_copes_with_keys_that_a_bias_hides(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "CHUNK_ELEMENTS", 4)
+    random = Random(Layout(1, 1, 1, 4, torch.float64, 0))
+    query, key, value = random.query(2), random.key(6), random.key(6)
+    bias = torch.full((1, 6), -math.inf, dtype=torch.float64)
+    bias[:, 4:] = 0.5
+    found, total = chunked(query, key, value, 0.5, bias)
+    assert_close(found, dense_attention(query, key[:, :, 4:], value[:, :, 4:]))
+    torch.testing.assert_close(total, (query @ key[:, :, 4:].transpose(-1, -2) * 0.5 + 0.5).logsumexp(-1))
 
 
 @pytest.mark.parametrize("tokens", [1, 31, 64, 100])

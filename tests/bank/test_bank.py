@@ -1,8 +1,10 @@
 """The key/value bank returns what it was given, holds as many bytes as predicted, and releases entries in time."""
 
 import math
+import weakref
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -116,7 +118,11 @@ class LaneWithoutCopies:
     def save(self, tensors: list[torch.Tensor]) -> list[torch.Tensor]:
         return tensors
 
-    fetch = hand_over = save
+    fetch = save
+
+    def hand_over(self, tensors: list[torch.Tensor], to_take_back: bool) -> list[torch.Tensor]:
+        assert to_take_back
+        return tensors
 
     def release(self, tensors: list[torch.Tensor]) -> None:
         pass
@@ -640,3 +646,53 @@ def test_a_reader_that_finds_no_memory_may_come_again(monkeypatch: pytest.Monkey
 
 def _no_memory(*args: Any, **kwargs: Any) -> Any:
     raise torch.OutOfMemoryError("out of memory on purpose")
+
+
+class Streams:
+    """Takes the place of CUDA's streams: what the lane's waits for, and nothing else."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch):
+        self.waits = 0
+        monkeypatch.setattr(torch.cuda, "Event", lambda: self)
+        monkeypatch.setattr(torch.cuda, "current_stream", lambda device: self)
+        monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
+        monkeypatch.setattr(torch.Tensor, "record_stream", lambda tensor, stream: None)
+
+    def wait_stream(self, stream: Any) -> None:
+        self.waits += 1
+
+    def wait_event(self, event: Any) -> None:
+        pass
+
+    def record(self, stream: Any) -> None:
+        pass
+
+
+def test_no_more_than_two_blocks_are_on_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However far the device is behind: memory that the lane lets go of can be fetched to at once."""
+    streams, bank, fetched = Streams(monkeypatch), AwayBank(AWAY), weakref.WeakSet[torch.Tensor]()
+    lane = bank.lane(CPU)
+    monkeypatch.setattr(lane, "_stream", streams)
+    empty = lane._empty
+
+    def made(copy: Any) -> list[torch.Tensor]:
+        tensors = empty(copy)
+        fetched.update(tensors)
+        return tensors
+
+    monkeypatch.setattr(lane, "_empty", made)
+    entry, blocks, rows = full_entry(5), 6, 2
+    for block in range(blocks):
+        for row in range(rows):
+            bank.put(replace(KEY, block=block, row=row), entry, consumers=1)
+    of_a_block = rows * sum(tensor.dtype != torch.int64 for tensor in tensors_of(entry))
+    bank.prefetch([replace(KEY, block=0, row=row) for row in range(rows)])
+    for block in range(blocks):
+        before = streams.waits
+        bank.prefetch([replace(KEY, block=block + 1, row=row) for row in range(rows)])
+        assert streams.waits - before == (block > 0)
+        for row in range(rows):
+            assert_same(bank.get(replace(KEY, block=block, row=row)), entry)
+        assert len(fetched) == of_a_block * (2 if block + 1 < blocks else 1)
+    bank.clear()
+    assert len(fetched) == 0

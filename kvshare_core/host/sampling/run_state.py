@@ -1,8 +1,10 @@
 """What one sampling run keeps in the host's transformer options, under one key."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+
+import torch
 
 from ...session.sampling_run import SamplingRun
 from .. import KEY
@@ -10,6 +12,20 @@ from ..conditioning.carried_image import KnownFrames
 from .eager import EagerRegion
 from .held_frames import HeldFrames
 from .progress import RunProgress
+
+
+@dataclass
+class KnownSigmas:
+    """The sigmas of a run as numbers, read from the device once."""
+
+    tensor: torch.Tensor | None = None
+    numbers: tuple[float, ...] = ()
+
+    def of(self, sigmas: torch.Tensor) -> tuple[float, ...]:
+        """`sigmas`, which the host passes to every call of the model, as numbers."""
+        if self.tensor is not sigmas:
+            self.tensor, self.numbers = sigmas, tuple(sigmas.tolist())
+        return self.numbers
 
 
 @dataclass
@@ -27,6 +43,7 @@ class RunState:
     """Bytes on the device that the host should keep free for the bank."""
     call_bytes: int = 0
     """The same for one shared attention call."""
+    sigmas: KnownSigmas = field(default_factory=KnownSigmas)
 
 
 def run_state(transformer_options: Mapping[str, Any]) -> RunState | None:

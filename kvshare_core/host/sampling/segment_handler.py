@@ -206,8 +206,10 @@ class SegmentHandler(ContextHandlerABC):
             return lead.whole(behind.execute(around, model, conds, lead.video, timestep, model_options))
         latent = latent_of(x_in, conds, self.timeline, self.audio)
         sums = [Blend(latent) for _ in conds]
-        conds = [cond and in_force(cond, float(timestep[0])) for cond in conds]
-        planned = self._begin_pass(state, options, timestep)
+        # The only time in a step that the CPU waits for the device to say where the sampler is.
+        sigma = float(timestep.max())
+        conds = [cond and in_force(cond, sigma) for cond in conds]
+        planned = self._begin_pass(state, options, sigma)
         needed = self._needed(planned, state, latent, model_options)
         progress = None if state is None else state.progress
         known = (state and state.known) or KnownFrames.none_of(latent.video)
@@ -322,12 +324,10 @@ class SegmentHandler(ContextHandlerABC):
             hidden[subject] = latent.video_of(segment.index, output)
         run.see_effects(segment, latent.video_of(segment.index, outputs[prompts]), hidden)
 
-    def _begin_pass(
-        self, state: RunState | None, options: dict[str, Any], timestep: torch.Tensor
-    ) -> Sequence[Evaluation]:
+    def _begin_pass(self, state: RunState | None, options: dict[str, Any], sigma: float) -> Sequence[Evaluation]:
         if state is None:
             return plain_evaluations(self.timeline, self.order)
-        sigma, sigmas = float(timestep.max()), options["sample_sigmas"].tolist()
+        sigmas = state.sigmas.of(options["sample_sigmas"])
         state.progress.begin_pass(step_of(sigma, sigmas), len(sigmas) - 1)
         return state.run.begin_pass(sigma, sigmas)
 
