@@ -6,6 +6,7 @@
 import { element, options } from "../shared/dom.js";
 import { addPanel } from "../shared/panel.js";
 import { clock, percent, rounded } from "../shared/text.js";
+import { said } from "../shared/words.js";
 import { writeWidget } from "../shared/widgets.js";
 import { Aim } from "./aim.js";
 import { barOf, Curve } from "./curve.js";
@@ -99,7 +100,7 @@ class Viewer {
         this.looks = element("div", { class: "kvs-looks", tabindex: 0, role: "region" });
         this.looks.setAttribute("aria-label", "Attention of the point to words");
         this.message = element("div", { class: "kvs-message kvs-hint", role: "status" });
-        this.message.textContent = "Run the workflow to see where the subject was found.";
+        this.message.textContent = said("Run the workflow to see where the subject was found.");
         this.notice = element("div", { class: "kvs-message kvs-notice", role: "status", hidden: true });
         this.root = element(
             "div",
