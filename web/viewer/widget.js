@@ -7,7 +7,6 @@ import { element, options } from "../shared/dom.js";
 import { addPanel } from "../shared/panel.js";
 import { clock, percent, rounded } from "../shared/text.js";
 import { said } from "../shared/words.js";
-import { writeWidget } from "../shared/widgets.js";
 import { Aim } from "./aim.js";
 import { barOf, Curve } from "./curve.js";
 import { lookSections } from "./looks.js";
