@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import torch
+from safetensors import SafetensorError
 
 from devtools.environment import find_host
 from devtools.inprocess import enter_host, load_pack
@@ -44,6 +45,8 @@ def complaint(error: BaseException, named: str) -> str | None:
         return f"{type(error).__name__} in {Path(frames[-1].filename).name}:{frames[-1].lineno}: {message[:100]}"
     if not any(Path(frames[-1].filename).is_relative_to(folder) for folder in OURS):
         return f"not ours, from {Path(frames[-1].filename).name}:{frames[-1].lineno}: {message[:100]}"
+    if error.__cause__ is not None and not isinstance(error.__cause__, ValueError | OSError | SafetensorError):
+        return f"of Python's own {type(error.__cause__).__name__}: {message[:100]}"
     if len(message) > LONGEST_MESSAGE:
         return f"{len(message)} characters: {message[:100]}"
     if not re.search(named, message, re.IGNORECASE):

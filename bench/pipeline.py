@@ -229,7 +229,7 @@ class Pipeline:
 
         def show(executor: Any, *args: Any, **kwargs: Any) -> Any:
             state = args[5][KEY]
-            look(state.run, state.reserve)
+            look(state.run, state.bank_bytes)
             return executor(*args, **kwargs)
 
         model = self.model.clone()

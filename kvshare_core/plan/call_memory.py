@@ -1,7 +1,9 @@
-"""How much memory one shared attention call takes, before a run: what it holds at most beside inputs, output and bank.
+"""How much memory one shared attention call takes, before a run: what it holds at most beside its inputs, its output
+and the bank.
 
 Found from the query groups that `attention/groups.py` makes and the copies that `attention/parts.py` makes of them, in
-tokens of one tensor (queries, keys, values or outputs) of the heads that are computed together."""
+tokens of one tensor (queries, keys, values or outputs) of the heads that are computed together.
+"""
 
 from collections.abc import Sequence
 
@@ -11,6 +13,9 @@ from .model_fit import FittedPlan
 
 MERGING_BYTES = 12
 """Bytes per element while partial results are merged: three numbers of float32."""
+
+SUM_BYTES = 24
+"""Bytes per query and head of up to three sums of scores in float32, and of the weights made from them."""
 
 
 def call_bytes(
@@ -41,13 +46,14 @@ def call_bytes(
         if not any(foreign):
             continue
         own = [subject_tokens[index], video_tokens - subject_tokens[index]]
-        # Keys that move are copied, and so are keys and values of several rows that are computed together.
-        copied = sum(foreign) * (1 if division.by_row or rows == 1 else 3)
+        # Keys that move are copied, and so are keys and values of several rows that are computed together, and of text.
+        copied = sum(foreign) * (1 if division.by_row or rows == 1 else 3) + 2 * (tokens - video_tokens)
         groups = [
             _group_tokens(fitted, queries, seen, tokens) for queries, seen in zip(own, foreign, strict=True) if queries
         ]
         queries = max(own) * heads * info.head_dim
         merging = MERGING_BYTES * min(queries, max(MERGED_ELEMENTS, queries // MERGED_PARTS))
+        merging += SUM_BYTES * max(own) * heads
         most = max(most, (copied + max(groups)) * heads * info.head_dim * element_size + merging)
     return most
 
@@ -62,10 +68,11 @@ def _group_tokens(fitted: FittedPlan, queries: int, seen: int, tokens: int) -> i
     if config.position == "frame":
         # The own keys once, and in modes with one weight again beside those of each frame.
         return 2 * queries + 2 * tokens + (0 if config.mode == "swap" else seen)
-    joined = 2 * queries + 2 * (tokens + seen)
+    # Beside the text, which has a weight and thus an output of its own.
+    joined = (3 if fitted.info.joint else 2) * queries + 2 * (tokens + seen)
     separate = 4 * queries + (2 * seen if len(fitted.plan.timeline.segments) > 2 else 0)
     if config.mode == "swap":
         gathered = 2 * queries + 2 * (tokens - queries) if guided else 0
         # At equal weights the own tokens of the kind and those of the sources are joined.
-        return max(separate, gathered, 2 * queries + 2 * (queries * guided * 2 + seen + (0 if guided else tokens)))
+        return max(separate, gathered, 3 * queries + 2 * (2 * queries + seen) if guided else joined)
     return max(separate, joined)

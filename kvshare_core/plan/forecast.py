@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ..families.base import FamilyInfo
 from . import schedule
 from .bank_size import plan_bytes
+from .call_memory import call_bytes
 from .model_fit import FittedPlan
 from .share_plan import SharePlan
 from .stages import stages_of
@@ -57,6 +58,8 @@ class Forecast:
     """The same for a subject of SUBJECT_SHARE of the picture."""
     exact: bool
     """Whether it will hold `bytes`."""
+    call_bytes: int
+    """Bytes on the device that one shared attention call holds at most, beside what the model's own call takes."""
     extra: float
     """Additional computation as a fraction of that of plain windows, for a subject of SUBJECT_SHARE of the picture."""
     most_extra: float
@@ -80,6 +83,9 @@ def forecast(fitted: FittedPlan, element_size: int, sampling: Sampling) -> Forec
     size, exact = _held_bytes(fitted, 1.0, video, kept_text, rows, element_size)
     share = SUBJECT_SHARE if plan.guided else 1.0
     expected = _held_bytes(fitted, share, video, kept_text, rows, element_size)[0]
+    every_row = sampling.batch * (2 if sampling.guided else 1)
+    counted = [video] * len(plan.timeline.segments)
+    call = call_bytes(fitted, counted, video, TEXT_TOKENS, every_row, element_size)
     rows_part = 0.5 if sampling.guided and not config.share_uncond else 1.0
     extra, most = (
         _sharing_extra(fitted, video, subject, rows_part, steps, sampling.steps) if blocks else 0.0
@@ -89,7 +95,7 @@ def forecast(fitted: FittedPlan, element_size: int, sampling: Sampling) -> Forec
     further = _finding_extra(plan, finding, sampling) + _early_stages_extra(plan)
     limited = (config.start_percent, config.end_percent) != (0.0, 1.0)
     known = exact and plan.mask is None and not (kept_text and info.joint)
-    return Forecast(blocks, steps, limited, size, expected, known, extra + further, most + further, finding)
+    return Forecast(blocks, steps, limited, size, expected, known, call, extra + further, most + further, finding)
 
 
 def _held_bytes(

@@ -97,16 +97,19 @@ class RunAccount:
         """Takes a forward of the running evaluation."""
         self._forwards.append(forward)
 
-    def end_evaluation(self, now: ModelPass, attends: bool, trusted: bool) -> Reason | None:
+    def end_evaluation(self, now: ModelPass, attends: bool, waits: bool, trusted: bool) -> Reason | None:
         """Ends an evaluation in which a forward was to be opened; why it is not what was planned, or None, also for
         guidance that perturbs the model.
 
-        attends: whether its segment was to attend to others; trusted: whether the model's calls can be told.
+        attends: whether its segment was to attend to others; waits: whether its subjects are only being found;
+        trusted: whether the model's calls can be told.
         """
         if now.repeats:
             return None
         blocks = self._settings.info.blocks
         reasons = set(self.tally.reasons)
+        if waits:
+            reasons.add("subject")
         if self._forwards:
             reasons.discard("conditioning")
         if not trusted:
@@ -150,7 +153,9 @@ class RunAccount:
             least, wanted = min(len(entry.blocks) for entry in faults), len(self._settings.blocks)
             sentence = f"only {least} of {wanted} blocks shared in {len(short)} of {len(planned)} steps"
         if sentence is not None:
-            sentence = f"{sentence}: {self._because(first_reason(reasons))}"
+            reason = first_reason(reasons)
+            late = reason == "subject" and found_subjects
+            sentence = f"{sentence}: {LATE if late else self._because(reason)}"
         return Outcome(
             len(planned), len(planned - short), len(self._settings.blocks), len(blocks), found_subjects, sentence
         )
@@ -177,6 +182,12 @@ class RunAccount:
             "absent": "no two segments show the same subject. Name a subject that several prompts have.",
         }[reason or "keys"]
 
+
+LATE = (
+    "the subject was found in the last step that was to share, and masks are used from the next one on. Give the "
+    "sampler more steps, or widen start_percent and end_percent in KVShareConfig."
+)
+"""Why nothing is shared in a run that is too short to use what it finds."""
 
 NO_STEP = (
     "nothing was shared: none of this run's steps is among those that the configuration names. Change start_percent, "

@@ -73,4 +73,5 @@ class RunCalls:
             if reason.doubted not in self.doubted:
                 self.doubted.add(reason.doubted)
                 self._maps.forget_pass()
-        return f"{self._settings.info.family}: {reason}. Another node adds or changes it; {left}."
+        who = self._settings.neighbours.other
+        return f"{self._settings.info.family}: {reason}. {who[0].upper()}{who[1:]} adds or changes it; {left}."

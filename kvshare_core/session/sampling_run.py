@@ -146,9 +146,9 @@ class SamplingRun:
         """Counts what the ordinary evaluation of a segment came to; warns where something answered for the model."""
         now = self.part.model_pass
         if now is not None:
-            attends = self.part.attends(now, evaluation)
+            attends, waits = self.part.attends(now, evaluation), self.part.in_effects(evaluation.segment.index)
             if attends or self.takes_part(evaluation):
-                reason = self._account.end_evaluation(now, attends, self.part.trusted)
+                reason = self._account.end_evaluation(now, attends, waits, self.part.trusted)
                 known = self.settings.neighbours.caches or len(self.settings.plan.timeline.segments) == 1
                 if reason == "answered" and not known:
                     self.warn_once(ANSWERED.format(who=self.settings.neighbours.cache))

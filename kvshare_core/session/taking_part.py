@@ -47,9 +47,9 @@ class TakingPart:
         return self.now is not None and self.now.finds_subjects and self._tracker.wants_effects(index)
 
     def attends(self, now: ModelPass, evaluation: Evaluation) -> bool:
-        """Whether in a model call a segment is to attend to others."""
+        """Whether in a model call a segment is to attend to others, once its subjects are found."""
         index = evaluation.segment.index
-        takes = now.shares and evaluation.role in ("both", "target") and not self.in_effects(index)
+        takes = now.shares and evaluation.role in ("both", "target")
         return takes and bool(self._plan.sources(index)) and now.strengths[index] > 0
 
     def check_order(self, evaluation: Evaluation, batch: Batch, met_prompt: bool) -> None:

@@ -4,6 +4,7 @@ import copy
 import gc
 import hashlib
 import logging
+import math
 import subprocess
 import sys
 import weakref
@@ -722,22 +723,28 @@ def test_stock_samplers_share(t2v: Case, sampler: str) -> None:
 
 
 @pytest.mark.parametrize(("place", "keeps"), [("cpu", False), ("device", True), ("auto", True)])
-def test_the_host_budgets_memory_for_one_segment_and_the_bank(t2v: Case, place: Any, keeps: bool) -> None:
+def test_the_host_budgets_memory_for_one_segment_the_bank_and_a_shared_call(
+    t2v: Case, caplog: pytest.LogCaptureFixture, place: Any, keeps: bool
+) -> None:
     timeline = tiny_timeline(3)
-    budgeted: list[int] = []
-    banks: list[Any] = []
+    budgeted: list[tuple[int, int]] = []
 
     def look(executor: Any, model: Any, noise_shape: Any, *args: Any, **kwargs: Any) -> Any:
-        frames = noise_shape[2] - timeline.window
-        budgeted.append(frames * model.model.memory_required([*noise_shape[:2], 1, *noise_shape[3:]]))
+        one_frame = model.model.memory_required([*noise_shape[:2], 1, *noise_shape[3:]])
+        budgeted.append((noise_shape[2] - timeline.window, one_frame))
         return executor(model, noise_shape, *args, **kwargs)
 
     config = KVShareConfig(memory=MemorySettings(place=place))
-    patched, _ = share(every_call(t2v.model, lambda options: banks.append(options[KEY].run.bank)), timeline, config)
+    patched, _ = share(t2v.model, timeline, config)
     patched.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, "look", look)
-    assert t2v.sample(patched, timeline).shape[2] == timeline.latent_frames
-    (reserved,) = budgeted
-    assert reserved >= banks[-1].peak_bytes > 0 if keeps else reserved == 0
+    with caplog.at_level(logging.INFO, logger="kvshare"):
+        assert t2v.sample(patched, timeline).shape[2] == timeline.latent_frames
+    ((frames, one_frame),) = budgeted
+    (said,) = [entry for entry in caplog.records if "while a block shares" in entry.getMessage()]
+    assert isinstance(said.args, tuple)
+    bank, call = (float(str(said.args[place])) * 2**20 for place in (-2, -1))
+    assert bank > 0 and call > 0
+    assert frames == math.ceil(round(call + keeps * bank) / one_frame)
 
 
 @pytest.mark.parametrize("batch", [1, 2])
@@ -762,7 +769,7 @@ def test_the_bank_of_a_run_holds_as_much_as_the_log_forecasts(
     with caplog.at_level(logging.INFO, logger="kvshare"):
         t2v.sample(patched, timeline, batch=batch, cfg=cfg)
     (said,) = [entry for entry in caplog.records if "MiB of keys and values" in entry.getMessage()]
-    at_most, expected = ("at most" in said.getMessage(), said.args[-1])
+    at_most, expected = ("at most" in said.getMessage(), said.args[-2])
     held = banks[-1].peak_bytes / 2**20
     assert at_most == (guidance == "words")
     assert held <= expected * 1.001 if at_most else abs(held - expected) <= 0.001 * expected

@@ -4,7 +4,6 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Any
 
-import comfy.model_patcher
 import pytest
 import torch
 from comfy.patcher_extension import WrappersMP
@@ -134,7 +133,7 @@ def test_guidance_that_fits_no_batch_uses_the_masks_of_the_prompt(heads: int, mo
     expected = run(judge.on(model), [[first, dict(rest)]])
     assert judge.closest_to_threshold() > 2e-5
     plan = make_plan(tale.timeline, preset(True), "", None)
-    monkeypatch.setattr(comfy.model_patcher.ModelPatcher, "get_free_memory", lambda patcher, device: 0)
+    monkeypatch.setattr(model.model, "memory_usage_factor", 1e15)
     patched, record = apply(model, plan)
     found = run(patched, conditioning(tale.prompts))
     assert {len(one) for one in order} == {1}

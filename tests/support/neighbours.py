@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from comfy.ldm.modules.attention import optimized_attention
 from comfy.patcher_extension import WrappersMP
+from comfy.samplers import CFGGuider, calc_cond_batch
 
 NAG_SHARE = 0.5
 """Part of normalised attention guidance in a block's attention to the text."""
@@ -147,3 +148,59 @@ def with_own_attention(model: Any, seen: list[int]) -> Any:
 
     clone.model_options["transformer_options"]["optimized_attention_override"] = attend
     return clone
+
+
+def with_replaced_blocks(model: Any, seen: list[int]) -> Any:
+    """Every block replaced by itself."""
+    clone = model.clone()
+
+    def run(arguments: dict[str, Any], extra: dict[str, Any]) -> dict[str, Any]:
+        seen.append(1)
+        return extra["original_block"](arguments)
+
+    for block in range(len(clone.get_model_object("diffusion_model").blocks)):
+        clone.set_model_patch_replace(run, "dit", "double_block", block)
+    return clone
+
+
+def with_function_wrapper(model: Any, seen: list[int]) -> Any:
+    """A model function wrapper that only looks."""
+    clone = model.clone()
+
+    def wrapper(apply_model: Any, arguments: dict[str, Any]) -> torch.Tensor:
+        seen.append(1)
+        return apply_model(arguments["input"], arguments["timestep"], **arguments["c"])
+
+    clone.set_model_unet_function_wrapper(wrapper)
+    return clone
+
+
+def with_patched_forward(model: Any, seen: list[int]) -> Any:
+    """A forward that is patched in and calls the model's own."""
+    clone = model.clone()
+    module = clone.get_model_object("diffusion_model")
+
+    def forward(*args: Any, **kwargs: Any) -> torch.Tensor:
+        seen.append(1)
+        return type(module).forward(module, *args, **kwargs)
+
+    clone.add_object_patch("diffusion_model.forward", forward)
+    return clone
+
+
+class TurnedGuider(CFGGuider):
+    """A guider that evaluates the negative list in front of the prompt, and leaves it out below a noise level."""
+
+    def __init__(self, model: Any, drops_below: float = 0.0):
+        super().__init__(model)
+        self.drops_below = drops_below
+
+    def predict_noise(
+        self, x: Any, timestep: Any, model_options: dict[str, Any] | None = None, seed: int | None = None
+    ) -> Any:
+        prompt, negative = self.conds["positive"], self.conds["negative"]
+        options = model_options or {}
+        if float(timestep[0]) < self.drops_below:
+            return calc_cond_batch(self.inner_model, [prompt], x, timestep, options)[0]
+        away, towards = calc_cond_batch(self.inner_model, [negative, prompt], x, timestep, options)
+        return away + (towards - away) * self.cfg

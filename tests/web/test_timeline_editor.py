@@ -454,6 +454,7 @@ def test_plan_is_there_before_any_run(editor: Editor) -> None:
     assert f"{planned.frames} frames" in editor.fact("Length")
     assert "blocks 0-7" in editor.fact("Sharing") and "of 20" in editor.fact("Sharing")
     assert "about" in editor.fact("Keys and values") and "at most" in editor.fact("Keys and values")
+    assert "while a block shares" in editor.fact("Shared attention")
     editor.page.screenshot(f"timeline-{'nodes-2' if editor.root.evaluate(IN_VUE) else 'classic'}")
 
 

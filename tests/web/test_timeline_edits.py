@@ -431,7 +431,9 @@ def test_parts_of_a_split_beat_are_planned_as_they_are_shown() -> None:
 def test_the_plan_says_what_the_first_step_takes_more() -> None:
     sharing = {
         "off": None,
-        "block_count": 2,
+        "bits": 16,
+        "expected_bytes": 1 << 20,
+        "call_bytes": 1 << 20,
         "blocks": "0-1",
         "steps": "0-3",
         "all_steps": 4,
@@ -442,8 +444,6 @@ def test_the_plan_says_what_the_first_step_takes_more() -> None:
         "device_bytes": 3 << 20,
         "extra": 0.3,
         "most_extra": 0.5,
-        "expected_bytes": 3 * 10**9,
-        "bits": 16,
     }
     answer = {"frames": 33, "fps": 8, "latent_frames": 9, "segments": [0, 1], "window": 5, "windows_extra": 0.1}
     shown = [
@@ -477,7 +477,16 @@ def test_memory_is_told_in_units_that_people_know(sharing: dict[str, Any], fact:
         "exact": False,
         "device": "cuda",
     }
-    others = {"off": None, "blocks": "0", "steps": "0", "all_steps": 2, "limited": False, "bits": 16, "finding": 0}
+    others = {
+        "off": None,
+        "blocks": "0",
+        "steps": "0",
+        "all_steps": 2,
+        "limited": False,
+        "bits": 16,
+        "finding": 0,
+        "call_bytes": 0,
+    }
     answer = {"frames": 33, "fps": 8, "latent_frames": 9, "segments": [0, 1], "window": 5, "windows_extra": 0.1}
     costs = {"extra": 0.3, "most_extra": 0.5}
     (facts,) = run_edits([("planFacts", [{**answer, "sharing": {**held, **others, **costs, **sharing}}])])

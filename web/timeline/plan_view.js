@@ -87,6 +87,7 @@ export function planFacts(answer) {
     const steps = sharing.steps === null ? "steps unknown" : `steps ${sharing.steps || "none"} of ${sharing.all_steps}`;
     facts.push(["Sharing", `blocks ${sharing.blocks}`, `${steps}${sharing.limited ? ", part of the noise schedule" : ""}`]);
     facts.push(["Keys and values", ...memory(sharing)]);
+    facts.push(["Shared attention", `up to ${size(sharing.call_bytes)}`, `more ${DEVICES[sharing.device] ?? "VRAM"} while a block shares`]);
     const most = percent(sharing.most_extra) === percent(sharing.extra) ? "" : `up to ${percent(sharing.most_extra)}`;
     facts.push(["Extra computation", `about ${percent(sharing.extra)}`, most]);
     if (sharing.finding > 0) {

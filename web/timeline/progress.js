@@ -28,7 +28,7 @@ export class ProgressView {
         this.bar = element("progress", { max: 1, value: 0 });
         this.text = element("span");
         this.root = element("div", { class: "kvs-run", hidden: true }, this.bar, this.text);
-        this.notice = element("div", { class: "kvs-message kvs-notice", role: "status", hidden: true });
+        this.notice = element("div", { class: "kvs-notice", role: "status", hidden: true });
         api.addEventListener(EVENT, this.#onProgress);
         api.addEventListener(NOTICE, this.#onNotice);
         ENDS.forEach((kind) => api.addEventListener(kind, this.#end));

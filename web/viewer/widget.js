@@ -100,7 +100,7 @@ class Viewer {
         this.looks.setAttribute("aria-label", "Attention of the point to words");
         this.message = element("div", { class: "kvs-message kvs-hint", role: "status" });
         this.message.textContent = said("Run the workflow to see where the subject was found.");
-        this.notice = element("div", { class: "kvs-message kvs-notice", role: "status", hidden: true });
+        this.notice = element("div", { class: "kvs-notice", role: "status", hidden: true });
         this.root = element(
             "div",
             { class: "kvs-viewer", keydown: (/** @type {KeyboardEvent} */ event) => this.#key(event) },

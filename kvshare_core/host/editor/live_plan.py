@@ -249,6 +249,7 @@ def _sharing(found: Forecast, plan: SharePlan, around: Surroundings) -> Json:
         "limited": found.limited,
         "bytes": found.bytes,
         "exact": found.exact,
+        "call_bytes": found.call_bytes,
         "device": device.type,
         "device_bytes": bytes_on_device(config.memory, found.bytes, budget),
         "extra": found.extra,

@@ -3,6 +3,7 @@
 import logging
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,12 +12,26 @@ from comfy.model_management import get_total_memory
 from ...config import MemorySettings, format_indices
 from ...families.base import FamilyInfo
 from ...plan.bank_size import plan_bytes
+from ...plan.call_memory import call_bytes
 from ...plan.model_fit import FittedPlan
 from ...plan.share_plan import SharePlan
 from ...subject.maps import mask_to_tokens
 from .. import BEAT_TAG, COMMON_TAG, is_for, is_prompt
 
 log = logging.getLogger("kvshare")
+
+
+@dataclass(frozen=True)
+class ExpectedBytes:
+    """Bytes that sharing holds at most in a run."""
+
+    bank: int
+    """Of keys and values of source segments, wherever they are."""
+    exact: bool
+    """Whether the bank will hold that much."""
+    call: int
+    """On the device while one attention call is computed, beside what the model's own call takes."""
+
 
 DEVICE_SHARE = 4
 """If the user sets no budget, place `auto` takes at most this fraction (1 / n) of the device's memory."""
@@ -29,31 +44,34 @@ def bank_budget(memory: MemorySettings, device: torch.device) -> int | None:
     return memory.budget_mib * 2**20 if memory.budget_mib else int(get_total_memory(device)) // DEVICE_SHARE  # pyright: ignore[reportArgumentType]
 
 
-def expected_bytes(fitted: FittedPlan, guider: Any, noise_shape: Sequence[int]) -> tuple[int, bool]:
-    """Bytes that the bank will hold at most in a run of `guider`, and whether that is exact: masks that are not known
-    yet count as whole segments.
+def expected_bytes(fitted: FittedPlan, guider: Any, noise_shape: Sequence[int]) -> ExpectedBytes:
+    """What sharing will hold at most in a run of `guider`: masks that are not known yet count as whole segments.
 
     noise_shape: [batch, channels, frames, height, width] of the whole latent.
     """
     if len(noise_shape) != 5:
-        return 0, True
+        return ExpectedBytes(0, True, 0)
     plan, info = fitted.plan, fitted.info
     grid = info.grid(plan.timeline.window, *noise_shape[3:])
     subject = [_subject_tokens(plan, info, grid, index) for index in range(len(plan.timeline.segments))]
     base_model = guider.model_patcher.model
     element_size = (base_model.manual_cast_dtype or base_model.get_dtype()).itemsize
-    rows = noise_shape[0] * _chunks(plan, guider)
-    return plan_bytes(fitted, subject, math.prod(grid), _text_tokens(guider.conds), rows, element_size)
+    video, text = math.prod(grid), _text_tokens(guider.conds)
+    rows, every_row = (noise_shape[0] * _chunks(guider, plan, every) for every in (plan.config.share_uncond, True))
+    size, exact = plan_bytes(fitted, subject, video, text, rows, element_size)
+    return ExpectedBytes(size, exact, call_bytes(fitted, subject, video, text, every_row, element_size))
 
 
-def report(size: int, exact: bool, blocks: Sequence[int]) -> None:
+def report(expected: ExpectedBytes, blocks: Sequence[int]) -> None:
     """Logs what a run will hold, and of which blocks."""
-    if size:
+    if expected.bank:
         log.info(
-            "MaskGuidedKVShare: shares blocks %s, holds %s%.1f MiB of keys and values.",
+            "MaskGuidedKVShare: shares blocks %s, holds %s%.1f MiB of keys and values, and up to %.1f MiB more of VRAM "
+            "while a block shares.",
             format_indices(blocks),
-            "" if exact else "at most ",
-            size / 2**20,
+            "" if expected.exact else "at most ",
+            expected.bank / 2**20,
+            expected.call / 2**20,
         )
 
 
@@ -89,15 +107,16 @@ def _text_tokens(conds: Mapping[str, Sequence[Mapping[str, Any]]]) -> int:
     return max((cond["cross_attn"].shape[1] for entries in conds.values() for cond in entries), default=0)
 
 
-def _chunks(plan: SharePlan, guider: Any) -> int:
-    """Batch chunks of one segment that share. At CFG 1 the host leaves the negative conditioning out."""
+def _chunks(guider: Any, plan: SharePlan, unconditional: bool) -> int:
+    """Batch chunks of one segment, those of other conditioning than its prompt's too where `unconditional`. At CFG 1
+    the host leaves the negative conditioning out."""
     chunks = 0
     unguided = getattr(guider, "cfg", None) == 1.0 and not guider.model_options.get("disable_cfg1_optimization", False)
     for name, entries in guider.conds.items():
         # A common prompt is never evaluated together with the beats' own.
         own = [cond for cond in entries if COMMON_TAG not in cond]
         of_beats = any(is_prompt(cond) for cond in entries)
-        if (unguided and name == "negative") or not (of_beats or plan.config.share_uncond):
+        if (unguided and name == "negative") or not (of_beats or unconditional):
             continue
         chunks += max(
             sum(cond.get(BEAT_TAG, segment.beat) == segment.beat and is_for(cond, segment.index) for cond in own)

@@ -160,8 +160,8 @@ def _make_state(
     """The state of a run that is about to start. shapes: of the whole latent's parts."""
     fitted, plan, base_model = sampled.fitted, sampled.fitted.plan, guider.model_patcher.model
     budget = memory.bank_budget(plan.config.memory, guider.model_patcher.load_device)
-    size, exact = memory.expected_bytes(fitted, guider, shapes[0])
-    memory.report(size, exact, fitted.blocks)
+    expected = memory.expected_bytes(fitted, guider, shapes[0])
+    memory.report(expected, fitted.blocks)
     settings = RunSettings(
         fitted,
         sampled.family,
@@ -180,8 +180,8 @@ def _make_state(
     if mixed_up is not None:
         run.warn_once(mixed_up)
     known = None if held is None else _known_frames(held, base_model, shapes)
-    reserve = memory.bytes_on_device(plan.config.memory, size, budget)
-    return RunState(run, progress, EagerRegion(), held, known, reserve)
+    bank = memory.bytes_on_device(plan.config.memory, expected.bank, budget)
+    return RunState(run, progress, EagerRegion(), held, known, bank, expected.call)
 
 
 def _segments_with_held_frames(plan: SharePlan, held: HeldFrames | None, base_model: Any) -> frozenset[int]:
@@ -207,7 +207,7 @@ def _sample_stages(executor: Any, state: RunState, arguments: Arguments, shapes:
         return _sample(executor, arguments)
     if arguments["callback"] is not None:
         arguments = {**arguments, "callback": state.progress.counted(arguments["callback"])}
-    plan, reserve, held, chain = run.settings.plan, state.reserve, state.known, None
+    plan, bank_bytes, held, chain = run.settings.plan, state.bank_bytes, state.known, None
     if plan.config.order == "chain":
         chain = Chain(plan.timeline, arguments, shapes, guider.model_patcher.model, run.settings.family.audio)
     while True:
@@ -222,7 +222,7 @@ def _sample_stages(executor: Any, state: RunState, arguments: Arguments, shapes:
         run.next_stage()
         state.progress.next_stage()
         # What the bank holds on the device need not be kept free any more.
-        state.reserve = max(0, reserve - run.bank.device_bytes)
+        state.bank_bytes = max(0, bank_bytes - run.bank.device_bytes)
 
 
 def _sample_link(

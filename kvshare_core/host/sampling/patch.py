@@ -114,7 +114,8 @@ def _prepare_sampling_wrapper(
         )
         lead = max(0, noise_shape[FRAME_DIM] - handler.timeline.latent_frames) if handler.references else 0
         noise_shape[FRAME_DIM] = min(noise_shape[FRAME_DIM], window + lead)
-        noise_shape[FRAME_DIM] += memory.frames_to_reserve(model, noise_shape, 0 if state is None else state.reserve)
+        reserve = 0 if state is None else state.bank_bytes + state.call_bytes
+        noise_shape[FRAME_DIM] += memory.frames_to_reserve(model, noise_shape, reserve)
     return executor(model, noise_shape, conds, model_options=model_options, **kwargs)
 
 

@@ -23,8 +23,10 @@ class RunState:
     """Frames that the run's noise mask holds, if any."""
     known: KnownFrames | None = None
     """Frames that are known before the stage begins; None where none are."""
-    reserve: int = 0
+    bank_bytes: int = 0
     """Bytes on the device that the host should keep free for the bank."""
+    call_bytes: int = 0
+    """The same for one shared attention call."""
 
 
 def run_state(transformer_options: Mapping[str, Any]) -> RunState | None:

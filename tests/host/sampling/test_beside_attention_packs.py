@@ -2,15 +2,16 @@
 
 import logging
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
+import comfy.samplers
 import pytest
 import torch
 
-from kvshare_core.config import KVShareConfig
+from kvshare_core.config import KVShareConfig, MaskKind, MaskSettings
 from tests.support.family_cases import CASES, model_of
 from tests.support.family_contracts import SHARED, sample
-from tests.support.neighbours import with_negative_guidance
+from tests.support.neighbours import TurnedGuider, with_negative_guidance
 from tests.support.windows import PlainWindows, share, tiny_timeline
 from tests.tiny.models import random_text
 
@@ -60,3 +61,38 @@ def test_a_film_with_negative_guidance_shares_as_one_without(
         cfg=cfg,
     )
     torch.testing.assert_close(apart, windows, rtol=1e-3, atol=1e-3)
+
+
+def guided_film(guider: Any, steps: int = 4, cfg: float = 3.0) -> torch.Tensor:
+    guider.set_conds(CASE.positive(TIMELINE), CASE.negative(TIMELINE))
+    guider.set_cfg(cfg)
+    noise = torch.randn(CASE.shape(TIMELINE), generator=torch.Generator().manual_seed(5))
+    sigmas = torch.linspace(1.0, 0.0, steps + 1)
+    with torch.inference_mode():
+        return guider.sample(noise, torch.zeros_like(noise), comfy.samplers.sampler_object("euler"), sigmas, seed=5)
+
+
+@pytest.mark.parametrize("kind", get_args(MaskKind))
+def test_a_guider_that_turns_its_lists_round_shares_as_the_stock_one(kind: MaskKind) -> None:
+    config = replace(SHARED, masks=MaskSettings(kind=kind))
+    model, record = share(model_of(CASE.name), TIMELINE, config)
+    expected = guided_film(comfy.samplers.CFGGuider(model))
+    torch.testing.assert_close(guided_film(TurnedGuider(model)), expected, rtol=1e-3, atol=1e-3)
+    assert record.notices() == ()
+    off = guided_film(comfy.samplers.CFGGuider(share(model_of(CASE.name), TIMELINE, replace(config, mode="off"))[0]))
+    assert (expected - off).abs().max() > 1e-2 * off.abs().max()
+
+
+def test_a_guider_that_drops_the_negative_list_shares_in_the_rows_that_are_left() -> None:
+    model, record = share(model_of(CASE.name), TIMELINE, SHARED)
+    dropped = guided_film(TurnedGuider(model, drops_below=0.6))
+    assert record.notices() == ()
+    kept = model.clone()
+
+    def guide(arguments: dict[str, Any]) -> torch.Tensor:
+        x, prompt, negative = arguments["input"], arguments["cond_denoised"], arguments["uncond_denoised"]
+        scale = 1.0 if float(arguments["timestep"][0]) < 0.6 else 3.0
+        return x - (negative + (prompt - negative) * scale)
+
+    kept.set_model_sampler_cfg_function(guide)
+    torch.testing.assert_close(dropped, guided_film(comfy.samplers.CFGGuider(kept)), rtol=1e-3, atol=1e-3)

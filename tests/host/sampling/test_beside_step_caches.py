@@ -19,7 +19,10 @@ from tests.support.neighbours import (
     with_cache_by_call,
     with_cache_by_cond,
     with_dropped_options,
+    with_function_wrapper,
     with_own_attention,
+    with_patched_forward,
+    with_replaced_blocks,
     with_sampler_wrapper,
 )
 from tests.support.windows import share, tiny_timeline
@@ -103,7 +106,10 @@ def test_a_forward_that_hides_its_attention_is_noticed_in_the_first_segment(ours
 
 
 @pytest.mark.parametrize("ours_first", [False, True])
-@pytest.mark.parametrize("neighbour", [with_sampler_wrapper, with_own_attention])
+@pytest.mark.parametrize(
+    "neighbour",
+    [with_sampler_wrapper, with_own_attention, with_replaced_blocks, with_function_wrapper, with_patched_forward],
+)
 @pytest.mark.parametrize("subject", ["", "fox"])
 def test_neighbours_that_leave_the_model_alone_change_nothing_and_are_not_blamed(
     neighbour: Callable[[Any, list[int]], Any], ours_first: bool, subject: str
