@@ -481,9 +481,10 @@ def test_timeline_stands_directly_under_the_prompts_and_uses_the_height_of_the_n
     plan = editor.root.locator(".kvs-plan").bounding_box()
     assert plan is not None
     assert box["y"] + box["height"] - plan["y"] - plan["height"] < 20
+    editor.root.locator(".kvs-inspector details").evaluate("details => { details.open = false; }")
     height = editor.beats.nth(0).evaluate("beat => beat.offsetHeight")
     size = editor.page.page.evaluate(SIZE)
-    editor.page.page.evaluate(RESIZE, [size[0], size[1] + 300])
+    editor.page.page.evaluate(RESIZE, [size[0], size[1] + 600])
     editor.page.page.wait_for_function(
         "height => document.querySelector('.kvs-timeline .kvs-beat').offsetHeight > height + 40", arg=height
     )
