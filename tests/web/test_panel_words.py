@@ -3,11 +3,17 @@
 import json
 import re
 import subprocess
+from typing import TYPE_CHECKING
 
 import pytest
 
 from devtools.browser import find_node
 from devtools.environment import ROOT
+from devtools.server import Server
+from tests.support.comfy_page import change_settings, comfy_page
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 WEB = ROOT / "web"
 SCRIPTS = {"zh": re.compile(r"[\u4e00-\u9fff]"), "ja": re.compile(r"[\u3040-\u30ff\u4e00-\u9fff]")}
@@ -48,3 +54,19 @@ def test_words_of_users_and_unknown_languages_stay_as_they_are(
     english, chinese, japanese, unknown = words[1]
     assert english == unknown == ["Split", "a fox runs"]
     assert [chinese, japanese] == [["拆分", "a fox runs"], ["分割", "a fox runs"]]
+
+
+@pytest.mark.parametrize(("language", "split"), [("zh", "拆分"), ("ja", "分割")])
+def test_the_editor_speaks_the_language_of_the_frontend(
+    browser: "Browser", server: Server, language: str, split: str
+) -> None:
+    change_settings(server, {"Comfy.Locale": language})
+    try:
+        with comfy_page(browser, server, "classic", size=(1400, 1400)) as page:
+            page.drop_workflow(ROOT / "example_workflows" / "kv_share_first_light.json")
+            page.look_at("LongVideoSegmenter")
+            page.page.wait_for_selector(".kvs-timeline[aria-busy='false']")
+            assert split in page.page.locator(".kvs-timeline .kvs-bar").first.inner_text()
+            page.screenshot(f"timeline-{language}")
+    finally:
+        change_settings(server, {"Comfy.Locale": "en"})
