@@ -19,8 +19,8 @@ import { wordLines } from "./words.js";
 
 const NAME = "kvshare_viewer";
 const ANSWER = "kvshare_view";
-const HEIGHT = 470;
-const WIDTH = 420;
+const [HEIGHT, WIDTH] = [470, 420];
+const LEAST_SIDE = 480;
 
 /**
  * Adds the viewer to a node.
@@ -204,7 +204,8 @@ class Viewer {
     #fill() {
         const data = this.#data;
         this.player.load(data);
-        [this.canvas.width, this.canvas.height] = data.size;
+        const factor = Math.ceil(LEAST_SIDE / Math.max(...data.size));
+        [this.canvas.width, this.canvas.height] = data.size.map((/** @type {number} */ side) => side * factor);
         this.scrub.max = this.#count - 1;
         this.scrub.value = Math.min(this.#place, this.#count - 1);
         this.opacity.value = data.opacity;
@@ -320,6 +321,7 @@ class Viewer {
         const screen = /** @type {any} */ (this.canvas.getContext("2d"));
         const masked = this.layer.value === "mask" && !this.layer.disabled;
         screen.globalAlpha = 1;
+        screen.imageSmoothingEnabled = true;
         screen.drawImage(this.#frames.picture, ...this.#frames.box(place), 0, 0, width, height);
         screen.globalAlpha = Number(this.opacity.value);
         screen.imageSmoothingEnabled = !masked;
