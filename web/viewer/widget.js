@@ -20,7 +20,7 @@ import { wordLines } from "./words.js";
 const NAME = "kvshare_viewer";
 const ANSWER = "kvshare_view";
 const [HEIGHT, WIDTH] = [470, 420];
-const LEAST_SIDE = 480;
+const LEAST_SIDE = 480; // Smaller frames are drawn larger, so that lines on them are thin.
 
 /**
  * Adds the viewer to a node.
