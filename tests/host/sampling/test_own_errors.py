@@ -37,7 +37,7 @@ def test_an_error_of_the_pack_names_its_node(
 ) -> None:
     timeline = CASE.timeline(2)
     model = patched(CASE, timeline)
-    monkeypatch.setattr(CallSharer, "_attend_rows", raising(error))
+    monkeypatch.setattr(CallSharer, "_attend_heads", raising(error))
     with pytest.raises(kind) as found:
         sample(CASE, model, timeline)
     assert type(found.value) is kind
@@ -48,7 +48,7 @@ def test_an_error_of_the_pack_names_its_node(
 def test_an_interrupt_stays_an_interrupt(monkeypatch: pytest.MonkeyPatch) -> None:
     timeline = CASE.timeline(2)
     model = patched(CASE, timeline)
-    monkeypatch.setattr(CallSharer, "_attend_rows", raising(comfy.model_management.InterruptProcessingException()))
+    monkeypatch.setattr(CallSharer, "_attend_heads", raising(comfy.model_management.InterruptProcessingException()))
     with pytest.raises(comfy.model_management.InterruptProcessingException):
         sample(CASE, model, timeline)
 
