@@ -47,7 +47,7 @@ LONGEST_LINE = 200
 """Of scripts: longer ones are minified."""
 
 SECRETS = re.compile(
-    rb"/home/\w|/Users/\w|/root/\w|/work/\w|[A-Za-z]:\\+Users|BEGIN [A-Z ]*PRIVATE KEY|\bghp_\w{20}|\bhf_\w{20}"
+    rb"/home/\w|/Users/\w|/root/\w|[A-Za-z]:\\+Users|BEGIN [A-Z ]*PRIVATE KEY|\bghp_\w{20}|\bhf_\w{20}"
     rb"|\bsk-\w{20}|\bAKIA[A-Z0-9]{16}"
 )
 """Paths of somebody's computer, and keys."""

@@ -5,12 +5,14 @@
 
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
+import { speak } from "./shared/words.js";
 import { addTimeline } from "./timeline/widget.js";
 import { addViewer } from "./viewer/widget.js";
 
 app.registerExtension({
     name: "kvshare.panels",
     nodeCreated(node) {
+        speak(app.ui?.settings?.getSettingValue?.("Comfy.Locale") ?? "en");
         if (node.comfyClass === "LongVideoSegmenter") {
             addTimeline(node, app, api);
         } else if (node.comfyClass === "AttentionMaskPreview") {

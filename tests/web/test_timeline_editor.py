@@ -75,7 +75,11 @@ CONTRAST = """root => {
     return (high + 0.05) / (low + 0.05);
 }"""
 
-LEAST_BEAT_HEIGHT = 66
+SIZE = "() => [...window.app.graph._nodes.find((node) => node.type === 'LongVideoSegmenter').size]"
+RESIZE = """size => {
+    window.app.graph._nodes.find((node) => node.type === "LongVideoSegmenter").setSize(size);
+    window.app.canvas.setDirty(true, true);
+}"""
 TEXT_FIELDS = """() => [...document.querySelectorAll("textarea")]
     .filter((field) => !field.closest(".kvs-panel") && field.getBoundingClientRect().width > 0)
     .map((field) => [field.getBoundingClientRect().toJSON(), field.value])"""
@@ -342,7 +346,9 @@ def test_new_beat_shows_the_subject_and_is_ready_to_be_written(editor: Editor) -
     editor.root.get_by_role("button", name="Add a beat").click()
     editor.shown(4)
     assert editor.written[1].prompt.startswith("circle")
-    assert not editor.root.locator(".kvs-message").is_visible() and editor.root.locator(".kvs-problem").count() == 0
+    assert (
+        not editor.root.locator("button.kvs-message").is_visible() and editor.root.locator(".kvs-problem").count() == 0
+    )
     editor.page.page.keyboard.type("a circle in the rain")
     before = editor.text
     editor.press("Enter")
@@ -391,7 +397,7 @@ def test_pasted_paragraph_can_be_joined(editor: Editor) -> None:
 def test_click_on_an_error_goes_to_its_place(editor: Editor) -> None:
     broken = FILM + "\n[banana] a circle"
     editor.page.set_widget(NODE, "prompts", broken)
-    message = editor.root.locator(".kvs-message")
+    message = editor.root.locator("button.kvs-message")
     message.wait_for(state="visible")
     message.click()
     field = editor.page.page.evaluate(
@@ -410,22 +416,19 @@ def test_said_lines_do_not_outlast_what_they_are_about(editor: Editor) -> None:
 
 
 def test_all_buttons_are_in_sight_on_a_narrow_node(editor: Editor) -> None:
-    resize = "size => window.app.graph._nodes.find((node) => node.type === 'LongVideoSegmenter').setSize(size)"
-    size = editor.page.page.evaluate(
-        "() => [...window.app.graph._nodes.find((node) => node.type === 'LongVideoSegmenter').size]"
-    )
-    editor.page.page.evaluate(resize, [320, size[1]])
+    size = editor.page.page.evaluate(SIZE)
+    editor.page.page.evaluate(RESIZE, [320, size[1]])
     editor.page.page.wait_for_function("() => document.querySelector('.kvs-timeline').clientWidth < 330")
     box = editor.root.bounding_box()
     button = editor.root.get_by_role("button", name="Zoom in").bounding_box()
-    editor.page.page.evaluate(resize, size)
+    editor.page.page.evaluate(RESIZE, size)
     assert box is not None and button is not None
     assert box["x"] <= button["x"] and button["x"] + button["width"] <= box["x"] + box["width"]
 
 
 def test_text_is_what_counts(editor: Editor) -> None:
     editor.page.set_widget(NODE, "prompts", FILM + "\n[3s")
-    message = editor.root.locator(".kvs-message")
+    message = editor.root.locator("button.kvs-message")
     message.wait_for(state="visible")
     assert "line 10, column 1" in message.inner_text()
     assert editor.beats.count() == 3
@@ -478,7 +481,14 @@ def test_timeline_stands_directly_under_the_prompts_and_uses_the_height_of_the_n
     plan = editor.root.locator(".kvs-plan").bounding_box()
     assert plan is not None
     assert box["y"] + box["height"] - plan["y"] - plan["height"] < 20
-    assert editor.beats.nth(0).evaluate("beat => beat.offsetHeight") > LEAST_BEAT_HEIGHT
+    editor.root.locator(".kvs-inspector details").evaluate("details => { details.open = false; }")
+    height = editor.beats.nth(0).evaluate("beat => beat.offsetHeight")
+    size = editor.page.page.evaluate(SIZE)
+    editor.page.page.evaluate(RESIZE, [size[0], size[1] + 600])
+    editor.page.page.wait_for_function(
+        "height => document.querySelector('.kvs-timeline .kvs-beat').offsetHeight > height + 40", arg=height
+    )
+    editor.page.page.evaluate(RESIZE, size)
 
 
 def test_saved_workflow_holds_the_film_and_nothing_of_the_editor(editor: Editor) -> None:

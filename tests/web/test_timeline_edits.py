@@ -454,3 +454,55 @@ def test_the_plan_says_what_the_first_step_takes_more() -> None:
         [["First step", "1 more evaluation", "of segments, to find the subjects"]],
         [["First step", "3 more evaluations", "of segments, to find the subjects"]],
     ]
+
+
+@pytest.mark.parametrize(
+    ("sharing", "fact"),
+    [
+        ({}, ["about 3 GB", "at most 27 GB; 16-bit numbers in VRAM"]),
+        (
+            {"bits": 8, "device_bytes": 5 * 10**9},
+            ["about 3 GB", "at most 27 GB; 8-bit numbers in VRAM up to 5 GB, the rest in system RAM"],
+        ),
+        ({"device": "cpu"}, ["about 3 GB", "at most 27 GB; 16-bit numbers in system RAM"]),
+        ({"exact": True}, ["27 GB", "16-bit numbers in VRAM"]),
+        ({"bytes": 2_940_000, "expected_bytes": 2_940_000}, ["up to 2.9 MB", "16-bit numbers in VRAM"]),
+    ],
+)
+def test_memory_is_told_in_units_that_people_know(sharing: dict[str, Any], fact: list[str]) -> None:
+    held = {
+        "bytes": 27 * 10**9,
+        "expected_bytes": 3 * 10**9,
+        "device_bytes": 27 * 10**9,
+        "exact": False,
+        "device": "cuda",
+    }
+    others = {
+        "off": None,
+        "blocks": "0",
+        "steps": "0",
+        "all_steps": 2,
+        "limited": False,
+        "bits": 16,
+        "finding": 0,
+        "call_bytes": 0,
+    }
+    answer = {"frames": 33, "fps": 8, "latent_frames": 9, "segments": [0, 1], "window": 5, "windows_extra": 0.1}
+    costs = {"extra": 0.3, "most_extra": 0.5}
+    (facts,) = run_edits([("planFacts", [{**answer, "sharing": {**held, **others, **costs, **sharing}}])])
+    assert [more for name, *more in facts if name == "Keys and values"] == [fact]
+
+
+@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+def test_pasted_prose_is_joined_and_nothing_else(ending: str) -> None:
+    before = f"a fox runs{ending}a fox sleeps"
+    prose = ["It was a dark night, and", "a fox ran over the snow."]
+    pasted = f"a fox runs{ending}{ending.join(prose)}{ending}a fox sleeps"
+    lines = f"a fox runs{ending}[3s] a fox goes home{ending}[3s] a fox eats its fish{ending}a fox sleeps"
+    typed_on = f"a fox runs{ending}a fox sleeps under a tree"
+    found = run_edits([("pastedProse", [before, text]) for text in (pasted, lines, typed_on)])
+    assert [one and (one["joined"], one["lines"]) for one in found] == [
+        (f"a fox runs{ending}{' '.join(prose)}{ending}a fox sleeps", 2),
+        None,
+        None,
+    ]

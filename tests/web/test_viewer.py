@@ -33,7 +33,7 @@ LISTEN = """() => {
 def opened(browser: "Browser", server: Server, request: pytest.FixtureRequest) -> Iterator[ComfyPage]:
     """A page in which the film has been made."""
     with film_page(browser, server, request.param, 1000, STEPS) as page:
-        assert page.page.locator(".kvs-viewer .kvs-message").is_visible()
+        assert page.page.locator(".kvs-viewer .kvs-hint").is_visible()
         page.page.evaluate(LISTEN)
         page.run()
         page.page.wait_for_selector(".kvs-viewer .kvs-screen:visible")
@@ -173,5 +173,5 @@ def test_light_theme_has_a_picture(browser: "Browser", server: Server, palette: 
     with comfy_page(browser, server, "classic", palette, size=(1000, 1000)) as page:
         page.drop_workflow(WORKFLOW)
         page.look_at(NODE)
-        assert page.page.locator(".kvs-viewer .kvs-message").is_visible()
+        assert page.page.locator(".kvs-viewer .kvs-hint").is_visible()
         page.screenshot(f"viewer-{palette}")

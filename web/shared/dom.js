@@ -1,7 +1,11 @@
 /**
- * Helpers to create DOM elements. Text is always set as text, never as HTML.
+ * Helpers to create DOM elements. Text is always set as text, never as HTML; the pack's own words are in the user's
+ * language.
  */
 
+import { said } from "./words.js";
+
+const SPOKEN = ["title", "aria-label", "placeholder"];
 const SVG = "http://www.w3.org/2000/svg";
 
 /**
@@ -12,7 +16,13 @@ const SVG = "http://www.w3.org/2000/svg";
  * @returns {any}
  */
 export function element(tag, attributes = {}, ...children) {
-    return filled(document.createElement(tag), attributes, children);
+    const spoken = SPOKEN.filter((name) => typeof attributes[name] === "string");
+    const told = { ...attributes, ...Object.fromEntries(spoken.map((name) => [name, said(attributes[name])])) };
+    return filled(
+        document.createElement(tag),
+        told,
+        children.map((child) => (typeof child === "string" ? said(child) : child)),
+    );
 }
 
 /**
@@ -31,7 +41,8 @@ export function drawing(tag, attributes = {}, ...children) {
  * @param {string[]} names
  */
 export function options(names) {
-    return names.map((name, index) => element("option", { value: index }, name));
+    // Names of subjects are the user's words, which are never translated.
+    return names.map((name, index) => filled(document.createElement("option"), { value: index }, [name]));
 }
 
 /**

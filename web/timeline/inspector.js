@@ -35,6 +35,10 @@ export class Inspector {
     /** @type {any} */
     #shown = null;
     #shownIndex = -1;
+    /** @type {any} */
+    #pending = null;
+    /** @type {string | null} */
+    #accepted = null;
 
     /**
      * @param {InspectorListener} listener
@@ -123,11 +127,15 @@ export class Inspector {
     }
 
     /**
-     * Does not overwrite a field while the user is typing in it.
+     * Does not overwrite a field while the user is typing in it, or while what was typed is still being read.
      * @param {any} field
      * @param {string} value
      */
     #fill(field, value) {
+        if (field === this.#pending) {
+            this.#accepted = value;
+            return;
+        }
         const bad = field.getAttribute("aria-invalid") === "true";
         if ((document.activeElement !== field && !bad) || field.dataset.shown !== value) {
             field.value = value;
@@ -187,9 +195,17 @@ export class Inspector {
      */
     async #apply(field, change) {
         const index = this.#shownIndex;
+        this.#pending = field;
+        this.#accepted = null;
         const why = await change;
+        if (this.#pending === field) {
+            this.#pending = null;
+        }
         if (index === this.#shownIndex) {
             this.#reject(field, why);
+        }
+        if (this.#accepted !== null && (why === null || index !== this.#shownIndex)) {
+            this.#fill(field, this.#accepted);
         }
     }
 

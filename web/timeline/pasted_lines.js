@@ -3,6 +3,7 @@
  */
 
 import { element } from "../shared/dom.js";
+import { said } from "../shared/words.js";
 import { lineEnding } from "./text_changes.js";
 
 const LEAST_LINES = 2;
@@ -18,7 +19,7 @@ export class PastedLines {
     constructor(join) {
         this.said = element("span");
         const button = element("button", { type: "button", click: () => this.#pasted && join(this.#pasted.joined) });
-        button.textContent = "Join lines";
+        button.textContent = said("Join lines");
         this.root = element("div", { class: "kvs-pasted kvs-bar", role: "status", hidden: true }, this.said, button);
     }
 

@@ -42,9 +42,11 @@ export class PlanView {
                 : [];
         const lines = (/** @type {Remark[]} */ remarks, /** @type {string} */ kind) =>
             (remarks ?? []).map((remark) => this.#line(remark, kind, open));
+        // Python knows no links out of a subgraph, to a node that shares outside of it.
+        const holds = (/** @type {Remark} */ { ways }) => ways.every((way) => way.kind !== "sharer" || open(way));
         this.lines.replaceChildren(
             ...lines(answer.problems, "kvs-problem"),
-            ...lines(answer.warnings, "kvs-warning"),
+            ...lines(answer.warnings?.filter(holds), "kvs-warning"),
             ...[...unknown, ...(answer.notes ?? [])].map((line) => element("li", {}, line)),
         );
     }

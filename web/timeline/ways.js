@@ -37,7 +37,7 @@ export function canTake(way, node, editable) {
     if (changesFilm(way)) {
         return editable;
     }
-    return way.kind === "widget" ? widgetOf(way, node) !== undefined : outputOf(node, "timeline") >= 0;
+    return way.kind === "widget" ? widgetOf(way, node) !== undefined : isFree(node.outputs?.[outputOf(node, "timeline")]);
 }
 
 /**
@@ -127,6 +127,14 @@ function targetsOf(node, name) {
         .map((id) => node.graph.getLink?.(id))
         .map((link) => link && node.graph.getNodeById(link.target_id))
         .filter(Boolean);
+}
+
+/**
+ * Whether an output is there and leads nowhere.
+ * @param {any} output
+ */
+function isFree(output) {
+    return output !== undefined && (output.links ?? []).length === 0;
 }
 
 /**

@@ -42,7 +42,7 @@ export function drawOutline(screen, lines) {
             screen.lineTo(x2 * width, y2 * height);
         }
         screen.strokeStyle = colour;
-        screen.lineWidth = (line * Math.max(width, height)) / 800;
+        screen.lineWidth = (line * Math.max(width, height)) / 500;
         screen.stroke();
     }
 }

@@ -6,7 +6,7 @@
 import { element, options } from "../shared/dom.js";
 import { addPanel } from "../shared/panel.js";
 import { clock, percent, rounded } from "../shared/text.js";
-import { writeWidget } from "../shared/widgets.js";
+import { said } from "../shared/words.js";
 import { Aim } from "./aim.js";
 import { barOf, Curve } from "./curve.js";
 import { lookSections } from "./looks.js";
@@ -19,8 +19,8 @@ import { wordLines } from "./words.js";
 
 const NAME = "kvshare_viewer";
 const ANSWER = "kvshare_view";
-const HEIGHT = 470;
-const WIDTH = 420;
+const [HEIGHT, WIDTH] = [470, 420];
+const LEAST_SIDE = 480; // Smaller frames are drawn larger, so that lines on them are thin.
 
 /**
  * Adds the viewer to a node.
@@ -99,7 +99,7 @@ class Viewer {
         this.looks = element("div", { class: "kvs-looks", tabindex: 0, role: "region" });
         this.looks.setAttribute("aria-label", "Attention of the point to words");
         this.message = element("div", { class: "kvs-message kvs-hint", role: "status" });
-        this.message.textContent = "Run the workflow to see where the subject was found.";
+        this.message.textContent = said("Run the workflow to see where the subject was found.");
         this.notice = element("div", { class: "kvs-notice", role: "status", hidden: true });
         this.root = element(
             "div",
@@ -204,7 +204,8 @@ class Viewer {
     #fill() {
         const data = this.#data;
         this.player.load(data);
-        [this.canvas.width, this.canvas.height] = data.size;
+        const factor = Math.ceil(LEAST_SIDE / Math.max(...data.size));
+        [this.canvas.width, this.canvas.height] = data.size.map((/** @type {number} */ side) => side * factor);
         this.scrub.max = this.#count - 1;
         this.scrub.value = Math.min(this.#place, this.#count - 1);
         this.opacity.value = data.opacity;
@@ -320,6 +321,7 @@ class Viewer {
         const screen = /** @type {any} */ (this.canvas.getContext("2d"));
         const masked = this.layer.value === "mask" && !this.layer.disabled;
         screen.globalAlpha = 1;
+        screen.imageSmoothingEnabled = true;
         screen.drawImage(this.#frames.picture, ...this.#frames.box(place), 0, 0, width, height);
         screen.globalAlpha = Number(this.opacity.value);
         screen.imageSmoothingEnabled = !masked;

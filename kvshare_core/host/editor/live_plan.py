@@ -16,6 +16,7 @@ from ...plan.share_plan import SharePlan
 from ...prompt_words import find_words
 from ...script.editor_places import read_film, unit_offset
 from ...script.film import Script, ScriptError, Transition
+from ...script.text_reader import line_starts
 from ...timeline.planning import overridden_inputs, plan_timeline
 from ...timeline.timeline import Timeline, TimelineError
 from ..sampling.memory import bank_budget, bytes_on_device
@@ -111,11 +112,13 @@ def tell(film: Film, around: Surroundings, go_on: Callable[[], None] = _go_on) -
 
 def _beat_at(text: str, line: int) -> int | None:
     """The prompt, counted from 0, in whose lines the reader stopped: the one after all that can be read before."""
-    before = "\n".join(text.splitlines()[: line - 1])
+    start = line_starts(text)[line - 1]
     try:
-        return len(read_film(before)[1]["beats"]) if before.strip() else 0
-    except ScriptError:
-        return None
+        beats = len(read_film(text[:start])[1]["beats"])
+    except ScriptError as reason:
+        # Nothing but settings and comments is before it, or another mistake.
+        return 0 if reason.place is None else None
+    return beats - text[start:].lstrip().startswith("|")
 
 
 def _planned(script: Script, film: Film, model: ModelFacts | None) -> Timeline:

@@ -30,7 +30,8 @@ from .attention_override import ModelInputs, OpenedForward, apply_model_wrapper
 from .outer_sample import SampledPlan, outer_sample_wrapper
 from .packed_latent import latent_of, part_shapes
 from .run_state import run_state
-from .segment_handler import SegmentHandler, parts_over_time
+from .segment_handler import SegmentHandler
+from .segment_weights import parts_over_time
 from .segment_window import SegmentWindow
 
 SEVERAL_DEVICES = "multigpu_thread_device"

@@ -19,7 +19,6 @@ from ...families.model_inputs import ImageChannels, InputLayout, PackedAudio, Re
 from ...plan.schedule import Evaluation, needed_evaluations, plain_evaluations, sharing_evaluations, step_of
 from ...session.sampling_run import SamplingRun
 from ...session.taking_part import PromptNeededError
-from ...timeline.fades import WEIGHTS, Fade, fade_of, weights_over_time
 from ...timeline.timeline import FRAME_DIM, Timeline
 from .. import BEAT_TAG, COMMON_TAG, is_for, is_prompt
 from ..conditioning.carried_image import KnownFrames, carry_image, gives_no_image, has_image
@@ -30,6 +29,7 @@ from ..conditioning.slicing import check_divisible, slice_conditioning
 from .lead import Lead, check_front, has_front, inputs_behind, lead_frames
 from .packed_latent import Blend, Latent, check_audio, latent_of, part_shapes
 from .run_state import RunState, run_state
+from .segment_weights import segment_weights
 from .segment_window import Conditioning, SegmentWindow
 
 GUIDANCE_FUNCTIONS = frozenset({"sampler_cfg_function", "sampler_pre_cfg_function", "sampler_post_cfg_function"})
@@ -384,23 +384,3 @@ def _prompt_before_others(
     alone = evaluate(window, [entries if index == prompts else None for index, entries in enumerate(conds)])
     others = evaluate(window, [None if index == prompts else entries for index, entries in enumerate(conds)])
     return [*others[:prompts], alone[prompts], *others[prompts + 1 :]]
-
-
-def segment_weights(timeline: Timeline, order: Order, weight: float, fade: Fade) -> torch.Tensor:
-    """Blending weights of one evaluation that counts `weight`: the timeline's, or the paper's triangle. A single
-    segment passes through bit for bit."""
-    if len(timeline.segments) == 1:
-        return WEIGHTS["linear"](fade) * weight
-    return WEIGHTS["triangle" if order == "ditctrl" else timeline.blend_weights](fade) * weight
-
-
-def parts_over_time(timeline: Timeline, order: Order) -> torch.Tensor:
-    """The share of every segment in every latent frame when all its evaluations are blended, float64 [segments,
-    frames]."""
-    return weights_over_time(
-        timeline,
-        [
-            segment_weights(timeline, order, evaluation.weight, fade_of(evaluation.segment))
-            for evaluation in plain_evaluations(timeline, order)
-        ],
-    )

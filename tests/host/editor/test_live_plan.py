@@ -203,7 +203,15 @@ def test_memory_is_told_as_expected_and_at_most_and_warned_of(monkeypatch: pytes
 
 
 @pytest.mark.parametrize(
-    ("text", "beat"), [("a fox\n[3s]\na dog", 1), ("[3s]", 0), ("a fox |", 0), ("# one\n\na\n[x] b", 1)]
+    ("text", "beat"),
+    [
+        ("a fox\n[3s]\na dog", 1),
+        ("[3s]", 0),
+        ("subject: fox\n[3s]", 0),
+        ("a fox |", 0),
+        ("a fox\na dog\n  | strength: much", 1),
+        ("# one\r\n\r\na\r\n[x] b", 1),
+    ],
 )
 def test_an_error_of_reading_has_its_prompt(text: str, beat: int) -> None:
     assert told(text)["error"]["beat"] == beat
