@@ -2,6 +2,8 @@
 
 import torch
 
+from ..devices import upload
+
 LEAST_SPREAD = 1e-6
 """Channels that vary less than this are shifted but not scaled."""
 
@@ -17,7 +19,7 @@ def match_to_anchor(latent: torch.Tensor, parts: torch.Tensor, strength: float) 
     Source: matching statistics against the drift of long videos is AdaIN (Huang and Belongie 2017) as tiled samplers
     use it; the strength and the blending are this pack's.
     """
-    parts = parts.to(latent.device)
+    parts = upload(parts, latent.device)
     shown = (parts > 0).to(latent.dtype)
     spread, centre = torch.var_mean(latent, dim=(-2, -1), correction=0)
     counts = shown.sum(1)

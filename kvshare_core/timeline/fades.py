@@ -128,4 +128,4 @@ class OverlapAdd:
             return blended
         if elsewhere is None:
             raise ValueError("blending: some latent frames belong to no segment")
-        return torch.where(covered.to(blended.device).reshape(shape), blended, elsewhere)
+        return torch.where(upload(covered, blended.device).reshape(shape), blended, elsewhere)
