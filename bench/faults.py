@@ -156,7 +156,7 @@ def keys_may_leave_the_cpu() -> Generator[None]:
     from kvshare_core.bank.bank import KeyValueBank
     from tests.support.away_bank import AwayBank
 
-    with patch.object(KeyValueBank, "_lane", AwayBank._lane):  # pyright: ignore[reportPrivateUsage]
+    with patch.object(KeyValueBank, "_lane", AwayBank.lane):
         yield
 
 
