@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Literal, get_args
 
+from .choices import wrong_choice
+
 Mode = Literal["off", "replace", "extend", "swap"]
 Sources = Literal["first", "previous", "first and previous"]
 Order = Literal["lockstep", "sources_first", "ditctrl", "chain"]
@@ -39,7 +41,7 @@ MAX_RIM = 16
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise ValueError(f"{name} is '{value}'; choose one of {', '.join(choices)}.")
+        raise ValueError(wrong_choice(name, value, choices))
 
 
 def _check_range(name: str, value: float, highest: float) -> None:

@@ -1,6 +1,7 @@
 import torch
 from comfy_api.latest import io
 
+from ..kvshare_core.choices import wrong_choice
 from ..kvshare_core.host.files.viewer import view_of
 from ..kvshare_core.host.running import findings_above
 from ..kvshare_core.record.preview import heat_of_pictures, overlay_heat, pictures_of, rgb_of
@@ -70,7 +71,7 @@ class AttentionMaskPreview(io.ComfyNode):
         with named_errors("AttentionMaskPreview"):
             check_connected(record=record, images=images)
             if show not in (SUBJECT, POINT):
-                raise ValueError(f"show is '{show}'; choose {SUBJECT} or {POINT}.")
+                raise ValueError(wrong_choice("show", show, (SUBJECT, POINT)))
             findings = findings_above(record, "images")
             images = rgb_of(images)
             if show == POINT:

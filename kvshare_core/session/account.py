@@ -123,7 +123,8 @@ class RunAccount:
         self._causes.setdefault(now.step, set()).update(reasons - EXPECTED)
         if attends:
             done = self.tally.blocks >= set(self._settings.blocks)
-            reason = None if done else first_reason(reasons)
+            # Where it waits for its subject, blocks that were left out would not have shared either.
+            reason = None if done else first_reason(reasons - {"partly"} if waits else reasons)
             self._entries.append(_Entry(now.step, frozenset(self.tally.blocks), reason))
         return first_reason(reasons - EXPECTED)
 

@@ -10,6 +10,7 @@ from typing import Literal, get_args
 
 import torch
 
+from ..choices import wrong_choice
 from .frame_cycle import FrameCycle
 from .timeline import FRAME_DIM, Segment, Timeline
 
@@ -23,7 +24,7 @@ def first_frame(timeline: Timeline, place: HoldPlace, beat: int, frames: int) ->
     Raises ValueError when the place or the beat does not exist, or the place has fewer frames.
     """
     if place not in HOLD_PLACES:
-        raise ValueError(f"hold is '{place}'; choose one of {', '.join(HOLD_PLACES)}.")
+        raise ValueError(wrong_choice("hold", place, HOLD_PLACES))
     if place == "beat":
         own = timeline.beats[_beat_index(timeline, beat)]
         start, room = own.start, own.stop - own.start

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Literal, get_args
 
+from ..choices import wrong_choice
 from ..prompt_words import PromptWords
 from ..script.film import Duration, Script, ScriptBeat
 from .frame_cycle import FrameCycle
@@ -113,7 +114,7 @@ class Timeline:
     def __post_init__(self) -> None:
         for name, choices in (("blend_weights", BLEND_WEIGHTS), ("noise", NOISES)):
             if getattr(self, name) not in choices:
-                raise TimelineError(f"{name} is '{getattr(self, name)}'; choose one of {', '.join(choices)}.")
+                raise TimelineError(wrong_choice(name, getattr(self, name), choices))
 
     @property
     def latent_frames(self) -> int:

@@ -9,6 +9,7 @@ import comfy.utils
 import folder_paths
 import torch
 
+from ...choices import wrong_choice
 from ...embedded.latents import NATIVE_LATENT_FRAMES
 from ...embedded.model import load_embedded
 from ...families import UnsupportedModelError
@@ -61,7 +62,7 @@ def load_video_model(
     an embedded model is missing.
     """
     if weight_dtype not in WEIGHT_DTYPES:
-        raise ValueError(f"weight_dtype is '{weight_dtype}'; choose one of {', '.join(WEIGHT_DTYPES)}.")
+        raise ValueError(wrong_choice("weight_dtype", weight_dtype, WEIGHT_DTYPES))
     _check_together(diffusion_model, text_encoder, vae, text_encoder_2)
     if diffusion_model in EMBEDDED_MODELS:
         embedded = load_embedded(EMBEDDED_MODELS[diffusion_model], model_options=WEIGHT_DTYPES[weight_dtype])

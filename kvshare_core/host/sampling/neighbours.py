@@ -23,7 +23,7 @@ KEEPS_APART = ("EasyCache", "LazyCache")
 """Caches of the host that keep an answer for each conditioning or for the whole film, so that no segment is given what
 another left."""
 
-PACK = re.compile(r"custom_nodes[./\\\\]+([^./\\\\]+)")
+PACK = r"custom_nodes[./\\\\]+([^./\\\\]+)"
 """The folder of a pack in the name of a module that the host has loaded from it."""
 
 OURS = "kvshare"
@@ -46,7 +46,7 @@ def neighbours_of(model: Any, model_options: dict[str, Any]) -> Neighbours:
             continue
         own_name = getattr(function, "name", None)
         cache = next((shown for part, shown in CACHES.items() if part in letters), None)
-        pack = PACK.search(module)
+        pack = re.search(PACK, module)
         if cache is not None:
             # LazyCache keeps its state under the name of EasyCache, but says what it is.
             caches.add(own_name if own_name in KEEPS_APART else cache)
