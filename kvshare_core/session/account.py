@@ -152,6 +152,8 @@ class RunAccount:
         if attends:
             done = self.tally.blocks >= set(self._settings.blocks)
             reason = None if done else first_reason(reasons)
+            # Blocks that were left out while the subject was only being looked for cost no sharing.
+            reason = "subject" if waits and reason == "partly" else reason
             self._entries.append(_Entry(now.step, frozenset(self.tally.blocks), reason))
         known = self._settings.neighbours.caches or len(self._settings.plan.timeline.segments) == 1
         if first_reason(reasons) == "answered" and not known:
@@ -171,7 +173,8 @@ class RunAccount:
         short = {entry.step for entry in faults} | skipped
         blocks = frozenset[int]().union(*(entry.blocks for entry in self._entries))
         reasons: set[Reason] = {entry.reason for entry in (faults or self._entries) if entry.reason is not None}
-        reasons.update(*(self._causes.get(step, ()) for step in short))
+        looked_at = short or {entry.step for entry in self._entries}
+        reasons.update(*(self._causes.get(step, ()) for step in looked_at))
         if skipped:
             reasons.add("skipped")
         sentence = None
