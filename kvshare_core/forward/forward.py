@@ -64,6 +64,8 @@ class ForwardCache:
     """The block that the model is in, where the host layer sees it enter one."""
     taken: set[int] = field(default_factory=set[int])
     """The numbers, in the family's order, of the calls that were recognised."""
+    unread: bool = False
+    """Whether a call had arguments that are not known, after which others may seem to be in the wrong place."""
     met: set[int] = field(default_factory=set[int])
     """The blocks whose attention over the video was recognised."""
     key_masks: dict[Layout, tuple[torch.Tensor | None, list[KeyMask] | None]] = field(

@@ -3,10 +3,13 @@
 Read as prompts, they would become part of a film without a word."""
 
 import re
+from collections.abc import Sequence
 
 from .film import ScriptError
 from .piece import Piece
-from .text_form import FENCE, FOREIGN_NAME
+from .text_form import FENCE, FIELDS, FOREIGN_NAME, NUMBERED, SETTINGS
+
+FULL_WIDTH_BAR = "\uff5c"
 
 _HALF_CHARACTER = r"[\ud800-\udfff]"
 _JSON_OBJECT = r'\{\s*"'
@@ -39,16 +42,36 @@ def check_line(line: Piece) -> None:
     foreign = re.search(FOREIGN_NAME, line.text)
     if foreign is None:
         return
-    place, kind = line.part(foreign.start()), foreign["kind"].lower()
-    escaped = f"for these words in a prompt write {foreign['kind'][:20]}\\:"
+    place, typed = line.part(foreign.start()), foreign["kind"]
+    if typed.startswith("["):
+        after = typed.index("]") + 1
+        place, typed = line.part(after), typed[after:].strip()
+    kind = typed.lower()
+    colon = foreign[0][-1]
+    escaped = f"for these words in a prompt write {typed[:20].strip()}\\{colon}"
     if kind.startswith("negative"):
         raise place.error(
             f"a script has no 'negative prompt:'; write negative: for all prompts, or | negative: for one; {escaped}."
         )
     if kind.startswith("positive"):
         raise place.error(f"a script has no 'positive prompt:'; write the prompt alone; {escaped}.")
+    if kind.startswith(FULL_WIDTH_BAR) or kind in (*SETTINGS, *FIELDS):
+        raise place.error(f"this is a full-width character; write | and : for what a script knows; {escaped}.")
+    if kind[-1].isdigit():
+        raise place.error(f"'{typed}{colon}' would become part of the prompt; write the prompt alone; {escaped}.")
     if kind.startswith("steps"):
         raise place.error(f"{place.quoted} are another program's settings; delete them.")
     raise place.error(
         f"this is part of a JSON text whose beginning is not here; begin with {{ and nothing above it; {escaped}."
     )
+
+
+def check_numbers(prompts: Sequence[Piece]) -> None:
+    """Raises ScriptError for a list whose every prompt begins with the number after the one before it."""
+    counted = [int(number[1]) for prompt in prompts if (number := re.match(NUMBERED, prompt.text)) is not None]
+    if len(prompts) > 1 and len(counted) == len(prompts) and counted == [*range(counted[0], counted[-1] + 1)]:
+        first = prompts[0]
+        raise first.error(
+            f"{first.quoted} is numbered, and the number would become part of the prompt; delete the numbers, or write "
+            f"\\{counted[0]} for a prompt that begins with one."
+        )

@@ -30,7 +30,7 @@ class Piece:
 
     def plain(self, escape: str = ESCAPE) -> str:
         """The text without escapes."""
-        return re.sub(escape, lambda match: "\n" if match[1] == "n" else match[1], self.text).strip(BLANK)
+        return re.sub(escape, lambda match: "\n" if match[1] == "n" else match[1] or "", self.text).strip(BLANK)
 
     @property
     def quoted(self) -> str:

@@ -16,22 +16,32 @@ UNITS: dict[str, Unit] = {
     **dict.fromkeys(("f", "frame", "frames"), "frames"),
     **dict.fromkeys(("l", "latent", "latent frame", "latent frames"), "latent frames"),
 }
-ESCAPE = r"\\([|#\[{:`\\n])"
-"""A backslash and what it escapes; `n` is a line break. Any other backslash is literal."""
-ESCAPE_IN_FILES = r"\\([|#\[{:`\\])"
+ESCAPE = r"\\([|#\[{:`\\n\uff1a])"
+"""A backslash and what it escapes; `n` is a line break, U+FF1A a full-width colon. Any other backslash is literal."""
+ESCAPE_IN_PROMPTS = ESCAPE + "|" + r"^\\(?=([0-9]))"
+"""The same in prompts, which may begin with a number."""
+ESCAPE_IN_FILES = r"\\([|#\[{:`\\\uff1a])"
 """The same in names of files, which have no line breaks but may have backslashes before a folder's `n`."""
 
 FOREIGN_NAME = (
     r"(?ia)(?P<kind>(?<![a-z0-9_])(?:(?:negative|positive)[ _]prompt|steps: ?[0-9]{1,9}, ?sampler)"
-    r'|"(?:version|beats|prompt)")[ \t]?:'
+    r'|"(?:version|beats|prompt)"'
+    rf"|\uff5c[ \t]?(?:{'|'.join(FIELDS)})|^(?:{'|'.join((*SETTINGS, *FIELDS))})(?=[ \t]?\uff1a)"
+    r"|^(?:\[[^\]\n]{0,60}\][ \t]?)?(?:(?:scene|shot|clip|beat|segment)[ _]?#?[0-9]{1,4}"
+    r"|(?:\u955c\u5934|\u5834\u9762|\u573a\u666f|\u5206\u955c|\u30b7\u30fc\u30f3|\u30ab\u30c3\u30c8)"
+    r" ?[0-9]{1,4}))[ \t]?[:\uff1a]"
 )
-"""Names that other forms of a film have; a script's text escapes the colon behind them."""
+"""Names that other forms of a film have, with the colon behind them, which a script's text escapes: also the script's
+own names before a full-width colon (U+FF1A) or after a full-width bar (U+FF5C), and labels such as `Scene 1:`, in
+Chinese and Japanese too."""
+NUMBERED = r"([0-9]{1,4})[ \t]?[.):\u3001\uff0e\uff09\uff1a](?![0-9])"
+"""How a line of a numbered list begins."""
 FENCE = "```"
 NO_CHOICES = "A choice such as {red|blue} is not made here: write every prompt on a line of its own."
 
 _LETTERS: dict[Unit, str] = {"seconds": "s", "frames": "f", "latent frames": "l"}
-_BAR_OR_BACKSLASH = r"\||\\(?=[|#\[{:`\\n]|\n)"
-_BAR_OR_BACKSLASH_IN_FILES = r"\||\\(?=[|#\[{:`\\])"
+_BAR_OR_BACKSLASH = r"\||\\(?=[|#\[{:`\\n\uff1a]|\n)"
+_BAR_OR_BACKSLASH_IN_FILES = r"\||\\(?=[|#\[{:`\\\uff1a])"
 _FROM = r"(?i)(?<!\S)from(?!\S)"
 _BEAT_NUMBER = r"[0-9]{1,15}"
 
@@ -102,6 +112,8 @@ def _beat(beat: ScriptBeat) -> Iterator[str]:
     if beat.transition is not None:
         yield f"[{transition_text(beat.transition)}]"
     prompt = _escaped(beat.prompt)
+    if re.match(NUMBERED, prompt) or re.match(r"\\[0-9]", prompt):
+        prompt = "\\" + prompt
     if beat.duration is not None:
         prompt = f"[{duration_text(beat.duration)}] {prompt}"
     elif prompt[0] in "#[{" or prompt.startswith(FENCE):
@@ -167,4 +179,4 @@ def _decimal(value: Decimal) -> str:
 
 def _escaped(text: str, special: str = _BAR_OR_BACKSLASH) -> str:
     escaped = re.sub(special, lambda match: "\\" + match[0], text).replace("\n", "\\n")
-    return re.sub(FOREIGN_NAME, lambda match: match[0][:-1] + "\\:", escaped)
+    return re.sub(FOREIGN_NAME, lambda match: match[0][:-1] + "\\" + match[0][-1], escaped)

@@ -21,9 +21,9 @@ from .film import (
     Transition,
     TransitionKind,
 )
-from .foreign_marks import check_characters, check_line
+from .foreign_marks import check_characters, check_line, check_numbers
 from .piece import Piece
-from .text_form import FIELDS, NO_CHOICES, SETTINGS, find_from, leading_name
+from .text_form import ESCAPE_IN_PROMPTS, FIELDS, NO_CHOICES, SETTINGS, find_from, leading_name
 
 _REPEATED = ("subject", "lora")
 _NAME_OF_ATTRIBUTE = {
@@ -161,6 +161,7 @@ class _Reader:
                 "prompts: there is no prompt; write one per line."
                 + (" 'prompt:' is the beginning of every prompt, which then needs a line below." if common else "")
             )
+        check_numbers([draft.head for draft in self._beats])
         settings = self._settings
         beats = tuple(_beat(draft) for draft in self._beats)
         subjects = _subjects(settings) or ()
@@ -304,7 +305,7 @@ def _beat(draft: _Draft) -> ScriptBeat:
         0 if seed is None else field_values.seed(seed),
     )
     try:
-        return ScriptBeat(draft.head.plain(), *values)
+        return ScriptBeat(draft.head.plain(ESCAPE_IN_PROMPTS), *values)
     except ScriptError as reason:
         raise draft.place(reason.part).error(str(reason)) from None
 

@@ -9,22 +9,37 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from ..forward.forward import Forward
+from ..subject.map_reader import UNKNOWN_PROMPT
 from .model_pass import ModelPass, sharing_steps
 from .settings import RunSettings
+from .warn_once import WarnOnce
 
 Reason = Literal[
-    "lost", "conditioning", "answered", "skipped", "partly", "doubted", "mask of the call", "keys", "subject", "absent"
+    "unread",
+    "lost",
+    "conditioning",
+    "answered",
+    "skipped",
+    "partly",
+    "doubted",
+    "mask of the call",
+    "keys",
+    "subject",
+    "absent",
 ]
 """Why a segment did not attend to others everywhere it was to, the first that holds.
 
-lost: the model's calls could not be told any more. conditioning: it was not that of the segment alone. answered: the
-model made no call. skipped: it was not even evaluated. partly: it left blocks out. doubted: a block made its attention
-twice. mask of the call: it differs between queries. keys: the segment's sources left none. subject: it is not found
-yet. absent: it is in none of both.
+unread: a call's arguments are not known. lost: the model's calls could not be told any more. conditioning: it was not
+that of the segment alone. answered: the model made no call. skipped: it was not even evaluated. partly: it left blocks
+out. doubted: a block made its attention twice. mask of the call: it differs between queries. keys: the segment's
+sources left none. subject: it is not found yet. absent: it is in none of both.
 """
 
 EXPECTED: frozenset[Reason] = frozenset({"subject", "absent"})
 """Reasons that are no fault: masks are used from the step after the one that finds them."""
+
+BY_CACHES: tuple[Reason, ...] = ("answered", "skipped", "partly")
+"""Reasons that are a step cache's."""
 
 
 @dataclass
@@ -66,8 +81,10 @@ class _Entry:
 class RunAccount:
     """Counts what the evaluations of one run came to."""
 
-    def __init__(self, settings: RunSettings):
+    def __init__(self, settings: RunSettings, warn: WarnOnce):
         self.tally = Tally()
+        self._warn = warn
+        self._explained: set[Reason] = set()
         self._settings = settings
         self._entries: list[_Entry] = []
         self._causes: dict[int, set[Reason]] = {}
@@ -75,6 +92,17 @@ class RunAccount:
         self._forwards: list[Forward] = []
         self._steps: set[int] = set()
         self._seen: set[int] = set()
+
+    def explain(self, message: str, *reasons: Reason, kind: str | None = None) -> None:
+        """Says at once, with the way out, why something is not shared, so that the end of the run need not repeat it;
+        of messages of one kind only the first."""
+        self._explained.update(reasons)
+        self._warn(message, kind)
+
+    def leave_conditioning(self, message: str) -> None:
+        """Counts a forward of the running evaluation that is left as it is, because of its conditioning."""
+        self.tally.reasons.add("conditioning")
+        self.explain(message, "conditioning")
 
     def begin_pass(self, now: ModelPass, sample_sigmas: Sequence[float]) -> None:
         """Begins a model call of a run with those sigmas."""
@@ -97,15 +125,15 @@ class RunAccount:
         """Takes a forward of the running evaluation."""
         self._forwards.append(forward)
 
-    def end_evaluation(self, now: ModelPass, attends: bool, waits: bool, trusted: bool) -> Reason | None:
-        """Ends an evaluation in which a forward was to be opened; why it is not what was planned, or None, also for
-        guidance that perturbs the model.
+    def end_evaluation(self, now: ModelPass, attends: bool, waits: bool, trusted: bool) -> None:
+        """Ends an evaluation in which a forward was to be opened; one of guidance that perturbs the model does not
+        count. Says at once where something answered in place of the model.
 
         attends: whether its segment was to attend to others; waits: whether its subjects are only being found;
         trusted: whether the model's calls can be told.
         """
         if now.repeats:
-            return None
+            return
         blocks = self._settings.info.blocks
         reasons = set(self.tally.reasons)
         if waits:
@@ -123,10 +151,13 @@ class RunAccount:
         self._causes.setdefault(now.step, set()).update(reasons - EXPECTED)
         if attends:
             done = self.tally.blocks >= set(self._settings.blocks)
-            # Where it waits for its subject, blocks that were left out would not have shared either.
-            reason = None if done else first_reason(reasons - {"partly"} if waits else reasons)
+            reason = None if done else first_reason(reasons)
+            # Blocks that were left out while the subject was only being looked for cost no sharing.
+            reason = "subject" if waits and reason == "partly" else reason
             self._entries.append(_Entry(now.step, frozenset(self.tally.blocks), reason))
-        return first_reason(reasons - EXPECTED)
+        known = self._settings.neighbours.caches or len(self._settings.plan.timeline.segments) == 1
+        if first_reason(reasons) == "answered" and not known:
+            self.explain(ANSWERED.format(who=self._settings.neighbours.cache), "answered")
 
     def outcome(self, found_subjects: bool) -> Outcome:
         """What the finished run did."""
@@ -142,7 +173,8 @@ class RunAccount:
         short = {entry.step for entry in faults} | skipped
         blocks = frozenset[int]().union(*(entry.blocks for entry in self._entries))
         reasons: set[Reason] = {entry.reason for entry in (faults or self._entries) if entry.reason is not None}
-        reasons.update(*(self._causes.get(step, ()) for step in short))
+        looked_at = short or {entry.step for entry in self._entries}
+        reasons.update(*(self._causes.get(step, ()) for step in looked_at))
         if skipped:
             reasons.add("skipped")
         sentence = None
@@ -154,35 +186,38 @@ class RunAccount:
             least, wanted = min(len(entry.blocks) for entry in faults), len(self._settings.blocks)
             sentence = f"only {least} of {wanted} blocks shared in {len(short)} of {len(planned)} steps"
         if sentence is not None:
-            reason = first_reason(reasons)
-            late = reason == "subject" and found_subjects
-            sentence = f"{sentence}: {LATE if late else self._because(reason)}"
+            sentence += self._because(first_reason(reasons), found_subjects)
         return Outcome(
             len(planned), len(planned - short), len(self._settings.blocks), len(blocks), found_subjects, sentence
         )
 
-    def _because(self, reason: Reason | None) -> str:
-        """The reason and the way out."""
+    def _because(self, reason: Reason | None, found_subjects: bool) -> str:
+        """How the sentence ends: with the reason and the way out, where these have not been said yet."""
+        if reason in self._explained or (reason == "subject" and UNKNOWN_PROMPT in self._warn):
+            return ", for the reason above."
+        return f": {LATE if reason == 'subject' and found_subjects else self._way_out(reason)}"
+
+    def _way_out(self, reason: Reason | None) -> str:
+        """What to do about reasons that nothing has been said of."""
         cache = self._settings.neighbours.cache
         return {
-            "lost": "another node makes attention calls among which this model's own cannot be told. Take it off the "
-            "model.",
-            "conditioning": "conditioning for a part of the frame, or of another node, is evaluated as it is. Connect "
-            "the conditioning of LongVideoSegmenter alone.",
             "answered": f"{cache} answered in place of the model. Take it off the model, or let it begin after the "
             "steps that share.",
             "skipped": f"{cache} skipped the other steps. Take it off the model, or let it begin after the steps that "
             "share.",
             "partly": f"{cache} left blocks of the model out. Take it off the model.",
-            "doubted": "another node adds attention over the video to a block that is to share. Take it off the model.",
-            "mask of the call": "attention masks of another node, or guide frames, differ between tokens. Take them "
-            "off.",
             "keys": "segments that others attend to were left out. Take nodes off the model that skip evaluations.",
             "subject": "the subject was not found. Name it in MaskGuidedKVShare by other words of the prompt, or "
             "connect a mask.",
             "absent": "no two segments show the same subject. Name a subject that several prompts have.",
         }[reason or "keys"]
 
+
+ANSWERED = (
+    "{who} answered in place of the model, so a segment neither attended to others nor gave them its keys, and it may "
+    "have been given what another segment left. Take it off the model."
+)
+"""What a run says of the first evaluation of a segment in which the model made no attention call."""
 
 LATE = (
     "the subject was found in the last step that was to share, and masks are used from the next one on. Give the "

@@ -50,7 +50,8 @@ class CallSharer:
         masks = context.key_masks
         tally = self.account.tally
         if masks is None:
-            self._warn(f"{self._settings.info.family}: {ODD_MASK}; it is left unshared.")
+            what = f"{self._settings.info.family}: {ODD_MASK}; it is left unshared."
+            self.account.explain(f"{what} Take off guide frames, or the node that adds the mask.", "mask of the call")
             tally.reasons.add("mask of the call")
             return None
         splits = self._splits(context)

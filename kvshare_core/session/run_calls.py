@@ -8,10 +8,13 @@ from ..families.base import AttentionCall, UnexpectedCallError
 from ..forward.call import OVER_VIDEO, AttentionContext, next_site
 from ..forward.forward import Forward
 from ..point.watcher import PointWatcher
+from .account import Reason
 from .call_maps import CallMaps
 from .call_sharing import CallSharer
 from .call_texts import CallTexts
 from .settings import RunSettings
+
+UNREAD: Reason = "unread"
 
 
 class RunCalls:
@@ -63,15 +66,32 @@ class RunCalls:
         shared = self._sharer.share(context)
         return own_output if shared is None else shared
 
-    def left(self, reason: UnexpectedCallError) -> str:
-        """Leaves a call that is not the family's as it is, and a block that it puts in doubt; what to say of it."""
+    def leave_unread(self, forward: Forward, what: str) -> None:
+        """Counts a call that is left as it is because of arguments that are not known here, and says so of a run's
+        first. what: is said of it."""
+        forward.cache.calls += 1
+        forward.cache.unread = True
+        account, who = self._sharer.account, self._settings.neighbours.other
+        account.tally.reasons.add(UNREAD)
+        account.explain(
+            f"{self._settings.info.family}: an attention call {what}; it is left unshared. {who[0].upper()}{who[1:]} "
+            "makes it, or a newer ComfyUI. Take that node off the model, or update KV Share.",
+            UNREAD,
+            kind=UNREAD,
+        )
+
+    def leave(self, forward: Forward, reason: UnexpectedCallError) -> None:
+        """Leaves a call that is not the family's as it is, and a block that it puts in doubt; says so, unless a
+        call that could not be read has put the forward's calls in the wrong place."""
         left = "only that call is left unshared"
         if reason.lost:
-            left = "this model, whose calls can only be counted, is left unshared"
+            left = "this model, whose calls can only be counted, is left unshared. Take that node off the model"
         elif reason.doubted is not None:
-            left = "and as it could be the model's own, its block is left unshared"
+            left = "and as it could be the model's own, its block is left unshared. Take that node off the model"
             if reason.doubted not in self.doubted:
                 self.doubted.add(reason.doubted)
                 self._maps.forget_pass()
         who = self._settings.neighbours.other
-        return f"{self._settings.info.family}: {reason}. {who[0].upper()}{who[1:]} adds or changes it; {left}."
+        message = f"{self._settings.info.family}: {reason}. {who[0].upper()}{who[1:]} adds or changes it; {left}."
+        costs: tuple[Reason, ...] = ("lost",) if reason.lost else () if reason.doubted is None else ("doubted",)
+        self._sharer.account.explain(message, *costs, kind=UNREAD if forward.cache.unread else None)

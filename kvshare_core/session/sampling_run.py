@@ -34,12 +34,6 @@ from .settings import RunSettings
 from .taking_part import TakingPart
 from .warn_once import WarnOnce
 
-ANSWERED = (
-    "{who} answered in place of the model, so a segment neither attended to others nor gave them its keys, and it may "
-    "have been given what another segment left. Take it off the model."
-)
-"""What a run says of the first evaluation of a segment in which the model made no attention call."""
-
 
 class SamplingRun:
     """State of one sampling run, from which the pieces that compute its attention calls are put together."""
@@ -53,8 +47,9 @@ class SamplingRun:
         self.tracker = SubjectTracker(plan, self.warn_once, settings.frame_patch, settings.held)
         self._points = PointWatcher(plan, settings.frame_patch)
         self._hidden_words = HiddenWords(plan, settings.info, self.warn_once)
-        self._account = RunAccount(settings)
-        self._sharer = CallSharer(settings, self.tracker, self._account, self.warn_once)
+        self.account = RunAccount(settings, self.warn_once)
+        """What the run did and did not do."""
+        self._sharer = CallSharer(settings, self.tracker, self.account, self.warn_once)
         self._calls = RunCalls(
             settings,
             CallMaps(settings, self.tracker, self.warn_once),
@@ -90,7 +85,7 @@ class SamplingRun:
     def finish(self) -> tuple[RecordedMasks | None, RecordedPoint | None]:
         """Ends a run that sampled to its end: what it found, and a warning where it did not share as planned."""
         masks = self.tracker.recorded()
-        self.outcome = self._account.outcome(masks is not None)
+        self.outcome = self.account.outcome(masks is not None)
         if self.outcome.sentence is not None:
             self.warn_once(self.outcome.sentence)
         return masks, self._points.recorded()
@@ -116,7 +111,7 @@ class SamplingRun:
             self.tracker.forget_effects()
         self._last_sigma = sigma
         now = self.part.model_pass = plan_pass(self.settings, sigma, sample_sigmas, finds_subjects, repeats)
-        self._account.begin_pass(now, sample_sigmas)
+        self.account.begin_pass(now, sample_sigmas)
         self._calls.prompted.clear()
         self._release()
         self.tracker.begin_pass(mask_pass)
@@ -138,25 +133,17 @@ class SamplingRun:
 
     def begin_evaluation(self, evaluation: Evaluation) -> None:
         """Releases the keys that neither this evaluation nor a later one attends to."""
-        self._account.begin_evaluation()
+        self.account.begin_evaluation()
         if not self.stages.has_early_stages:
             self.bank.keep_segments(self.settings.plan.sources_from(evaluation.segment.index))
 
     def end_evaluation(self, evaluation: Evaluation) -> None:
-        """Counts what the ordinary evaluation of a segment came to; warns where something answered for the model."""
+        """Counts what the ordinary evaluation of a segment came to."""
         now = self.part.model_pass
         if now is not None:
             attends, waits = self.part.attends(now, evaluation), self.part.in_effects(evaluation.segment.index)
             if attends or self.takes_part(evaluation):
-                reason = self._account.end_evaluation(now, attends, waits, self.part.trusted)
-                known = self.settings.neighbours.caches or len(self.settings.plan.timeline.segments) == 1
-                if reason == "answered" and not known:
-                    self.warn_once(ANSWERED.format(who=self.settings.neighbours.cache))
-
-    def leave_conditioning(self, message: str) -> None:
-        """Leaves a forward of the running evaluation as it is, because of its conditioning."""
-        self._account.tally.reasons.add("conditioning")
-        self.warn_once(message)
+                self.account.end_evaluation(now, attends, waits, self.part.trusted)
 
     def wants_effects(self, segment: Segment, prompts: int | None) -> bool:
         """Whether `segment` should be evaluated again in this pass, once for each of its subjects, with the subject's
@@ -196,7 +183,7 @@ class SamplingRun:
         """A forward of the current pass that takes part. One that hides words does nothing else. lead_tokens: of
         reference frames in front of the segment. Raises PromptNeededError, once in a run, for a batch that needs the
         prompt's masks before they are there."""
-        self.part.check_order(evaluation, batch, self._account.met_prompt)
+        self.part.check_order(evaluation, batch, self.account.met_prompt)
         now, segment = self.part.model_pass, evaluation.segment
         assert now is not None
         shares = text.hidden_subject is None and self.part.in_sharing(evaluation)
@@ -220,7 +207,7 @@ class SamplingRun:
         )
         self._sharer.prefetch(forward, 0)
         if text.hidden_subject is None:
-            self._account.opened(forward)
+            self.account.opened(forward)
         return forward
 
     def attend(self, forward: Forward, call: AttentionCall, backend: Backend) -> torch.Tensor | None:
@@ -237,8 +224,12 @@ class SamplingRun:
                 # What was found and kept so far may belong to other calls than it seemed.
                 self.part.trusted = False
                 self.close()
-            self.warn_once(self._calls.left(reason))
+            self._calls.leave(forward, reason)
             return None
+
+    def leave_call(self, forward: Forward, what: str) -> None:
+        """Leaves a call as it is whose arguments are not known. what: is said of the first such call."""
+        self._calls.leave_unread(forward, what)
 
     def _release(self) -> None:
         """Releases the keys of a pass, unless later stages need them."""

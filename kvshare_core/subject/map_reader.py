@@ -15,7 +15,11 @@ from ..plan.share_plan import SharePlan
 from ..prompt_words import SubjectTokens
 from . import maps
 
-UNKNOWN_PROMPT = "the conditioning does not come from LongVideoSegmenter; its subject cannot be followed."
+UNKNOWN_PROMPT = (
+    "the conditioning does not come from LongVideoSegmenter; its subject cannot be followed. Connect the segmenter's, "
+    "or a mask to MaskGuidedKVShare."
+)
+"""What is said of a prompt whose words are not known."""
 
 WordScore = Callable[[torch.Tensor, tuple[int, ...], SubjectTokens], torch.Tensor]
 """The score [rows, video tokens] of a subject from the probabilities [rows, video tokens, text tokens] of some text

@@ -331,8 +331,9 @@ def test_a_block_that_attends_to_the_video_twice_is_left_unshared_and_named(
     rest = replace(SHARED, layer_idx=tuple(number for number in range(LAYERS) if number != block))
     assert torch.equal(found, t2v.sample(share(t2v.model, timeline, rest, subject="")[0], timeline))
     message, came_to = [entry.getMessage() for entry in caplog.records if entry.name == "kvshare"]
-    assert message.endswith("its block is left unshared.")
-    assert f"only {LAYERS - 1} of {LAYERS} blocks shared" in came_to
+    assert message.endswith("its block is left unshared. Take that node off the model.")
+    assert came_to.startswith(f"MaskGuidedKVShare: only {LAYERS - 1} of {LAYERS} blocks shared in ")
+    assert came_to.endswith(" steps, for the reason above.")
 
 
 def test_every_call_is_checked_by_its_own_shape(case: Case) -> None:
@@ -379,8 +380,11 @@ def test_a_self_attention_with_a_mask_is_left_unshared_and_named(
         output = t2v.sample(patched, timeline)
     torch.testing.assert_close(output, t2v_windows, rtol=0, atol=1e-4)
     messages = [entry.getMessage() for entry in caplog.records if entry.name == "kvshare"]
-    assert messages[0] == f"MaskGuidedKVShare: wan: {ODD_MASK}; it is left unshared."
-    assert [message.split(":")[1] for message in messages[1:]] == [" nothing was shared"]
+    said = "Take off guide frames, or the node that adds the mask."
+    assert messages == [
+        f"MaskGuidedKVShare: wan: {ODD_MASK}; it is left unshared. {said}",
+        "MaskGuidedKVShare: nothing was shared, for the reason above.",
+    ]
 
 
 def test_a_direct_call_of_the_model_is_left_alone(t2v: Case, t2v_shared: torch.Tensor) -> None:
@@ -677,7 +681,7 @@ def test_a_subject_in_conditioning_of_unknown_origin_is_not_guessed(
     messages = [entry.getMessage() for entry in caplog.records if entry.name == "kvshare"]
     assert len(messages) == 2
     assert messages[0].startswith("MaskGuidedKVShare: the conditioning does not come from LongVideoSegmenter")
-    assert messages[1].startswith("MaskGuidedKVShare: nothing was shared: the subject was not found.")
+    assert messages[1] == "MaskGuidedKVShare: nothing was shared, for the reason above."
 
 
 @pytest.mark.parametrize(

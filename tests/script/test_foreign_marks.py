@@ -60,6 +60,20 @@ def test_positions_stay_where_they_are_in_the_pasted_text() -> None:
         ("a fox. negative_prompt : blurred", (1, 8), "write negative: for all prompts"),
         ("Positive prompt: a fox", (1, 1), "write the prompt alone"),
         ("a fox\nSteps: 20, Sampler: Euler a, CFG scale: 7", (2, 1), "another program's settings"),
+        ("a fox\nsubject\uff1a fox", (2, 1), "for these words in a prompt write subject\\\uff1a"),
+        ("a fox \uff5c strength: 0.5", (1, 7), "write | and : for what a script knows"),
+        ("a fox \uff5cstrength\uff1a 0.5", (1, 7), "write | and : for what a script knows"),
+        ("Negative prompt\uff1a blurred", (1, 1), "write negative: for all prompts"),
+        (
+            "Scene 1: a fox\nScene 2: a dog",
+            (1, 1),
+            "'Scene 1:' would become part of the prompt; write the prompt alone",
+        ),
+        ("a fox\n[3s] Shot #2: a dog", (2, 6), "'Shot #2:' would become part of the prompt; write the prompt alone"),
+        ("\u955c\u59341\uff1a\u72d0\u72f8", (1, 1), "would become part of the prompt; write the prompt alone"),
+        ("# Film\n\n1. a fox\n2. a dog", (3, 1), "delete the numbers, or write \\1 for a prompt that begins with one"),
+        ("[3s] 3) a fox\n[cut]\n[2s] 4) a dog | seed: 1\n5) night", (1, 6), "delete the numbers, or write \\3"),
+        ("1\u3001\u72d0\u72f8\n2\u3001\u72d7", (1, 1), "delete the numbers"),
         ("{red|blue} fox", (1, 2), "A choice such as {red|blue} is not made here: write every prompt on a line of its"),
         ("a {red|blue} fox", (1, 8), "A choice such as {red|blue} is not made here"),
         ("a fox\n{red|blue} fox", (2, 6), "A choice such as {red|blue} is not made here"),
@@ -89,15 +103,36 @@ def test_a_prompt_in_front_of_all_is_not_a_prompt_of_its_own() -> None:
         "{red|blue} fox",
         '[{"a": 1}]',
         "\\` and \\\\`",
+        "subject\uff1a fox",
+        "a fox \uff5c seed\uff1a 5",
+        "Scene 1: a fox",
+        "[wide] Shot 2\uff1a a fox",
+        "1. a fox",
+        "\\1. a fox",
+        "\\\\1 fox",
     ],
 )
 def test_prompts_that_look_like_another_form_are_escaped(prompt: str) -> None:
-    script = Script((ScriptBeat(prompt), ScriptBeat(prompt, negative=prompt)), prompt=prompt)
+    script = Script((ScriptBeat(prompt), ScriptBeat(prompt.replace("1", "2"), negative=prompt)), prompt=prompt)
     assert parse_script(script_text(script)) == script
 
 
 @pytest.mark.parametrize(
-    "text", ["a fox\n{red} fox sleeps", "a fox, no negative prompts: none", "steps: 20", "a ``` b"]
+    "text",
+    [
+        "a fox\n{red} fox sleeps",
+        "a fox, no negative prompts: none",
+        "steps: 20",
+        "a ``` b",
+        "1. a fox",
+        "1. a fox\na dog",
+        "1. a fox\n3. a dog",
+        "1 fox\n2 foxes",
+        "1.5 m of snow\n2.5 m of snow",
+        "a sign says scene 1: the fox",
+        "the second shot: a fox",
+        "\u770b\u677f\uff1a\u72d0\n\u72d0\uff5c\u72d7",
+    ],
 )
 def test_prompts_that_only_look_alike_are_left_alone(text: str) -> None:
     assert [beat.prompt for beat in parse_script(text).beats] == text.split("\n")

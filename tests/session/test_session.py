@@ -450,7 +450,7 @@ def test_a_call_that_does_not_fit_ends_sharing_where_calls_can_only_be_counted()
     assert (session.shared_calls, len(session.bank)) == (0, 0)
     assert model.warnings == [
         "fake: an attention call has no block to belong to. Another node adds or changes it; this model, whose calls "
-        "can only be counted, is left unshared."
+        "can only be counted, is left unshared. Take that node off the model."
     ]
     assert session.finish() == (None, None)
 

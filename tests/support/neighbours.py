@@ -8,6 +8,9 @@ from comfy.ldm.modules.attention import optimized_attention
 from comfy.patcher_extension import WrappersMP
 from comfy.samplers import CFGGuider, calc_cond_batch
 
+OVERRIDE = "optimized_attention_override"
+"""Transformer option in which the host is given another attention function."""
+
 NAG_SHARE = 0.5
 """Part of normalised attention guidance in a block's attention to the text."""
 
@@ -146,7 +149,35 @@ def with_own_attention(model: Any, seen: list[int]) -> Any:
         seen.append(1)
         return function(*args, **kwargs)
 
-    clone.model_options["transformer_options"]["optimized_attention_override"] = attend
+    clone.model_options["transformer_options"][OVERRIDE] = attend
+    return clone
+
+
+def with_changed_calls(model: Any, change: Callable[..., tuple[tuple[Any, ...], dict[str, Any]]]) -> Any:
+    """Self-attention of a Wan model in a form of its own: each call is handed to whatever override is there with other
+    arguments, and with a function that understands them. change(query, key, value, heads, **options): those arguments,
+    positional and by name."""
+    clone = model.clone()
+
+    def understands(function: Any, query: Any, key: Any, value: Any, **named: Any) -> Any:
+        return lambda *_changed, **_named: function(query, key, value, **named)
+
+    def forward_of(attention: Any) -> Any:
+        def forward(x: torch.Tensor, freqs: torch.Tensor, transformer_options: dict[str, Any] | None = None) -> Any:
+            options = transformer_options or {}
+            given = options.get(OVERRIDE)
+
+            def override(function: Any, query: Any, key: Any, value: Any, **named: Any) -> Any:
+                args, kwargs = change(query, key, value, **named)
+                return given(understands(function, query, key, value, **named), *args, **kwargs)
+
+            options = options if given is None else {**options, OVERRIDE: override}
+            return type(attention).forward(attention, x, freqs, transformer_options=options)
+
+        return forward
+
+    for number, block in enumerate(clone.get_model_object("diffusion_model").blocks):
+        clone.add_object_patch(f"diffusion_model.blocks.{number}.self_attn.forward", forward_of(block.self_attn))
     return clone
 
 

@@ -40,6 +40,7 @@ TOKENS = (
     ),
     *("3s", "24 frames", "5 latent", "0:00-0:03", "yes", "fox", "狐", "\u2028", "\x0b", "\x00", "\\n", "\\|", "\ufeff"),
     *("negative prompt", "```", "`", '"prompt":', "steps: 20, sampler"),
+    *("\uff1a", "\uff5c", "1. ", "2) ", "\\1", "scene 1", "Shot 2:", "\u955c\u5934 1"),
 )
 
 

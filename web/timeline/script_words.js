@@ -9,7 +9,8 @@ const LAST_SPACE = new RegExp(`[${SPACE}]+$`);
 const FIRST_BRACE = new RegExp(`^[${SPACE}]*(?=\\{)`);
 const FROM = new RegExp(`(^|[${SPACE}])from([${SPACE}]|$)`, "i");
 const FOREIGN_NAME =
-    /(?:(?<![a-z0-9_])(?:(?:negative|positive)[ _]prompt|steps: ?[0-9]{1,9}, ?sampler)|"(?:version|beats|prompt)")[ \t]?(?=:)/gi;
+    /(?:(?<![a-z0-9_])(?:(?:negative|positive)[ _]prompt|steps: ?[0-9]{1,9}, ?sampler)|"(?:version|beats|prompt)"|\uff5c[ \t]?(?:subject|source|strength|negative|lora|seed)|^(?:prompt|negative|subject|common|loop|source|strength|lora|seed)(?=[ \t]?\uff1a)|^(?:\[[^\]\n]{0,60}\][ \t]?)?(?:(?:scene|shot|clip|beat|segment)[ _]?#?[0-9]{1,4}|(?:\u955c\u5934|\u5834\u9762|\u573a\u666f|\u5206\u955c|\u30b7\u30fc\u30f3|\u30ab\u30c3\u30c8) ?[0-9]{1,4}))[ \t]?(?=[:\uff1a])/gi;
+const NUMBERED = /^(?:[0-9]{1,4}[ \t]?[.):\u3001\uff0e\uff09\uff1a](?![0-9])|\\[0-9])/;
 const NAMES = ["prompt", "negative", "subject", "common", "loop", "source", "strength", "lora", "seed"];
 
 /**
@@ -34,7 +35,8 @@ export function strippedEnd(text) {
  * @param {boolean} bracketed
  */
 export function promptText(prompt, bracketed) {
-    const text = escaped(stripped(prompt.replace(/\r\n?/g, "\n")));
+    const words = escaped(stripped(prompt.replace(/\r\n?/g, "\n")));
+    const text = NUMBERED.test(words) ? `\\${words}` : words;
     return bracketed ? text : protectedStart(text);
 }
 
@@ -43,7 +45,7 @@ export function promptText(prompt, bracketed) {
  * @param {string} text
  */
 function escaped(text) {
-    const plain = text.replace(/\||\\(?=[|#[{:`\\n]|\n)/g, "\\$&").replace(/\n/g, "\\n");
+    const plain = text.replace(/\||\\(?=[|#[{:`\\n\uff1a]|\n)/g, "\\$&").replace(/\n/g, "\\n");
     return plain.replace(FOREIGN_NAME, "$&\\");
 }
 

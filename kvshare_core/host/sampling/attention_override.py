@@ -24,6 +24,9 @@ Shapes = dict[str, tuple[tuple[int, ...], ...]]
 HostAttention = Callable[..., torch.Tensor]
 """An attention function of the host."""
 
+POSITIONS = 6
+"""Arguments without a name that the host's attention has been called with, at most; later ones change the layout."""
+
 COMPILER_OFF = CompilerOff(host_options)
 """One for the process, as the switch is."""
 
@@ -55,6 +58,8 @@ class OpenedForward:
     """Computes each attention call."""
     region: AbstractContextManager[Any]
     """To run the model in."""
+    unread: Callable[[str], None]
+    """Is told of each call whose arguments are not known here: what is wrong with them."""
     forward: Forward
     """Is told which block the model enters, where the host does not tell its attention calls."""
     blocks: int
@@ -81,7 +86,8 @@ def apply_model_wrapper(opened: Callable[[ModelInputs], OpenedForward | None]) -
             return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
         inputs = kwargs if c_crossattn is None else {**kwargs, TEXT: c_crossattn}
         diffusion_model = executor.class_obj.diffusion_model
-        override = attention_override(outside_records(found.attend), options, inputs, layers_backend(diffusion_model))
+        own_backend = layers_backend(diffusion_model)
+        override = attention_override(outside_records(found.attend), found.unread, options, inputs, own_backend)
         # What the host wrote there in an earlier call of the model must not pass for this one's.
         options = {name: value for name, value in options.items() if name not in (BLOCK_INDEX, BLOCK_KIND)}
         options["optimized_attention_override"] = override
@@ -146,16 +152,25 @@ def layers_backend(diffusion_model: torch.nn.Module) -> HostAttention | None:
 
 
 def attention_override(
-    attend: Attend, options: dict[str, Any], inputs: Mapping[str, Any], own_backend: HostAttention | None = None
+    attend: Attend,
+    unread: Callable[[str], None],
+    options: dict[str, Any],
+    inputs: Mapping[str, Any],
+    own_backend: HostAttention | None = None,
 ) -> HostAttention:
     """An override that calls `attend` for one forward, and otherwise the override that was there before; without one,
-    calls go on to `own_backend`, or to the host's. inputs: the model's, by name."""
+    calls go on to `own_backend`, or to the host's. unread: is told of calls that go on because their arguments are not
+    known here; inputs: the model's, by name."""
     previous = options.get("optimized_attention_override")
     shapes = input_shapes(inputs)
     others = {name: value for name, value in inputs.items() if name not in shapes}
 
     def override(function: HostAttention, *args: Any, **kwargs: Any) -> torch.Tensor:
         following = (own_backend or function) if previous is None else partial(previous, function)
+        unknown = _unknown_in(args, kwargs)
+        if unknown is not None:
+            unread(unknown)
+            return following(*args, **kwargs)
         site = _HostCall(following, args, kwargs)
         output = attend(site.call(previous is not None, shapes, others), site.attend)
         return following(*args, **kwargs) if output is None else site.laid_out(output)
@@ -163,11 +178,45 @@ def attention_override(
     return override
 
 
+def _unknown_in(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str | None:
+    """What _HostCall cannot read of a call's arguments; None where it can read all of them."""
+    if len(args) < 3 or not all(isinstance(one, torch.Tensor) for one in args[:3]):
+        return "does not begin with query, key and value"
+    if len(args) > POSITIONS:
+        return f"has {len(args)} arguments without a name"
+    heads = args[3] if len(args) > 3 else kwargs.get("heads")
+    if not isinstance(heads, int) or heads < 1 or (len(args) > 3 and "heads" in kwargs):
+        return "does not say how many heads it has"
+    mask = args[4] if len(args) > 4 else kwargs.get("mask")
+    if not isinstance(mask, torch.Tensor | None) or (len(args) > 4 and "mask" in kwargs):
+        return "has a mask of another kind"
+    if not isinstance(kwargs.get("scale"), float | int | None):
+        return "has a scale of another kind"
+    split = bool(kwargs.get("skip_reshape", False))
+    return None if _fit(heads, split, *args[:3]) else "has tensors of other shapes"
+
+
+def _fit(heads: int, split: bool, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> bool:
+    """Whether tensors have the shapes of one attention in _HostCall's flat or split layout."""
+    if {query.ndim, key.ndim, value.ndim} != {4 if split else 3} or query.shape[0] != key.shape[0]:
+        return False
+    if split:
+        there, width = key.shape[1], query.shape[-1]
+        fits = query.shape[1] == heads and key.shape[-1] == width and key.shape[:3] == value.shape[:3]
+    else:
+        width = query.shape[-1] // heads
+        there = key.shape[-1] // max(width, 1)
+        fits = query.shape[-1] == heads * width and key.shape[-1] == there * width and key.shape == value.shape
+    return fits and width > 0 and there > 0 and heads % there == 0
+
+
 class _HostCall:
-    """One attention call with the host's own arguments: (query, key, value, heads[, mask]) and options, in flat [rows,
-    tokens, heads * head_dim] or split [rows, heads, tokens, head_dim] layout."""
+    """One attention call with the host's own arguments: (query, key, value, heads[, mask[, precision]]) and options, in
+    flat [rows, tokens, heads * head_dim] or split [rows, heads, tokens, head_dim] layout. Keys may have fewer heads, of
+    which the queries' are a multiple."""
 
     def __init__(self, function: HostAttention, args: tuple[Any, ...], kwargs: dict[str, Any]):
+        """args, kwargs: with nothing unknown in them."""
         self.function = function
         self.tensors = args[:3]
         self.kwargs = dict(kwargs)

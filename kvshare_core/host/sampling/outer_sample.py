@@ -14,6 +14,7 @@ from ...plan.share_plan import SharePlan
 from ...record.handover import Handover
 from ...record.record import KVShareRecord, RunOrigin, latent_digest
 from ...record.resampling import masks_in_size
+from ...session.account import BY_CACHES
 from ...session.sampling_run import SamplingRun
 from ...session.settings import RunSettings
 from ...timeline.timeline import FRAME_DIM
@@ -178,7 +179,7 @@ def _make_state(
     notices.show_in(progress)
     mixed_up = mixed_up_by(settings.neighbours) if len(plan.timeline.segments) > 1 else None
     if mixed_up is not None:
-        run.warn_once(mixed_up)
+        run.account.explain(mixed_up, *BY_CACHES)
     known = None if held is None else _known_frames(held, base_model, shapes)
     bank = memory.bytes_on_device(plan.config.memory, expected.bank, budget)
     return RunState(run, progress, EagerRegion(), held, known, bank, expected.call)

@@ -166,7 +166,9 @@ def _open_forward(inputs: ModelInputs) -> OpenedForward | None:
     info = run.settings.info
     grid, lead = info.grid(*window.shape), info.grid(window.lead, *window.shape[1:])
     forward = run.open_forward(window.evaluation, batch, text, grid, math.prod(lead))
-    return OpenedForward(partial(run.attend, forward), state.eager, forward, info.blocks)
+    return OpenedForward(
+        partial(run.attend, forward), state.eager, partial(run.leave_call, forward), forward, info.blocks
+    )
 
 
 def _is_whole_segment(run: SamplingRun, window: SegmentWindow, inputs: ModelInputs) -> bool:
@@ -174,11 +176,17 @@ def _is_whole_segment(run: SamplingRun, window: SegmentWindow, inputs: ModelInpu
     otherwise."""
     names = zip(inputs.options["cond_or_uncond"], inputs.options["uuids"], strict=True)
     if any(name not in window.places for name in names):
-        run.leave_conditioning("another node evaluates conditioning of its own; it is left unshared.")
+        run.account.leave_conditioning(
+            "another node evaluates conditioning of its own; it is left unshared. Connect the conditioning of "
+            "LongVideoSegmenter alone."
+        )
         return False
     frames, *size = window.shape
     expected = (frames + window.lead, *size) if window.packed is None else (window.packed,)
     if inputs.latent.shape[2:] != expected:
-        run.leave_conditioning("conditioning for a part of the frame is left unshared.")
+        run.account.leave_conditioning(
+            "conditioning for a part of the frame is left unshared. Connect the conditioning of LongVideoSegmenter "
+            "alone."
+        )
         return False
     return True

@@ -313,7 +313,11 @@ class ProbeRun:
         segment = self.plan.timeline.segments[0]
         forward = Forward(segment, Batch(((0, 0),)), PromptText(inputs.text_tokens(self.family.inputs)), self.grid)
         watched = WatchedForward(self.family, self.info, self.diffusion_model, forward, watcher)
-        return OpenedForward(watched.attend, EagerRegion(), forward, self.info.blocks)
+        return OpenedForward(watched.attend, EagerRegion(), _left_unread, forward, self.info.blocks)
+
+
+def _left_unread(_what: str) -> None:
+    """A call that cannot be read is none that is looked for; a block without one is an error of the probe."""
 
 
 def _check(model: Any, plan: SharePlan, positive: list[Any], latent: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ import torch
 from kvshare_core.config import KVShareConfig, MaskKind, MaskSettings
 from tests.support.family_cases import CASES, model_of
 from tests.support.family_contracts import SHARED, sample
-from tests.support.neighbours import TurnedGuider, with_negative_guidance
+from tests.support.neighbours import TurnedGuider, with_changed_calls, with_negative_guidance
 from tests.support.windows import PlainWindows, share, tiny_timeline
 from tests.tiny.models import random_text
 
@@ -96,3 +96,57 @@ def test_a_guider_that_drops_the_negative_list_shares_in_the_rows_that_are_left(
 
     kept.set_model_sampler_cfg_function(guide)
     torch.testing.assert_close(dropped, guided_film(comfy.samplers.CFGGuider(kept)), rtol=1e-3, atol=1e-3)
+
+
+def split_heads(tensor: torch.Tensor, heads: int) -> torch.Tensor:
+    return tensor.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+
+CHANGES: dict[str, Any] = {
+    "keywords": lambda q, k, v, heads, **named: ((), {**named, "q": q, "k": k, "v": v, "heads": heads}),
+    "packed": lambda q, k, v, heads, **named: ((torch.stack([q, k, v]), heads), named),
+    "no heads": lambda q, k, v, heads, **named: ((q, k, v), named),
+    "heads first": lambda q, k, v, heads, **named: ((heads, q, k, v), named),
+    "heads of each": lambda q, k, v, heads, **named: ((q, k, v, [heads] * 3), named),
+    "too many heads": lambda q, k, v, heads, **named: ((q, k, v, q.shape[-1] + 1), named),
+    "mask by name": lambda q, k, v, heads, **named: ((q, k, v, heads, "causal"), named),
+    "two masks": lambda q, k, v, heads, **named: ((q, k, v, heads, None), {**named, "mask": None}),
+    "scale": lambda q, k, v, heads, **named: ((q, k, v, heads), {**named, "scale": "auto"}),
+    "layout by position": lambda q, k, v, heads, **named: ((q, k, v, heads, None, None, False), named),
+    "split, unsaid": lambda q, k, v, heads, **named: ((*(split_heads(t, heads) for t in (q, k, v)), heads), named),
+    "flat, said split": lambda q, k, v, heads, **named: ((q, k, v, heads), {**named, "skip_reshape": True}),
+    "frames apart": lambda q, k, v, heads, **named: ((*(t.unsqueeze(1) for t in (q, k, v)), heads), named),
+    "keys of fewer rows": lambda q, k, v, heads, **named: ((q, k[:0], v[:0], heads), named),
+    "values of other tokens": lambda q, k, v, heads, **named: ((q, k, v[:, 1:], heads), named),
+}
+
+
+@pytest.mark.parametrize("ours_first", [False, True])
+@pytest.mark.parametrize("name", CHANGES)
+def test_calls_with_unknown_arguments_are_left_as_they_are_with_one_notice(name: str, ours_first: bool) -> None:
+    def film(config: KVShareConfig, change: Any = None) -> tuple[torch.Tensor, tuple[str, ...]]:
+        def changed(model: Any) -> Any:
+            return model if change is None else with_changed_calls(model, change)
+
+        model = model_of(CASE.name)
+        given = model if ours_first else changed(model)
+        patched, record = share(given, TIMELINE, config)
+        return sample(CASE, changed(patched) if ours_first else patched, TIMELINE, steps=3), record.notices()
+
+    unshared, _ = film(replace(SHARED, mode="off"))
+    found, (notice, closing) = film(SHARED, CHANGES[name])
+    assert torch.equal(found, unshared)
+    assert notice.startswith("wan: an attention call ") and "it is left unshared. Another node makes it" in notice
+    assert closing == "nothing was shared, for the reason above."
+
+
+def test_calls_in_another_form_that_is_known_share_as_ever() -> None:
+    def film(change: Any = None) -> torch.Tensor:
+        model = model_of(CASE.name)
+        patched = share(model if change is None else with_changed_calls(model, change), TIMELINE, SHARED)[0]
+        return sample(CASE, patched, TIMELINE, steps=3)
+
+    def turned(q: Any, k: Any, v: Any, heads: int, **named: Any) -> Any:
+        return (q, k, v, heads, None), {**named, "scale": (q.shape[-1] // heads) ** -0.5}
+
+    torch.testing.assert_close(film(turned), film(), rtol=1e-4, atol=1e-5)

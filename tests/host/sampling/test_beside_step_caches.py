@@ -49,8 +49,14 @@ def in_second_half(segments_per_call: int) -> Callable[[int], bool]:
 
 
 CACHES: dict[str, tuple[Neighbour, str]] = {
-    "by cond": (lambda model: with_cache_by_cond(model, in_second_half(3)), "TeaCache answered"),
-    "by call": (lambda model: with_cache_by_call(model, in_second_half(3)), "another node, such as a step cache,"),
+    "by cond": (
+        lambda model: with_cache_by_cond(model, in_second_half(3)),
+        "TeaCache keeps what the model returned last",
+    ),
+    "by call": (
+        lambda model: with_cache_by_call(model, in_second_half(3)),
+        "another node, such as a step cache, answered in place of the model, so a segment neither attended",
+    ),
     "by block": (
         lambda model: with_cache_by_block(model, range(2), in_second_half(3)),
         "another node, such as a step cache, left blocks",
@@ -58,6 +64,8 @@ CACHES: dict[str, tuple[Neighbour, str]] = {
     "EasyCache": (lambda model: EasyCacheNode.execute(model, 3.0, 0.15, 0.95, False).result[0], "EasyCache answered"),
     "LazyCache": (lambda model: LazyCacheNode.execute(model, 3.0, 0.15, 0.95, False).result[0], "LazyCache skipped"),
 }
+EXPLAINED = ("by cond", "by call")
+"""Those of which a run says at once what they do to a film."""
 
 
 @pytest.mark.parametrize("ours_first", [False, True])
@@ -69,11 +77,13 @@ def test_a_run_says_which_steps_did_not_share_and_who_answered(
     with caplog.at_level(logging.WARNING, "kvshare"):
         output, record = film(neighbour, ours_first)
     assert torch.isfinite(output).all()
-    sentence = record.notices()[-1]
-    assert sentence.startswith("only ") and f": {who}" in sentence
-    part = sentence.split(":")[0]
+    *before, sentence = record.notices()
+    part, _, why = sentence.partition(", for the reason above." if name in EXPLAINED else ": ")
+    assert part.startswith("only ")
     assert part.endswith(f"in 3 of {STEPS} steps" if name == "by block" else f"of {STEPS} steps shared")
-    assert "Take it off the model" in sentence
+    assert len(before) == (name in EXPLAINED)
+    (reason,) = before or [why]
+    assert reason.startswith(who) and "Take it off the model" in reason
     logged = [entry.getMessage() for entry in caplog.records if entry.name == "kvshare"]
     assert logged == [f"MaskGuidedKVShare: {notice}" for notice in record.notices()]
 
@@ -102,7 +112,7 @@ def test_a_forward_that_hides_its_attention_is_noticed_in_the_first_segment(ours
     _, record = film(with_dropped_options, ours_first)
     first, last = record.notices()
     assert first.startswith("another node, such as a step cache, answered in place of the model")
-    assert last.startswith("nothing was shared: another node, such as a step cache, answered")
+    assert last == "nothing was shared, for the reason above."
 
 
 @pytest.mark.parametrize("ours_first", [False, True])
