@@ -62,7 +62,7 @@ def load_video_model(
     an embedded model is missing.
     """
     if weight_dtype not in WEIGHT_DTYPES:
-        raise ValueError(wrong_choice("weight_dtype", weight_dtype, WEIGHT_DTYPES))
+        raise ValueError(wrong_choice("weight_dtype", weight_dtype, tuple(WEIGHT_DTYPES)))
     _check_together(diffusion_model, text_encoder, vae, text_encoder_2)
     if diffusion_model in EMBEDDED_MODELS:
         embedded = load_embedded(EMBEDDED_MODELS[diffusion_model], model_options=WEIGHT_DTYPES[weight_dtype])
