@@ -170,8 +170,10 @@ def what_stays() -> tuple[int, int]:
     storages = {
         item.untyped_storage().data_ptr(): item.untyped_storage().nbytes()
         for item in objects
-        # Not isinstance, which wakes up whatever is lazy among all objects.
-        if issubclass(type(item), torch.Tensor) and item.layout == torch.strided and item.device.type != "meta"
+        # Not isinstance, which wakes up whatever is lazy among all objects; and no tensors without memory of their own.
+        if type(item) in (torch.Tensor, torch.nn.Parameter)
+        and item.layout == torch.strided
+        and item.device.type != "meta"
     }
     return sum(storages.values()), sum(type(item) in (SamplingRun, KeyValueBank) for item in objects)
 

@@ -37,6 +37,7 @@ from kvshare_core.script.film import Script, ScriptBeat
 from kvshare_core.session.account import RunAccount
 from kvshare_core.session.call_sharing import CallSharer
 from kvshare_core.session.settings import RunSettings
+from kvshare_core.session.warn_once import WarnOnce
 from kvshare_core.subject.tracker import SubjectTracker
 from kvshare_core.timeline.planning import plan_timeline
 
@@ -141,7 +142,9 @@ def _box(model: Model, part: float) -> torch.Tensor:
 def peak_bytes(model: Model, plan: SharePlan, rows: int) -> int:
     """The most that a call of the second segment holds beyond its inputs and what the bank holds before."""
     settings = RunSettings(fit_plan(plan, model.info), _Calls(model), None)  # pyright: ignore[reportArgumentType]
-    sharer = CallSharer(settings, SubjectTracker(settings.plan, _refuse), RunAccount(settings), _refuse)
+    sharer = CallSharer(
+        settings, SubjectTracker(settings.plan, _refuse), RunAccount(settings, WarnOnce(_refuse)), _refuse
+    )
     first, second = plan.timeline.segments
     batch = Batch(((0, 0), (1, 0))[:rows])
     block = settings.blocks[0]

@@ -207,8 +207,8 @@ def test_the_forecast_is_right_for_tokens_of_two_latent_frames(caplog: pytest.Lo
     with caplog.at_level("INFO", logger="kvshare"):
         sample(CASES["cogvideox 1.5"], patched, timeline)
     said, held = (
-        next(entry.args[-1] for entry in caplog.records if isinstance(entry.args, tuple) and start in entry.msg)
-        for start in ("holds", "held")
+        next(entry.args[place] for entry in caplog.records if isinstance(entry.args, tuple) and start in entry.msg)
+        for start, place in (("holds", 2), ("held", 0))
     )
     assert held == pytest.approx(said, rel=1e-3)
 

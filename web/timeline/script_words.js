@@ -8,8 +8,18 @@ const OUTER_SPACE = new RegExp(`^[${SPACE}]+|[${SPACE}]+$`, "g");
 const LAST_SPACE = new RegExp(`[${SPACE}]+$`);
 const FIRST_BRACE = new RegExp(`^[${SPACE}]*(?=\\{)`);
 const FROM = new RegExp(`(^|[${SPACE}])from([${SPACE}]|$)`, "i");
-const FOREIGN_NAME =
-    /(?:(?<![a-z0-9_])(?:(?:negative|positive)[ _]prompt|steps: ?[0-9]{1,9}, ?sampler)|"(?:version|beats|prompt)"|\uff5c[ \t]?(?:subject|source|strength|negative|lora|seed)|^(?:prompt|negative|subject|common|loop|source|strength|lora|seed)(?=[ \t]?\uff1a)|^(?:\[[^\]\n]{0,60}\][ \t]?)?(?:(?:scene|shot|clip|beat|segment)[ _]?#?[0-9]{1,4}|(?:\u955c\u5934|\u5834\u9762|\u573a\u666f|\u5206\u955c|\u30b7\u30fc\u30f3|\u30ab\u30c3\u30c8) ?[0-9]{1,4}))[ \t]?(?=[:\uff1a])/gi;
+const FIELDS = "subject|source|strength|negative|lora|seed";
+const SHOTS = "\\u955c\\u5934|\\u5834\\u9762|\\u573a\\u666f|\\u5206\\u955c|\\u30b7\\u30fc\\u30f3|\\u30ab\\u30c3\\u30c8";
+const FOREIGN_NAME = new RegExp(
+    "(?:(?<![a-z0-9_])(?:(?:negative|positive)[ _]prompt|steps: ?[0-9]{1,9}, ?sampler)" +
+        '|"(?:version|beats|prompt)"' +
+        `|\\uff5c[ \\t]?(?:${FIELDS})` +
+        `|^(?:prompt|common|loop|${FIELDS})(?=[ \\t]?\\uff1a)` +
+        "|^(?:\\[[^\\]\\n]{0,60}\\][ \\t]?)?" +
+        `(?:(?:scene|shot|clip|beat|segment)[ _]?#?[0-9]{1,4}|(?:${SHOTS}) ?[0-9]{1,4}))` +
+        "[ \\t]?(?=[:\\uff1a])",
+    "gi",
+);
 const NUMBERED = /^(?:[0-9]{1,4}[ \t]?[.):\u3001\uff0e\uff09\uff1a](?![0-9])|\\[0-9])/;
 const NAMES = ["prompt", "negative", "subject", "common", "loop", "source", "strength", "lora", "seed"];
 
