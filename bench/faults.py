@@ -189,12 +189,15 @@ def measure_boundary(boundary: Boundary, expected: str) -> list[Row]:
     rows: list[Row] = []
     for fault in boundary.faults:
         digest(run())
+        if fault == "NaN":
+            # Such a run ends well, and the record keeps what the last runs found: once more, it adds nothing.
+            _outcome(boundary, fault, counted.calls // 2, run)
         before, files = what_stays(), _files()
         result, reason = _outcome(boundary, fault, counted.calls // 2, run)
         freed = what_stays() == before and _files() == files
         # A fault that changes nothing needs no message; interrupts are the host's to report, NaN raises nothing.
         judged = boundary.ours and fault not in ("interrupt", "NaN") and result != expected
-        named = bool(NAMES_A_NODE.match(reason or "")) if judged else None
+        named = bool(NAMES_A_NODE.search(reason or "")) if judged else None
         rows.append(
             {
                 "fault": fault,

@@ -3,6 +3,8 @@
 from collections.abc import Generator
 from contextlib import contextmanager
 
+from ..kvshare_core.host.own_errors import named_after
+
 UNEXPECTED = (ArithmeticError, AssertionError, AttributeError, LookupError, RecursionError, TypeError)
 """What Python raises on values of another kind."""
 
@@ -10,8 +12,9 @@ UNEXPECTED = (ArithmeticError, AssertionError, AttributeError, LookupError, Recu
 @contextmanager
 def named_errors(node: str) -> Generator[None]:
     """Prefixes errors with the node's name: the core's ValueErrors, which name the input and the fix, those of the
-    system, such as a full disk, and those that Python raises where an input is not of its kind. The host's own, an
-    interrupt or too little memory, pass as they are."""
+    system, such as a full disk, those that Python raises where an input is not of its kind, and those of torch that the
+    pack's own code ran into. Those of the host and of other packs pass as they are, and so does an interrupt; too
+    little memory stays what the host knows as that."""
     try:
         yield
     except ValueError as error:
@@ -30,6 +33,11 @@ def named_errors(node: str) -> Generator[None]:
                 "is connected to it. If that is right, please report this with the workflow."
             )
         ) from error
+    except RuntimeError as error:
+        named = named_after(error, node)
+        if named is None:
+            raise
+        raise named from error
 
 
 def printable(text: str) -> str:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from comfy.model_management import InterruptProcessingException
 
+from devtools.environment import ROOT
 from kv_share.nodes.errors import named_errors
 from tests.support.node_calls import NODES, run_node
 
@@ -96,3 +97,27 @@ def test_no_cause_is_written_that_a_console_cannot_hold() -> None:
     assert r"Node: subject: '\ud83d' is not a word" in written
     # The line of this file that raised it has the escape, not the character.
     assert written.encode()
+
+
+def raising(error: Exception, file: str) -> Callable[[], None]:
+    """A function that raises `error` as code in `file` does."""
+    names: dict[str, Any] = {"error": error}
+    exec(compile("def fail():\n    raise error", file, "exec"), names)
+    return names["fail"]
+
+
+OWN = str(ROOT / "kvshare_core" / "somewhere.py")
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, torch.OutOfMemoryError])
+def test_what_torch_raises_in_the_packs_own_code_is_named_by_the_node(kind: type[Exception]) -> None:
+    with pytest.raises(kind, match=r"^Node: shapes differ") as found, named_errors("Node"):
+        raising(kind("shapes differ"), OWN)()
+    assert type(found.value) is kind
+
+
+@pytest.mark.parametrize(("message", "file"), [("shapes differ", "/packs/other.py"), ("Other: it is wrong", OWN)])
+def test_what_others_raise_and_what_names_a_node_stays(message: str, file: str) -> None:
+    with pytest.raises(RuntimeError) as found, named_errors("Node"):
+        raising(RuntimeError(message), file)()
+    assert str(found.value) == message

@@ -20,6 +20,7 @@ from ...session.settings import RunSettings
 from ...timeline.timeline import FRAME_DIM
 from .. import HANDOVER_TAG, KEY
 from ..conditioning.carried_image import KnownFrames
+from ..own_errors import own_errors
 from ..running import signature_of_running, signatures_above
 from . import memory
 from .chain import Chain
@@ -27,7 +28,6 @@ from .eager import EagerRegion
 from .held_frames import HeldFrames, held_frames, holds_without_noise
 from .neighbours import mixed_up_by, neighbours_of
 from .notices import Notices
-from .own_errors import own_errors
 from .packed_latent import video_part
 from .progress import RunProgress
 from .run_noise import arrange_noise

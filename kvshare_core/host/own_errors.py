@@ -1,4 +1,4 @@
-"""Names the node in errors of the pack while a model is sampled, which the host reports at the sampler."""
+"""Which errors are the pack's own, and how they name a node, where the host would report them at another or at none."""
 
 import os
 import sysconfig
@@ -9,27 +9,34 @@ from traceback import walk_tb
 import torch
 from comfy.model_management import InterruptProcessingException
 
-NODE = "MaskGuidedKVShare"
-CORE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+SAMPLING_NODE = "MaskGuidedKVShare"
+CORE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")})
 
 
 @contextmanager
 def own_errors() -> Generator[None]:
-    """Puts the node's name in front of errors of the pack. Errors of the host, the model and other packs pass as they
-    are, and so do interrupts; running out of memory stays what the host knows as that."""
+    """Puts the name of the node that patches the model in front of errors of the pack while it is sampled. Errors of
+    the host, the model and other packs pass as they are, and so do interrupts."""
     try:
         yield
     except InterruptProcessingException:
         raise
     except Exception as error:
-        if not _is_own(error):
+        named = named_after(error, SAMPLING_NODE)
+        if named is None:
             raise
-        message = str(error).strip() or type(error).__name__
-        if _names_a_node(message):
-            raise
-        kind = next((kind for kind in (torch.OutOfMemoryError, ValueError) if isinstance(error, kind)), RuntimeError)
-        raise kind(f"{NODE}: {message}") from error
+        raise named from error
+
+
+def named_after(error: Exception, node: str) -> Exception | None:
+    """An error of the pack with the name of `node` in front; running out of memory stays what the host knows as that.
+    None for the errors of others, and for one that names a node already."""
+    message = str(error).strip() or type(error).__name__
+    if not _is_own(error) or _names_a_node(message):
+        return None
+    kind = next((kind for kind in (torch.OutOfMemoryError, ValueError) if isinstance(error, kind)), RuntimeError)
+    return kind(f"{node}: {message}")
 
 
 def _is_own(error: Exception) -> bool:
