@@ -5,19 +5,15 @@ python -m bench.families --table     # README's table, from the committed result
 """
 
 import argparse
-import importlib
 import json
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import torch
-
-from devtools.environment import find_host, read_version
-from devtools.inprocess import enter_host, load_pack
+from devtools.environment import read_version
 
 from .form import ROOT, Row, make_result, publish, show_progress
+from .host_process import start_host
 
 RESULTS = ROOT / "bench" / "results"
 
@@ -96,13 +92,7 @@ def main() -> None:
     if options.table:
         print(support_table(sorted(RESULTS.glob("families-*.json"))))
         return
-    host = find_host()
-    enter_host(host)
-    load_pack()
-    # Hosts have a package of that name too.
-    importlib.import_module("tests").__path__.append(str(ROOT / "tests"))
-    torch.set_num_threads(1)
-    os.environ.setdefault("TQDM_DISABLE", "1")
+    host = start_host()
     rows = measure_families(read_version(host), options.quick)
     publish(make_result("families", 1, rows, host), options.json)
     if not all(row["passed"] in (True, None) for row in rows):

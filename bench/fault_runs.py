@@ -18,7 +18,7 @@ from kvshare_core.plan.making import make_plan
 from kvshare_core.timeline.timeline import Timeline
 from tests.support.family_cases import CASES, model_of
 from tests.support.family_contracts import sample
-from tests.support.node_calls import run_node
+from tests.support.node_calls import run_node, segmenter_inputs
 from tests.support.windows import latent_shape, tiny_timeline
 
 Run = Callable[[], list[torch.Tensor]]
@@ -89,19 +89,10 @@ def embedded() -> tuple[Any, Any, Any]:
 def encoding() -> Run:
     """Plans a film and encodes its prompts: their embeddings."""
     model, clip, _ = embedded()
-    values = {
-        "prompts": "a red circle moves right\na red circle moves up",
-        "negative_prompt": "",
-        "width": 48,
-        "height": 48,
-        "fps": 8.0,
-        "sampling_num_frames": 3,
-        "overlap_size": 1,
-        "batch_size": 1,
-    }
+    values = segmenter_inputs(model, clip)
 
     def run() -> list[torch.Tensor]:
-        _, positive, negative, *_ = run_node("LongVideoSegmenter", model=model, clip=clip, **values)
+        _, positive, negative, *_ = run_node("LongVideoSegmenter", **values)
         return [entry[0] for entry in [*positive, *negative]]
 
     return run

@@ -23,10 +23,8 @@ from unittest.mock import patch
 
 import torch
 
-from devtools.environment import find_host
-from devtools.inprocess import enter_host, load_pack
-
 from .form import ROOT, Row, make_result, publish, show_progress
+from .host_process import start_host
 
 if TYPE_CHECKING:
     from .fault_runs import Run
@@ -258,13 +256,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="three boundaries, to see that it runs")
     parser.add_argument("--digest", help="print what this run gives, and leave")
     options = parser.parse_args()
-    host = find_host()
-    enter_host(host)
-    load_pack()
-    # Hosts have a package of that name too.
-    importlib.import_module("tests").__path__.append(str(ROOT / "tests"))
-    torch.set_num_threads(1)
-    os.environ.setdefault("TQDM_DISABLE", "1")
+    host = start_host()
     logging.disable(logging.WARNING)
     folder_paths = importlib.import_module("folder_paths")
     with tempfile.TemporaryDirectory(prefix="kv-share-") as folder:

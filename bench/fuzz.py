@@ -18,13 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hypothesis
-import torch
 from safetensors import SafetensorError
 
-from devtools.environment import find_host
-from devtools.inprocess import enter_host, load_pack
-
 from .form import ROOT, Row, make_result, publish, show_progress
+from .host_process import start_host
 
 if TYPE_CHECKING:
     from .hostile import Kind
@@ -152,12 +149,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the results here")
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_SCRIPTS} texts, to see that it runs")
     options = parser.parse_args()
-    host = find_host()
-    enter_host(host)
-    load_pack()
-    # Hosts have a package of that name too.
-    importlib.import_module("tests").__path__.append(str(ROOT / "tests"))
-    torch.set_num_threads(1)
+    host = start_host()
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
     folder_paths = importlib.import_module("folder_paths")
