@@ -78,7 +78,7 @@ class SamplingRun:
 
     def close(self) -> None:
         """Frees everything; safe to call twice."""
-        self.bank.clear()
+        self.bank.close()
         self.tracker.clear()
         self._points.clear()
 
