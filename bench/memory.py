@@ -42,9 +42,9 @@ from kvshare_core.session.warn_once import WarnOnce
 from kvshare_core.subject.tracker import SubjectTracker
 from kvshare_core.timeline.planning import plan_timeline
 
-from .attention import StorageMeter
 from .form import Row, make_result, publish, show_progress
-from .plans import RELEASED, Released, released_model
+from .meters import StorageMeter
+from .released import RELEASED, Released, released_model
 
 GIB = 2**30
 META = torch.device("meta")

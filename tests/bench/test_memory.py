@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from bench.memory import DEFAULTS, IN_FP8, Model, configurations, measure, model_of
-from bench.plans import RELEASED
+from bench.released import RELEASED
 from kvshare_core.attention import pieces
 
 MOST = 2.0
