@@ -1,0 +1,280 @@
+"""What a step of sampling costs with the pack, over the same segments without it.
+
+python3 dev.py bench sampling [--rounds 3] [--json FILE] [--quick]
+
+Models of random weights, large enough that attention and matrix products take nearly all of the time: 1,536 video
+tokens a segment, 512 channels, 4 blocks. Every method samples the same film by the stock sampler, on one thread; in
+every round all of them take turns, and ratios are medians of the rounds' own. Time is that of the processor; the wall's
+is beside it, and longer where something else runs on the machine.
+
+Methods:
+    stock           the segments one after the other by a bare context handler without the pack, blended
+    core windows    the host's own context windows, as long and as many as the segments
+    off             the pack with mode off
+    kvshare         the defaults: the subject is looked for by its word, in the first step by the effect of hiding it
+    kvshare, mask   the same with a mask from the user, so that nothing is looked for
+    sources_first   the defaults in that order
+    ditctrl         the paper's preset, in every step, in the last sixth of the blocks
+    released order  what the paper's code evaluates in every step, by the bare handler: neighbours in pairs, so that all
+                    but the first and the last segment are evaluated twice; nothing is shared
+
+Columns:
+    seconds_per_step    of a step after the first
+    first_step          the first step over such a one
+    over_stock          a step after the first over that of `stock`
+    wall_over_stock     the same by the wall's clock
+    peak_mib            most that the tensors of a run of two steps hold beyond the model
+    subject             part of the video's tokens that is subject, of all segments, None where nothing is looked for
+"""
+
+import argparse
+import gc
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from kvshare_core.config import KVShareConfig
+from kvshare_core.timeline.timeline import Timeline
+
+from .attention import StorageMeter
+from .form import Row, make_result, publish, show_progress
+from .host_process import start_host
+from .methods import OFF, PAPER, SHARING
+
+STEPS = 3
+SEGMENTS, GUIDANCES = (4, 7), (1.0, 3.0)
+MIB = 2**20
+WORD = "fox"
+"""The subject, which every prompt of `tiny_timeline` names."""
+PAPER_EVERYWHERE = replace(PAPER, start_percent=0.0, end_percent=1.0)
+CONFIGS: Mapping[str, KVShareConfig] = {
+    "off": OFF,
+    "kvshare": SHARING,
+    "kvshare, mask": SHARING,
+    "sources_first": replace(SHARING, order="sources_first"),
+    "ditctrl": PAPER_EVERYWHERE,
+}
+"""The pack's methods."""
+METHODS = ("stock", "core windows", *CONFIGS, "released order")
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large the models are. side: latent cells along a picture's side, two to a token."""
+
+    heads: int
+    blocks: int
+    frames: int
+    side: int
+    text: int
+
+
+FULL = Size(heads=4, blocks=4, frames=6, side=32, text=64)
+QUICK = Size(heads=1, blocks=2, frames=3, side=6, text=6)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A MODEL of the host, and the conditioning of a timeline for it: positive, negative."""
+
+    name: str
+    model: Any
+    conditioning: Callable[[Timeline], tuple[Any, Any]]
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of one run's first step and of one after it, by the processor and by the wall."""
+
+    first: float
+    later: float
+    wall: float
+
+
+def models(size: Size) -> list[Subject]:
+    """One model with a cross-attention to its text, and one whose text is part of its attention."""
+    from tests.support.windows import beat_prompts, joint_beat_prompts
+    from tests.tiny.models import joint_text, one_prompt, sized_wan, tiny_hunyuan
+
+    def crossed(timeline: Timeline) -> tuple[Any, Any]:
+        return beat_prompts(timeline, size.text), one_prompt(tokens=size.text)
+
+    def joined(timeline: Timeline) -> tuple[Any, Any]:
+        return joint_beat_prompts(timeline, size.text), [list(joint_text(99, size.text))]
+
+    half = size.blocks // 2
+    return [
+        Subject("wan", sized_wan(size.heads, size.blocks), crossed),
+        Subject("hunyuan video", tiny_hunyuan(half, size.blocks - half, size.heads), joined),
+    ]
+
+
+class Clock:
+    """Times the model calls of runs, one of which is a step of the sampler `euler`."""
+
+    def __init__(self) -> None:
+        self._calls: list[tuple[float, float]] = []
+
+    def on(self, model: Any) -> Any:
+        """A clone of `model` whose calls are timed."""
+        from comfy.patcher_extension import WrappersMP
+
+        clone = model.clone()
+        clone.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, "bench", self._call)
+        return clone
+
+    def _call(self, executor: Any, *args: Any, **kwargs: Any) -> Any:
+        before = time.process_time(), time.perf_counter()
+        result = executor(*args, **kwargs)
+        self._calls.append((time.process_time() - before[0], time.perf_counter() - before[1]))
+        return result
+
+    def take(self, steps: int) -> Timing:
+        """What the calls of one run took, which may have several stages of so many steps; forgets them."""
+        stages = [self._calls[start : start + steps] for start in range(0, len(self._calls), steps)]
+        self._calls = []
+        return Timing(
+            sum(stage[0][0] for stage in stages),
+            sum(statistics.mean(cpu for cpu, _ in stage[1:]) for stage in stages),
+            sum(statistics.mean(wall for _, wall in stage[1:]) for stage in stages),
+        )
+
+
+@dataclass(frozen=True)
+class Run:
+    """One method on one film: samples it in so many steps."""
+
+    sample: Callable[[int], None]
+    subject: Callable[[], float | None]
+    """Of the newest run, as the column."""
+
+
+def runs(subject: Subject, size: Size, segments: int, cfg: float, clock: Clock) -> dict[str, Run]:
+    """By name the methods that the host can run."""
+    from kvshare_core.host.sampling.patch import apply
+    from kvshare_core.plan.making import make_plan
+    from kvshare_core.record.record import KVShareRecord
+    from tests.support.windows import PlainWindows, latent_shape, tiny_timeline
+    from tests.tiny.models import Sampling
+
+    from .pipeline import HostLacksPromptsError, host_windows, without_beats
+
+    timeline = tiny_timeline(segments, size.frames, 1)
+    positive, negative = subject.conditioning(timeline)
+    shape = latent_shape(timeline, side=size.side)
+
+    def run(model: Any, prompts: Any = positive, record: KVShareRecord | None = None) -> Run:
+        timed = clock.on(model)
+
+        def sample(steps: int) -> None:
+            Sampling(steps, cfg).run(timed, prompts, negative, shape)
+
+        def part() -> float | None:
+            found = None if record is None else record.latest()
+            return None if found is None else float(found.mask.mean())
+
+        return Run(sample, part)
+
+    found = {"stock": run(PlainWindows(timeline).on(subject.model))}
+    try:
+        found["core windows"] = run(host_windows(subject.model, timeline), without_beats(positive))
+    except HostLacksPromptsError:
+        # Older hosts have no windows that this could be compared with.
+        pass
+    for name, config in CONFIGS.items():
+        mask = _box(size) if name.endswith("mask") else None
+        model, record = apply(subject.model, make_plan(timeline, config, "" if mask is not None else WORD, mask))
+        found[name] = run(model, record=record if config.mode != "off" else None)
+    return {**found, "released order": run(_in_pairs(timeline).on(subject.model))}
+
+
+def _box(size: Size) -> torch.Tensor:
+    """A mask [1, h, w] over the middle: a quarter of the picture."""
+    mask = torch.zeros(1, size.side, size.side)
+    quarter = size.side // 4
+    mask[:, quarter:-quarter, quarter:-quarter] = 1
+    return mask
+
+
+def _in_pairs(timeline: Timeline) -> Any:
+    """A bare handler that evaluates neighbours in pairs."""
+    from tests.support.windows import PlainWindows
+
+    pairs = [segment for pair in zip(timeline.segments, timeline.segments[1:], strict=False) for segment in pair]
+    return PlainWindows(replace(timeline, segments=tuple(pairs)))
+
+
+def measure(subject: Subject, size: Size, segments: int, cfg: float, rounds: int) -> list[Row]:
+    """One row for each method."""
+    clock = Clock()
+    found = runs(subject, size, segments, cfg, clock)
+    peaks: dict[str, float] = {}
+    for name, run in found.items():
+        with StorageMeter() as meter:
+            run.sample(2)
+        peaks[name] = meter.peak_bytes / MIB
+        clock.take(2)
+    timings: dict[str, list[Timing]] = {name: [] for name in found}
+    for number in range(rounds):
+        names = list(found)
+        # Each round begins with another method, so that none always follows the same one.
+        for name in names[number % len(names) :] + names[: number % len(names)]:
+            gc.collect()
+            found[name].sample(STEPS)
+            timings[name].append(clock.take(STEPS))
+    stock = timings["stock"]
+    return [
+        {
+            "model": subject.name,
+            "segments": segments,
+            "cfg": cfg,
+            "method": name,
+            "seconds_per_step": statistics.median(one.later for one in timings[name]),
+            "first_step": statistics.median(one.first / one.later for one in timings[name]),
+            "over_stock": _ratio(timings[name], stock, lambda one: one.later),
+            "wall_over_stock": _ratio(timings[name], stock, lambda one: one.wall),
+            "peak_mib": peaks[name],
+            "subject": found[name].subject(),
+        }
+        for name in found
+    ]
+
+
+def _ratio(own: list[Timing], stock: list[Timing], figure: Callable[[Timing], float]) -> float:
+    return statistics.median(figure(one) / figure(other) for one, other in zip(own, stock, strict=True))
+
+
+def measure_all(size: Size, segments: tuple[int, ...], guidances: tuple[float, ...], rounds: int) -> list[Row]:
+    """All rows."""
+    cells = [(subject, count, cfg) for subject in models(size) for count in segments for cfg in guidances]
+    rows: list[Row] = []
+    for number, (subject, count, cfg) in enumerate(cells, start=1):
+        rows += measure(subject, size, count, cfg, rounds)
+        show_progress(number, len(cells), "films")
+    return rows
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="what a step of sampling costs with the pack")
+    parser.add_argument("--json", type=Path, help="write the results here")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--quick", action="store_true", help="tiny models and one round, to see that it runs")
+    options = parser.parse_args()
+    if options.rounds < 1:
+        parser.error("--rounds must be at least 1")
+    host = start_host()
+    if options.quick:
+        rows = measure_all(QUICK, SEGMENTS[:1], GUIDANCES[:1], 1)
+    else:
+        rows = measure_all(FULL, SEGMENTS, GUIDANCES, options.rounds)
+    publish(make_result("sampling", 1, rows, host), options.json)
+
+
+if __name__ == "__main__":
+    main()
