@@ -1,8 +1,8 @@
 """What a step of sampling costs with the pack, over the same segments without it.
 
-python3 dev.py bench sampling [--rounds 3] [--json FILE] [--quick]
+python3 dev.py bench sampling [--rounds 3] [--processes 1] [--json FILE] [--quick]
 
-Models of random weights, large enough that attention and matrix products take nearly all of the time: 1,280 video
+Models of random weights, large enough that attention and matrix products take nearly all of the time: 768 video
 tokens a segment, 512 channels, 3 blocks. Every method samples the same film by the stock sampler, on one thread; in
 every round all of them take turns, and ratios are medians of the rounds' own. Time is that of the processor; the wall's
 is beside it, and longer where something else runs on the machine.
@@ -32,13 +32,17 @@ import argparse
 import gc
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import product
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from devtools.environment import find_host
 from kvshare_core.config import KVShareConfig
 from kvshare_core.timeline.timeline import Timeline
 
@@ -76,7 +80,7 @@ class Size:
     text: int
 
 
-FULL = Size(heads=4, blocks=3, frames=5, side=32, text=64)
+FULL = Size(heads=4, blocks=3, frames=3, side=32, text=64)
 QUICK = Size(heads=1, blocks=2, frames=3, side=6, text=6)
 
 
@@ -254,13 +258,28 @@ def _ratio(own: list[Timing], stock: list[Timing], figure: Callable[[Timing], fl
     return statistics.median(figure(one) / figure(other) for one, other in zip(own, stock, strict=True))
 
 
-def measure_all(size: Size, segments: tuple[int, ...], guidances: tuple[float, ...], rounds: int) -> list[Row]:
-    """All rows."""
-    cells = [(subject, count, cfg) for subject in models(size) for count in segments for cfg in guidances]
+@dataclass(frozen=True)
+class Cell:
+    """A film on a model, by the model's place among `models`."""
+
+    model: int
+    size: Size
+    segments: int
+    cfg: float
+    rounds: int
+
+    def measure(self) -> list[Row]:
+        """Its rows; the host must run."""
+        return measure(models(self.size)[self.model], self.size, self.segments, self.cfg, self.rounds)
+
+
+def measure_cells(cells: Sequence[Cell], processes: int) -> list[Row]:
+    """All rows, several films at a time where there are several `processes`."""
     rows: list[Row] = []
-    for number, (subject, count, cfg) in enumerate(cells, start=1):
-        rows += measure(subject, size, count, cfg, rounds)
-        show_progress(number, len(cells), "films")
+    with ProcessPoolExecutor(processes, get_context("spawn"), start_host) as pool:
+        for number, found in enumerate(pool.map(Cell.measure, cells), start=1):
+            rows += found
+            show_progress(number, len(cells), "films")
     return rows
 
 
@@ -269,16 +288,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="what a step of sampling costs with the pack")
     parser.add_argument("--json", type=Path, help="write the results here")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--processes", type=int, default=1, help="films that are measured at the same time")
     parser.add_argument("--quick", action="store_true", help="tiny models and one round, to see that it runs")
     options = parser.parse_args()
-    if options.rounds < 1:
-        parser.error("--rounds must be at least 1")
-    host = start_host()
-    if options.quick:
-        rows = measure_all(QUICK, SEGMENTS[:1], GUIDANCES[:1], 1)
-    else:
-        rows = measure_all(FULL, SEGMENTS, GUIDANCES, options.rounds)
-    publish(make_result("sampling", 1, rows, host), options.json)
+    if options.rounds < 1 or options.processes < 1:
+        parser.error("--rounds and --processes must be at least 1")
+    cells = [Cell(model, QUICK, SEGMENTS[0], GUIDANCES[0], 1) for model in range(2)]
+    if not options.quick:
+        films = product(range(2), SEGMENTS, GUIDANCES)
+        cells = [Cell(model, FULL, segments, cfg, options.rounds) for model, segments, cfg in films]
+    rows = measure_cells(cells, options.processes)
+    torch.set_num_threads(1)
+    publish(make_result("sampling", 1, rows, find_host()), options.json)
 
 
 if __name__ == "__main__":
