@@ -31,6 +31,8 @@ class RunSettings:
     """Segments with frames that the run leaves as they are."""
     neighbours: Neighbours = field(default_factory=Neighbours)
     """Nodes of other packs on the model."""
+    masks_read: bool = True
+    """Whether anything may read the masks of a run that shares nothing, which has no use of them itself."""
 
     @property
     def plan(self) -> SharePlan:

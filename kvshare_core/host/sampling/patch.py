@@ -167,7 +167,12 @@ def _open_forward(inputs: ModelInputs) -> OpenedForward | None:
     grid, lead = info.grid(*window.shape), info.grid(window.lead, *window.shape[1:])
     forward = run.open_forward(window.evaluation, batch, text, grid, math.prod(lead))
     return OpenedForward(
-        partial(run.attend, forward), state.eager, partial(run.leave_call, forward), forward, info.blocks
+        partial(run.attend, forward),
+        state.eager,
+        partial(run.leave_call, forward),
+        forward,
+        info.blocks,
+        run.early_blocks,
     )
 
 

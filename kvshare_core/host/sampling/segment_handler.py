@@ -24,6 +24,7 @@ from .. import BEAT_TAG, COMMON_TAG, is_for, is_prompt
 from ..conditioning.carried_image import KnownFrames, carry_image, gives_no_image, has_image
 from ..conditioning.joining import join_texts
 from ..conditioning.mixing import interpolate_conditioning
+from ..conditioning.of_beats import EntriesOfBeats
 from ..conditioning.sequence import fit_sequence
 from ..conditioning.slicing import check_divisible, slice_conditioning
 from .lead import Lead, check_front, has_front, inputs_behind, lead_frames
@@ -214,14 +215,18 @@ class SegmentHandler(ContextHandlerABC):
         progress = None if state is None else state.progress
         known = (state and state.known) or KnownFrames.none_of(latent.video)
         channels = self._image_channels(conds, known)
+        # Once in a model call: a copy of the whole video for every segment would be time in proportion to its square.
+        known = known if channels is None else known.copy()
+        lists = [cond and EntriesOfBeats(cond) for cond in conds]
         for number, evaluation in enumerate(needed):
             index = evaluation.segment.index
             piece = latent.piece(index)
             packed = piece.shape[-1] if len(latent.parts) > 1 else None
             window = SegmentWindow(evaluation, latent.video, packed, latent.audio_windows(index))
+            own = [entries and entries.of_segment(evaluation.segment) for entries in lists]
             window_conds = [
                 self._with_image(prompts_first(self._fitted(cond, latent, window, model)), window, known, run, channels)
-                for cond in conds
+                for cond in own
             ]
             window.places = {
                 (index, cond["uuid"]): place
@@ -245,7 +250,7 @@ class SegmentHandler(ContextHandlerABC):
             for total, output in zip(sums, outputs, strict=True):
                 total.add(index, output, partial(segment_weights, self.timeline, self.order, evaluation.weight))
             if channels is not None:
-                known = known.adding(evaluation.segment, latent.video_of(index, outputs[window.prompts or 0]))
+                known.add(evaluation.segment, latent.video_of(index, outputs[window.prompts or 0]))
             if progress is not None:
                 progress.end_segment(outputs[window.prompts or 0], (number + 1) / len(needed))
         if run is not None:
