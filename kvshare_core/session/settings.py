@@ -32,6 +32,8 @@ class RunSettings:
     """Segments with frames that the run leaves as they are."""
     neighbours: Neighbours = field(default_factory=Neighbours)
     """Nodes of other packs on the model."""
+    masks_read: bool = True
+    """Whether anything may read the masks of a run that shares nothing, which has no use of them itself."""
     slabs: Slabs | None = None
     """Where the bank's part in the computer's memory comes from, as in HostLane."""
 

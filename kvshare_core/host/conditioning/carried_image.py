@@ -35,15 +35,17 @@ class KnownFrames:
         """Nothing is known of a video like `latent`."""
         return KnownFrames(torch.zeros_like(latent), torch.zeros(latent.shape[FRAME_DIM], dtype=torch.bool))
 
-    def adding(self, segment: Segment, prediction: torch.Tensor) -> "KnownFrames":
-        """With the frames that count of a segment, as it was predicted, where nothing was known."""
-        latent, known = self.latent.clone(), self.known.clone()
-        frames = len(known)
+    def copy(self) -> "KnownFrames":
+        """The same frames, to `add` others to."""
+        return KnownFrames(self.latent.clone(), self.known.clone())
+
+    def add(self, segment: Segment, prediction: torch.Tensor) -> None:
+        """Adds, in place, the frames that count of a segment, as it was predicted, where nothing was known."""
+        frames = len(self.known)
         for frame in range(segment.shown_start, segment.shown_stop):
-            if not known[frame % frames]:
-                latent[:, :, frame % frames] = prediction[:, :, frame - segment.start]
-                known[frame % frames] = True
-        return KnownFrames(latent, known)
+            if not self.known[frame % frames]:
+                self.latent[:, :, frame % frames] = prediction[:, :, frame - segment.start]
+                self.known[frame % frames] = True
 
     def overlaid_by(self, others: "KnownFrames") -> "KnownFrames":
         """With `others`, which count where both are known."""

@@ -21,7 +21,7 @@ from ...timeline.timeline import FRAME_DIM
 from .. import HANDOVER_TAG, KEY
 from ..conditioning.carried_image import KnownFrames
 from ..own_errors import own_errors
-from ..running import signature_of_running, signatures_above
+from ..running import record_is_read, signature_of_running, signatures_above
 from . import memory
 from .chain import Chain
 from .held_frames import HeldFrames, held_frames, holds_without_noise
@@ -76,7 +76,9 @@ def outer_sample_wrapper(sampled: SampledPlan) -> Callable[..., Any]:
         notices = Notices()
         noise = arrange_noise(plan.timeline, arguments["noise"], arguments["seed"], shapes, notices, lead)
         fitted = replace(sampled.fitted, plan=plan)
-        state = _make_state(replace(sampled, fitted=fitted), guider, window, held, shapes, notices)
+        # A later sampler takes over what one that stops early has found.
+        read = float(arguments["sigmas"][-1]) > 0 or record_is_read()
+        state = _make_state(replace(sampled, fitted=fitted), guider, window, held, shapes, notices, read)
         guider.model_options = create_model_options_clone(original)
         guider.model_options["transformer_options"][KEY] = state
         try:
@@ -157,8 +159,9 @@ def _make_state(
     held: HeldFrames | None,
     shapes: list[Any],
     notices: Notices,
+    masks_read: bool,
 ) -> RunState:
-    """The state of a run that is about to start. shapes: of the whole latent's parts."""
+    """The state of a run that is about to start. shapes: of the whole latent's parts; masks_read: as in RunSettings."""
     fitted, plan, base_model = sampled.fitted, sampled.fitted.plan, guider.model_patcher.model
     budget = memory.bank_budget(plan.config.memory, guider.model_patcher.load_device)
     expected = memory.expected_bytes(fitted, guider, shapes[0])
@@ -173,6 +176,7 @@ def _make_state(
         float(_model_sampling(guider).sigma_max),
         _segments_with_held_frames(plan, held, base_model),
         neighbours_of(guider.model_patcher, guider.model_options),
+        masks_read,
         HostSlabs(),
     )
     run = SamplingRun(settings, notices)

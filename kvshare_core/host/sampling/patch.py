@@ -167,7 +167,14 @@ def _open_forward(inputs: ModelInputs) -> OpenedForward | None:
     info = run.settings.info
     grid, lead = info.grid(*window.shape), info.grid(window.lead, *window.shape[1:])
     forward = run.open_forward(window.evaluation, batch, text, grid, math.prod(lead))
-    return OpenedForward(partial(run.attend, forward), EAGER, partial(run.leave_call, forward), forward, info.blocks)
+    return OpenedForward(
+        partial(run.attend, forward),
+        EAGER,
+        partial(run.leave_call, forward),
+        forward,
+        info.blocks,
+        run.early_blocks,
+    )
 
 
 def _is_whole_segment(run: SamplingRun, window: SegmentWindow, inputs: ModelInputs) -> bool:

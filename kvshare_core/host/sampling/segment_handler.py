@@ -24,6 +24,7 @@ from .. import BEAT_TAG, COMMON_TAG, is_for, is_prompt
 from ..conditioning.carried_image import ImagesGiven, KnownFrames, with_images
 from ..conditioning.joining import join_texts
 from ..conditioning.mixing import interpolate_conditioning
+from ..conditioning.of_beats import EntriesOfBeats
 from ..conditioning.sequence import fit_sequence
 from ..conditioning.slicing import check_divisible, slice_conditioning
 from .lead import Lead, check_front, has_front, inputs_behind, lead_frames
@@ -215,12 +216,16 @@ class SegmentHandler(ContextHandlerABC):
         known = KnownFrames.none_of(latent.video) if state is None else state.known_like(latent.video)
         given = ImagesGiven() if state is None else state.given
         channels = self._image_channels(conds, known, given)
+        # Once in a model call: a copy of the whole video for every segment would be time in proportion to its square.
+        known = known if channels is None else known.copy()
+        lists = [cond and EntriesOfBeats(cond) for cond in conds]
         for number, evaluation in enumerate(needed):
             index = evaluation.segment.index
             piece = latent.piece(index)
             packed = piece.shape[-1] if len(latent.parts) > 1 else None
             window = SegmentWindow(evaluation, latent.video, packed, latent.audio_windows(index))
-            window_conds = [prompts_first(self._fitted(cond, latent, window, model)) for cond in conds]
+            own = [entries and entries.of_segment(evaluation.segment) for entries in lists]
+            window_conds = [prompts_first(self._fitted(cond, latent, window, model)) for cond in own]
             if channels is not None:
                 window_conds = [self._with_image(cond, window, known, run, channels, given) for cond in window_conds]
             window.places = {
@@ -245,7 +250,7 @@ class SegmentHandler(ContextHandlerABC):
             for total, output in zip(sums, outputs, strict=True):
                 total.add(index, output, partial(segment_weights, self.timeline, self.order, evaluation.weight))
             if channels is not None:
-                known = known.adding(evaluation.segment, latent.video_of(index, outputs[window.prompts or 0]))
+                known.add(evaluation.segment, latent.video_of(index, outputs[window.prompts or 0]))
             if progress is not None:
                 progress.end_segment(outputs[window.prompts or 0], (number + 1) / len(needed))
         if run is not None:
@@ -276,8 +281,10 @@ class SegmentHandler(ContextHandlerABC):
         without any image."""
         if entries is None:
             return None
-        carried = known.of_segment(window.segment) if self.carry_image else KnownFrames.none_of(known.latent)
-        entries, shown = with_images(entries, window.segment, carried, channels, given)
+        own = known.of_segment(window.segment)
+        if not self.carry_image:
+            own = replace(own, known=torch.zeros_like(own.known))
+        entries, shown = with_images(entries, window.segment, own, channels, given)
         if run is not None and not (shown or has_front(entries)):
             run.warn_once(
                 f"the model takes an image, but prompt {window.segment.beat + 1} begins without one, so what it shows "

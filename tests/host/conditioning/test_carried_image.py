@@ -86,15 +86,17 @@ def test_an_entry_is_read_once_for_each_segment() -> None:
 def test_only_frames_that_count_become_known_and_are_taken() -> None:
     """Of a window that is shown in part, and of one that goes on at the beginning of a loop."""
     nothing = KnownFrames.none_of(torch.zeros(1, CHANNELS, 8, 1, 1))
+    frames = nothing.copy()
     prediction = torch.arange(1.0, 6.0).reshape(1, 1, 5, 1, 1).expand(1, CHANNELS, 5, 1, 1)
-    shown = nothing.adding(Segment(0, 0, 1, 5, shown=(2, 5)), prediction)
-    assert shown.known.tolist() == [False, False, True, True, True, False, False, False]
-    assert shown.latent[0, 0, :, 0, 0].tolist() == [0, 0, 2, 3, 4, 0, 0, 0]
-    looped = shown.adding(Segment(1, 1, 6, 5), prediction + 10)
-    assert looped.known.tolist() == [True, True, True, True, True, False, True, True]
-    assert looped.latent[0, 0, :, 0, 0].tolist() == [13, 14, 2, 3, 4, 0, 11, 12]
-    part = looped.of_segment(Segment(2, 2, 1, 5, shown=(3, 6)))
+    frames.add(Segment(0, 0, 1, 5, shown=(2, 5)), prediction)
+    assert frames.known.tolist() == [False, False, True, True, True, False, False, False]
+    assert frames.latent[0, 0, :, 0, 0].tolist() == [0, 0, 2, 3, 4, 0, 0, 0]
+    frames.add(Segment(1, 1, 6, 5), prediction + 10)
+    assert frames.known.tolist() == [True, True, True, True, True, False, True, True]
+    assert frames.latent[0, 0, :, 0, 0].tolist() == [13, 14, 2, 3, 4, 0, 11, 12]
+    part = frames.of_segment(Segment(2, 2, 1, 5, shown=(3, 6)))
     assert part.known.tolist() == [False, False, True, True, False]
+    assert not bool(nothing.known.any() or nothing.latent.any())
 
 
 @pytest.mark.parametrize("name", ["hunyuan video 1.5", "hunyuan video 1.5 i2v"])
