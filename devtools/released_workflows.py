@@ -128,8 +128,8 @@ COG_FILES = (
 )
 COG_SETTINGS = (
     "The settings of DiTCtrl's released code, for comparison: segments of 13 latent frames that overlap by 9, 2 "
-    "transition segments between prompts, 50 steps of dpmpp_2m_sde. For your own videos, *KV Share Config* in place of "
-    "*DiTCtrl Config* follows the prompts better."
+    "transition segments between prompts, 50 steps of dpmpp_2m_sde. For your own videos, *KV Sharing Config* in place "
+    "of *DiTCtrl Config* follows the prompts better."
 )
 FOUR_STEPS = (
     "With the LoRA, 4 steps at cfg 1 are enough: the first 2 on the high-noise expert, the others on the low-noise one."
@@ -171,7 +171,7 @@ RELEASED: tuple[Released, ...] = (
             FOUR_STEPS,
             "*Long Video Beat Images* sets the image with which prompt 1 begins; load yours in *Load Image* and "
             "describe it in the prompt. The later prompts have no image: they go on from the frames before them "
-            "(`carry_image` of *KV Share Config*, on by default). For one with an image, add another such node.",
+            "(`carry_image` of *KV Sharing Config*, on by default). For one with an image, add another such node.",
             "The files take 38 GB.",
             "640 x 640 at 16 fps, shift 5 on both experts.",
         ],
