@@ -15,6 +15,8 @@ from kvshare_core.script.parsing import parse_script
 DOCS = ROOT / "web" / "docs"
 SCHEMAS = node_schemas()
 LINK = re.compile(r"(!?)\[[^\]]*\]\(([^)\s]+)[^)]*\)|<(?:img|video|source)\b[^>]*\ssrc=\"([^\"]+)\"")
+WORKFLOW = r"workflow `([^`]+)`|\| `([A-Z][^`]+)` \|"
+"""Where a page names an example, in a sentence and in a table."""
 QUOTED_FILE = re.compile(r"`((?:bench|docs)/[\w./-]+)`")
 
 
@@ -73,7 +75,7 @@ def test_figures_on_pages_are_those_of_the_results_files() -> None:
 
 
 def test_workflows_that_pages_name_are_there() -> None:
-    named = {name for schema in SCHEMAS for name in re.findall(r"`(kv_share_\w+)`", page(schema))}
+    named = {"".join(found) for schema in SCHEMAS for found in re.findall(WORKFLOW, page(schema))}
     assert named
     for name in named:
         assert (ROOT / "example_workflows" / f"{name}.json").is_file()

@@ -62,7 +62,10 @@ SHAPES: list[dict[str, Any]] = [
     {"prompts": "a fox\n[blend 30l]\na dog"},
     {"prompts": "[2l] a fox\n[blend 5l]\na dog"},
     {"prompts": "a fox", "sampling_num_frames": 5, "overlap_size": 9},
-    {"prompts": "[9000s] a fox\n[9000s] a dog\n[9000s] a cat\n[9000s] a cat\n[9000s] a cat\n[9000s] a cat", "fps": 200.0},
+    {
+        "prompts": "[9000s] a fox\n[9000s] a dog\n[9000s] a cat\n[9000s] a cat\n[9000s] a cat\n[9000s] a cat",
+        "fps": 200.0,
+    },
     {"prompts": "[1s] a fox"},
     {"prompts": "a fox\n[blend 7f]\na dog"},
     {"prompts": "a fox | negative: blurry\na dog", "negative_prompt": "grey"},
