@@ -94,7 +94,7 @@ def mask_start(pipeline: Callable[[str], Pipeline]) -> Image.Image:
     """A film of the model whose attention maps show little, with both beginnings of its masks."""
     starts: tuple[MaskStart, ...] = ("effect", "maps")
     masks: Mapping[str, MaskSettings] = {start: MaskSettings(start=start) for start in starts}
-    return _masked(pipeline("joint-attention"), masks)
+    return _masked(pipeline("one-stream-attention"), masks)
 
 
 def _masked(pipeline: Pipeline, masks: Mapping[str, MaskSettings]) -> Image.Image:

@@ -146,7 +146,7 @@ export const WORDS = {
     "after {0}": "{0} の後",
     "{0} of {1}, {2}": "{0}/{1} フレーム、{2}",
     "The first of {0} videos": "{0} 本の動画の一本目",
-    "Frame {0}, {1}": "{0}、{1}",
+    "Frame {0}, {1}": "フレーム {0}、{1}",
     "Mask: {0} of the frame": "マスク：フレームの {0}",
     "Bright areas get the most attention from the ringed point.": "明るい部分ほど、丸で示した点のアテンションを受けています。",
     "No words for this subject: it comes from a connected mask or a loaded run.":

@@ -141,7 +141,7 @@ export const WORDS = {
     "after {0}": "第 {0} 步之后",
     "{0} of {1}, {2}": "第 {0}/{1} 帧，{2}",
     "The first of {0} videos": "{0} 个视频中的第一个",
-    "Frame {0}, {1}": "{0}，{1}",
+    "Frame {0}, {1}": "画面 {0}，{1}",
     "Mask: {0} of the frame": "遮罩：占画面的 {0}",
     "Bright areas get the most attention from the ringed point.": "明亮的区域得到圆圈处最多的注意力。",
     "No words for this subject: it comes from a connected mask or a loaded run.": "此主体没有词语：它来自连接的遮罩或加载的运行。",
