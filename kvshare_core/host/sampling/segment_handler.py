@@ -218,13 +218,13 @@ class SegmentHandler(ContextHandlerABC):
         channels = self._image_channels(conds, known, given)
         # Once in a model call: a copy of the whole video for every segment would be time in proportion to its square.
         known = known if channels is None else known.copy()
-        lists = [None if cond is None else EntriesOfBeats(cond) for cond in conds]
+        lists = [EntriesOfBeats(cond) if cond else None for cond in conds]
         for number, evaluation in enumerate(needed):
             index = evaluation.segment.index
             piece = latent.piece(index)
             packed = piece.shape[-1] if len(latent.parts) > 1 else None
             window = SegmentWindow(evaluation, latent.video, packed, latent.audio_windows(index))
-            own = [None if entries is None else entries.of_segment(evaluation.segment) for entries in lists]
+            own = [entries.of_segment(evaluation.segment) if entries else None for entries in lists]
             window_conds = [prompts_first(self._fitted(cond, latent, window, model)) for cond in own]
             if channels is not None:
                 window_conds = [self._with_image(cond, window, known, run, channels, given) for cond in window_conds]
