@@ -194,7 +194,7 @@ class HostLane:
                 pages = slab.split(PAGE_BYTES)
         except RuntimeError as reason:
             raise PinnedMemoryError(
-                f"KVShareMemorySettings: no memory left for {size >> 20} MiB more of source keys beside the "
+                f"KV Sharing Memory Settings: no memory left for {size >> 20} MiB more of source keys beside the "
                 f"{self.allocated_bytes >> 20} MiB already kept; choose dtype 'fp8', place 'device' or fewer layers."
             ) from reason
         self.allocated_bytes += size

@@ -30,7 +30,7 @@ subject: circle
 [16f] a circle moving down over grass | seed: +5
 
 a circle moving left over grass"""
-WORKFLOW = ROOT / "example_workflows" / "kv_share_first_light.json"
+WORKFLOW = ROOT / "example_workflows" / "First light.json"
 FRAME_MILLISECONDS = 16
 MANY = 100
 MOST_BLOCKED_MILLISECONDS = 1000
@@ -460,10 +460,10 @@ def test_plan_is_there_before_any_run(editor: Editor) -> None:
 
 def test_other_nodes_change_the_plan(editor: Editor) -> None:
     changed = "text => document.querySelector('.kvs-plan').textContent.includes(text)"
-    editor.page.set_widget("KVShareConfig", "mode", "off")
+    editor.page.set_widget("KSampler", "steps", 7)
     editor.page.page.evaluate("() => { window.app.canvas.emitBeforeChange(); window.app.canvas.emitAfterChange(); }")
-    editor.page.page.wait_for_function(changed, arg="Sharingoff")
-    editor.page.set_widget("KVShareConfig", "mode", "swap")
+    editor.page.page.wait_for_function(changed, arg="of 7")
+    editor.page.set_widget("KSampler", "steps", 20)
     editor.page.set_widget("MaskGuidedKVShare", "subject", "fox")
     editor.page.page.evaluate("() => { window.app.canvas.emitBeforeChange(); window.app.canvas.emitAfterChange(); }")
     editor.page.page.wait_for_function(changed, arg="subject: it is 'fox'")

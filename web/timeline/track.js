@@ -5,6 +5,7 @@
 
 import { drawing, element } from "../shared/dom.js";
 import { clock, rounded } from "../shared/text.js";
+import { filled, said } from "../shared/words.js";
 import { drawnSegments, HUES } from "./segments.js";
 import { durationText, frameOfPicture, picturesUntil } from "./timing.js";
 
@@ -159,7 +160,7 @@ export class Track {
     #drawBeat(block, beat, index) {
         const seconds = this.#secondsOf(beat);
         const chosen = index === this.#selected;
-        const transition = beat.transition ? `, begins with ${beat.transition}` : "";
+        const transition = beat.transition ? `, ${filled("begins with {0}", beat.transition)}` : "";
         block.style.transform = `translateX(${beat.start * this.scale}px)`;
         block.style.width = `${(beat.stop - beat.start) * this.scale}px`;
         block.style.setProperty("--kvs-hue", String(HUES[index % HUES.length]));
@@ -168,13 +169,13 @@ export class Track {
         const wrong = this.#wrong.get(index);
         block.classList.toggle("kvs-wrong", wrong !== undefined);
         block.title =
-            wrong ?? `${beat.prompt}\n${clock(seconds)}${beat.duration ? "" : " (one segment)"}${transition}`;
+            wrong ?? `${beat.prompt}\n${clock(seconds)}${beat.duration ? "" : ` (${said("one segment")})`}${transition}`;
         const control = controlOf(block);
         control.tabIndex = chosen ? 0 : -1;
         control.setAttribute("aria-pressed", String(chosen));
         control.setAttribute(
             "aria-label",
-            `Beat ${index + 1} of ${this.#beats.length}, ${rounded(seconds)} seconds${transition}: ${beat.prompt}${wrong ? `. ${wrong}` : ""}`,
+            filled("Beat {0} of {1}, {2} seconds: {3}", index + 1, this.#beats.length, rounded(seconds), `${beat.prompt}${transition}${wrong ? `. ${wrong}` : ""}`),
         );
         control.setAttribute("aria-invalid", String(wrong !== undefined));
         const [number, prompt, time, joint] = /** @type {any} */ (block.children);

@@ -6,6 +6,7 @@
 import { element } from "../shared/dom.js";
 import { addPanel } from "../shared/panel.js";
 import { afterEveryChange, afterLoading, writeWidget } from "../shared/widgets.js";
+import { filled, said, translated } from "../shared/words.js";
 import { PlanClient } from "./client.js";
 import { useClipboard } from "./clipboard.js";
 import * as edits from "./edits.js";
@@ -277,7 +278,7 @@ class TimelineEditor {
         return this.#edit(async (now, beats) => {
             const text = change(now, beats, index);
             const { beats: read, error } = text === now ? { beats, error: null } : await this.client.read(text);
-            why = read ? null : withoutPlace(error.message);
+            why = read ? null : translated(withoutPlace(error.message));
             return read ? text : null;
         }).then(() => why);
     }
@@ -312,7 +313,7 @@ class TimelineEditor {
      */
     #move(from, to) {
         if (to >= 0 && to < this.#beats.length) {
-            const message = `Beat ${from + 1} is now beat ${to + 1}`;
+            const message = filled("Beat {0} is now beat {1}", from + 1, to + 1);
             this.#edit((now, beats) => edits.moveBeat(now, beats, from, to), to, message);
         }
     }
@@ -339,13 +340,13 @@ class TimelineEditor {
 
     #duplicate() {
         const index = this.#selected;
-        this.#edit((now, beats) => edits.duplicateBeat(now, beats, index), index + 1, `Beat ${index + 1} duplicated`);
+        this.#edit((now, beats) => edits.duplicateBeat(now, beats, index), index + 1, filled("Beat {0} duplicated", index + 1));
     }
 
     #delete() {
         const index = this.#selected;
         if (this.#beats.length > 1) {
-            const message = `Beat ${index + 1} deleted`;
+            const message = filled("Beat {0} deleted", index + 1);
             this.#edit((now, beats) => edits.deleteBeat(now, beats, index), Math.max(0, index - 1), message);
         }
     }
@@ -371,12 +372,12 @@ class TimelineEditor {
         const change = async (/** @type {string} */ now, /** @type {any[]} */ beats) => {
             const longer = await this.client.read(edits.appended(now, lines));
             if (longer.form !== "text" || longer.beats.length <= beats.length) {
-                this.toolbar.say(longer.error?.message ?? "The pasted text contains no beat.");
+                this.toolbar.say(longer.error ? translated(longer.error.message) : said("The pasted text contains no beat."));
                 return null;
             }
             return edits.insertBeats(now, longer.beats, index, lines);
         };
-        return this.#edit(change, index + 1, "Beat added");
+        return this.#edit(change, index + 1, said("Beat added"));
     }
 
     #convert() {

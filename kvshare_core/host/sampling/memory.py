@@ -70,8 +70,8 @@ def report(expected: ExpectedBytes, blocks: Sequence[int]) -> None:
     """Logs what a run will hold, and of which blocks."""
     if expected.bank:
         log.info(
-            "MaskGuidedKVShare: shares blocks %s, holds %s%.1f MiB of keys and values, and up to %.1f MiB more of VRAM "
-            "while a block shares.",
+            "Mask-Guided KV Share: shares blocks %s, holds %s%.1f MiB of keys and values, and up to %.1f MiB more of "
+            "VRAM while a block shares.",
             format_indices(blocks),
             "" if expected.exact else "at most ",
             expected.bank / 2**20,
@@ -82,7 +82,7 @@ def report(expected: ExpectedBytes, blocks: Sequence[int]) -> None:
 def report_held(size: int) -> None:
     """Logs the most that a run has held."""
     if size:
-        log.info("MaskGuidedKVShare: held up to %.1f MiB.", size / 2**20)
+        log.info("Mask-Guided KV Share: held up to %.1f MiB.", size / 2**20)
 
 
 def frames_to_reserve(model: Any, noise_shape: Sequence[int], size: int) -> int:

@@ -61,8 +61,8 @@ def outer_sample_wrapper(sampled: SampledPlan) -> Callable[..., Any]:
         guider = executor.class_obj
         if not isinstance(guider.model_options.get("context_handler"), SegmentHandler):
             raise ValueError(
-                "MaskGuidedKVShare: a later node put other context windows on the model. Remove it, or move "
-                "MaskGuidedKVShare behind it to see which one."
+                "Mask-Guided KV Share: a later node put other context windows on the model. Remove it, or move "
+                "Mask-Guided KV Share behind it to see which one."
             )
         original = guider.model_options
         arguments: Arguments = {**dict.fromkeys(POSITIONAL), **dict(zip(POSITIONAL, args, strict=False)), **kwargs}
@@ -108,9 +108,9 @@ def _lead(sampled: SampledPlan, shapes: Sequence[Any]) -> int:
     lead = max(0, shape[FRAME_DIM] - plan.timeline.latent_frames)
     if lead and plan.config.order == "chain":
         raise ValueError(
-            "MaskGuidedKVShare: order 'chain' samples one segment after another, and has no place for the reference "
+            "Mask-Guided KV Share: order 'chain' samples one segment after another, and has no place for the reference "
             "frame that WanVaceToVideo and WanAnimateToVideo put in front of the video. Set order to lockstep or "
-            "sources_first in KVShareConfig."
+            "sources_first in KV Sharing Config."
         )
     return lead
 

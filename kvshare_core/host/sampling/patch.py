@@ -50,7 +50,7 @@ def apply(model: Any, plan: SharePlan, earlier: KVShareRecord | None = None) -> 
     if plan.timeline.frame_cycle != info.frame_cycle:
         raise ValueError(
             f"timeline: it was planned for another model, whose latent frames stand for other pictures than those of "
-            f"{info.family}. Connect this model to LongVideoSegmenter too."
+            f"{info.family}. Connect this model to Long Video Segmenter too."
         )
     fitted = fit_plan(plan, info)
     plan = fitted.plan
@@ -184,14 +184,14 @@ def _is_whole_segment(run: SamplingRun, window: SegmentWindow, inputs: ModelInpu
     if any(name not in window.places for name in names):
         run.account.leave_conditioning(
             "another node evaluates conditioning of its own; it is left unshared. Connect the conditioning of "
-            "LongVideoSegmenter alone."
+            "Long Video Segmenter alone."
         )
         return False
     frames, *size = window.shape
     expected = (frames + window.lead, *size) if window.packed is None else (window.packed,)
     if inputs.latent.shape[2:] != expected:
         run.account.leave_conditioning(
-            "conditioning for a part of the frame is left unshared. Connect the conditioning of LongVideoSegmenter "
+            "conditioning for a part of the frame is left unshared. Connect the conditioning of Long Video Segmenter "
             "alone."
         )
         return False

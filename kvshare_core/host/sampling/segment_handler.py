@@ -95,14 +95,14 @@ class SegmentHandler(ContextHandlerABC):
         lead = 0 if len(shape) != 5 or parts else lead_frames(self.references, shape[FRAME_DIM], planned, conds)
         if len(shape) != 5 or shape[FRAME_DIM] - lead != planned:
             found = f"{shape[FRAME_DIM]} frames" if len(shape) == 5 else f"the shape {tuple(shape)}"
-            fix = "Connect the latent of the same LongVideoSegmenter to the sampler."
+            fix = "Connect the latent of the same Long Video Segmenter to the sampler."
             if self.references is not None:
                 fix = (
                     f"Set the length of the node that makes the conditioning to {self.timeline.frames}, as the "
                     "timeline's, and connect its latent: a frame that it adds for a reference picture is known."
                 )
             raise ValueError(
-                f"MaskGuidedKVShare: the latent has {found}, but the timeline plans {planned} latent frames. {fix}"
+                f"Mask-Guided KV Share: the latent has {found}, but the timeline plans {planned} latent frames. {fix}"
             )
         if self.references is not None and not lead:
             check_front(self.references, planned, conds)
@@ -121,8 +121,8 @@ class SegmentHandler(ContextHandlerABC):
             if tags - beats or (tags and not for_every_beat and tags != beats):
                 found = ", ".join(str(tag + 1) for tag in sorted(tags))
                 raise ValueError(
-                    f"MaskGuidedKVShare: the conditioning has prompts {found}, but the timeline has {len(beats)} of "
-                    "them. Connect the conditioning of the same LongVideoSegmenter to the sampler."
+                    f"Mask-Guided KV Share: the conditioning has prompts {found}, but the timeline has {len(beats)} of "
+                    "them. Connect the conditioning of the same Long Video Segmenter to the sampler."
                 )
 
     def get_resized_cond(  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -157,9 +157,9 @@ class SegmentHandler(ContextHandlerABC):
             found = tagged if other == beat else [sliced(cond) for cond in cond_in if cond.get(BEAT_TAG) == other]
             if len(found) != len(tagged):
                 raise ValueError(
-                    f"MaskGuidedKVShare: prompt {beat + 1} has {len(tagged)} conditionings and prompt {other + 1} has "
-                    f"{len(found)}, so there can be no transition between them. Give both the same number, or cut from "
-                    "one to the other."
+                    f"Mask-Guided KV Share: prompt {beat + 1} has {len(tagged)} conditionings and prompt {other + 1} "
+                    f"has {len(found)}, so there can be no transition between them. Give both the same number, or cut "
+                    "from one to the other."
                 )
             return found
 
@@ -218,13 +218,13 @@ class SegmentHandler(ContextHandlerABC):
         channels = self._image_channels(conds, known, given)
         # Once in a model call: a copy of the whole video for every segment would be time in proportion to its square.
         known = known if channels is None else known.copy()
-        lists = [cond and EntriesOfBeats(cond) for cond in conds]
+        lists = [EntriesOfBeats(cond) if cond else None for cond in conds]
         for number, evaluation in enumerate(needed):
             index = evaluation.segment.index
             piece = latent.piece(index)
             packed = piece.shape[-1] if len(latent.parts) > 1 else None
             window = SegmentWindow(evaluation, latent.video, packed, latent.audio_windows(index))
-            own = [entries and entries.of_segment(evaluation.segment) for entries in lists]
+            own = [entries.of_segment(evaluation.segment) if entries else None for entries in lists]
             window_conds = [prompts_first(self._fitted(cond, latent, window, model)) for cond in own]
             if channels is not None:
                 window_conds = [self._with_image(cond, window, known, run, channels, given) for cond in window_conds]
@@ -288,7 +288,7 @@ class SegmentHandler(ContextHandlerABC):
         if run is not None and not (shown or has_front(entries)):
             run.warn_once(
                 f"the model takes an image, but prompt {window.segment.beat + 1} begins without one, so what it shows "
-                "is made up. Give it one with LongVideoBeatImages."
+                "is made up. Give it one with Long Video Beat Images."
             )
         return entries
 
