@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from .film import ScriptError
 from .piece import Piece
-from .text_form import FENCE, FIELDS, FOREIGN_NAME, NUMBERED, SETTINGS
+from .text_form import FENCE, FIELDS, FOREIGN_NAME, LABEL, NUMBERED, SETTINGS
 
 FULL_WIDTH_BAR = "\uff5c"
 
@@ -66,8 +66,15 @@ def check_line(line: Piece) -> None:
     )
 
 
-def check_numbers(prompts: Sequence[Piece]) -> None:
-    """Raises ScriptError for a list whose every prompt begins with the number after the one before it."""
+def check_prompts(prompts: Sequence[Piece]) -> None:
+    """Raises ScriptError for a prompt that is nothing but a label, and for a list whose every prompt begins with the
+    number after the one before it."""
+    for prompt in prompts:
+        if re.fullmatch(LABEL, prompt.text):
+            raise prompt.error(
+                f"{prompt.quoted} would become a prompt of its own; delete it, or begin the line with # to keep it as a "
+                f"note; for a prompt of these words write \\{prompt.text}."
+            )
     counted = [int(number[1]) for prompt in prompts if (number := re.match(NUMBERED, prompt.text)) is not None]
     if len(prompts) > 1 and len(counted) == len(prompts) and counted == [*range(counted[0], counted[-1] + 1)]:
         first = prompts[0]

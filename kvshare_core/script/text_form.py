@@ -18,8 +18,14 @@ UNITS: dict[str, Unit] = {
 }
 ESCAPE = r"\\([|#\[{:`\\n\uff1a])"
 """A backslash and what it escapes; `n` is a line break, U+FF1A a full-width colon. Any other backslash is literal."""
-ESCAPE_IN_PROMPTS = ESCAPE + "|" + r"^\\(?=([0-9]))"
-"""The same in prompts, which may begin with a number."""
+LABEL = (
+    r"(?ia:(?:scene|shot|clip|beat|segment)[ _]?#?[0-9]{1,4}"
+    r"|(?:\u955c\u5934|\u5834\u9762|\u573a\u666f|\u5206\u955c|\u30b7\u30fc\u30f3|\u30ab\u30c3\u30c8) ?[0-9]{1,4})"
+)
+"""What other forms of a film put in front of its prompts, as a line of their own or with a colon; in Chinese and Japanese
+too."""
+ESCAPE_IN_PROMPTS = ESCAPE + "|" + rf"^\\(?=[0-9]|{LABEL}\Z)"
+"""The same in prompts, which may begin with a number or be nothing but a label."""
 ESCAPE_IN_FILES = r"\\([|#\[{:`\\\uff1a])"
 """The same in names of files, which have no line breaks but may have backslashes before a folder's `n`."""
 
@@ -27,13 +33,10 @@ FOREIGN_NAME = (
     r"(?ia)(?P<kind>(?<![a-z0-9_])(?:(?:negative|positive)[ _]prompt|steps: ?[0-9]{1,9}, ?sampler)"
     r'|"(?:version|beats|prompt)"'
     rf"|\uff5c[ \t]?(?:{'|'.join(FIELDS)})|^(?:{'|'.join((*SETTINGS, *FIELDS))})(?=[ \t]?\uff1a)"
-    r"|^(?:\[[^\]\n]{0,60}\][ \t]?)?(?:(?:scene|shot|clip|beat|segment)[ _]?#?[0-9]{1,4}"
-    r"|(?:\u955c\u5934|\u5834\u9762|\u573a\u666f|\u5206\u955c|\u30b7\u30fc\u30f3|\u30ab\u30c3\u30c8)"
-    r" ?[0-9]{1,4}))[ \t]?[:\uff1a]"
+    rf"|^(?:\[[^\]\n]{{0,60}}\][ \t]?)?{LABEL})[ \t]?[:\uff1a]"
 )
 """Names that other forms of a film have, with the colon behind them, which a script's text escapes: also the script's
-own names before a full-width colon (U+FF1A) or after a full-width bar (U+FF5C), and labels such as `Scene 1:`, in
-Chinese and Japanese too."""
+own names before a full-width colon (U+FF1A) or after a full-width bar (U+FF5C), and labels such as `Scene 1:`."""
 NUMBERED = r"([0-9]{1,4})[ \t]?[.):\u3001\uff0e\uff09\uff1a](?![0-9])"
 """How a line of a numbered list begins."""
 FENCE = "```"
@@ -112,7 +115,7 @@ def _beat(beat: ScriptBeat) -> Iterator[str]:
     if beat.transition is not None:
         yield f"[{transition_text(beat.transition)}]"
     prompt = _escaped(beat.prompt)
-    if re.match(NUMBERED, prompt) or re.match(r"\\[0-9]", prompt):
+    if re.match(rf"{NUMBERED}|\\[0-9]|\\?{LABEL}\Z", prompt):
         prompt = "\\" + prompt
     if beat.duration is not None:
         prompt = f"[{duration_text(beat.duration)}] {prompt}"

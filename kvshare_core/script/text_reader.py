@@ -21,7 +21,7 @@ from .film import (
     Transition,
     TransitionKind,
 )
-from .foreign_marks import check_characters, check_line, check_numbers
+from .foreign_marks import check_characters, check_line, check_prompts
 from .piece import Piece
 from .text_form import ESCAPE_IN_PROMPTS, FIELDS, NO_CHOICES, SETTINGS, find_from, leading_name
 
@@ -161,7 +161,7 @@ class _Reader:
                 "prompts: there is no prompt; write one per line."
                 + (" 'prompt:' is the beginning of every prompt, which then needs a line below." if common else "")
             )
-        check_numbers([draft.head for draft in self._beats])
+        check_prompts([draft.head for draft in self._beats])
         settings = self._settings
         beats = tuple(_beat(draft) for draft in self._beats)
         subjects = _subjects(settings) or ()

@@ -11,6 +11,8 @@ class Neighbours:
     """Those that answer in place of the model, by name."""
     others: tuple[str, ...] = ()
     """Others that change what the model does, by name."""
+    left_behind: tuple[str, ...] = ()
+    """Of both, those that changed the loaded model itself and stay in it when their nodes are gone."""
 
     @property
     def cache(self) -> str:

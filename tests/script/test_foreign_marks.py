@@ -70,6 +70,8 @@ def test_positions_stay_where_they_are_in_the_pasted_text() -> None:
             "'Scene 1:' would become part of the prompt; write the prompt alone",
         ),
         ("a fox\n[3s] Shot #2: a dog", (2, 6), "'Shot #2:' would become part of the prompt; write the prompt alone"),
+        ("Scene 1\na fox\nScene 2\na dog", (1, 1), "'Scene 1' would become a prompt of its own; delete it, or begin"),
+        ("# Scene 1\na fox\n[3s] \u573a\u666f2", (3, 6), "would become a prompt of its own"),
         ("\u955c\u59341\uff1a\u72d0\u72f8", (1, 1), "would become part of the prompt; write the prompt alone"),
         ("# Film\n\n1. a fox\n2. a dog", (3, 1), "delete the numbers, or write \\1 for a prompt that begins with one"),
         ("[3s] 3) a fox\n[cut]\n[2s] 4) a dog | seed: 1\n5) night", (1, 6), "delete the numbers, or write \\3"),
@@ -110,6 +112,10 @@ def test_a_prompt_in_front_of_all_is_not_a_prompt_of_its_own() -> None:
         "1. a fox",
         "\\1. a fox",
         "\\\\1 fox",
+        "Scene 1",
+        "\\Scene 1",
+        "\\\\shot #12",
+        "\u955c\u5934 3",
     ],
 )
 def test_prompts_that_look_like_another_form_are_escaped(prompt: str) -> None:
@@ -131,6 +137,7 @@ def test_prompts_that_look_like_another_form_are_escaped(prompt: str) -> None:
         "1.5 m of snow\n2.5 m of snow",
         "a sign says scene 1: the fox",
         "the second shot: a fox",
+        "scene 1 of a play\n\\scene 1 of a play",
         "\u770b\u677f\uff1a\u72d0\n\u72d0\uff5c\u72d7",
     ],
 )

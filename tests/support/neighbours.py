@@ -1,6 +1,7 @@
 """Stand-ins for what other packs put on a MODEL, written from their public behaviour. Each returns a clone."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -90,6 +91,27 @@ def with_cache_by_call(model: Any, skips: Callable[[int], bool]) -> Any:
 
     clone.set_model_unet_function_wrapper(wrapper)
     return clone
+
+
+@contextmanager
+def left_cache_by_call(model: Any, skips: Callable[[int], bool]) -> Iterator[None]:
+    """A step cache as CacheDiT leaves it behind: it replaces the network's `forward` in the loaded model itself, where
+    it stays when its node is gone."""
+    network = model.model.diffusion_model
+    own, kept, calls = network.forward, list[torch.Tensor](), list[int]()
+
+    def cached_forward(*args: Any, **kwargs: Any) -> torch.Tensor:
+        calls.append(1)
+        if not (kept and skips(len(calls) - 1)):
+            kept.append(own(*args, **kwargs))
+        return kept[-1]
+
+    cached_forward.__module__ = "/home/me/ComfyUI/custom_nodes/ComfyUI-CacheDiT.nodes_wan"
+    network.forward = cached_forward
+    try:
+        yield
+    finally:
+        network.forward = own
 
 
 def with_cache_by_block(model: Any, blocks: range, skips: Callable[[int], bool]) -> Any:

@@ -10,13 +10,14 @@ const FIRST_BRACE = new RegExp(`^[${SPACE}]*(?=\\{)`);
 const FROM = new RegExp(`(^|[${SPACE}])from([${SPACE}]|$)`, "i");
 const FIELDS = "subject|source|strength|negative|lora|seed";
 const SHOTS = "\\u955c\\u5934|\\u5834\\u9762|\\u573a\\u666f|\\u5206\\u955c|\\u30b7\\u30fc\\u30f3|\\u30ab\\u30c3\\u30c8";
+const LABEL = `(?:(?:scene|shot|clip|beat|segment)[ _]?#?[0-9]{1,4}|(?:${SHOTS}) ?[0-9]{1,4})`;
+const ONLY_LABEL = new RegExp(`^\\\\?${LABEL}$`, "i");
 const FOREIGN_NAME = new RegExp(
     "(?:(?<![a-z0-9_])(?:(?:negative|positive)[ _]prompt|steps: ?[0-9]{1,9}, ?sampler)" +
         '|"(?:version|beats|prompt)"' +
         `|\\uff5c[ \\t]?(?:${FIELDS})` +
         `|^(?:prompt|common|loop|${FIELDS})(?=[ \\t]?\\uff1a)` +
-        "|^(?:\\[[^\\]\\n]{0,60}\\][ \\t]?)?" +
-        `(?:(?:scene|shot|clip|beat|segment)[ _]?#?[0-9]{1,4}|(?:${SHOTS}) ?[0-9]{1,4}))` +
+        `|^(?:\\[[^\\]\\n]{0,60}\\][ \\t]?)?${LABEL})` +
         "[ \\t]?(?=[:\\uff1a])",
     "gi",
 );
@@ -46,7 +47,7 @@ export function strippedEnd(text) {
  */
 export function promptText(prompt, bracketed) {
     const words = escaped(stripped(prompt.replace(/\r\n?/g, "\n")));
-    const text = NUMBERED.test(words) ? `\\${words}` : words;
+    const text = NUMBERED.test(words) || ONLY_LABEL.test(words) ? `\\${words}` : words;
     return bracketed ? text : protectedStart(text);
 }
 

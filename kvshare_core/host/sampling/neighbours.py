@@ -1,7 +1,7 @@
 """Recognises what other packs have put on a MODEL, to name it where it concerns a run."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ...session.neighbours import Neighbours
@@ -11,6 +11,8 @@ CACHES = {
     "teacache": "TeaCache",
     "magcache": "MagCache",
     "cachedit": "CacheDiT",
+    "wancache": "CacheDiT",
+    "ltx2cache": "CacheDiT",
     "firstblockcache": "First Block Cache",
     "fbcache": "First Block Cache",
     "wavespeed": "WaveSpeed",
@@ -34,11 +36,30 @@ MIXED_UP = (
 )
 """What a film of several segments says of a cache that cannot serve it."""
 
+LEFT_BEHIND = (
+    "{who} is still in the loaded model, where it replaced the model's own function when its node last ran. Remove "
+    "that node if it is there, then restart ComfyUI."
+)
+"""What a run says of a node that patched the model for good."""
+
+FUNCTIONS_OF_A_NETWORK = ("forward", "_forward", "forward_orig")
+"""What packs replace in a network. The host's networks define them in their classes."""
+
 
 def neighbours_of(model: Any, model_options: dict[str, Any]) -> Neighbours:
     """Other packs' nodes on the host's model patcher and in the options that it samples with."""
+    caches, others = _recognised(_changes(model, model_options))
+    left_caches, left_others = _recognised(_left_in_the_network(model))
+    left = (left_caches - caches) | (left_others - others)
+    return Neighbours(
+        tuple(sorted(caches | left_caches)), tuple(sorted(others | left_others)), left_behind=tuple(sorted(left))
+    )
+
+
+def _recognised(changes: Iterable[tuple[str, Any]]) -> tuple[set[str], set[str]]:
+    """Step caches and other packs that named functions belong to."""
     caches, others = set[str](), set[str]()
-    for name, function in _changes(model, model_options):
+    for name, function in changes:
         module = str(getattr(function, "__module__", "") or "")
         described = "".join((name, module, str(getattr(function, "__qualname__", "")), type(function).__name__))
         letters = re.sub("[^a-z0-9]", "", described.lower())
@@ -54,13 +75,26 @@ def neighbours_of(model: Any, model_options: dict[str, Any]) -> Neighbours:
             others.add(pack.group(1))
     if "LazyCache" in caches:
         caches.discard("EasyCache")
-    return Neighbours(tuple(sorted(caches)), tuple(sorted(others)))
+    return caches, others
 
 
 def mixed_up_by(neighbours: Neighbours) -> str | None:
     """What to say of caches that give a segment what another left; None where there is none."""
     names = [name for name in neighbours.caches if name not in KEEPS_APART]
+    left = [name for name in names if name in neighbours.left_behind]
+    if left:
+        return LEFT_BEHIND.format(who=" and ".join(left))
     return MIXED_UP.format(who=" and ".join(names)) if names else None
+
+
+def _left_in_the_network(model: Any) -> Iterator[tuple[str, Any]]:
+    """What nodes have put in place of a network's own functions without the host's patcher."""
+    network = vars(model.model.diffusion_model)
+    for name in FUNCTIONS_OF_A_NETWORK:
+        # Where the host has put a patch of an earlier run, it keeps what it will put back.
+        value = model.object_patches_backup.get(f"diffusion_model.{name}", network.get(name))
+        if value is not None:
+            yield name, value
 
 
 def _changes(model: Any, model_options: dict[str, Any]) -> Iterator[tuple[str, Any]]:

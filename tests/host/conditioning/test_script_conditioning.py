@@ -247,7 +247,7 @@ def test_the_subject_is_found_once_the_beats_own_prompts_hold(
     assert not torch.equal(found, off)
     masks = record.latest()
     assert masks is not None and 0 < float(masks.mask.mean()) < 1
-    assert not [line for line in caplog.records if line.levelno >= logging.WARNING]
+    assert not [line for line in caplog.records if line.name == "kvshare" and line.levelno >= logging.WARNING]
 
 
 @pytest.mark.parametrize("uncond", [True, False])

@@ -9,12 +9,13 @@ import torch
 from comfy_extras.nodes_easycache import EasyCacheNode, LazyCacheNode
 
 from kvshare_core.config import KVShareConfig
-from kvshare_core.host.sampling.neighbours import MIXED_UP, mixed_up_by, neighbours_of
+from kvshare_core.host.sampling.neighbours import LEFT_BEHIND, MIXED_UP, mixed_up_by, neighbours_of
 from kvshare_core.record.record import KVShareRecord
 from kvshare_core.session.neighbours import Neighbours
 from tests.support.family_cases import CASES, model_of
 from tests.support.family_contracts import SHARED, sample
 from tests.support.neighbours import (
+    left_cache_by_call,
     with_cache_by_block,
     with_cache_by_call,
     with_cache_by_cond,
@@ -105,6 +106,15 @@ def test_a_cache_that_gives_a_segment_what_another_left_is_named_before_the_firs
         logger.removeHandler(handler)
     assert calls[0] == 1 and len(said) == 1
     assert record.notices() == (MIXED_UP.format(who="TeaCache"),)
+
+
+def test_a_cache_that_stays_in_the_loaded_model_is_named_when_its_node_is_gone() -> None:
+    film(lambda model: model, False)  # An earlier test's patches are off the model now.
+    with left_cache_by_call(model_of(CASE.name), in_second_half(3)):
+        _, record = film(lambda model: model, False)
+    assert record.notices()[0] == LEFT_BEHIND.format(who="CacheDiT")
+    _, record = film(lambda model: model, False)
+    assert record.notices() == ()
 
 
 @pytest.mark.parametrize("ours_first", [False, True])
