@@ -3,27 +3,29 @@
 python3 dev.py bench step [--json FILE] [--quick]
 
 One step of the films of `bench sampling`, of four segments without guidance, when the subject is known and shared; on
-one thread, under torch's profiler, which makes every operation a little slower.
+one thread. All time is that of the processor; operations are timed one by one, in a run of their own.
 
 Columns:
     step_ms         processor time of the step
     products_ms     matrix products and attention
     copies_ms       gathers, scatters, concatenations and copies
     others_ms       all other operations of torch
-    outside_ms      the rest: Python, and torch's own way into an operation
+    outside_ms      the rest of step_ms: Python, and torch's own way into an operation
     gflop           floating-point operations of all products and of attention
     floor_gflop     those of `stock`, and for every query of a subject its scores with the source's keys of that subject
 """
 
 import argparse
 import math
+import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.profiler import ProfilerActivity, profile
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from devtools.environment import find_host
@@ -109,7 +111,7 @@ def attention_flops(query: Sequence[int], key: Sequence[int], *_: Any, **__: Any
 
 
 def profiled(model: Any, run: Callable[[Any], None]) -> dict[str, float]:
-    """The columns of time of the one model call that `run` makes, first without the profiler and then with it."""
+    """The columns of time of the one model call that `run` makes, first as a whole and then operation by operation."""
     from comfy.patcher_extension import WrappersMP
 
     clock = Clock()
@@ -118,10 +120,10 @@ def profiled(model: Any, run: Callable[[Any], None]) -> dict[str, float]:
     found = {"step_ms": 1e3 * clock.calls[-1][0], "products_ms": 0.0, "copies_ms": 0.0, "others_ms": 0.0}
 
     def call(executor: Any, *args: Any, **kwargs: Any) -> Any:
-        with profile(activities=[ProfilerActivity.CPU], acc_events=True) as seen:
+        with OperationClock() as seen:
             result = executor(*args, **kwargs)
-        for event in seen.key_averages():
-            found[_column(event.key)] += event.self_cpu_time_total / 1e3
+        for operation, seconds in seen.seconds.items():
+            found[_column(operation)] += 1e3 * seconds
         return result
 
     watched = model.clone()
@@ -129,6 +131,20 @@ def profiled(model: Any, run: Callable[[Any], None]) -> dict[str, float]:
     run(watched)
     inside = found["products_ms"] + found["copies_ms"] + found["others_ms"]
     return {**found, "outside_ms": max(0.0, found["step_ms"] - inside)}
+
+
+class OperationClock(TorchDispatchMode):
+    """Adds up the processor time of every operation while it is active, by the operation's name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seconds: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        before = time.thread_time()
+        result = func(*args, **(kwargs or {}))
+        self.seconds[str(func)] += time.thread_time() - before
+        return result
 
 
 def _column(operation: str) -> str:
