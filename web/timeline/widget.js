@@ -4,7 +4,7 @@
  */
 
 import { element } from "../shared/dom.js";
-import { addPanel } from "../shared/panel.js";
+import { addPanel, keepKey } from "../shared/panel.js";
 import { afterEveryChange, afterLoading, writeWidget } from "../shared/widgets.js";
 import { filled, said, translated } from "../shared/words.js";
 import { PlanClient } from "./client.js";
@@ -390,7 +390,7 @@ class TimelineEditor {
      * @param {KeyboardEvent} event
      */
     #key(event) {
-        event.stopPropagation();
+        keepKey(event);
         const act = this.track.lane.contains(/** @type {Node} */ (event.target)) ? actionOf(event, this.#actions) : null;
         if (act) {
             event.preventDefault();
