@@ -118,7 +118,7 @@ class User:
         self.drags += 1
 
     def open_file(self, file: Path) -> None:
-        """Opens a workflow by its name in the system's file chooser; a page that is not ready yet loses the first key."""
+        """Opens a workflow by its name in the system's file chooser; a page that is not ready loses the first key."""
         page = self.page.page
         for _ in range(TRIES):
             with suppress(TimeoutError):
