@@ -1,5 +1,5 @@
-"""From an empty canvas to a film and a wrong word mended, as somebody does who opens the pack for the first time: by mouse
-alone but for what is typed, and by keyboard alone. What it takes is counted and printed."""
+"""From an empty canvas to a film and a wrong word mended, as somebody does who opens the pack for the first time: by
+mouse alone but for what is typed, and by keyboard alone. What it takes is counted and printed."""
 
 import json
 from pathlib import Path
