@@ -6,18 +6,14 @@ Submits the example workflow over HTTP three times: as it is, with sharing off (
 
 import argparse
 import copy
-import io
 import json
 import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
 
 from devtools import client
 from devtools.environment import ROOT, find_host, say
@@ -31,6 +27,7 @@ from kvshare_core.timeline.planning import plan_timeline
 from kvshare_core.timeline.timeline import Timeline
 
 from .form import show_progress, text_table
+from .graphs import Workflow, fetch_frames, node_of, only, with_pictures
 from .measures import Measured, summary
 from .spans import own_pictures, seam_pictures
 from .videos import enlarge, side_by_side, write_mp4
@@ -40,9 +37,6 @@ OUT = ROOT / "out" / "demo"
 FRAMES_NODE, HEAT_NODE = "demo_frames", "demo_heat"
 LABELS = {"isolated": "isolated segments", "windows": "windows", "kvshare": "KV Share"}
 CHOICES = {"shape": SHAPES, "direction": DIRECTIONS, "background": BACKGROUNDS}
-
-Workflow = dict[str, dict[str, Any]]
-"""A workflow in API format: node id to class_type and inputs."""
 
 
 @dataclass(frozen=True)
@@ -55,42 +49,14 @@ class Video:
     timeline: Timeline
 
 
-def node_of(workflow: Workflow, class_type: str) -> str:
-    """The id of the one node of a type. Raises ValueError when there are none or several."""
-    found = [node_id for node_id, node in workflow.items() if node["class_type"] == class_type]
-    if len(found) != 1:
-        raise ValueError(f"the demo's workflow needs one {class_type}, it has {len(found)}")
-    return found[0]
-
-
 def saving_heat(workflow: Workflow) -> Workflow:
     """The whole workflow, with the heat overlay saved as PNG as well."""
-    return with_pictures(workflow, HEAT_NODE, "AttentionMaskPreview")
+    return with_pictures(workflow, HEAT_NODE, [node_of(workflow, "AttentionMaskPreview"), 0])
 
 
 def saving_frames(workflow: Workflow) -> Workflow:
     """The workflow with the decoded frames saved as PNG, which lose nothing."""
-    return with_pictures(workflow, FRAMES_NODE, "VAEDecode")
-
-
-def with_pictures(workflow: Workflow, name: str, class_type: str) -> Workflow:
-    """The workflow with a SaveImage node `name` behind its node of a type."""
-    inputs = {"images": [node_of(workflow, class_type), 0], "filename_prefix": name}
-    return {**workflow, name: {"class_type": "SaveImage", "inputs": inputs}}
-
-
-def only(workflow: Workflow, target: str) -> Workflow:
-    """The node `target` and all that it depends on."""
-    kept: Workflow = {}
-    waiting = [target]
-    while waiting:
-        node_id = waiting.pop()
-        if node_id in kept:
-            continue
-        kept[node_id] = workflow[node_id]
-        inputs = workflow[node_id]["inputs"].values()
-        waiting += [value[0] for value in inputs if isinstance(value, list)]
-    return kept
+    return with_pictures(workflow, FRAMES_NODE, [node_of(workflow, "VAEDecode"), 0])
 
 
 def without_sharing(workflow: Workflow, overlap: bool) -> Workflow:
@@ -153,17 +119,10 @@ def run(server: Server, workflow: Workflow, label: str) -> Video:
     """
     timeline = timeline_of(workflow)
     entry = client.run(server.url, workflow, steps_shown(node_of(workflow, "KSampler"), label))
-    frames = fetch_frames(server, entry, FRAMES_NODE)
+    frames = fetch_frames(server.url, entry, FRAMES_NODE)
     if len(frames) != timeline.frames:
         raise RuntimeError(f"{label}: the server saved {len(frames)} frames, the timeline has {timeline.frames}")
-    return Video(frames, fetch_frames(server, entry, HEAT_NODE) if HEAT_NODE in workflow else None, timeline)
-
-
-def fetch_frames(server: Server, entry: Mapping[str, Any], node_id: str) -> torch.Tensor:
-    """The pictures [f, 3, h, w] in 0..1 that a SaveImage node left, in order."""
-    files = [file for file in client.output_files(entry) if file.node_id == node_id]
-    pictures = [Image.open(io.BytesIO(client.fetch_view(server.url, file))).convert("RGB") for file in files]
-    return torch.stack([torch.from_numpy(np.array(picture)) for picture in pictures]).movedim(-1, 1) / 255
+    return Video(frames, fetch_frames(server.url, entry, HEAT_NODE) if HEAT_NODE in workflow else None, timeline)
 
 
 def make_videos(workflow_file: Path) -> dict[str, Video]:

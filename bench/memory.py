@@ -6,6 +6,7 @@ python3 dev.py bench memory [--json FILE]
     subject        part of the video's tokens that is the subject, in source and target alike; none: everything is
                    shared, without a mask
     rows           batch rows that share: 2 with guidance, 1 without
+    kept           dtype in which the bank keeps keys and values: model, or fp8, which are restored for the call
     peak_gib       most that the call holds beyond its inputs and the bank, its output included
     stock_gib      the same of the model's own call by a fused kernel: its output
     over_stock     peak over stock
@@ -41,15 +42,16 @@ from kvshare_core.session.warn_once import WarnOnce
 from kvshare_core.subject.tracker import SubjectTracker
 from kvshare_core.timeline.planning import plan_timeline
 
-from .attention import StorageMeter
 from .form import Row, make_result, publish, show_progress
-from .plans import RELEASED, Released, released_model
+from .meters import StorageMeter
+from .released import RELEASED, Released, released_model
 
 GIB = 2**30
 META = torch.device("meta")
 DTYPE = torch.bfloat16
 SUBJECT_SHARES = (0.3, 0.5)
 DEFAULTS = KVShareConfig(sources="first", memory=MemorySettings(place="device"))
+IN_FP8 = replace(DEFAULTS, memory=replace(DEFAULTS.memory, dtype="fp8"))
 MODES: tuple[Mapping[str, Any], ...] = (
     {"mode": "swap"},
     {"mode": "extend", "strength": 1.0},
@@ -195,6 +197,7 @@ def measure(model: Model, config: KVShareConfig, subject: float | None, rows: in
         "position": config.position,
         "subject": subject,
         "rows": rows,
+        "kept": config.memory.dtype,
         "peak_gib": peak / GIB,
         "stock_gib": stock / GIB,
         "over_stock": peak / stock,
@@ -203,8 +206,8 @@ def measure(model: Model, config: KVShareConfig, subject: float | None, rows: in
 
 
 def measure_all(released: tuple[Released, ...] = RELEASED) -> list[Row]:
-    """Every mode and position of every model with the larger subject and guidance, and the defaults with the smaller
-    one, without guidance and without a subject; models that the host lacks are left out."""
+    """Every mode and position of every model with the larger subject and guidance, and the defaults in fp8, with the
+    smaller one, without guidance and without a subject; models that the host lacks are left out."""
     rows: list[Row] = []
     for number, one in enumerate(released, start=1):
         try:
@@ -212,6 +215,7 @@ def measure_all(released: tuple[Released, ...] = RELEASED) -> list[Row]:
         except (ModuleNotFoundError, UnsupportedModelError):
             continue
         rows += [measure(model, config, SUBJECT_SHARES[-1], 2) for config in configurations(model)]
+        rows += [measure(model, IN_FP8, SUBJECT_SHARES[-1], 2)]
         rows += [measure(model, DEFAULTS, SUBJECT_SHARES[0], count) for count in (1, 2)]
         rows += [measure(model, DEFAULTS, None, 2)]
         show_progress(number, len(released), "models")

@@ -4,7 +4,7 @@ import unicodedata
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 STOP_WORDS = frozenset(
     "a an the this that these those and or but of in on at to from by with over under across into onto through for as "
@@ -24,6 +24,8 @@ UNSPACED_SCRIPTS = frozenset(
 
 MOST_SUBJECT_WORDS = 100
 """Words that name one subject at most, each letter of a script without spaces among them."""
+_LONGEST_NAME = 200
+"""Characters of a subject's name, of which more are rare."""
 MOST_MARKS = 128
 """Combining marks that are normalised together at most; more on one letter are no text, and normalising takes time in
 proportion to the square of their number."""
@@ -57,7 +59,7 @@ class PromptWords:
         """Positions of all real tokens: no padding, no end token."""
         return tuple(sorted({token for span in self.positions for token in span}))
 
-    @property
+    @cached_property
     def runs(self) -> tuple[tuple[str, ...], ...]:
         """The words, those that are joined together."""
         runs: list[list[str]] = []
@@ -217,11 +219,19 @@ def _shortened(text: str) -> str:
 
 
 def _words_of_text(text: str) -> PromptWords:
+    """The words of a text without its tokens. Those of short ones are kept, because a film's subject is looked for in
+    every prompt."""
+    return _words_of_name(text) if len(text) <= _LONGEST_NAME else find_words((character, ()) for character in text)
+
+
+@lru_cache(maxsize=64)
+def _words_of_name(text: str) -> PromptWords:
     return find_words((character, ()) for character in text)
 
 
 def _is_unspaced(character: str) -> bool:
-    return unicodedata.name(character, "").replace("-", " ").split(" ")[0] in UNSPACED_SCRIPTS
+    # None of these scripts is before Thai.
+    return character >= "\u0e00" and unicodedata.name(character, "").replace("-", " ").split(" ")[0] in UNSPACED_SCRIPTS
 
 
 def _normalised(characters: Iterable[tuple[str, tuple[int, ...]]]) -> Iterator[tuple[str, tuple[int, ...]]]:

@@ -90,7 +90,8 @@ class AttentionMaskPreview(io.ComfyNode):
             raise ValueError(
                 "record: the run had a subject, but no step looked for it: the common prompt held in all of them, "
                 "denoise was 0, or sharing ended early (see the log). Let the common prompt end earlier, such as until "
-                "20%, or raise denoise."
+                "20%, or raise denoise. With sharing off, a film is looked at only if this input was connected while "
+                "it was sampled: change the sampler's seed to sample it again."
             )
         if masks is None:
             raise ValueError(

@@ -4,9 +4,9 @@
 """
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 
 import torch
 
@@ -43,12 +43,44 @@ class TokenSplit:
     """The tokens of each subject, in the order of the plan's cast."""
     background: TokenPlaces
     """The tokens that no subject claims."""
+    _places: "list[SequencePlaces]" = field(default_factory=list["SequencePlaces"], compare=False, repr=False)
+    """The newest of `in_sequence`."""
 
     def on(self, device: torch.device) -> "TokenSplit":
         """The same split for a model on `device`: a host may spread one model call over several."""
         if self.background.on_device.device == device:
             return self
         return TokenSplit(tuple(places.on(device) for places in self.subjects), self.background.on(device))
+
+    def in_sequence(self, start: int, outside: torch.Tensor | None) -> "SequencePlaces":
+        """Where the same tokens stand in a sequence whose video begins at `start`; outside: indices of the keys outside
+        the video that may be seen, None for none. Made once for all blocks."""
+        for known in self._places:
+            if known.start == start and known.outside is outside:
+                return known
+        parts = [
+            places.on_device + start if start else places.on_device for places in (self.background, *self.subjects)
+        ]
+        made = SequencePlaces(start, outside, tuple(parts))
+        self._places[:] = [made]
+        return made
+
+
+@dataclass(frozen=True)
+class SequencePlaces:
+    """The parts of a split, background first, as indices of a sequence; the arguments of `TokenSplit.in_sequence`."""
+
+    start: int
+    outside: torch.Tensor | None
+    parts: tuple[torch.Tensor, ...]
+    _rests: dict[int, torch.Tensor] = field(default_factory=dict[int, torch.Tensor], compare=False, repr=False)
+
+    def rest(self, number: int) -> torch.Tensor:
+        """The keys that may be seen and are not of part `number`."""
+        if number not in self._rests:
+            others = [part for place, part in enumerate(self.parts) if place != number]
+            self._rests[number] = torch.cat([*([] if self.outside is None else [self.outside]), *others])
+        return self._rests[number]
 
 
 def split_tokens(masks: torch.Tensor, device: torch.device | str = "cpu") -> TokenSplit:
@@ -108,7 +140,7 @@ class OwnTokens:
 
     def take_video(self, places: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Keys and values of the video tokens `places`, which are on the device, copied."""
-        index = places + self.video.start
+        index = places + self.video.start if self.video.start else places
         return self.key.index_select(TOKEN_DIM, index), self.value.index_select(TOKEN_DIM, index)
 
     def stored(self, places: TokenPlaces) -> StoredTokens:
@@ -148,27 +180,26 @@ def sharing_groups(
         (split.background, background if rules.share_background else ForeignTokens()),
         *zip(split.subjects, subjects, strict=True),
     ]
-    if not any(builder.foreign_parts(seen) for _, seen in assignments):
+    if not any(builder.sees_foreign(seen) for _, seen in assignments):
         return None
     texts = _foreign_tokens(sources, [entry.text for entry in sources], rules).texts
     video = [tokens for seen in (*subjects, background) for tokens in seen.video]
     beside = ForeignTokens(texts, video) if texts else ForeignTokens()
-    return _guided(builder, assignments, beside, frame_tokens)
+    return _guided(builder, assignments, split.in_sequence(own.video.start, own.outside_keys), beside, frame_tokens)
 
 
 def _guided(
     builder: "GroupBuilder",
     assignments: Sequence[tuple[TokenPlaces, "ForeignTokens"]],
+    sequence: SequencePlaces,
     beside: "ForeignTokens",
     frame_tokens: int,
 ) -> Iterator[QueryGroup]:
-    """The groups of all video tokens by what they see, and of those outside the video, which see `beside`."""
-    own = builder.own
-    tokens = [places.on_device + own.video.start for places, _ in assignments]
+    """The groups of all video tokens by what they see, in the order of `sequence`, and of those outside the video,
+    which see `beside`."""
+    own, tokens = builder.own, sequence.parts
     for number, (places, seen) in enumerate(assignments):
-        same_kind = SameKindTokens(
-            tokens[number], tuple(other for place, other in enumerate(tokens) if place != number)
-        )
+        same_kind = SameKindTokens(tokens[number], partial(sequence.rest, number))
         if seen.video and builder.rules.frame_locked:
             yield from _frames(places.on_cpu, same_kind, seen, builder, frame_tokens)
         else:
@@ -179,11 +210,11 @@ def _guided(
 
 @dataclass(frozen=True)
 class SameKindTokens:
-    """The segment's own video tokens of the same kind as what is seen of a source, and those of other kinds: indices
-    in the sequence."""
+    """The segment's own video tokens of the same kind as what is seen of a source, and all other keys that may be
+    seen: indices in the sequence."""
 
     tokens: torch.Tensor
-    others: tuple[torch.Tensor, ...]
+    rest: Callable[[], torch.Tensor]
     parts: tuple[KeyValuePart, KeyValuePart] | None = None
     """What `GroupBuilder.own_parts` gives for them, where several groups use it; None to make it anew."""
 
@@ -225,6 +256,11 @@ class GroupBuilder:
         """The group of `queries` that see `seen`, or their own keys alone when there is nothing to see."""
         return QueryGroup(queries, self.parts_of(seen, same_kind) or (self.own.everything(),))
 
+    @staticmethod
+    def sees_foreign(seen: ForeignTokens) -> bool:
+        """Whether there is any token of `seen`."""
+        return any(tokens.key.shape[TOKEN_DIM] > 0 for tokens in (*seen.texts, *seen.video))
+
     def foreign_parts(self, seen: ForeignTokens, weight: float = 1.0) -> list[KeyValuePart]:
         """The parts of `seen`, without empty ones; weight: what they count for at full strength."""
         bias = math.log(self.rules.strength * weight)
@@ -236,9 +272,7 @@ class GroupBuilder:
 
     def own_parts(self, same_kind: SameKindTokens) -> tuple[KeyValuePart, KeyValuePart]:
         """In mode `swap`, the own keys that count in full, and those of the same kind that source keys stand in for."""
-        outside = self.own.outside_keys
-        rest = torch.cat([*([] if outside is None else [outside]), *same_kind.others])
-        return self.own.part_at(rest), self.own.part_at(same_kind.tokens, self._own_bias)
+        return self.own.part_at(same_kind.rest()), self.own.part_at(same_kind.tokens, self._own_bias)
 
     def parts_of(self, seen: ForeignTokens, same_kind: SameKindTokens | None = None) -> tuple[KeyValuePart, ...] | None:
         """All parts for queries that see `seen`; None when nothing foreign is among them, or no query is there in mode

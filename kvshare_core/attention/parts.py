@@ -130,6 +130,11 @@ def merge(results: dict[float, OutputWithLogSumExp]) -> torch.Tensor:
         return merged
     weights = torch.stack([total + bias for bias, (_, total) in results.items()]).softmax(dim=0)[..., None]
     rows, heads, tokens, width = merged.shape
+    if merged.numel() <= MERGED_ELEMENTS:
+        total = outputs[0] * weights[0]
+        for output, weight in zip(outputs[1:], weights[1:], strict=True):
+            total += output * weight
+        return total.to(merged.dtype)
     size = chunk_length(rows * heads * width, max(MERGED_ELEMENTS, merged.numel() // MERGED_PARTS))
     for start in range(0, tokens, size):
         here = slice(start, start + size)

@@ -1,6 +1,6 @@
 """Where source keys appear: the position modes of the configuration (docs/architecture.md#positions-of-shared-keys)."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 
 import torch
 
@@ -11,11 +11,13 @@ from .groups import OwnTokens, TokenSplit
 from .rope import (
     FLOAT64_DEVICES,
     RopeScheme,
+    Rotation,
+    apply_rotation,
     centred_offsets,
     match_tokens,
     matched_offsets,
     position_offsets,
-    rotate,
+    rotation_of,
 )
 
 FOLLOWING = ("matched", "centred")
@@ -33,6 +35,10 @@ class Offsets:
     subjects: tuple[torch.Tensor | None, ...]
     background: torch.Tensor | None
     text: torch.Tensor | None = None
+    rotations: dict[tuple[int, torch.dtype], Rotation] = field(
+        default_factory=dict[tuple[int, torch.dtype], Rotation], compare=False, repr=False
+    )
+    """By the number of the part and the dtype of its keys, what every block turns its keys by."""
 
 
 class PositionMover:
@@ -69,14 +75,12 @@ class PositionMover:
         """The entry with its keys moved."""
         if offsets is None:
             return entry
-        return replace(
-            entry,
-            text=self._moved(entry.text, offsets.text),
-            subjects=tuple(
-                self._moved(stored, offset) for stored, offset in zip(entry.subjects, offsets.subjects, strict=True)
-            ),
-            background=self._moved(entry.background, offsets.background),
-        )
+        places = (*offsets.subjects, offsets.background, offsets.text)
+        parts = [
+            self._moved(stored, offset, number, offsets)
+            for number, (stored, offset) in enumerate(zip(entry.parts, places, strict=True))
+        ]
+        return BankEntry.of_parts(parts, entry.origin)
 
     def offsets(
         self,
@@ -152,8 +156,15 @@ class PositionMover:
         matches = match_tokens(stored.value[0], values, LEAST_LIKENESS, target)
         return matched_offsets(source, target, matches, grid)
 
-    def _moved(self, stored: StoredTokens | None, offset: torch.Tensor | None) -> StoredTokens | None:
+    def _moved(
+        self, stored: StoredTokens | None, offset: torch.Tensor | None, number: int, offsets: Offsets
+    ) -> StoredTokens | None:
+        """Part `number` of an entry, moved by `offset`."""
         if stored is None or offset is None:
             return stored
         assert self.scheme is not None
-        return replace(stored, key=rotate(stored.key, self.scheme, offset))
+        name = number, stored.key.dtype
+        rotation = offsets.rotations.get(name)
+        if rotation is None or rotation.cosine.device != stored.key.device:
+            rotation = offsets.rotations[name] = rotation_of(stored.key, self.scheme, offset)
+        return StoredTokens(apply_rotation(stored.key, self.scheme, rotation), stored.value, stored.tokens)

@@ -74,6 +74,32 @@ def embed_nd_scheme(
     return RopeScheme((frame, height, width), "interleaved")
 
 
+@dataclass(frozen=True)
+class Rotation:
+    """A rotation that many keys have in common: cosine and sine of the angle of every channel pair, [tokens, pairs], on
+    the keys' device and in the precision of the products."""
+
+    cosine: torch.Tensor
+    sine: torch.Tensor
+
+
+def rotation_of(key: torch.Tensor, scheme: RopeScheme, offset: torch.Tensor) -> Rotation:
+    """How `rotate` turns keys like `key` by `offset`; arguments and errors as there."""
+    if key.ndim != 4:
+        raise ValueError(f"RoPE: key has shape {tuple(key.shape)}; it must be [rows, heads, tokens, head_dim].")
+    tokens, head_dim = key.shape[2:]
+    if 2 * scheme.pairs > head_dim:
+        raise ValueError(
+            f"RoPE: the scheme rotates {2 * scheme.pairs} channels, but the keys have head_dim {head_dim}."
+        )
+    if offset.shape not in ((3,), (tokens, 3)):
+        raise ValueError(f"RoPE: offset has shape {tuple(offset.shape)}; it must be [3] or [{tokens}, 3].")
+    angles, working = _angles(scheme, offset), working_dtype(key)
+    return Rotation(
+        *(upload(table.to(working), key.device).expand(tokens, scheme.pairs) for table in (angles.cos(), angles.sin()))
+    )
+
+
 def rotate(key: torch.Tensor, scheme: RopeScheme, offset: torch.Tensor) -> torch.Tensor:
     """The keys as they would be had their tokens stood `offset` further; a new tensor in the dtype of `key`.
 
@@ -82,21 +108,17 @@ def rotate(key: torch.Tensor, scheme: RopeScheme, offset: torch.Tensor) -> torch
     in the host, products float32 or better. Channels beyond the rotated ones stay. Raises ValueError when the shapes do
     not fit each other or the scheme is wider than head_dim.
     """
-    if key.ndim != 4:
-        raise ValueError(f"RoPE: key has shape {tuple(key.shape)}; it must be [rows, heads, tokens, head_dim].")
+    return apply_rotation(key, scheme, rotation_of(key, scheme, offset))
+
+
+def apply_rotation(key: torch.Tensor, scheme: RopeScheme, rotation: Rotation) -> torch.Tensor:
+    """The same by a rotation that `rotation_of` gives for keys of that many tokens, device and dtype."""
     rows, heads, tokens, head_dim = key.shape
+    cosine, sine, working = rotation.cosine, rotation.sine, working_dtype(key)
     rotated = 2 * scheme.pairs
-    if rotated > head_dim:
-        raise ValueError(f"RoPE: the scheme rotates {rotated} channels, but the keys have head_dim {head_dim}.")
-    if offset.shape not in ((3,), (tokens, 3)):
-        raise ValueError(f"RoPE: offset has shape {tuple(offset.shape)}; it must be [3] or [{tokens}, 3].")
-    angles = _angles(scheme, offset)
-    working = working_dtype(key)
-    cosine, sine = (
-        upload(table.to(working), key.device).expand(tokens, scheme.pairs) for table in (angles.cos(), angles.sin())
-    )
     result = torch.empty_like(key)
-    result[..., rotated:] = key[..., rotated:]
+    if rotated < head_dim:
+        result[..., rotated:] = key[..., rotated:]
     chunk = chunk_length(rows * heads * rotated)
     for start in range(0, tokens, chunk):
         here = slice(start, start + chunk)

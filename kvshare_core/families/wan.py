@@ -228,11 +228,17 @@ def _ranges(blocks: int, cycle: tuple[Attention, ...], control_blocks: tuple[int
     return ranges
 
 
+TOKENS_AROUND = frozenset({"context_latents", "reference_latent", "reference_motion", "time_dim_concat"})
+"""Inputs that become tokens before the video's or after them."""
+
+
 def _tokens_around_video(diffusion_model: Any, inputs: Shapes) -> tuple[int, int]:
     """Numbers of tokens before the video's and after them in the model's sequence."""
     patch: tuple[int, ...] = tuple(diffusion_model.patch_size)
     kind = type(diffusion_model).__name__
-    before = 0
+    before = after = 0
+    if not TOKENS_AROUND & inputs.keys():
+        return before, after
     after = sum(
         _tokens(shape, patch) for name in ("time_dim_concat", "context_latents") for shape in inputs.get(name, ())
     )

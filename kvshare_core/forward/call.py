@@ -180,28 +180,34 @@ def next_site(family: Family, diffusion_model: Any, forward: Forward, call: Atte
     own = None if block is None else family.calls_of_block(diffusion_model, call, block)
     number = len(cache.taken) if own is None else next((one for one in own if one not in cache.taken), None)
 
-    def site_of(number: int | None) -> CallSite:
-        if number is None:
-            raise UnexpectedCallError("no place among those that the model's own blocks make")
-        tokens = forward.lead_tokens + forward.video_tokens
-        site = family.classify(diffusion_model, number, call, tokens, forward.text.tokens)
-        _check_rows(site, forward, call)
-        return replace(site, video_start=site.video_start + forward.lead_tokens) if forward.lead_tokens else site
-
     try:
-        site = site_of(number)
+        site = _site_of(family, diffusion_model, forward, call, number)
     except UnexpectedCallError as reason:
         error = UnexpectedCallError(f"an attention call has {reason}")
         error.lost = own is None
         for taken in own or ():
             with suppress(UnexpectedCallError):
-                double = site_of(taken if taken in cache.taken else None)
+                place = taken if taken in cache.taken else None
+                double = _site_of(family, diffusion_model, forward, call, place)
                 error.doubted = double.block if double.kind in OVER_VIDEO else error.doubted
         raise error from None
     cache.taken.add(number or 0)
     if site.kind in OVER_VIDEO:
         cache.met.add(site.block)
     return site
+
+
+def _site_of(
+    family: Family, diffusion_model: Any, forward: Forward, call: AttentionCall, number: int | None
+) -> CallSite:
+    """What call `number` of a forward is, in the family's order. Raises UnexpectedCallError where `call` is not that,
+    and for None."""
+    if number is None:
+        raise UnexpectedCallError("no place among those that the model's own blocks make")
+    tokens = forward.lead_tokens + forward.video_tokens
+    site = family.classify(diffusion_model, number, call, tokens, forward.text.tokens)
+    _check_rows(site, forward, call)
+    return replace(site, video_start=site.video_start + forward.lead_tokens) if forward.lead_tokens else site
 
 
 def told_block(call: AttentionCall) -> BlockName | None:

@@ -123,6 +123,11 @@ class Graph:
                 known |= dict.fromkeys(passed, True)
         return [self._nodes[name] for name, behind in known.items() if behind and name != node.id]
 
+    def is_taken(self, node: GraphNode, output: int) -> bool:
+        """Whether any input is linked to that output of a node."""
+        values = (value for other in self._nodes.values() for value in other.inputs.values() if is_link(value))
+        return any((str(name), place) == (node.id, output) for name, place in values)
+
     def _linked(self, value: object) -> GraphNode | None:
         return self._nodes.get(str(cast("Sequence[object]", value)[0])) if is_link(value) else None
 

@@ -6,7 +6,11 @@ from comfy_execution.utils import get_executing_context
 
 from ..record.record import Findings, KVShareRecord
 from .graph import Graph, GraphNode
+from .own_errors import SAMPLING_NODE
 from .server import running_server
+
+RECORD_OUTPUT = 1
+"""The number of that node's output with the record."""
 
 
 def running_node() -> tuple[Graph, GraphNode] | None:
@@ -41,6 +45,14 @@ def signatures_above(name: str | None = None) -> Iterator[str]:
         yield graph.signature(first)
     if first is not None or name is None:
         yield from (graph.signature(other) for other in graph.above(first or node))
+
+
+def record_is_read() -> bool:
+    """Whether a node takes the record of a MaskGuidedKVShare that the running node depends on; true where that is
+    unknown."""
+    found = running_node()
+    sharers = [] if found is None else [node for node in found[0].above(found[1]) if node.kind == SAMPLING_NODE]
+    return found is None or not sharers or any(found[0].is_taken(node, RECORD_OUTPUT) for node in sharers)
 
 
 def findings_above(record: KVShareRecord, name: str) -> Findings:

@@ -132,31 +132,30 @@ def predict_bytes(
     evaluations: the forwards of a pass in their order. blocks: blocks that share. rows: rows that share, over all
     chunks of the batch. element_size: bytes of a number in the dtype in which the model computes.
 
-    In every block, row after row, a forward gets what it reads and then puts its own.
+    In every block, row after row, a forward gets what it reads and then puts its own, so that what is held rises or
+    falls evenly while it runs.
     """
     consumers = count_consumers(evaluations)
-    held: dict[tuple[int, int, int], int] = {}
-    left = Counter[tuple[int, int, int]]()
+    held: dict[int, int] = {}
+    left = Counter[int]()
     total = peak = 0
+    calls = blocks * rows
     for evaluation, wanted in zip(evaluations, consumers, strict=True):
-        keeps = evaluation.keeps
-        size = 0 if keeps is None else entry_bytes(keeps, key_heads, head_dim, element_size, memory)
-        for block in range(blocks):
-            for row in range(rows):
-                for source in evaluation.sources:
-                    place = source, block, row
-                    left[place] -= 1
-                    if left[place] == 0:
-                        total -= held.pop(place)
-                if keeps is None:
-                    continue
-                place = evaluation.segment, block, row
-                total -= held.pop(place, 0)
-                left[place] = wanted
-                if wanted:
-                    held[place] = size
-                    total += size
-                    peak = max(peak, total)
+        freed = 0
+        for source in evaluation.sources:
+            left[source] -= 1
+            if left[source] == 0:
+                freed += held.pop(source)
+        added = 0
+        if evaluation.keeps is not None:
+            freed += held.pop(evaluation.segment, 0)
+            left[evaluation.segment] = wanted
+            if wanted:
+                added = entry_bytes(evaluation.keeps, key_heads, head_dim, element_size, memory)
+                held[evaluation.segment] = added
+        if added and calls:
+            peak = max(peak, total + added - freed, total + calls * (added - freed))
+        total += calls * (added - freed)
     return peak
 
 

@@ -38,11 +38,11 @@ def call_bytes(
     tokens = video_tokens + (text_tokens if info.joint else 0)
     division = divide(rows, info.heads, info.heads, tokens, info.head_dim)
     heads = max(part.stop - part.start for part in division.key_heads) * (1 if division.by_row else rows)
-    most = 0
+    most, fewest_subject, most_subject = 0, min(subject_tokens), max(subject_tokens)
     for index in range(len(plan.timeline.segments)):
         parts = plan.part_sources(index)
         places = max((len(sources) for sources in parts.subjects), default=0)
-        foreign = [places * max(subject_tokens), len(parts.background) * (video_tokens - min(subject_tokens))]
+        foreign = [places * most_subject, len(parts.background) * (video_tokens - fewest_subject)]
         if not any(foreign):
             continue
         own = [subject_tokens[index], video_tokens - subject_tokens[index]]
@@ -51,10 +51,15 @@ def call_bytes(
         groups = [
             _group_tokens(fitted, queries, seen, tokens) for queries, seen in zip(own, foreign, strict=True) if queries
         ]
+        # Keys and values kept in 8 bits are given back in the model's dtype, of all heads.
+        restored = (
+            2 * sum(foreign) * info.heads * (1 if division.by_row else rows) if plan.config.memory.dtype == "fp8" else 0
+        )
         queries = max(own) * heads * info.head_dim
         merging = MERGING_BYTES * min(queries, max(MERGED_ELEMENTS, queries // MERGED_PARTS))
         merging += SUM_BYTES * max(own) * heads
-        most = max(most, (copied + max(groups)) * heads * info.head_dim * element_size + merging)
+        held = (copied + max(groups)) * heads + restored
+        most = max(most, held * info.head_dim * element_size + merging)
     return most
 
 

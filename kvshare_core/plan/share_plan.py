@@ -131,14 +131,14 @@ class SharePlan:
         """Whether the run has to find the subjects, since no mask shows them."""
         return self.guided and self.mask is None
 
-    @property
+    @cached_property
     def may_share(self) -> bool:
         """Whether the settings let segments share, if there are any sources."""
         own = (beat.script.strength for beat in self.timeline.beats)
         strengths = (self.config.strength, self.config.end_strength, *own)
         return self.config.mode != "off" and any(strength for strength in strengths)
 
-    @property
+    @cached_property
     def shares(self) -> bool:
         """Whether anything differs from plain windows."""
         return self.config.mode != "off" and any(self.sources(segment.index) for segment in self.timeline.segments)

@@ -28,6 +28,7 @@ from .account import Outcome, RunAccount
 from .call_maps import CallMaps
 from .call_sharing import CallSharer
 from .call_texts import CallTexts
+from .early_blocks import EarlyBlocks
 from .model_pass import plan_pass
 from .run_calls import RunCalls
 from .settings import RunSettings
@@ -57,6 +58,7 @@ class SamplingRun:
             self._sharer,
             self._points,
         )
+        self.early_blocks = EarlyBlocks(settings, self.tracker)
         self.outcome = Outcome()
         """What the run did, once it is finished."""
         self.part = TakingPart(plan, self.stages, self.tracker)
@@ -78,7 +80,8 @@ class SamplingRun:
 
     def close(self) -> None:
         """Frees everything; safe to call twice."""
-        self.bank.clear()
+        self.bank.close()
+        self.early_blocks.clear()
         self.tracker.clear()
         self._points.clear()
 
@@ -106,7 +109,8 @@ class SamplingRun:
         repeats = sigma == self._last_sigma
         step, steps = schedule.step_of(sigma, sample_sigmas), len(sample_sigmas) - 1
         mask_pass = MaskPass(step, steps, repeats)
-        finds_subjects = self.tracker.finds_in_pass(mask_pass)
+        useful = self.settings.plan.may_share or self.settings.masks_read
+        finds_subjects = useful and self.tracker.finds_in_pass(mask_pass)
         if self._last_sigma is None and self.stages.first and sigma >= self.settings.full_noise * (1 - 1e-4):
             self.tracker.forget_effects()
         self._last_sigma = sigma
@@ -233,5 +237,6 @@ class SamplingRun:
 
     def _release(self) -> None:
         """Releases the keys of a pass, unless later stages need them."""
+        self.early_blocks.clear()
         if not self.stages.has_early_stages:
             self.bank.clear()

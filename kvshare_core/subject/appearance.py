@@ -6,10 +6,7 @@ and similarity among video tokens: IMAP, arXiv 2603.02919; here without any scor
 in docs/laboratory.md.) Weights and scores are [subjects, rows, tokens].
 """
 
-from collections.abc import Iterator
-
 import torch
-import torch.nn.functional as F
 
 from ..devices import chunk_length
 from ..record.record import Examples
@@ -29,31 +26,44 @@ def choose_examples(belief: torch.Tensor) -> Examples:
     return Examples(rank < max(1, round(EXAMPLE_PART * tokens)), rank >= tokens - max(1, round(REST_PART * tokens)))
 
 
-def likeness(value: torch.Tensor, examples: Examples) -> torch.Tensor:
+def example_weights(examples: Examples) -> torch.Tensor:
+    """What each token counts for in the means of the examples, float32 [rows, 2 x subjects, tokens]: those of the
+    subjects, then those of the rest of each."""
+    wanted = torch.cat([examples.subject, examples.rest]).transpose(0, 1).to(torch.float32)
+    return wanted / wanted.sum(-1, keepdim=True)
+
+
+def likeness(value: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     """How much more every token resembles a subject than everything else, float32 [subjects, rows, tokens].
 
-    value: [rows, heads, tokens, head_dim] of one attention call. Tokens are compared by the cosine of what sets them
-    apart from the clip's mean; everything else is the mean of the other subjects' examples and of the rest.
+    value: [rows, heads, tokens, head_dim] of one attention call; weights: `example_weights`. Tokens are compared by the
+    cosine of what sets them apart from the clip's mean; everything else is the mean of the other subjects' examples and
+    of the rest.
     """
     mean = value.mean(2, dtype=torch.float32).flatten(1)
-    wanted = torch.cat([examples.subject, examples.rest]).transpose(0, 1).to(torch.float32)
-    wanted = wanted / wanted.sum(-1, keepdim=True)
-    sums = torch.zeros(*wanted.shape[:2], mean.shape[1], device=value.device)
-    for part, features in _features(value, mean):
-        sums += wanted[..., part] @ features
+    sums = torch.zeros(*weights.shape[:2], mean.shape[1], device=value.device)
+    tokens = value.shape[2]
+    size = min(tokens, chunk_length(len(mean) * mean.shape[-1], MAP_CHUNK_ELEMENTS))
+    parts = [slice(start, start + size) for start in range(0, tokens, size)]
+    features = mean
+    for part in parts:
+        features = _features(value[:, :, part], mean)
+        sums += weights[..., part] @ features
     subjects, rest = sums.chunk(2, dim=1)
     count = subjects.shape[1]
     others = (subjects.sum(1, keepdim=True) - subjects + rest) / count
     direction = (subjects - others).transpose(1, 2)
-    scores = [features @ direction for _, features in _features(value, mean)]
+    if len(parts) == 1:
+        return (features @ direction).permute(2, 0, 1)
+    scores = [_features(value[:, :, part], mean) @ direction for part in parts]
     return torch.cat(scores, dim=1).permute(2, 0, 1)
 
 
-def _features(value: torch.Tensor, mean: torch.Tensor) -> Iterator[tuple[slice, torch.Tensor]]:
-    """Unit vectors [rows, some tokens, heads x head_dim] of the tokens' values without their mean, part by part."""
-    rows, _, tokens, _ = value.shape
-    size = chunk_length(rows * mean.shape[-1], MAP_CHUNK_ELEMENTS)
-    for start in range(0, tokens, size):
-        part = slice(start, start + size)
-        features = value[:, :, part].transpose(1, 2).flatten(2).float() - mean[:, None]
-        yield part, F.normalize(features, dim=-1)
+def _features(value: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:
+    """Unit vectors [rows, tokens, heads x head_dim] of some tokens' values without the clip's mean."""
+    features = value.transpose(1, 2).flatten(2).float() - mean[:, None]
+    return features.div_(features.norm(dim=-1, keepdim=True).clamp_min_(SHORTEST))
+
+
+SHORTEST = 1e-12
+"""Length below which a vector is not made a unit vector."""

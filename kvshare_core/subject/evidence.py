@@ -28,6 +28,7 @@ class Evidence:
         self._by_appearance = plan.config.masks.kind == "appearance"
         self._words: dict[int, torch.Tensor] = {}
         self._likeness: dict[int, torch.Tensor] = {}
+        self._weights: dict[int, tuple[Examples, torch.Tensor]] = {}
 
     @property
     def segments(self) -> Collection[int]:
@@ -50,9 +51,16 @@ class Evidence:
         if not self._by_appearance or examples is None or rows is None or forward.batch.prompts is None:
             return False
         value = context.call.value[rows, :, context.video]
-        likeness = appearance.likeness(value, examples.to(value.device))
+        likeness = appearance.likeness(value, self._weights_of(forward.segment.index, examples, value.device))
         _add(self._likeness, forward.segment.index, maps.standardised(likeness))
         return True
+
+    def _weights_of(self, index: int, examples: Examples, device: torch.device) -> torch.Tensor:
+        """`appearance.example_weights` of segment `index` on `device`, made once for all blocks."""
+        known = self._weights.get(index)
+        if known is None or known[0] is not examples or known[1].device != device:
+            known = self._weights[index] = examples, appearance.example_weights(examples.to(device))
+        return known[1]
 
     def score(self, index: int) -> torch.Tensor:
         """The score of segment `index`: the likeness to its examples where there is one, else that of the words.
@@ -69,8 +77,8 @@ class Evidence:
 
     def drop_scores(self) -> None:
         """Drops the scores of the running model call."""
-        self._words.clear()
-        self._likeness.clear()
+        for store in (self._words, self._likeness, self._weights):
+            store.clear()
 
     def clear(self) -> None:
         """Frees everything."""

@@ -25,6 +25,10 @@ BlockOfForward = tuple[int, Role, int]
 """Segment, role and block that a mask of `BlockMasks` belongs to."""
 
 
+RunningMaps = tuple[torch.Tensor, int]
+"""Maps [subjects, rows, tokens] of some blocks, added up, and how many they are."""
+
+
 @dataclass(frozen=True)
 class MaskPass:
     """One model call on the long latent, as far as masks depend on it."""
@@ -216,7 +220,7 @@ class BlockMasks:
         self._reader = reader
         self._history = history
         self._now = MaskPass()
-        self._running: dict[tuple[int, Role], tuple[torch.Tensor, int]] = {}
+        self._running: dict[tuple[int, Role], RunningMaps] = {}
         self._splits: dict[BlockOfForward, list[TokenSplit]] = {}
 
     def begin_stage(self) -> None:
@@ -242,6 +246,14 @@ class BlockMasks:
         place = (forward.segment.index, forward.role)
         before, count = self._running.get(place, (torch.zeros_like(total), 0))
         self._running[place] = (before + total, count + 1)
+
+    def running(self, index: int, role: Role) -> RunningMaps | None:
+        """The maps of segment `index` in its evaluation as `role`, so far."""
+        return self._running.get((index, role))
+
+    def use_running(self, index: int, role: Role, maps: RunningMaps) -> None:
+        """Takes maps for the evaluation of segment `index` as `role`."""
+        self._running[index, role] = maps
 
     def forget_pass(self) -> None:
         """Drops the masks of the running model call."""

@@ -10,13 +10,14 @@ import torch
 from ..attention.groups import TokenSplit
 from ..forward.call import AttentionContext
 from ..forward.forward import Forward
+from ..plan.schedule import Role
 from ..plan.share_plan import SharePlan
 from ..record.record import RecordedMasks
 from . import maps
 from .evidence import Evidence
 from .map_reader import MapReader
 from .mask_history import MaskHistory
-from .strategies import BlockMasks, ClipMasks, MaskPass, MaskStrategy, UserMask
+from .strategies import BlockMasks, ClipMasks, MaskPass, MaskStrategy, RunningMaps, UserMask
 
 
 class SubjectTracker:
@@ -89,6 +90,16 @@ class SubjectTracker:
         """Adds the map of one attention call. log_sum_exp: [conditional rows, heads, video tokens] of a joint call, for
         exact probabilities in it."""
         self._strategy.add_map(context, log_sum_exp)
+
+    def running_maps(self, index: int, role: Role) -> RunningMaps | None:
+        """The maps that an evaluation of segment `index` has added so far in this model call; None without any, or
+        where they are not kept by evaluation."""
+        return self._strategy.running(index, role) if isinstance(self._strategy, BlockMasks) else None
+
+    def use_running_maps(self, index: int, role: Role, maps: RunningMaps) -> None:
+        """Begins an evaluation of segment `index` with the maps of another one."""
+        if isinstance(self._strategy, BlockMasks):
+            self._strategy.use_running(index, role, maps)
 
     def add_likeness(self, context: AttentionContext) -> None:
         """Adds how much the video tokens of one self- or joint attention are like the examples of the subjects, where

@@ -13,8 +13,6 @@ from bench.demo import (
     LABELS,
     Video,
     measured,
-    node_of,
-    only,
     said_attributes,
     saving_frames,
     saving_heat,
@@ -23,6 +21,7 @@ from bench.demo import (
     without_sharing,
     write_files,
 )
+from bench.graphs import node_of, only
 from bench.videos import STRIP_HEIGHT, enlarge, side_by_side, write_mp4
 from devtools import client
 from kvshare_core.script.parsing import parse_script

@@ -19,6 +19,12 @@ def test_the_nearest_nodes_above_come_first() -> None:
     assert [node.id for node in found.above(found.node("show"))] == ["sampler", "loader", "film"]
 
 
+def test_an_output_is_taken_by_any_node_that_has_a_link_to_it() -> None:
+    found = graph(film={}, share={"timeline": ["film", 0]}, sampler={"model": ["share", 0], "seed": 1})
+    assert [found.is_taken(found.node("share"), output) for output in (0, 1)] == [True, False]
+    assert not found.is_taken(found.node("sampler"), 0)
+
+
 def test_a_signature_is_that_of_class_values_and_nodes_before() -> None:
     found = graph(
         film={"text": "a"},

@@ -47,6 +47,25 @@ def tiny_wan(image_to_video: bool = False, layers: int = 3) -> Any:
     return comfy.sd.load_diffusion_model_state_dict(seeded_state_dict(module))
 
 
+def sized_wan(heads: int, layers: int) -> Any:
+    """A Wan MODEL of `heads` * 128 channels whose activations stay near 1."""
+    module = WanModel(
+        model_type="t2v",
+        in_dim=CHANNELS,
+        dim=128 * heads,
+        ffn_dim=256 * heads,
+        freq_dim=256,
+        text_dim=4096,
+        out_dim=CHANNELS,
+        num_heads=heads,
+        num_layers=layers,
+        operations=comfy.ops.disable_weight_init,
+        dtype=torch.float32,
+        device="cpu",
+    )
+    return comfy.sd.load_diffusion_model_state_dict(lively_state_dict(module))
+
+
 def random_text(seed: int, tokens: int = 6) -> torch.Tensor:
     """A text embedding as Wan's encoder gives it."""
     return torch.randn(1, tokens, 4096, generator=torch.Generator().manual_seed(seed))

@@ -209,7 +209,9 @@ def _share_plan(answer: Json, timeline: Timeline, around: Surroundings) -> tuple
             return None, None
     try:
         plan = make_plan(timeline, around.config, around.subject, mask)
-        return plan, None if around.model is None else fit_plan(plan, around.model.info)
+        fitted = None if around.model is None else fit_plan(plan, around.model.info)
+        # What one of them has found out of its segments is not found out again for the other.
+        return (plan if fitted is None else fitted.plan), fitted
     except ValueError as reason:
         answer["problems"].append(Remark(f"{SHARER}: {reason}").told())
         return None, None

@@ -15,8 +15,10 @@ from ...families.base import AttentionCall, BlockName
 from ...families.model_inputs import InputLayout
 from ...forward.call import BLOCK_INDEX, BLOCK_KIND
 from ...forward.forward import Forward
+from ...session.early_blocks import EarlyBlocks
 from ..conditioning.mixing import TEXT
 from .compiler import Attend, CompilerOff, outside_records
+from .early_blocks import with_early_blocks
 
 Shapes = dict[str, tuple[tuple[int, ...], ...]]
 """Shapes of a model's inputs, by their names."""
@@ -64,6 +66,8 @@ class OpenedForward:
     """Is told which block the model enters, where the host does not tell its attention calls."""
     blocks: int
     """Number of the model's blocks."""
+    early: EarlyBlocks | None = None
+    """Keeps what the forward's first blocks make for another evaluation of the segment."""
 
 
 def apply_model_wrapper(opened: Callable[[ModelInputs], OpenedForward | None]) -> Callable[..., Any]:
@@ -91,8 +95,14 @@ def apply_model_wrapper(opened: Callable[[ModelInputs], OpenedForward | None]) -
         # What the host wrote there in an earlier call of the model must not pass for this one's.
         options = {name: value for name, value in options.items() if name not in (BLOCK_INDEX, BLOCK_KIND)}
         options["optimized_attention_override"] = override
+        given = options.get("patches_replace") or {}
+        replacements = given
+        if found.early is not None:
+            replacements = with_early_blocks(given, found.early, found.forward, diffusion_model)
         if not tells_blocks(type(diffusion_model)):
-            options["patches_replace"] = telling_blocks(options.get("patches_replace") or {}, found)
+            replacements = telling_blocks(replacements, found)
+        if replacements is not given:
+            options["patches_replace"] = replacements
         with found.region, COMPILER_OFF:
             return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
 
@@ -231,7 +241,7 @@ class _HostCall:
         query, key, value = self.tensors
         if not self.split_input:
             width = query.shape[-1] // self.heads
-            query, key, value = (tensor.unflatten(-1, (-1, width)).transpose(1, 2) for tensor in self.tensors)
+            query, key, value = (_split(tensor, width) for tensor in self.tensors)
         options = {**others, **(self.kwargs.get("transformer_options") or {})}
         return AttentionCall(query, key, value, self.mask, self.kwargs.get("scale"), overridden, shapes, options)
 
@@ -244,8 +254,14 @@ class _HostCall:
         else:
             rest = (heads, *rest[1:])
         output = self.function(query, key, value, *rest, **kwargs, skip_reshape=True)
-        return output.unflatten(-1, (heads, -1)).transpose(1, 2)
+        return _split(output, output.shape[-1] // heads)
 
     def laid_out(self, output: torch.Tensor) -> torch.Tensor:
         """A split output in the layout that the call asked for."""
         return output if self.split_output else output.transpose(1, 2).flatten(2)
+
+
+def _split(tensor: torch.Tensor, width: int) -> torch.Tensor:
+    """A flat tensor with its heads of that width apart."""
+    rows, tokens, channels = tensor.shape
+    return tensor.view(rows, tokens, channels // width, width).transpose(1, 2)

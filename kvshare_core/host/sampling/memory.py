@@ -36,6 +36,10 @@ class ExpectedBytes:
 DEVICE_SHARE = 4
 """If the user sets no budget, place `auto` takes at most this fraction (1 / n) of the device's memory."""
 
+BLOCKS_ON_THE_WAY = 3
+"""Blocks whose entries are on the device though they are kept elsewhere: one is read, one is fetched ahead and one is
+saved."""
+
 
 def bank_budget(memory: MemorySettings, device: torch.device) -> int | None:
     """Bytes that place `auto` may keep on `device`; None for no limit, where the device is the CPU itself."""
@@ -93,6 +97,13 @@ def bytes_on_device(memory: MemorySettings, size: int, budget: int | None) -> in
     if memory.place == "cpu":
         return 0
     return size if memory.place == "device" or budget is None else min(size, budget)
+
+
+def bytes_to_reserve(memory: MemorySettings, size: int, budget: int | None, blocks: int) -> int:
+    """The part of `size` bytes, of so many blocks, that is on the compute device at one time: what stays there, and of
+    the rest what is on its way."""
+    kept = bytes_on_device(memory, size, budget)
+    return min(size, kept + math.ceil(size * BLOCKS_ON_THE_WAY / max(1, blocks)))
 
 
 def _subject_tokens(plan: SharePlan, info: FamilyInfo, grid: tuple[int, int, int], index: int) -> int:

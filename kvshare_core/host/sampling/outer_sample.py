@@ -21,14 +21,14 @@ from ...timeline.timeline import FRAME_DIM
 from .. import HANDOVER_TAG, KEY
 from ..conditioning.carried_image import KnownFrames
 from ..own_errors import own_errors
-from ..running import signature_of_running, signatures_above
+from ..running import record_is_read, signature_of_running, signatures_above
 from . import memory
 from .chain import Chain
-from .eager import EagerRegion
 from .held_frames import HeldFrames, held_frames, holds_without_noise
 from .neighbours import mixed_up_by, neighbours_of
 from .notices import Notices
 from .packed_latent import video_part
+from .pinned_slabs import HostSlabs
 from .progress import RunProgress
 from .run_noise import arrange_noise
 from .run_state import RunState
@@ -76,7 +76,9 @@ def outer_sample_wrapper(sampled: SampledPlan) -> Callable[..., Any]:
         notices = Notices()
         noise = arrange_noise(plan.timeline, arguments["noise"], arguments["seed"], shapes, notices, lead)
         fitted = replace(sampled.fitted, plan=plan)
-        state = _make_state(replace(sampled, fitted=fitted), guider, window, held, shapes, notices)
+        # A later sampler takes over what one that stops early has found.
+        read = float(arguments["sigmas"][-1]) > 0 or record_is_read()
+        state = _make_state(replace(sampled, fitted=fitted), guider, window, held, shapes, notices, read)
         guider.model_options = create_model_options_clone(original)
         guider.model_options["transformer_options"][KEY] = state
         try:
@@ -157,8 +159,9 @@ def _make_state(
     held: HeldFrames | None,
     shapes: list[Any],
     notices: Notices,
+    masks_read: bool,
 ) -> RunState:
-    """The state of a run that is about to start. shapes: of the whole latent's parts."""
+    """The state of a run that is about to start. shapes: of the whole latent's parts; masks_read: as in RunSettings."""
     fitted, plan, base_model = sampled.fitted, sampled.fitted.plan, guider.model_patcher.model
     budget = memory.bank_budget(plan.config.memory, guider.model_patcher.load_device)
     expected = memory.expected_bytes(fitted, guider, shapes[0])
@@ -173,6 +176,8 @@ def _make_state(
         float(_model_sampling(guider).sigma_max),
         _segments_with_held_frames(plan, held, base_model),
         neighbours_of(guider.model_patcher, guider.model_options),
+        masks_read,
+        HostSlabs(),
     )
     run = SamplingRun(settings, notices)
     progress = RunProgress(plan.timeline, guider.model_patcher, [len(stage) for stage in run.stages.all])
@@ -181,8 +186,8 @@ def _make_state(
     if mixed_up is not None:
         run.account.explain(mixed_up, *BY_CACHES)
     known = None if held is None else _known_frames(held, base_model, shapes)
-    bank = memory.bytes_on_device(plan.config.memory, expected.bank, budget)
-    return RunState(run, progress, EagerRegion(), held, known, bank, expected.call)
+    bank = memory.bytes_to_reserve(plan.config.memory, expected.bank, budget, len(fitted.blocks))
+    return RunState(run, progress, held, known, bank, expected.call)
 
 
 def _segments_with_held_frames(plan: SharePlan, held: HeldFrames | None, base_model: Any) -> frozenset[int]:

@@ -27,6 +27,7 @@ from .. import KEY
 from ..loading.model_info import model_info
 from . import memory
 from .attention_override import ModelInputs, OpenedForward, apply_model_wrapper
+from .eager import EAGER
 from .outer_sample import SampledPlan, outer_sample_wrapper
 from .packed_latent import latent_of, part_shapes
 from .run_state import run_state
@@ -167,7 +168,12 @@ def _open_forward(inputs: ModelInputs) -> OpenedForward | None:
     grid, lead = info.grid(*window.shape), info.grid(window.lead, *window.shape[1:])
     forward = run.open_forward(window.evaluation, batch, text, grid, math.prod(lead))
     return OpenedForward(
-        partial(run.attend, forward), state.eager, partial(run.leave_call, forward), forward, info.blocks
+        partial(run.attend, forward),
+        EAGER,
+        partial(run.leave_call, forward),
+        forward,
+        info.blocks,
+        run.early_blocks,
     )
 
 

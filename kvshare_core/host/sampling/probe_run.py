@@ -52,7 +52,7 @@ from ...timeline.timeline import Timeline
 from .. import KEY, is_prompt
 from ..loading.model_info import model_info
 from .attention_override import ModelInputs, OpenedForward, apply_model_wrapper
-from .eager import EagerRegion
+from .eager import EAGER
 from .packed_latent import part_shapes
 
 WATCHER_KEY = "kvshare_probe"
@@ -313,7 +313,7 @@ class ProbeRun:
         segment = self.plan.timeline.segments[0]
         forward = Forward(segment, Batch(((0, 0),)), PromptText(inputs.text_tokens(self.family.inputs)), self.grid)
         watched = WatchedForward(self.family, self.info, self.diffusion_model, forward, watcher)
-        return OpenedForward(watched.attend, EagerRegion(), _left_unread, forward, self.info.blocks)
+        return OpenedForward(watched.attend, EAGER, _left_unread, forward, self.info.blocks)
 
 
 def _left_unread(_what: str) -> None:

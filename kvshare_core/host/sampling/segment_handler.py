@@ -21,9 +21,10 @@ from ...session.sampling_run import SamplingRun
 from ...session.taking_part import PromptNeededError
 from ...timeline.timeline import FRAME_DIM, Timeline
 from .. import BEAT_TAG, COMMON_TAG, is_for, is_prompt
-from ..conditioning.carried_image import KnownFrames, carry_image, gives_no_image, has_image
+from ..conditioning.carried_image import ImagesGiven, KnownFrames, with_images
 from ..conditioning.joining import join_texts
 from ..conditioning.mixing import interpolate_conditioning
+from ..conditioning.of_beats import EntriesOfBeats
 from ..conditioning.sequence import fit_sequence
 from ..conditioning.slicing import check_divisible, slice_conditioning
 from .lead import Lead, check_front, has_front, inputs_behind, lead_frames
@@ -212,17 +213,21 @@ class SegmentHandler(ContextHandlerABC):
         planned = self._begin_pass(state, options, sigma)
         needed = self._needed(planned, state, latent, model_options)
         progress = None if state is None else state.progress
-        known = (state and state.known) or KnownFrames.none_of(latent.video)
-        channels = self._image_channels(conds, known)
+        known = KnownFrames.none_of(latent.video) if state is None else state.known_like(latent.video)
+        given = ImagesGiven() if state is None else state.given
+        channels = self._image_channels(conds, known, given)
+        # Once in a model call: a copy of the whole video for every segment would be time in proportion to its square.
+        known = known if channels is None else known.copy()
+        lists = [EntriesOfBeats(cond) if cond else None for cond in conds]
         for number, evaluation in enumerate(needed):
             index = evaluation.segment.index
             piece = latent.piece(index)
             packed = piece.shape[-1] if len(latent.parts) > 1 else None
             window = SegmentWindow(evaluation, latent.video, packed, latent.audio_windows(index))
-            window_conds = [
-                self._with_image(prompts_first(self._fitted(cond, latent, window, model)), window, known, run, channels)
-                for cond in conds
-            ]
+            own = [entries.of_segment(evaluation.segment) if entries else None for entries in lists]
+            window_conds = [prompts_first(self._fitted(cond, latent, window, model)) for cond in own]
+            if channels is not None:
+                window_conds = [self._with_image(cond, window, known, run, channels, given) for cond in window_conds]
             window.places = {
                 (index, cond["uuid"]): place
                 for index, entries in enumerate(window_conds)
@@ -245,7 +250,7 @@ class SegmentHandler(ContextHandlerABC):
             for total, output in zip(sums, outputs, strict=True):
                 total.add(index, output, partial(segment_weights, self.timeline, self.order, evaluation.weight))
             if channels is not None:
-                known = known.adding(evaluation.segment, latent.video_of(index, outputs[window.prompts or 0]))
+                known.add(evaluation.segment, latent.video_of(index, outputs[window.prompts or 0]))
             if progress is not None:
                 progress.end_segment(outputs[window.prompts or 0], (number + 1) / len(needed))
         if run is not None:
@@ -253,12 +258,15 @@ class SegmentHandler(ContextHandlerABC):
         complete = len({evaluation.segment.index for evaluation in needed}) == len(self.timeline.segments)
         return [total.result(complete) for total in sums]
 
-    def _image_channels(self, conds: list[Conditioning], known: KnownFrames) -> ImageChannels | None:
+    def _image_channels(
+        self, conds: list[Conditioning], known: KnownFrames, given: ImagesGiven
+    ) -> ImageChannels | None:
         """How the model takes images; None also for one that may be a text-to-video model and gets none."""
         channels = self.image_channels
-        if channels is not None and self.images_optional and not bool(known.known.any()):
-            return None if gives_no_image(conds, channels, known.latent.shape[1]) else channels
-        return channels
+        if channels is None or not self.images_optional or bool(known.known.any()):
+            return channels
+        found = [given.by(entry, None, channels, known.latent.shape[1]) for cond in conds for entry in cond or ()]
+        return channels if any(frames is not None and bool(frames.any()) for frames in found) else None
 
     def _with_image(
         self,
@@ -266,16 +274,16 @@ class SegmentHandler(ContextHandlerABC):
         window: SegmentWindow,
         known: KnownFrames,
         run: SamplingRun | None,
-        channels: ImageChannels | None,
+        channels: ImageChannels,
+        given: ImagesGiven,
     ) -> Conditioning | None:
         """A segment's conditioning for an image-to-video model, given what is known of its frames; warns of a segment
         without any image."""
-        if channels is None or entries is None:
-            return entries
-        if self.carry_image:
-            frames = known.of_segment(window.segment)
-            entries = [carry_image(entry, frames, channels) for entry in entries]
-        if run is not None and not (has_image(entries, channels, known.latent.shape[1]) or has_front(entries)):
+        if entries is None:
+            return None
+        carried = known.of_segment(window.segment) if self.carry_image else KnownFrames.none_of(known.latent)
+        entries, shown = with_images(entries, window.segment, carried, channels, given)
+        if run is not None and not (shown or has_front(entries)):
             run.warn_once(
                 f"the model takes an image, but prompt {window.segment.beat + 1} begins without one, so what it shows "
                 "is made up. Give it one with Long Video Beat Images."

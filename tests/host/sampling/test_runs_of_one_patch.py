@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from comfy_execution.utils import CurrentNodeContext
-from nodes import KSampler
+from nodes import KSampler, KSamplerAdvanced
 
 from kvshare_core.config import KVShareConfig
 from kvshare_core.host.files.run_files import load
@@ -87,12 +87,17 @@ class Film:
         return load(file).record.latest()
 
 
-def film_of(**inputs: Any) -> Film:
+def film_of(config: KVShareConfig | None = None, **inputs: Any) -> Film:
     model, clip, *_ = run_node(
         "LoadVideoDiT", diffusion_model=EMBEDDED, text_encoder=EMBEDDED, vae=EMBEDDED, weight_dtype="default"
     )
     made = run_node("LongVideoSegmenter", **segmenter_inputs(model, clip, **inputs))
-    return Film(made, *run_node("MaskGuidedKVShare", model=model, timeline=made[0], subject="circle"))
+    return Film(made, *run_node("MaskGuidedKVShare", model=model, timeline=made[0], subject="circle", config=config))
+
+
+def without_readers(workflow: dict[str, Any]) -> dict[str, Any]:
+    """The workflow without the nodes that take the record."""
+    return {name: node for name, node in workflow.items() if "record" not in node["inputs"]}
 
 
 def masks_of(record: KVShareRecord) -> torch.Tensor:
@@ -188,3 +193,36 @@ def test_a_record_keeps_the_newest_runs_and_each_once() -> None:
     # The oldest two are gone, and what is not known counts as the newest.
     assert record.findings(latents[0]).named and record.findings(nodes=["other", "node 1"]).named
     assert not record.findings(nodes=["other", "node 2", "node 3"]).named
+
+
+@pytest.mark.parametrize("changes", [{"mode": "off"}, {"strength": 0.0}])
+def test_a_run_that_shares_nothing_looks_for_the_subject_only_for_a_node_that_takes_its_record(
+    queue: Queue, changes: dict[str, Any]
+) -> None:
+    film = film_of(config=KVShareConfig(**changes))
+    queue.workflow = without_readers(workflow_of(a=1))
+    unseen = film.sample("a", 1)["samples"]
+    assert film.record.latest() is None
+    with pytest.raises(ValueError, match="only if this input was connected while it was sampled"):
+        film.preview("a")
+    queue.workflow = workflow_of(a=1)
+    assert torch.equal(film.sample("a", 1)["samples"], unseen)
+    assert film.record.latest() is not None
+
+
+def test_a_run_that_shares_looks_for_the_subject_whoever_takes_its_record(queue: Queue) -> None:
+    film = film_of()
+    queue.workflow = without_readers(workflow_of(a=1))
+    film.sample("a", 1)
+    assert film.record.latest() is not None
+
+
+def test_a_run_that_stops_early_looks_for_the_subject_for_the_sampler_that_goes_on(queue: Queue) -> None:
+    film = film_of(config=KVShareConfig(mode="off"))
+    queue.workflow = without_readers(workflow_of(a=1))
+    _, positive, negative, empty, _ = film.made
+    with CurrentNodeContext("prompt", "a"), torch.inference_mode():
+        KSamplerAdvanced().sample(
+            film.model, "enable", 1, 3, 1.0, "euler", "simple", positive, negative, empty, 0, 2, "enable"
+        )
+    assert film.record.latest() is not None
