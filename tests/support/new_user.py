@@ -37,6 +37,14 @@ WIDGET = """([type, name]) => {
     return [page.x + (x + offset[0]) * scale, page.y + (y + offset[1]) * scale];
 }"""
 
+LISTED = """() => {
+    // What is listed no longer changes.
+    const now = [...document.querySelectorAll("[role=option]")].map((one) => one.textContent).join("|");
+    const before = window.kvsListed;
+    window.kvsListed = now;
+    return now !== "" && now === before && (window.kvsSame = (window.kvsSame ?? 0) + 1) > 30 && !(window.kvsSame = 0);
+}"""
+
 EMPTY = """([scale, x, y]) => {
     window.app.graph.clear();
     Object.assign(window.app.canvas.ds, {scale});
@@ -93,6 +101,16 @@ class User:
         page.mouse.move(x, y, steps=3)
         page.mouse.click(x, y)
         self.clicks += 1
+
+    def found(self, words: str, x: float, y: float) -> list[str]:
+        """What the search lists, first to last."""
+        page = self.page.page
+        self.open_search(x, y)
+        self.type(words)
+        page.wait_for_function(LISTED)
+        texts = page.get_by_role("option").all_inner_texts()
+        self.press("Escape", 2)
+        return texts
 
     def open_search(self, x: float, y: float) -> None:
         """Double clicks on the canvas until the search is there: a busy page takes a slow one for two clicks."""

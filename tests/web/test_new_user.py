@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 FIRST_LIGHT = ROOT / "example_workflows" / "First light.json"
 SIZE = (1900, 1300)
 BEATS = ("a circle moving right over night", "a circle moving down over grass")
+USUAL = ("KV Share film from a storyboard", "Mask-Guided KV Share", "Long Video Segmenter")
 OTHER = "a circle moving left over sand"
 WRONG = "circles moving down over grass"
 LINKS = (
@@ -149,3 +150,14 @@ def test_a_film_by_keyboard(browser: "Browser", server: Server, mode: Mode, tmp_
         page.wait_for_function("() => document.querySelectorAll('.kvs-problem').length === 0")
         opened.screenshot(f"new-user-keyboard-{mode.replace(' ', '-')}")
         seen(user, "keyboard")
+
+
+def test_search_finds_the_usual_nodes_before_rare_ones(browser: "Browser", server: Server) -> None:
+    with comfy_page(browser, server, "classic", size=SIZE) as opened:
+        user = User(opened, "classic")
+        user.empty_canvas()
+        for words in ("kv share", "storyboard", "story", "film"):
+            found = user.found(words, 900, 700)
+            usual = [place for place, text in enumerate(found) if any(name in text for name in USUAL)]
+            rare = [place for place, text in enumerate(found) if "KV Sharing" in text]
+            assert usual and usual[0] < min(rare, default=len(found)), f"{words}: {found}"
