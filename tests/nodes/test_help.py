@@ -27,16 +27,18 @@ PAGES = [
 ]
 
 
+def file_of(schema: Any, language: str = "en") -> str:
+    """The page of a node in a language, where the host's panel looks for it first, and the English one after that."""
+    return f"{schema.node_id}{'' if language == 'en' else f'/{language}'}.md"
+
+
 def page(schema: Any, language: str = "en") -> str:
-    """The page of a node; those of other languages stand where the host's panel looks for them first."""
-    name = f"{schema.node_id}.md" if language == "en" else f"{schema.node_id}/{language}.md"
-    return (DOCS / name).read_text(encoding="utf-8")
+    return (DOCS / file_of(schema, language)).read_text(encoding="utf-8")
 
 
 def test_every_node_has_a_page_in_every_language_and_every_page_a_node() -> None:
     files = {path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")}
-    wanted = {f"{schema.node_id}{end}" for schema in SCHEMAS for end in (".md", "/zh.md", "/ja.md")}
-    assert files == wanted
+    assert files == {file_of(schema, language) for schema in SCHEMAS for language in OUTPUTS}
 
 
 @pytest.mark.parametrize(("schema", "language"), PAGES)
@@ -128,7 +130,7 @@ def test_what_the_segmenter_s_page_says_of_scripts_holds(line: str) -> None:
     assert script.loop and len(script.beats) == 2
 
 
-@pytest.mark.parametrize("name", ["KVShareConfig.md", "KVShareConfig/zh.md", "pictures/position.png"])
+@pytest.mark.parametrize("name", [file_of(SCHEMAS[0]), file_of(SCHEMAS[0], "zh"), "pictures/position.png"])
 def test_the_host_serves_the_pages(server: Server, name: str) -> None:
     url = f"{server.url}/extensions/{PACK_FOLDER}/docs/{name}"
     with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=60) as response:

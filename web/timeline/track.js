@@ -149,20 +149,23 @@ export class Track {
         for (const block of this.#blocks.splice(this.#beats.length)) {
             block.remove();
         }
-        this.#beats.forEach((beat, index) => this.#drawBeat(this.#blocks[index], beat, index));
+        // Asked once: the page is laid out anew for every answer after a change.
+        const { scale } = this;
+        this.#beats.forEach((beat, index) => this.#drawBeat(this.#blocks[index], beat, index, scale));
     }
 
     /**
      * @param {HTMLElement} block
      * @param {any} beat
      * @param {number} index
+     * @param {number} scale Pixels per latent frame.
      */
-    #drawBeat(block, beat, index) {
+    #drawBeat(block, beat, index, scale) {
         const seconds = this.#secondsOf(beat);
         const chosen = index === this.#selected;
         const transition = beat.transition ? `, ${filled("begins with {0}", beat.transition)}` : "";
-        block.style.transform = `translateX(${beat.start * this.scale}px)`;
-        block.style.width = `${(beat.stop - beat.start) * this.scale}px`;
+        block.style.transform = `translateX(${beat.start * scale}px)`;
+        block.style.width = `${(beat.stop - beat.start) * scale}px`;
         block.style.setProperty("--kvs-hue", String(HUES[index % HUES.length]));
         block.classList.toggle("kvs-chosen", chosen);
         block.classList.toggle("kvs-open", beat.duration === null);

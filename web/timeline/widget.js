@@ -4,7 +4,7 @@
  */
 
 import { element } from "../shared/dom.js";
-import { addPanel } from "../shared/panel.js";
+import { addPanel, keepKey } from "../shared/panel.js";
 import { afterEveryChange, afterLoading, writeWidget } from "../shared/widgets.js";
 import { filled, said, translated } from "../shared/words.js";
 import { PlanClient } from "./client.js";
@@ -25,8 +25,7 @@ import { canTake, changedFilm, changesFilm, takeInGraph, wrongBeats } from "./wa
 
 const [TEXT, NAME] = ["prompts", "kvshare_timeline"];
 const [HEIGHT, LEAST_WIDTH] = [480, 520];
-const NEW_BEAT = "a new scene";
-const TYPING_MILLISECONDS = 120;
+const [NEW_BEAT, TYPING_MILLISECONDS] = ["a new scene", 120];
 
 /**
  * Adds the editor to a node.
@@ -241,13 +240,14 @@ class TimelineEditor {
                 this.#draw();
                 return;
             }
-            const typing = this.inspector.root.contains(document.activeElement);
+            const [typing, here] = [this.inspector, this].map(({ root }) => root.contains(document.activeElement));
             this.#history.keep(before);
             this.#selected = select ?? this.#selected;
             this.#write(text);
             await this.client.ask();
             this.toolbar.say(message ?? "");
-            if (!typing && this.root.contains(document.activeElement)) {
+            const now = document.activeElement; // The page itself, if the beat that had the focus is gone.
+            if (!typing && here && (now === document.body || this.root.contains(now))) {
                 this.track.focus(this.#selected);
             }
         }));
@@ -352,8 +352,7 @@ class TimelineEditor {
     }
 
     async #add() {
-        const named = this.#answer?.named;
-        const prompt = named ? `${named} in ${NEW_BEAT}` : NEW_BEAT;
+        const prompt = this.#answer?.named ? `${this.#answer.named} in ${NEW_BEAT}` : NEW_BEAT;
         if (this.#now.trim() === "") {
             this.#write(prompt);
             await this.client.ask();
@@ -390,7 +389,7 @@ class TimelineEditor {
      * @param {KeyboardEvent} event
      */
     #key(event) {
-        event.stopPropagation();
+        keepKey(event);
         const act = this.track.lane.contains(/** @type {Node} */ (event.target)) ? actionOf(event, this.#actions) : null;
         if (act) {
             event.preventDefault();

@@ -4,7 +4,7 @@
  */
 
 import { element, options } from "../shared/dom.js";
-import { addPanel } from "../shared/panel.js";
+import { addPanel, keepKey } from "../shared/panel.js";
 import { clock, percent, rounded } from "../shared/text.js";
 import { filled, said } from "../shared/words.js";
 import { Aim } from "./aim.js";
@@ -381,7 +381,7 @@ class Viewer {
      * @param {KeyboardEvent} event
      */
     #key(event) {
-        event.stopPropagation();
+        keepKey(event);
         const way = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
         const free = this.canvas === event.target || this.scrub === event.target;
         if (!this.#frames || event.ctrlKey || event.metaKey || event.altKey || !free) {
