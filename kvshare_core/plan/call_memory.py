@@ -17,6 +17,12 @@ MERGING_BYTES = 12
 SUM_BYTES = 24
 """Bytes per query and head of up to three sums of scores in float32, and of the weights made from them."""
 
+MOVED = ("centred", "matched")
+"""Positions to which each key has a rotation of its own."""
+
+TABLE_BYTES = 4
+"""Bytes of a cosine or sine per channel of a head, which two channels share."""
+
 
 def call_bytes(
     fitted: FittedPlan,
@@ -58,6 +64,9 @@ def call_bytes(
         queries = max(own) * heads * info.head_dim
         merging = MERGING_BYTES * min(queries, max(MERGED_ELEMENTS, queries // MERGED_PARTS))
         merging += SUM_BYTES * max(own) * heads
+        if plan.config.position in MOVED:
+            # Cosines and sines for every key of each row; they are kept for the blocks to come.
+            merging += TABLE_BYTES * sum(foreign) * info.head_dim * rows
         held = (copied + max(groups)) * heads + restored
         most = max(most, held * info.head_dim * element_size + merging)
     return most

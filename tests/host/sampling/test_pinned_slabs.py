@@ -9,6 +9,7 @@ import torch
 
 from kvshare_core import devices
 from kvshare_core.config import KVShareConfig, MemorySettings
+from kvshare_core.host.sampling.memory import bytes_to_reserve
 from kvshare_core.host.sampling.pinned_slabs import HostSlabs
 from tests.support.family_cases import CASES
 from tests.support.pretend_cuda import PretendCuda
@@ -79,3 +80,19 @@ def test_where_the_host_pins_nothing_the_memory_is_ordinary(
     assert taken and set(taken) == {before}
     ordinary = [wait.place for wait in waits if wait.kind == "copy of ordinary memory"]
     assert ordinary and all(place.startswith("kvshare_core/bank/pinned_memory.py") for place in ordinary)
+
+
+@pytest.mark.parametrize(
+    ("place", "budget", "blocks", "reserved"),
+    [
+        ("device", 10, 10, 100),
+        ("cpu", None, 10, 30),
+        ("cpu", None, 2, 100),
+        ("auto", None, 10, 100),
+        ("auto", 40, 10, 70),
+        ("auto", 90, 10, 100),
+        ("cpu", None, 0, 100),
+    ],
+)
+def test_what_is_on_its_way_is_kept_free_too(place: Any, budget: int | None, blocks: int, reserved: int) -> None:
+    assert bytes_to_reserve(MemorySettings(place=place), 100, budget, blocks) == reserved
