@@ -24,10 +24,11 @@ BF16 = 2
 
 def measure_plans(host: str | None) -> list[Row]:
     """One row per released model, in a host that runs; a family that the host or the pack lacks has a reason."""
-    return [_plan(released, host) for released in RELEASED]
+    return [plan_row(released, host) for released in RELEASED]
 
 
-def _plan(released: Released, host: str | None) -> Row:
+def plan_row(released: Released, host: str | None) -> Row:
+    """The row of one model; a figure is None, and the reason is told, where the host or the pack lacks it."""
     row: dict[str, Any] = {"model": released.name, "host": host}
     try:
         info = released_info(released)

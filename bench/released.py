@@ -354,14 +354,16 @@ RELEASED = (
 )
 
 
-def released_model(released: Released) -> tuple[torch.nn.Module, Family, FamilyInfo]:
-    """A released model without its weights, and what the pack says of it. Raises ModuleNotFoundError where the host
-    lacks its class."""
+def released_module(released: Released) -> torch.nn.Module:
+    """A released model without its weights. Raises ModuleNotFoundError where the host lacks its class."""
     import comfy.ops
 
-    module = released.build(
-        _WithOperations(import_module(f"comfy.ldm.{released.module}"), comfy.ops.disable_weight_init)
-    )
+    return released.build(_WithOperations(import_module(f"comfy.ldm.{released.module}"), comfy.ops.disable_weight_init))
+
+
+def released_model(released: Released) -> tuple[torch.nn.Module, Family, FamilyInfo]:
+    """The same, and what the pack says of it."""
+    module = released_module(released)
     return module, *find_family(module, released.channels)
 
 

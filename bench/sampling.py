@@ -2,8 +2,8 @@
 
 python3 dev.py bench sampling [--rounds 3] [--processes 1] [--json FILE] [--quick]
 
-Models of random weights, large enough that attention and matrix products take nearly all of the time: 768 video
-tokens a segment, 512 channels, 3 blocks. Every method samples the same film by the stock sampler, on one thread; in
+Models of random weights, large enough that attention and matrix products take nearly all of the time: 1,024 video
+tokens a segment, 256 channels, 3 blocks. Every method samples the same film by the stock sampler, on one thread; in
 every round all of them take turns, and ratios are medians of the rounds' own. Time is that of the processor; the wall's
 is beside it, and longer where something else runs on the machine.
 
@@ -13,7 +13,6 @@ Methods:
     off             the pack with mode off, and the record of the run not read
     off, record     the same for a preview of the subject, which is looked for then
     kvshare         the defaults: the subject is looked for by its word, in the first step by the effect of hiding it
-    kvshare, mask   the same with a mask from the user, so that nothing is looked for
     sources_first   the defaults in that order
     ditctrl         the paper's preset, in every step, in the last block
     released order  what the paper's code evaluates in every step, by the bare handler: neighbours in pairs, so that all
@@ -46,9 +45,9 @@ from devtools.environment import find_host
 from kvshare_core.config import KVShareConfig
 from kvshare_core.timeline.timeline import Timeline
 
-from .attention import StorageMeter
 from .form import Row, make_result, publish, show_progress
 from .host_process import start_host
+from .meters import StorageMeter
 from .methods import OFF, PAPER, SHARING
 
 STEPS = 2
@@ -61,7 +60,6 @@ CONFIGS: Mapping[str, KVShareConfig] = {
     "off": OFF,
     "off, record": OFF,
     "kvshare": SHARING,
-    "kvshare, mask": SHARING,
     "sources_first": replace(SHARING, order="sources_first"),
     "ditctrl": PAPER_EVERYWHERE,
 }
@@ -80,7 +78,7 @@ class Size:
     text: int
 
 
-FULL = Size(heads=4, blocks=3, frames=3, side=32, text=64)
+FULL = Size(heads=2, blocks=3, frames=4, side=32, text=64)
 QUICK = Size(heads=1, blocks=2, frames=3, side=6, text=6)
 
 
@@ -194,20 +192,11 @@ def runs(subject: Subject, size: Size, segments: int, cfg: float, clock: Clock) 
         # Older hosts have no windows that this could be compared with.
         pass
     for name, config in CONFIGS.items():
-        mask = _box(size) if name.endswith("mask") else None
         # Without a subject a run that shares nothing looks for none, as it does where nobody reads its record.
-        word = "" if mask is not None or name == "off" else WORD
-        model, record = apply(subject.model, make_plan(timeline, config, word, mask))
+        word = "" if name == "off" else WORD
+        model, record = apply(subject.model, make_plan(timeline, config, word, None))
         found[name] = run(model, record=record)
     return {**found, "released order": run(_in_pairs(timeline).on(subject.model))}
-
-
-def _box(size: Size) -> torch.Tensor:
-    """A mask [1, h, w] over the middle: a quarter of the picture."""
-    mask = torch.zeros(1, size.side, size.side)
-    quarter = size.side // 4
-    mask[:, quarter:-quarter, quarter:-quarter] = 1
-    return mask
 
 
 def _in_pairs(timeline: Timeline) -> Any:
@@ -273,12 +262,14 @@ class Cell:
         return measure(models(self.size)[self.model], self.size, self.segments, self.cfg, self.rounds)
 
 
-def measure_cells(cells: Sequence[Cell], processes: int) -> list[Row]:
-    """All rows, several films at a time where there are several `processes`."""
+def measure_cells(cells: Sequence[Cell], processes: int, keep: Callable[[list[Row]], None]) -> list[Row]:
+    """All rows, several films at a time where there are several `processes`; keep: is given those so far, film by
+    film."""
     rows: list[Row] = []
     with ProcessPoolExecutor(processes, get_context("spawn"), start_host) as pool:
         for number, found in enumerate(pool.map(Cell.measure, cells), start=1):
             rows += found
+            keep(rows)
             show_progress(number, len(cells), "films")
     return rows
 
@@ -295,10 +286,15 @@ def main() -> None:
         parser.error("--rounds and --processes must be at least 1")
     cells = [Cell(model, QUICK, SEGMENTS[0], GUIDANCES[0], 1) for model in range(2)]
     if not options.quick:
-        films = product(range(2), SEGMENTS, GUIDANCES)
-        cells = [Cell(model, FULL, segments, cfg, options.rounds) for model, segments, cfg in films]
-    rows = measure_cells(cells, options.processes)
+        films = product(SEGMENTS, GUIDANCES, range(2))
+        cells = [Cell(model, FULL, segments, cfg, options.rounds) for segments, cfg, model in films]
     torch.set_num_threads(1)
+
+    def keep(rows: list[Row]) -> None:
+        if options.json is not None:
+            options.json.write_text(make_result("sampling", 1, rows, find_host()).as_json(), encoding="utf-8")
+
+    rows = measure_cells(cells, options.processes, keep)
     publish(make_result("sampling", 1, rows, find_host()), options.json)
 
 

@@ -18,6 +18,14 @@ Backend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 TOKEN_DIM = 2
 
 
+def take_tokens(tensor: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    """The tokens at `index`, copied. Where all heads of a token lie together in memory, as most models make them, they
+    still do, which copies several times faster."""
+    if tensor.stride(1) < tensor.stride(TOKEN_DIM):
+        return tensor.transpose(1, TOKEN_DIM).index_select(1, index).transpose(1, TOKEN_DIM)
+    return tensor.index_select(TOKEN_DIM, index)
+
+
 @dataclass(frozen=True)
 class KeyValuePart:
     """Keys and values of one origin (own text, own video, or one source segment).
@@ -44,8 +52,8 @@ class KeyValuePart:
         if self.tokens is None:
             return self
         return KeyValuePart(
-            self.key.index_select(TOKEN_DIM, self.tokens),
-            self.value.index_select(TOKEN_DIM, self.tokens),
+            take_tokens(self.key, self.tokens),
+            take_tokens(self.value, self.tokens),
             self.bias,
             None if self.key_bias is None else self.key_bias.index_select(1, self.tokens),
         )
@@ -168,7 +176,7 @@ def group_outputs(
             yield None, attend(query, group.parts, backend, lse_attention, scale)
         elif group.tokens.numel() > 0:
             tokens, parts = group.tokens, group.parts
-            yield tokens, attend(query.index_select(TOKEN_DIM, tokens), parts, backend, lse_attention, scale)
+            yield tokens, attend(take_tokens(query, tokens), parts, backend, lse_attention, scale)
             del parts
         # Groups may hold copies of keys, and the next one makes its own.
         del group

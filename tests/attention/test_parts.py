@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from kvshare_core import devices
 from kvshare_core.attention import log_sum_exp
 from kvshare_core.attention.log_sum_exp import KERNELS, LogSumExpAttention, chunked, flash_cpu
-from kvshare_core.attention.parts import KeyValuePart, QueryGroup, attend, attend_groups
+from kvshare_core.attention.parts import KeyValuePart, QueryGroup, attend, attend_groups, take_tokens
 from tests.oracles.dense_reference import dense_attention, heads_together
 
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 2e-2}
@@ -326,3 +326,15 @@ def test_memory_that_runs_out_while_a_kernel_is_tried_says_nothing_about_the_ker
     with pytest.raises(torch.OutOfMemoryError):
         attention.kernel_for(query)
     assert attention.kernel_for(query) is short_of_memory
+
+
+@pytest.mark.parametrize("heads_together", [True, False])
+def test_chosen_tokens_keep_the_layout_in_memory(heads_together: bool) -> None:
+    tensor = torch.arange(2 * 3 * 7 * 4.0).view(2, 3, 7, 4)
+    if heads_together:
+        tensor = tensor.transpose(1, 2).contiguous().transpose(1, 2)
+    index = torch.tensor([0, 3, 6])
+    found = take_tokens(tensor, index)
+    assert torch.equal(found, tensor[:, :, [0, 3, 6]])
+    assert found.transpose(1, 2).is_contiguous() == heads_together
+    assert found.untyped_storage().nbytes() == found.nbytes

@@ -281,8 +281,10 @@ class SegmentHandler(ContextHandlerABC):
         without any image."""
         if entries is None:
             return None
-        carried = known.of_segment(window.segment) if self.carry_image else KnownFrames.none_of(known.latent)
-        entries, shown = with_images(entries, window.segment, carried, channels, given)
+        own = known.of_segment(window.segment)
+        if not self.carry_image:
+            own = replace(own, known=torch.zeros_like(own.known))
+        entries, shown = with_images(entries, window.segment, own, channels, given)
         if run is not None and not (shown or has_front(entries)):
             run.warn_once(
                 f"the model takes an image, but prompt {window.segment.beat + 1} begins without one, so what it shows "
