@@ -67,7 +67,8 @@ def test_the_nodes_inside_are_those_of_the_host(server: Server) -> None:
             assert slot["type"] == declared[slot["name"]]
         assert [slot["type"] for slot in node["outputs"]] == known["output"]
         names = widget_slots(known, node["widgets_values"])
-        assert len(node["widgets_values"]) == len(names)
+        # Create Video has one widget more on newer hosts.
+        assert 0 <= len(names) - len(node["widgets_values"]) <= (node["type"] == "CreateVideo")
         for widget in (slot["widget"]["name"] for slot in node["inputs"] if "widget" in slot):
             assert widget in names
     of_nodes = {name: NODES[int(node)]["type"] for node, name in PROMOTED if node != "-1"}

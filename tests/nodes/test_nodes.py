@@ -597,7 +597,7 @@ def test_a_probe_saves_a_preset_that_its_model_runs_with(
 def example(server: Server) -> dict[str, Any]:
     """An example as saved before most settings were there, in API format with a single step."""
     file = ROOT / "tests" / "nodes" / "golden_workflows" / "first_light_b5c4925.json"
-    saved = json.loads(file.read_text(encoding="utf-8"))
+    saved = json.loads(file.read_text(encoding="utf-8"))["workflow"]
     workflow = client.to_api_format(saved, client.object_info(server.url))
     workflow[place_of(workflow, "KSampler")]["inputs"]["steps"] = 1
     return workflow

@@ -128,7 +128,7 @@ def test_loaders_tell_where_their_files_are(workflow: Released) -> None:
 
 @named()
 def test_the_readme_lists_it(workflow: Released) -> None:
-    assert f"| `{workflow.name}` | {workflow.title} |" in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"\n- *{workflow.name}*\n" in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 @named()

@@ -1,17 +1,15 @@
 """A user of the host's frontend who is counted: every click, drag and key, and the seconds that they wait."""
 
 import time
-from contextlib import suppress
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import TimeoutError
-
 from tests.support.comfy_page import ComfyPage, Mode
 
-TRIES, PATIENCE = 5, 4000
-"""Of opening the search, and the milliseconds for each."""
+TRIES, PATIENCE, LOOK_AGAIN = 5, 4000, 100
+"""How often a key or a click is tried, and the milliseconds for each and between looks."""
 
 PLACE = """([type, side, name]) => {
     const node = window.app.graph._nodes.find((one) => one.type === type);
@@ -118,8 +116,7 @@ class User:
         for _ in range(TRIES):
             page.mouse.dblclick(x, y)
             self.clicks += 2
-            with suppress(TimeoutError):
-                page.wait_for_selector("input:focus", timeout=PATIENCE)
+            if self._waits_for(lambda: page.locator("input:focus").count() > 0):
                 return
         raise AssertionError("the search does not open")
 
@@ -138,11 +135,12 @@ class User:
     def open_file(self, file: Path) -> None:
         """Opens a workflow by its name in the system's file chooser; a page that is not ready loses the first key."""
         page = self.page.page
+        opened: list[Any] = []
+        page.on("filechooser", lambda chooser: opened.append(chooser))
         for _ in range(TRIES):
-            with suppress(TimeoutError):
-                with page.expect_file_chooser(timeout=PATIENCE) as chooser:
-                    self.press("Control+o")
-                chooser.value.set_files(file)
+            self.press("Control+o")
+            if self._waits_for(lambda: bool(opened)):
+                opened[0].set_files(file)
                 self.keys += len(file.name) + 1
                 return
         raise AssertionError("no file chooser opens")
@@ -181,6 +179,14 @@ class User:
         mouse.move(x + right, y, steps=6)
         mouse.up()
         self.drags += 1
+
+    def _waits_for(self, seen: Callable[[], bool]) -> bool:
+        """Whether something is to be seen within a few seconds."""
+        for _ in range(PATIENCE // LOOK_AGAIN):
+            self.page.page.wait_for_timeout(LOOK_AGAIN)
+            if seen():
+                return True
+        return False
 
     def told(self) -> dict[str, float]:
         """What it took."""

@@ -100,7 +100,12 @@ def test_the_frontend_makes_of_the_blueprint_what_is_meant(browser: "Browser", s
         made = page.page.evaluate("async () => (await window.app.graphToPrompt()).output")
         shown = page.page.evaluate("() => window.app.graph._nodes[0].widgets.map((widget) => widget.name)")
         complaints = [error for error in page.errors if "lueprint" in error]
-    assert without_outside(made) == without_outside(as_workflow(client.object_info(server.url), {}))
+    inside = without_outside(made)
+    for node in inside.values():
+        if node["class_type"] == "CreateVideo":
+            # Newer hosts have it, with a default.
+            node["inputs"].pop("bit_depth", None)
+    assert inside == without_outside(as_workflow(client.object_info(server.url), {}))
     # Some frontends put the number of the node inside before a name.
     assert {name.split(": ")[-1] for name in shown} >= {*OUTSIDE, "seed"}
     assert not complaints

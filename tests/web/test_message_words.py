@@ -55,6 +55,7 @@ UNREADABLE = [
     "subject: =\na fox",
     "1. a fox\n2. a dog",
     "Scene 1: a fox",
+    "Scene 1\na fox",
     "negative prompt: blurry\na fox",
     "a fox \uff5c seed: 1",
 ]
@@ -70,7 +71,7 @@ SHAPES: list[dict[str, Any]] = [
     {"prompts": "a fox\n[blend 7f]\na dog"},
     {"prompts": "a fox | negative: blurry\na dog", "negative_prompt": "grey"},
 ]
-AROUND = [
+AROUND: list[dict[str, Any]] = [
     {"subject": "fox"},
     {"subject": "dogs"},
     {"subject": ","},

@@ -1,7 +1,6 @@
 """The words of the editor and the viewer in every language: complete, of words that are there, and shown."""
 
 import json
-import re
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -11,13 +10,12 @@ from devtools.browser import find_node
 from devtools.environment import ROOT
 from devtools.server import Server
 from tests.support.comfy_page import change_settings, comfy_page
+from tests.support.languages import SCRIPTS
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 WEB = ROOT / "web"
-SCRIPTS = {"zh": re.compile(r"[\u4e00-\u9fff]"), "ja": re.compile(r"[\u3040-\u30ff\u4e00-\u9fff]")}
-"""The languages and what a text in them has."""
 
 RUN = f"""import {{ TRANSLATIONS, said, speak }} from {json.dumps((WEB / "shared" / "words.js").as_uri())};
 const told = ["en", "zh", "ja", "xx"].map((language) => {{

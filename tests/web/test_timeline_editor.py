@@ -33,8 +33,8 @@ a circle moving left over grass"""
 WORKFLOW = ROOT / "example_workflows" / "First light.json"
 FRAME_MILLISECONDS = 16
 MANY = 100
-MOST_BLOCKED_MILLISECONDS = 1000
-"""A tenth of it without other work on the machine."""
+MOST_BLOCKED_MILLISECONDS, MOST_DRAWN = 1000, 4000
+"""For a film of few beats, and for the drawing of a thousand; a tenth of it without other work on the machine."""
 
 DRAG_TIMES = """async () => {
     // Of every frame of a drag: what the editor does in it, and the layout that comes of it, in milliseconds.
@@ -552,14 +552,21 @@ def test_a_hundred_beats_follow_the_mouse(editor: Editor) -> None:
 
 
 @pytest.mark.parametrize(
-    ("film", "beats", "length"),
+    ("film", "beats", "length", "most"),
     [
-        ("[3000s] a circle moving right over night", 1, "50:00"),
-        ("\n".join(f"[2s] a circle moving right over scene {number}" for number in range(1000)), 1000, "33:"),
+        ("[3000s] a circle moving right over night", 1, "50:00", MOST_BLOCKED_MILLISECONDS),
+        (
+            "\n".join(f"[2s] a circle moving right over scene {number}" for number in range(1000)),
+            1000,
+            "33:",
+            MOST_DRAWN,
+        ),
     ],
     ids=["an hour", "a thousand beats"],
 )
-def test_a_long_film_is_planned_without_blocking_the_editor(editor: Editor, film: str, beats: int, length: str) -> None:
+def test_a_long_film_is_planned_without_blocking_the_editor(
+    editor: Editor, film: str, beats: int, length: str, most: int
+) -> None:
     longest = editor.page.page.evaluate(
         """async (text) => {
             // The longest time between two frames of the page while the film is planned and drawn.
@@ -587,7 +594,7 @@ def test_a_long_film_is_planned_without_blocking_the_editor(editor: Editor, film
         film,
     )
     assert editor.beats.count() == beats and length in editor.fact("Length")
-    assert longest < MOST_BLOCKED_MILLISECONDS
+    assert longest < most
 
 
 def test_finger_resizes_a_beat(browser: "Browser", server: Server) -> None:

@@ -158,6 +158,9 @@ export const WORDS = {
 
 /** @type {Record<string, string>} */
 export const MESSAGES = {
+    ["{0} would become a prompt of its own; delete it, or begin the line with # to keep it as a note; " +
+        "for a prompt of these words write {1}."]:
+        "{0} だけで一つのプロンプトになります。消すか、行頭に # を付けてメモにしてください。この語のプロンプトなら {1} と書いてください。",
     "Prompt {0}: {1+}": "プロンプト {0}：{1}",
     "prompt {0}: {1+}": "プロンプト {0}：{1}",
     "prompts, line {0}, column {1}: {2+}": "プロンプトの {0} 行 {1} 文字目：{2}",

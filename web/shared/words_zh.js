@@ -152,6 +152,9 @@ export const WORDS = {
 
 /** @type {Record<string, string>} */
 export const MESSAGES = {
+    ["{0} would become a prompt of its own; delete it, or begin the line with # to keep it as a note; " +
+        "for a prompt of these words write {1}."]:
+        "{0} 会单独成为一条提示词；请删去，或在行首加 # 作为注释；如果提示词就是这些词，请写 {1}。",
     "Prompt {0}: {1+}": "提示词 {0}：{1}",
     "prompt {0}: {1+}": "提示词 {0}：{1}",
     "prompts, line {0}, column {1}: {2+}": "提示词第 {0} 行第 {1} 列：{2}",

@@ -247,7 +247,7 @@ class TimelineEditor {
             await this.client.ask();
             this.toolbar.say(message ?? "");
             const now = document.activeElement; // The page itself, if the beat that had the focus is gone.
-            if (!typing && here && (now === document.body || this.root.contains(now))) {
+            if (!typing && here && (now?.tagName === "BODY" || this.root.contains(now))) {
                 this.track.focus(this.#selected);
             }
         }));
