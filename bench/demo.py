@@ -32,7 +32,7 @@ from .measures import Measured, summary
 from .spans import own_pictures, seam_pictures
 from .videos import enlarge, side_by_side, write_mp4
 
-WORKFLOW = ROOT / "example_workflows" / "kv_share_first_light.json"
+WORKFLOW = ROOT / "example_workflows" / "First light.json"
 OUT = ROOT / "out" / "demo"
 FRAMES_NODE, HEAT_NODE = "demo_frames", "demo_heat"
 LABELS = {"isolated": "isolated segments", "windows": "windows", "kvshare": "KV Share"}
@@ -60,11 +60,12 @@ def saving_frames(workflow: Workflow) -> Workflow:
 
 
 def without_sharing(workflow: Workflow, overlap: bool) -> Workflow:
-    """The workflow with sharing off; without `overlap`, with hard cuts between segments as well."""
+    """The workflow without sharing in any prompt; without `overlap`, with hard cuts between segments as well."""
     changed = copy.deepcopy(workflow)
-    changed[node_of(workflow, "KVShareConfig")]["inputs"]["mode"] = "off"
+    inputs = changed[node_of(workflow, "LongVideoSegmenter")]["inputs"]
+    inputs["prompts"] = "\n".join(f"{prompt} | strength: 0" for prompt in inputs["prompts"].splitlines())
     if not overlap:
-        changed[node_of(workflow, "LongVideoSegmenter")]["inputs"]["overlap_size"] = 0
+        inputs["overlap_size"] = 0
     return changed
 
 

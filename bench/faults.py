@@ -34,7 +34,7 @@ Fault = Literal["exception", "interrupt", "out of memory", "NaN", "disk full"]
 SAMPLING: tuple[Fault, ...] = ("exception", "interrupt", "out of memory")
 TENSORS: tuple[Fault, ...] = (*SAMPLING, "NaN")
 FILES: tuple[Fault, ...] = ("exception", "interrupt", "disk full")
-NAMES_A_NODE = re.compile(r"(LongVideo|KVShare|MaskGuided|DiTCtrl|AttentionMask|LoadVideo)\w+: ")
+NAMES_A_NODE = re.compile(r"(Long Video|KV Sharing|Mask-Guided|DiTCtrl|Attention Mask|Load Video)[\w ()-]+: ")
 
 
 @dataclass(frozen=True)

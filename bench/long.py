@@ -38,9 +38,9 @@ from kvshare_core.script.parsing import parse_script
 from kvshare_core.timeline.planning import plan_timeline
 from kvshare_core.timeline.timeline import Timeline
 
-from .attention import StorageMeter
 from .form import Row, make_result, publish, show_progress
 from .host_process import start_host
+from .meters import StorageMeter
 from .sampling import Clock
 
 SHORT, LONG, PLANNED = 8, 256, 1000

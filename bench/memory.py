@@ -6,6 +6,7 @@ python3 dev.py bench memory [--json FILE]
     subject        part of the video's tokens that is the subject, in source and target alike; none: everything is
                    shared, without a mask
     rows           batch rows that share: 2 with guidance, 1 without
+    kept           dtype in which the bank keeps keys and values: model, or fp8, which are restored for the call
     peak_gib       most that the call holds beyond its inputs and the bank, its output included
     stock_gib      the same of the model's own call by a fused kernel: its output
     over_stock     peak over stock
@@ -14,7 +15,7 @@ python3 dev.py bench memory [--json FILE]
 
 import argparse
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ import torch
 from devtools.environment import find_host
 from devtools.inprocess import enter_host
 from kvshare_core.attention.log_sum_exp import Kernel, LogSumExpAttention, OutputWithLogSumExp
+from kvshare_core.attention.parts import Backend
 from kvshare_core.attention.rope import RopeScheme
 from kvshare_core.config import KVShareConfig, MemorySettings
 from kvshare_core.families import FamilyInfo, UnsupportedModelError
@@ -41,15 +43,16 @@ from kvshare_core.session.warn_once import WarnOnce
 from kvshare_core.subject.tracker import SubjectTracker
 from kvshare_core.timeline.planning import plan_timeline
 
-from .attention import StorageMeter
 from .form import Row, make_result, publish, show_progress
-from .plans import RELEASED, Released, released_model
+from .meters import peak_extra_bytes
+from .released import RELEASED, Released, released_model
 
 GIB = 2**30
 META = torch.device("meta")
 DTYPE = torch.bfloat16
 SUBJECT_SHARES = (0.3, 0.5)
 DEFAULTS = KVShareConfig(sources="first", memory=MemorySettings(place="device"))
+IN_FP8 = replace(DEFAULTS, memory=replace(DEFAULTS.memory, dtype="fp8"))
 MODES: tuple[Mapping[str, Any], ...] = (
     {"mode": "swap"},
     {"mode": "extend", "strength": 1.0},
@@ -139,7 +142,19 @@ def _box(model: Model, part: float) -> torch.Tensor:
     return mask.view(1, height, width)
 
 
-def peak_bytes(model: Model, plan: SharePlan, rows: int) -> int:
+@dataclass(frozen=True)
+class Place:
+    """Where a call is made, and by which attention."""
+
+    device: torch.device
+    backend: Backend
+    attention: Callable[[], LogSumExpAttention]
+
+
+ON_META = Place(META, _backend, _FusedAttention)
+
+
+def peak_bytes(model: Model, plan: SharePlan, rows: int, place: Place = ON_META) -> int:
     """The most that a call of the second segment holds beyond its inputs and what the bank holds before."""
     settings = RunSettings(fit_plan(plan, model.info), _Calls(model), None)  # pyright: ignore[reportArgumentType]
     sharer = CallSharer(
@@ -152,19 +167,24 @@ def peak_bytes(model: Model, plan: SharePlan, rows: int) -> int:
     assert strength is not None
     source = Forward(first, batch, PromptText(model.text), model.grid, consumers=1)
     target = Forward(second, batch, PromptText(model.text), model.grid, strength=strength, sources=(0,))
-    sharer.share(_context(model, source, block, rows))
-    context = _context(model, target, block, rows)
-    with StorageMeter() as meter:
+    sharer.share(_context(model, source, block, rows, place))
+    context = _context(model, target, block, rows, place)
+
+    def share() -> torch.Tensor:
         output = sharer.share(context)
-    assert output is not None and len(sharer.bank) == 0
-    return meter.peak_bytes
+        assert output is not None and len(sharer.bank) == 0
+        return output
+
+    return peak_extra_bytes(share, place.device)
 
 
-def _context(model: Model, forward: Forward, block: int, rows: int) -> AttentionContext:
+def _context(model: Model, forward: Forward, block: int, rows: int, place: Place) -> AttentionContext:
     shape = (rows, model.tokens, model.info.heads, model.info.head_dim)
-    query, key, value = (torch.empty(shape, dtype=DTYPE, device=META).transpose(1, 2) for _ in range(3))
+    query, key, value = (torch.empty(shape, dtype=DTYPE, device=place.device).transpose(1, 2) for _ in range(3))
+    for tensor in (query, key, value):
+        tensor.zero_()
     site = CallSite(block, "joint" if model.text else "self", video_start=model.text)
-    return AttentionContext(forward, AttentionCall(query, key, value), site, _backend, _FusedAttention())
+    return AttentionContext(forward, AttentionCall(query, key, value), site, place.backend, place.attention())
 
 
 def _refuse(message: str) -> None:
@@ -180,10 +200,12 @@ def configurations(model: Model) -> Iterator[KVShareConfig]:
                 yield replace(DEFAULTS, **mode, position=position, **further)
 
 
-def measure(model: Model, config: KVShareConfig, subject: float | None, rows: int) -> Row:
+def measure(
+    model: Model, config: KVShareConfig, subject: float | None, rows: int, place: Place = ON_META
+) -> dict[str, Any]:
     """One row of the benchmark."""
     plan = shared_plan(model, config, subject)
-    peak = peak_bytes(model, plan, rows)
+    peak = peak_bytes(model, plan, rows, place)
     stock = rows * model.tokens * model.info.heads * model.info.head_dim * DTYPE.itemsize
     video = math.prod(model.grid)
     counted = [round((subject or 1.0) * video)] * len(plan.timeline.segments)
@@ -195,6 +217,7 @@ def measure(model: Model, config: KVShareConfig, subject: float | None, rows: in
         "position": config.position,
         "subject": subject,
         "rows": rows,
+        "kept": config.memory.dtype,
         "peak_gib": peak / GIB,
         "stock_gib": stock / GIB,
         "over_stock": peak / stock,
@@ -203,8 +226,8 @@ def measure(model: Model, config: KVShareConfig, subject: float | None, rows: in
 
 
 def measure_all(released: tuple[Released, ...] = RELEASED) -> list[Row]:
-    """Every mode and position of every model with the larger subject and guidance, and the defaults with the smaller
-    one, without guidance and without a subject; models that the host lacks are left out."""
+    """Every mode and position of every model with the larger subject and guidance, and the defaults in fp8, with the
+    smaller one, without guidance and without a subject; models that the host lacks are left out."""
     rows: list[Row] = []
     for number, one in enumerate(released, start=1):
         try:
@@ -212,6 +235,7 @@ def measure_all(released: tuple[Released, ...] = RELEASED) -> list[Row]:
         except (ModuleNotFoundError, UnsupportedModelError):
             continue
         rows += [measure(model, config, SUBJECT_SHARES[-1], 2) for config in configurations(model)]
+        rows += [measure(model, IN_FP8, SUBJECT_SHARES[-1], 2)]
         rows += [measure(model, DEFAULTS, SUBJECT_SHARES[0], count) for count in (1, 2)]
         rows += [measure(model, DEFAULTS, None, 2)]
         show_progress(number, len(released), "models")

@@ -46,9 +46,9 @@ from devtools.environment import find_host
 from kvshare_core.config import KVShareConfig
 from kvshare_core.timeline.timeline import Timeline
 
-from .attention import StorageMeter
 from .form import Row, make_result, publish, show_progress
 from .host_process import start_host
+from .meters import StorageMeter
 from .methods import OFF, PAPER, SHARING
 
 STEPS = 2

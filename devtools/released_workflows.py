@@ -128,8 +128,8 @@ COG_FILES = (
 )
 COG_SETTINGS = (
     "The settings of DiTCtrl's released code, for comparison: segments of 13 latent frames that overlap by 9, 2 "
-    "transition segments between prompts, 50 steps of dpmpp_2m_sde. For your own videos, *KV Share Config* in place of "
-    "*DiTCtrl Config* follows the prompts better."
+    "transition segments between prompts, 50 steps of dpmpp_2m_sde. For your own videos, *KV Sharing Config* in place "
+    "of *DiTCtrl Config* follows the prompts better."
 )
 FOUR_STEPS = (
     "With the LoRA, 4 steps at cfg 1 are enough: the first 2 on the high-noise expert, the others on the low-noise one."
@@ -142,28 +142,28 @@ def released_file(name: str, folder: str, repository: str = WAN_2_2) -> ModelFil
 
 RELEASED: tuple[Released, ...] = (
     Released(
-        "kv_share_wan21_1_3b",
+        "Wan 2.1 1.3B text to video",
         "Wan 2.1 1.3B, text to video",
         [released_file("wan2.1_t2v_1.3B_fp16", "diffusion_models", WAN_2_1), UMT5_FILE, WAN_VAE_FILE],
         ["The files take 9.8 GB.", "832 x 480 at 16 fps, 30 steps, cfg 6, shift 8."],
         lambda: wan_simple("wan21_1_3b", "wan2.1_t2v_1.3B_fp16.safetensors", WAN_VAE, (832, 480), 16.0, 30, 6.0),
     ),
     Released(
-        "kv_share_wan22_a14b_4steps",
+        "Wan 2.2 A14B text to video in 4 steps",
         "Wan 2.2 A14B, text to video in 4 steps",
         expert_files("t2v", "v1.1"),
         [EXPERTS, FOUR_STEPS, "The files take 38 GB.", "640 x 640 at 16 fps, shift 5 on both experts."],
         lambda: wan_experts("wan22_a14b_4steps", "t2v", "v1.1"),
     ),
     Released(
-        "kv_share_wan22_a14b",
+        "Wan 2.2 A14B text to video",
         "Wan 2.2 A14B, text to video",
         expert_files("t2v", None),
         [EXPERTS, "640 x 640 at 16 fps, 20 steps, 10 on each expert, cfg 3.5, shift 5 on both."],
         lambda: wan_experts("wan22_a14b", "t2v", None),
     ),
     Released(
-        "kv_share_wan22_a14b_i2v_4steps",
+        "Wan 2.2 A14B image to video in 4 steps",
         "Wan 2.2 A14B, image to video in 4 steps",
         expert_files("i2v", "v1"),
         [
@@ -171,14 +171,14 @@ RELEASED: tuple[Released, ...] = (
             FOUR_STEPS,
             "*Long Video Beat Images* sets the image with which prompt 1 begins; load yours in *Load Image* and "
             "describe it in the prompt. The later prompts have no image: they go on from the frames before them "
-            "(`carry_image` of *KV Share Config*, on by default). For one with an image, add another such node.",
+            "(`carry_image` of *KV Sharing Config*, on by default). For one with an image, add another such node.",
             "The files take 38 GB.",
             "640 x 640 at 16 fps, shift 5 on both experts.",
         ],
         lambda: wan_experts("wan22_a14b_i2v_4steps", "i2v", "v1", start_image=True),
     ),
     Released(
-        "kv_share_wan22_5b",
+        "Wan 2.2 5B text to video",
         "Wan 2.2 TI2V-5B, text to video",
         [
             released_file("wan2.2_ti2v_5B_fp16", "diffusion_models"),
@@ -192,7 +192,7 @@ RELEASED: tuple[Released, ...] = (
     ),
     *(
         Released(
-            f"kv_share_ltx23_{short}",
+            f"LTX-2.3 {task}",
             f"LTX-2.3, {task}",
             [
                 ModelFile(LTX_CHECKPOINT, "checkpoints", "Lightricks/LTX-2.3-fp8", ""),
@@ -203,13 +203,13 @@ RELEASED: tuple[Released, ...] = (
             [*remarks, LTX_AUDIO, LTX_STAGES],
             graph,
         )
-        for short, task, remarks, graph in (
-            ("t2v", "text to video", (), lambda: ltx_two_stages("ltx23_t2v")),
-            ("i2v", "image to video", (LTX_IMAGE,), lambda: ltx_two_stages("ltx23_i2v", start_image=True)),
+        for task, remarks, graph in (
+            ("text to video", (), lambda: ltx_two_stages("ltx23_t2v")),
+            ("image to video", (LTX_IMAGE,), lambda: ltx_two_stages("ltx23_i2v", start_image=True)),
         )
     ),
     Released(
-        "kv_share_hunyuan15",
+        "HunyuanVideo 1.5 text to video",
         "HunyuanVideo 1.5, text to video",
         [
             released_file("hunyuanvideo1.5_720p_t2v_fp16", "diffusion_models", HUNYUAN),
@@ -222,7 +222,7 @@ RELEASED: tuple[Released, ...] = (
     ),
     *(
         Released(
-            f"kv_share_minimax_h3_{short}",
+            f"MiniMax H3 {task}",
             f"MiniMax H3, {task}",
             [
                 ModelFile(H3_MODEL, "diffusion_models", H3, "diffusion_models/"),
@@ -233,13 +233,13 @@ RELEASED: tuple[Released, ...] = (
             [*remarks, H3_STEPS, H3_LENGTHS, "The files take about 40 GB."],
             graph,
         )
-        for short, task, remarks, graph in (
-            ("t2v", "text to video", (), lambda: minimax_h3("minimax_h3_t2v")),
-            ("i2v", "image to video", (H3_IMAGE,), lambda: minimax_h3("minimax_h3_i2v", start_image=True)),
+        for task, remarks, graph in (
+            ("text to video", (), lambda: minimax_h3("minimax_h3_t2v")),
+            ("image to video", (H3_IMAGE,), lambda: minimax_h3("minimax_h3_i2v", start_image=True)),
         )
     ),
     Released(
-        "kv_share_cogvideox_2b_ditctrl",
+        "CogVideoX-2B as in DiTCtrl",
         "CogVideoX-2B, text to video as in DiTCtrl",
         [
             ModelFile(COG_FOLDER, "diffusers", COG, "-"),

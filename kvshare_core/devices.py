@@ -5,13 +5,21 @@ import torch
 STAGED_COPIES = ("cuda",)
 """Device types whose non-blocking copies have already staged ordinary (pageable) CPU memory when the call returns."""
 
+STAGED_BYTES = 1 << 16
+"""Most bytes of ordinary memory that CUDA copies aside at once. For more the CPU may wait for all that the device has
+been told to do (CUDA driver API, "API synchronization behavior")."""
+
 CHUNK_ELEMENTS = 1 << 24
 """Most elements of a temporary tensor that is computed in chunks."""
 
 
 def upload(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     """`tensor` on `device`; from the CPU without waiting where that is safe even if `tensor` is dropped at once."""
-    return tensor.to(device, non_blocking=tensor.device.type == "cpu" and device.type in STAGED_COPIES)
+    at_once = tensor.device.type == "cpu" and device.type in STAGED_COPIES
+    if at_once and tensor.nbytes > STAGED_BYTES:
+        # torch keeps pinned memory until the copy has been made, and uses it again.
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=at_once)
 
 
 def chunk_length(elements_each: int, limit: int | None = None) -> int:

@@ -23,11 +23,11 @@ class AttentionMaskPreview(io.ComfyNode):
             display_name="Attention Mask Preview",
             category=CATEGORY,
             description="Overlays the subject map found by attention on the decoded frames. Browse it by frame, "
-            "subject and segment in the node. To save it as a video, connect images to CreateVideo and SaveVideo.",
+            "subject and segment in the node. To save it as a video, connect images to Create Video and Save Video.",
             is_output_node=True,
             **search_words("attention map", "heatmap", "subject mask"),
             inputs=[
-                RecordSocket.Input("record", tooltip="From MaskGuidedKVShare."),
+                RecordSocket.Input("record", tooltip="From Mask-Guided KV Share."),
                 io.Image.Input(
                     "images",
                     tooltip="The decoded frames of the same run. They also make this node wait for the sampler.",
@@ -38,7 +38,7 @@ class AttentionMaskPreview(io.ComfyNode):
                     min=0.0,
                     max=1.0,
                     step=0.05,
-                    tooltip="Opacity of the heatmap over the frames.",
+                    tooltip="Opacity of the heatmap over the frames. Lower it to see more of the frames.",
                 ),
                 io.Combo.Input(
                     "show",
@@ -46,7 +46,7 @@ class AttentionMaskPreview(io.ComfyNode):
                     default=SUBJECT,
                     optional=True,
                     tooltip="subject: where the subject was found. look_at: the attention map of the point set in "
-                    "MaskGuidedKVShare; the mask output is then that map.",
+                    "Mask-Guided KV Share; the mask output is then that map.",
                 ),
                 io.String.Input(
                     "subject",
@@ -58,7 +58,7 @@ class AttentionMaskPreview(io.ComfyNode):
             outputs=[
                 io.Image.Output(
                     display_name="images",
-                    tooltip="The frames with the heatmap. Use CreateVideo and SaveVideo to save them as a video.",
+                    tooltip="The frames with the heatmap. Use Create Video and Save Video to save them as a video.",
                 ),
                 io.Mask.Output(display_name="mask", tooltip="The subject mask that guided the sharing, one per frame."),
             ],
@@ -68,7 +68,7 @@ class AttentionMaskPreview(io.ComfyNode):
     def execute(  # pyright: ignore[reportIncompatibleMethodOverride]
         cls, record: KVShareRecord, images: torch.Tensor, opacity: float, show: str = SUBJECT, subject: str = ""
     ) -> io.NodeOutput:
-        with named_errors("AttentionMaskPreview"):
+        with named_errors("Attention Mask Preview"):
             check_connected(record=record, images=images)
             if show not in (SUBJECT, POINT):
                 raise ValueError(wrong_choice("show", show, (SUBJECT, POINT)))
@@ -96,7 +96,7 @@ class AttentionMaskPreview(io.ComfyNode):
         if masks is None:
             raise ValueError(
                 "record: no run of this model has found a subject yet. Name a subject or connect a mask in "
-                "MaskGuidedKVShare, and connect the decoded frames of the sampler that uses its model."
+                "Mask-Guided KV Share, and connect the decoded frames of the sampler that uses its model."
                 + cls._said(findings)
             )
         if subject:
@@ -109,8 +109,8 @@ class AttentionMaskPreview(io.ComfyNode):
         point = findings.point
         if point is None:
             raise ValueError(
-                "record: no run of this model has recorded a point yet. Set look_at in MaskGuidedKVShare, and connect "
-                "the decoded frames of the sampler that uses its model."
+                "record: no run of this model has recorded a point yet. Set look_at in Mask-Guided KV Share, and "
+                "connect the decoded frames of the sampler that uses its model."
             )
         heat = heat_of_pictures(point.heat, point.timeline, images.shape[0], images.shape[1], images.shape[2])
         return overlay_heat(images, heat, opacity), heat

@@ -18,7 +18,7 @@ class DiTCtrlConfig(io.ComfyNode):
             display_name="DiTCtrl Config (paper)",
             category=CATEGORY,
             description="Shares keys and values as DiTCtrl (CVPR 2025) does, with the values of its released code. In "
-            "LongVideoSegmenter, set sampling_num_frames 13, overlap_size 9, num_transition_blocks 2 (the paper: 6 "
+            "Long Video Segmenter, set sampling_num_frames 13, overlap_size 9, num_transition_blocks 2 (the paper: 6 "
             "and 1) and longer_mid_segment 0. start_layer and end_layer are for the 30 blocks of CogVideoX-2B; for "
             "another model use the last sixth of its blocks.",
             **search_words("paper", "preset", "kv sharing"),
@@ -49,7 +49,7 @@ class DiTCtrlConfig(io.ComfyNode):
         ref_token_idx: str,
         cur_token_idx: str,
     ) -> io.NodeOutput:
-        with named_errors("DiTCtrlConfig"):
+        with named_errors("DiTCtrl Config (paper)"):
             masks = replace(
                 DITCTRL.masks,
                 thres=thres,

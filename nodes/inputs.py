@@ -29,12 +29,12 @@ def indices_input(name: str, default: tuple[int, ...], tooltip: str) -> io.Input
 
 def incoming_config(kept: str) -> io.Input:
     """The configuration that a node changes; `kept` says which settings are kept."""
-    return ConfigSocket.Input("config", tooltip=f"From KVShareConfig or DiTCtrlConfig. {kept}")
+    return ConfigSocket.Input("config", tooltip=f"From KV Sharing Config or DiTCtrl Config (paper). {kept}")
 
 
 def config_output() -> io.Output:
     """The resulting configuration."""
-    return ConfigSocket.Output(display_name="config", tooltip="For MaskGuidedKVShare, or for another settings node.")
+    return ConfigSocket.Output(display_name="config", tooltip="For Mask-Guided KV Share, or for another settings node.")
 
 
 def range_inputs(defaults: KVShareConfig, about_blocks: str = "") -> list[io.Input]:
@@ -45,7 +45,8 @@ def range_inputs(defaults: KVShareConfig, about_blocks: str = "") -> list[io.Inp
             default=defaults.start_step,
             min=0,
             max=MAX_INDEX,
-            tooltip="First step that shares, counted from 0 in each sampler.",
+            tooltip="First step that shares, counted from 0 in each sampler. Raise it to leave the layout to each "
+            "prompt.",
             **rare(),
         ),
         io.Int.Input(
@@ -53,7 +54,8 @@ def range_inputs(defaults: KVShareConfig, about_blocks: str = "") -> list[io.Inp
             default=defaults.end_step,
             min=-1,
             max=MAX_INDEX,
-            tooltip="Sharing stops before this step. -1 shares until the end.",
+            tooltip="Sharing stops before this step. -1 shares until the end. Lower it to leave details to each "
+            "prompt; end_percent does so for any number of steps.",
             **rare(),
         ),
         io.Int.Input(
@@ -61,7 +63,7 @@ def range_inputs(defaults: KVShareConfig, about_blocks: str = "") -> list[io.Inp
             default=defaults.start_layer,
             min=0,
             max=MAX_LAYER,
-            tooltip=f"First transformer block that shares, counted from 0.{about_blocks}",
+            tooltip=f"First transformer block that shares, counted from 0. Raise it to save memory.{about_blocks}",
             **rare(),
         ),
         io.Int.Input(
@@ -69,7 +71,8 @@ def range_inputs(defaults: KVShareConfig, about_blocks: str = "") -> list[io.Inp
             default=defaults.end_layer,
             min=-1,
             max=MAX_LAYER,
-            tooltip=f"Sharing stops before this transformer block. -1 includes the last block.{about_blocks}",
+            tooltip="Sharing stops before this transformer block. -1 includes the last block. Lower it to save "
+            f"memory.{about_blocks}",
             **rare(),
         ),
         indices_input(
@@ -93,7 +96,8 @@ def threshold_input(defaults: KVShareConfig) -> io.Input:
         min=0.0,
         max=1.0,
         step=0.01,
-        tooltip="Threshold on the subject map. A higher value makes the mask tighter.",
+        tooltip="Threshold on the subject map. A higher value makes the mask tighter. Raise it if the mask covers too "
+        "much, lower it if parts are missing.",
         **rare(),
     )
 
@@ -105,7 +109,7 @@ def token_place_inputs(defaults: KVShareConfig, without: str) -> list[io.Input]:
             "ref_token_idx",
             defaults.masks.ref_token_idx,
             "Positions of the subject's text tokens in the source segment's prompt, counted from 0, such as 2 or 2-3. "
-            f"They override the subject words of MaskGuidedKVShare. {without}",
+            f"They override the subject words of Mask-Guided KV Share. {without}",
         ),
         indices_input(
             "cur_token_idx",

@@ -28,10 +28,11 @@ class KVShareConfigNode(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="KVShareConfig",
-            display_name="KV Share Config",
+            display_name="KV Sharing Config",
             category=CATEGORY,
             description="Sets how, how strongly, in which steps and in which blocks segments share the attention keys "
-            "and values of their subject.",
+            "and values of their subject. Its defaults were chosen on the small models that come with the pack; the "
+            "help page has suggestions for released models.",
             **search_words("kv sharing", "attention sharing", "consistent subject"),
             inputs=[
                 io.Combo.Input(
@@ -40,7 +41,8 @@ class KVShareConfigNode(io.ComfyNode):
                     default=DEFAULTS.mode,
                     tooltip="swap: moves part of the weight of the segment's own subject keys, set by strength, to "
                     "the source's. extend: adds the source's subject keys to all of the segment's own. replace: uses "
-                    "the source's subject keys in place of the segment's own video keys. off: no sharing.",
+                    "the source's subject keys in place of the segment's own video keys. off: no sharing. Try replace "
+                    "if the subject still changes at full strength, off to compare.",
                 ),
                 io.Float.Input(
                     "strength",
@@ -49,27 +51,28 @@ class KVShareConfigNode(io.ComfyNode):
                     max=MAX_STRENGTH,
                     step=0.05,
                     tooltip="Weight of the source's keys. 0 shares nothing. At 1, swap drops the segment's own subject "
-                    "keys and replace all of its own video keys; in extend, source and own keys then count the same.",
+                    "keys and replace all of its own video keys; in extend, source and own keys then count the same. "
+                    "Raise it if the subject still changes, lower it if it hardly moves.",
                 ),
                 io.Combo.Input(
                     "sources",
                     options=list(SOURCES),
                     default=DEFAULTS.sources,
                     tooltip="Segments to take keys and values from: the first one as an anchor, the previous one, or "
-                    "both.",
+                    "both. Choose previous for a subject that may change slowly.",
                 ),
                 *range_inputs(DEFAULTS),
                 io.Boolean.Input(
                     "share_background",
                     default=DEFAULTS.share_background,
                     tooltip="Background tokens attend to the source's background too. Off lets each prompt have its "
-                    "own setting.",
+                    "own setting. Turn it on if the place should stay the same too.",
                 ),
                 io.Boolean.Input(
                     "share_uncond",
                     default=DEFAULTS.share_uncond,
                     tooltip="Share in the negative (unconditional) pass of CFG too. Off halves the memory and makes "
-                    "guidance stronger.",
+                    "guidance stronger. Turn it off if memory is short.",
                     **rare(),
                 ),
                 threshold_input(DEFAULTS),
@@ -81,7 +84,7 @@ class KVShareConfigNode(io.ComfyNode):
                     step=0.05,
                     optional=True,
                     tooltip="Strength in the last shared step, with a linear change up to it. Below 0, strength stays "
-                    "constant.",
+                    "constant. Set it below strength to leave details to each prompt.",
                     **rare(),
                 ),
                 io.Float.Input(
@@ -92,7 +95,7 @@ class KVShareConfigNode(io.ComfyNode):
                     step=0.01,
                     optional=True,
                     tooltip="Where in the noise schedule sharing starts, as a fraction: 0 is pure noise, 1 the "
-                    "finished video. Applies on top of the step range.",
+                    "finished video. Applies on top of the step range. Raise it to leave the layout to each prompt.",
                     **rare(),
                 ),
                 io.Float.Input(
@@ -103,7 +106,7 @@ class KVShareConfigNode(io.ComfyNode):
                     step=0.01,
                     optional=True,
                     tooltip="Where in the noise schedule sharing stops, as a fraction: 0 is pure noise, 1 the finished "
-                    "video. Applies on top of the step range.",
+                    "video. Applies on top of the step range. Lower it to leave details to each prompt.",
                 ),
                 io.Combo.Input(
                     "layer_preset",
@@ -112,7 +115,8 @@ class KVShareConfigNode(io.ComfyNode):
                     optional=True,
                     tooltip="Blocks that share. custom: those of start_layer, end_layer and layer_idx, which the other "
                     "presets ignore. late: the last sixth, as in DiTCtrl. middle: every second block around the "
-                    "middle. family: the blocks known for your model (see info of LoadVideoDiT), else middle.",
+                    "middle. family: the blocks known for your model (see info of Load Video DiT), else middle. "
+                    "Change it to save memory.",
                     **rare(),
                 ),
                 io.Combo.Input(
@@ -123,7 +127,8 @@ class KVShareConfigNode(io.ComfyNode):
                     tooltip="Position of the source's subject keys. centred: moved as a whole to the subject's current "
                     "position. same: unchanged. gap: position_gap latent frames earlier. matched: each token moved to "
                     "the most similar subject token. frame: unchanged, and each latent frame attends only to the same "
-                    "frame of the source.",
+                    "frame of the source. Change it if place or pose are wrong: same copies both, matched follows a "
+                    "subject that turns.",
                     **rare(),
                 ),
                 io.Int.Input(
@@ -144,7 +149,7 @@ class KVShareConfigNode(io.ComfyNode):
                     step=0.05,
                     optional=True,
                     tooltip="Fraction of the source's subject tokens to drop at random, different ones in every step. "
-                    "Reduces copying of the source's pose.",
+                    "Reduces copying of the source's pose. Raise it if the old pose comes back.",
                     **rare(),
                 ),
                 io.Float.Input(
@@ -155,7 +160,8 @@ class KVShareConfigNode(io.ComfyNode):
                     step=0.05,
                     optional=True,
                     tooltip="Pulls colours and contrast of later segments towards the first segment, against drift in "
-                    "long videos. 0 is off, 1 matches them fully.",
+                    "long videos. 0 is off, 1 matches them fully. Raise it if colours wander over a long film in one "
+                    "place.",
                     **rare(),
                 ),
                 io.Combo.Input(
@@ -166,14 +172,16 @@ class KVShareConfigNode(io.ComfyNode):
                     tooltip="lockstep: all segments are denoised together. sources_first: source segments are sampled "
                     "first, so the others attend to a finished subject. This follows the prompts better and keeps more "
                     "motion, but computes those segments twice. chain: segments are finished one after the other, each "
-                    "starting from the last frames of the one before.",
+                    "starting from the last frames of the one before. Change it if sharing hurts motion or what the "
+                    "prompts say.",
                 ),
                 io.Boolean.Input(
                     "carry_image",
                     default=DEFAULTS.carry_image,
                     optional=True,
                     tooltip="For image-to-video models: a segment without an image of its own starts from the frames "
-                    "that it shares with the segment before. Off: it is made without an image.",
+                    "that it shares with the segment before. Off: it is made without an image. Turn it off if a later "
+                    "prompt should show a new subject.",
                     **rare(),
                 ),
             ],
@@ -206,7 +214,7 @@ class KVShareConfigNode(io.ComfyNode):
         order: str = DEFAULTS.order,
         carry_image: bool = DEFAULTS.carry_image,
     ) -> io.NodeOutput:
-        with named_errors("KVShareConfig"):
+        with named_errors("KV Sharing Config"):
             return io.NodeOutput(
                 KVShareConfig(
                     mode=mode,  # pyright: ignore[reportArgumentType]

@@ -16,9 +16,9 @@ class KVShareLoadPreset(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="KVShareLoadPreset",
-            display_name="KV Share Load Preset",
+            display_name="KV Sharing Load Preset",
             category=CATEGORY,
-            description="Applies a preset of KVShareProbe: the blocks that share, and those whose attention maps "
+            description="Applies a preset of KV Sharing Probe: the blocks that share, and those whose attention maps "
             "locate the subject. Works only with the model family and depth it was measured on.",
             **search_words("layer preset", "block preset", "load layers"),
             inputs=[
@@ -29,13 +29,13 @@ class KVShareLoadPreset(io.ComfyNode):
                 io.Combo.Input(
                     "file",
                     options=file_names(),
-                    tooltip="A preset saved by KVShareProbe, in the input or output folder.",
+                    tooltip="A preset saved by KV Sharing Probe, in the input or output folder.",
                 ),
             ],
             outputs=[
                 config_output(),
                 io.String.Output(
-                    display_name="info", tooltip="The chosen blocks and the measurements, as in KVShareProbe."
+                    display_name="info", tooltip="The chosen blocks and the measurements, as in KV Sharing Probe."
                 ),
             ],
         )
@@ -50,6 +50,6 @@ class KVShareLoadPreset(io.ComfyNode):
     def execute(  # pyright: ignore[reportIncompatibleMethodOverride]
         cls, config: KVShareConfig, file: str
     ) -> io.NodeOutput:
-        with named_errors("KVShareLoadPreset"):
+        with named_errors("KV Sharing Load Preset"):
             preset = load(file)
             return io.NodeOutput(preset.put_on(config), preset.table())

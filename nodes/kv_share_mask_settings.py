@@ -18,9 +18,9 @@ class KVShareMaskSettings(io.ComfyNode):
         masks = DEFAULTS.masks
         return io.Schema(
             node_id="KVShareMaskSettings",
-            display_name="KV Share Mask Settings",
+            display_name="KV Sharing Mask Settings",
             category=CATEGORY,
-            description="How the subject is found. Not used when a mask is connected to MaskGuidedKVShare.",
+            description="How the subject is found. Not used when a mask is connected to Mask-Guided KV Share.",
             **search_words("subject mask", "attention map"),
             inputs=[
                 incoming_config("Its thres is kept. This node sets all other mask settings."),
@@ -30,7 +30,8 @@ class KVShareMaskSettings(io.ComfyNode):
                     default=masks.kind,
                     tooltip="appearance: starts from mask_start, then follows tokens that look similar. contrast: "
                     "where attention to the subject's words exceeds attention to the prompt's other words. threshold: "
-                    "attention to the subject's words, scaled per frame, as in DiTCtrl.",
+                    "attention to the subject's words, scaled per frame, as in DiTCtrl. Try contrast if the mask "
+                    "jumps to something of the same colour.",
                 ),
                 io.Float.Input(
                     "presence",
@@ -39,12 +40,14 @@ class KVShareMaskSettings(io.ComfyNode):
                     max=1.0,
                     step=0.05,
                     tooltip="Frames whose peak in the subject map is below this fraction of the clip's peak count as "
-                    "frames without the subject. 0 expects it in every frame.",
+                    "frames without the subject. 0 expects it in every frame. Raise it if the subject leaves the "
+                    "frame and the mask then marks something else.",
                 ),
                 io.Boolean.Input(
                     "clean",
                     default=masks.clean,
-                    tooltip="Fill holes of one token in the mask and remove single tokens.",
+                    tooltip="Fill holes of one token in the mask and remove single tokens. Turn it on if the mask has "
+                    "holes or single dots.",
                 ),
                 io.Float.Input(
                     "hysteresis",
@@ -61,7 +64,8 @@ class KVShareMaskSettings(io.ComfyNode):
                     min=0.0,
                     max=1.0,
                     step=0.05,
-                    tooltip="Freezes the mask after this fraction of the steps. 1 never freezes it. Not for threshold.",
+                    tooltip="Freezes the mask after this fraction of the steps. 1 never freezes it. Not for "
+                    "threshold. Lower it if late steps make the mask worse.",
                 ),
                 indices_input(
                     "attn_map_step_idx",
@@ -73,7 +77,7 @@ class KVShareMaskSettings(io.ComfyNode):
                     "attn_map_layer_idx",
                     masks.attn_map_layer_idx,
                     "Transformer blocks whose attention to the subject's words is used, such as 10-20. If empty, the "
-                    "blocks known for your model (listed by LoadVideoDiT), else all. Not used by mask_start effect.",
+                    "blocks known for your model (listed by Load Video DiT), else all. Not used by mask_start effect.",
                 ),
                 *token_place_inputs(DEFAULTS, "If empty, the words are used."),
                 io.Int.Input(
@@ -83,7 +87,8 @@ class KVShareMaskSettings(io.ComfyNode):
                     max=MAX_RIM,
                     optional=True,
                     tooltip="Width in tokens of the border around the subject that is shared with it, which preserves "
-                    "its size. The preview shows the mask without it.",
+                    "its size. The preview shows the mask without it. Lower it if the old background shows around the "
+                    "subject.",
                 ),
                 io.Combo.Input(
                     "mask_start",
@@ -92,7 +97,8 @@ class KVShareMaskSettings(io.ComfyNode):
                     optional=True,
                     tooltip="How appearance gets its first mask. effect: where the prediction changes when the "
                     "subject's words are hidden. It works on any model, for one extra evaluation per segment and "
-                    "subject. maps: as contrast, in the blocks of attn_map_layer_idx.",
+                    "subject. maps: as contrast, in the blocks of attn_map_layer_idx. Try maps if the mask begins in "
+                    "the wrong place.",
                 ),
             ],
             outputs=[config_output()],
@@ -114,7 +120,7 @@ class KVShareMaskSettings(io.ComfyNode):
         rim: int = DEFAULTS.masks.rim,
         mask_start: str = DEFAULTS.masks.start,
     ) -> io.NodeOutput:
-        with named_errors("KVShareMaskSettings"):
+        with named_errors("KV Sharing Mask Settings"):
             masks = MaskSettings(
                 kind=mask_kind,  # pyright: ignore[reportArgumentType]
                 thres=config.masks.thres,

@@ -18,7 +18,7 @@ class KVShareMemorySettings(io.ComfyNode):
         defaults = MemorySettings()
         return io.Schema(
             node_id="KVShareMemorySettings",
-            display_name="KV Share Memory Settings",
+            display_name="KV Sharing Memory Settings",
             category=CATEGORY,
             description="Where the keys and values of source segments are stored until other segments have used them.",
             **search_words("vram", "offload", "kv cache"),
@@ -29,21 +29,22 @@ class KVShareMemorySettings(io.ComfyNode):
                     options=list(STORE_PLACES),
                     default=defaults.place,
                     tooltip="device: in VRAM, the fastest. cpu: in system RAM. auto: in VRAM up to budget_mib, the "
-                    "rest in RAM.",
+                    "rest in RAM. Choose cpu if VRAM is short.",
                 ),
                 io.Int.Input(
                     "budget_mib",
                     default=defaults.budget_mib,
                     min=0,
                     max=MAX_BUDGET_MIB,
-                    tooltip="MiB of VRAM that place auto may use. 0 allows up to a quarter of the VRAM.",
+                    tooltip="MiB of VRAM that place auto may use. 0 allows up to a quarter of the VRAM. Lower it if "
+                    "the model itself runs out of memory.",
                 ),
                 io.Combo.Input(
                     "dtype",
                     options=list(STORE_DTYPES),
                     default=defaults.dtype,
                     tooltip="model: stored in the model's own precision. fp8: about half the memory, slightly less "
-                    "exact.",
+                    "exact. Choose fp8 if memory is short.",
                 ),
                 io.Combo.Input(
                     "out_of_memory",
@@ -51,7 +52,7 @@ class KVShareMemorySettings(io.ComfyNode):
                     default=defaults.out_of_memory,
                     optional=True,
                     tooltip="stop: ends the run and says what to change. save_memory: goes on, with keys and values in "
-                    "RAM, then in fp8, then with attention in smaller pieces.",
+                    "RAM, then in fp8, then with attention in smaller pieces. Choose it for runs that nobody watches.",
                 ),
             ],
             outputs=[config_output()],
@@ -61,7 +62,7 @@ class KVShareMemorySettings(io.ComfyNode):
     def execute(  # pyright: ignore[reportIncompatibleMethodOverride]
         cls, config: KVShareConfig, place: str, budget_mib: int, dtype: str, out_of_memory: str = "stop"
     ) -> io.NodeOutput:
-        with named_errors("KVShareMemorySettings"):
+        with named_errors("KV Sharing Memory Settings"):
             memory = MemorySettings(
                 place=place,  # pyright: ignore[reportArgumentType]
                 budget_mib=budget_mib,

@@ -22,11 +22,11 @@ class KVShareProbe(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="KVShareProbe",
-            display_name="KV Share Probe",
+            display_name="KV Sharing Probe",
             category=CATEGORY,
             description="Measures which of your model's blocks locate the subject and which carry its appearance, and "
-            "saves the result as a preset for KVShareLoadPreset. It samples two short clips and calls the model about "
-            "three more times per block; use a small width and height. Run it once per model.",
+            "saves the result as a preset for KV Sharing Load Preset. It samples two short clips and calls the model "
+            "about three more times per block; use a small width and height. Run it once per model.",
             **search_words("layer preset", "block analysis", "find layers", "calibrate"),
             inputs=[
                 io.Model.Input(
@@ -34,12 +34,12 @@ class KVShareProbe(io.ComfyNode):
                 ),
                 TimelineSocket.Input(
                     "timeline",
-                    tooltip="From LongVideoSegmenter with one prompt and no duration, such as: a fox runs over grass. "
-                    "Leave out the subject's colour and breed, so that the two clips differ in them.",
+                    tooltip="From Long Video Segmenter with one prompt and no duration, such as: a fox runs over "
+                    "grass. Leave out the subject's colour and breed, so that the two clips differ in them.",
                 ),
-                io.Conditioning.Input("positive", tooltip="From the same LongVideoSegmenter."),
-                io.Conditioning.Input("negative", tooltip="From the same LongVideoSegmenter."),
-                io.Latent.Input("latent", tooltip="From the same LongVideoSegmenter, with batch_size 1."),
+                io.Conditioning.Input("positive", tooltip="From the same Long Video Segmenter."),
+                io.Conditioning.Input("negative", tooltip="From the same Long Video Segmenter."),
+                io.Latent.Input("latent", tooltip="From the same Long Video Segmenter, with batch_size 1."),
                 io.String.Input(
                     "subject", default="", tooltip="Words of the prompt that name the subject, such as fox."
                 ),
@@ -48,7 +48,8 @@ class KVShareProbe(io.ComfyNode):
                     default=DEFAULTS.seed,
                     min=0,
                     max=0xFFFFFFFFFFFFFFFF - 1,
-                    tooltip="Seed of the first clip. The second clip uses the next seed.",
+                    tooltip="Seed of the first clip. The second clip uses the next seed. Change it to see whether the "
+                    "result is stable.",
                 ),
                 io.Int.Input(
                     "steps",
@@ -128,7 +129,7 @@ class KVShareProbe(io.ComfyNode):
         noise_levels: int = DEFAULTS.noise_levels,
         config: KVShareConfig | None = None,
     ) -> io.NodeOutput:
-        with named_errors("KVShareProbe"):
+        with named_errors("KV Sharing Probe"):
             check_connected(model=model, timeline=timeline, positive=positive, negative=negative)
             video_part(latent)
             settings = ProbeSettings(seed, steps, cfg, scheduler, noise_levels)

@@ -84,6 +84,6 @@ class LoadVideoDiT(io.ComfyNode):
     def execute(  # pyright: ignore[reportIncompatibleMethodOverride]
         cls, diffusion_model: str, text_encoder: str, vae: str, weight_dtype: str, text_encoder_2: str = NO_FILE
     ) -> io.NodeOutput:
-        with named_errors("LoadVideoDiT"):
+        with named_errors("Load Video DiT"):
             model, clip, decoder = load_video_model(diffusion_model, text_encoder, vae, weight_dtype, text_encoder_2)
             return io.NodeOutput(model, clip, decoder, model_report(model))

@@ -28,13 +28,17 @@ class LongVideoBeatImages(io.ComfyNode):
             inputs=[
                 io.Model.Input("model", tooltip="The image-to-video model, or any model of LTX."),
                 io.Vae.Input("vae", tooltip="The model's VAE, to encode the images."),
-                TimelineSocket.Input("timeline", tooltip="From LongVideoSegmenter."),
-                io.Conditioning.Input("positive", tooltip="From LongVideoSegmenter or another LongVideoBeatImages."),
-                io.Conditioning.Input("negative", tooltip="From LongVideoSegmenter or another LongVideoBeatImages."),
+                TimelineSocket.Input("timeline", tooltip="From Long Video Segmenter."),
+                io.Conditioning.Input(
+                    "positive", tooltip="From Long Video Segmenter or another Long Video Beat Images."
+                ),
+                io.Conditioning.Input(
+                    "negative", tooltip="From Long Video Segmenter or another Long Video Beat Images."
+                ),
                 io.Latent.Input(
                     "latent",
-                    tooltip="From LongVideoSegmenter, or for LTX from another LongVideoBeatImages. Only LTX gets the "
-                    "images by it; for other models only its size is used.",
+                    tooltip="From Long Video Segmenter, or for LTX from another Long Video Beat Images. Only LTX gets "
+                    "the images by it; for other models only its size is used.",
                 ),
                 io.Int.Input("beat", default=1, min=1, max=10000, tooltip="Number of the prompt, counted from 1."),
                 io.Image.Input(
@@ -114,7 +118,7 @@ class LongVideoBeatImages(io.ComfyNode):
         middle_at: float = 0.5,
         strength: float = 1.0,
     ) -> io.NodeOutput:
-        with named_errors("LongVideoBeatImages"):
+        with named_errors("Long Video Beat Images"):
             check_connected(model=model, vae=vae)
             vision = joined_vision(clip_vision_start_image, clip_vision_end_image)
             images = BeatImages(start_image, end_image, middle_image, middle_at, strength, vision, clip)

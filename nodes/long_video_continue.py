@@ -24,11 +24,11 @@ class LongVideoContinue(io.ComfyNode):
             "sampler generates the rest. New segments can take keys and values from it as from any other segment.",
             **search_words("extend video", "video to video", "inpaint video", "outpaint time", "lead into"),
             inputs=[
-                TimelineSocket.Input("timeline", tooltip="The timeline of the whole video, from LongVideoSegmenter."),
+                TimelineSocket.Input("timeline", tooltip="The timeline of the whole video, from Long Video Segmenter."),
                 io.Latent.Input(
                     "latent",
-                    tooltip="The latent of the whole video, from LongVideoSegmenter or another LongVideoContinue that "
-                    "keeps a different part.",
+                    tooltip="The latent of the whole video, from Long Video Segmenter or another Long Video Continue "
+                    "that keeps a different part.",
                 ),
                 io.Combo.Input(
                     "hold",
@@ -46,7 +46,7 @@ class LongVideoContinue(io.ComfyNode):
                     min=0,
                     max=1024,
                     tooltip="Latent frames of the existing video, next to the new part, that may change a little for a "
-                    "smoother join. 0 keeps all of them unchanged.",
+                    "smoother join. 0 keeps all of them unchanged. Raise it if you see a jump at the join.",
                 ),
                 io.Latent.Input(
                     "existing",
@@ -76,7 +76,7 @@ class LongVideoContinue(io.ComfyNode):
         images: torch.Tensor | None = None,
         vae: Any = None,
     ) -> io.NodeOutput:
-        with named_errors("LongVideoContinue"):
+        with named_errors("Long Video Continue"):
             return io.NodeOutput(cls._held(timeline, latent, hold, beat, soft_frames, existing, images, vae))
 
     @classmethod

@@ -32,11 +32,28 @@ class LongVideoDecodeLoop(io.ComfyNode):
                     tooltip="Tile size in pixels, to save memory. 0 decodes without tiling.",
                 ),
                 io.Int.Input(
-                    "overlap", default=64, min=0, max=4096, step=32, tooltip="Overlap between tiles, in pixels."
+                    "overlap",
+                    default=64,
+                    min=0,
+                    max=4096,
+                    step=32,
+                    tooltip="Overlap between tiles, in pixels. Raise it if you see seams between tiles.",
                 ),
-                io.Int.Input("temporal_size", default=64, min=8, max=4096, step=4, tooltip="Tile length in frames."),
                 io.Int.Input(
-                    "temporal_overlap", default=8, min=4, max=4096, step=4, tooltip="Overlap between tiles, in frames."
+                    "temporal_size",
+                    default=64,
+                    min=8,
+                    max=4096,
+                    step=4,
+                    tooltip="Tile length in frames. Lower it if memory is short.",
+                ),
+                io.Int.Input(
+                    "temporal_overlap",
+                    default=8,
+                    min=4,
+                    max=4096,
+                    step=4,
+                    tooltip="Overlap between tiles, in frames. Raise it if the video pulses where tiles meet.",
                 ),
             ],
             outputs=[
@@ -57,7 +74,7 @@ class LongVideoDecodeLoop(io.ComfyNode):
         temporal_size: int,
         temporal_overlap: int,
     ) -> io.NodeOutput:
-        with named_errors("LongVideoDecodeLoop"):
+        with named_errors("Long Video Decode Loop"):
             check_connected(vae=vae)
             tiles = Tiles(tile_size, overlap, temporal_size, temporal_overlap) if tile_size else None
             return io.NodeOutput(decode_loop(vae, video_samples("samples", samples), tiles))

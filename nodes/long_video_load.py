@@ -23,13 +23,13 @@ class LongVideoLoad(io.ComfyNode):
                 io.Combo.Input(
                     "file",
                     options=file_names(),
-                    tooltip="A file saved by LongVideoSave, in the input or output folder.",
+                    tooltip="A file saved by Long Video Save, in the input or output folder.",
                 )
             ],
             outputs=[
                 TimelineSocket.Output(
                     display_name="timeline",
-                    tooltip="The timeline of the video. For the conditioning, use LongVideoSegmenter with the same "
+                    tooltip="The timeline of the video. For the conditioning, use Long Video Segmenter with the same "
                     "prompts.",
                 ),
                 io.Latent.Output(display_name="latent", tooltip="The saved latent, with its noise mask."),
@@ -43,6 +43,6 @@ class LongVideoLoad(io.ComfyNode):
 
     @classmethod
     def execute(cls, file: str) -> io.NodeOutput:  # pyright: ignore[reportIncompatibleMethodOverride]
-        with named_errors("LongVideoLoad"):
+        with named_errors("Long Video Load"):
             content = load(file)
         return io.NodeOutput(content.timeline, content.latent, content.record)

@@ -25,7 +25,7 @@ class LongVideoRedoBeat(io.ComfyNode):
                 TimelineSocket.Input(
                     "timeline", tooltip="The timeline of the video. The prompt to regenerate may have a new text."
                 ),
-                io.Latent.Input("latent", tooltip="The finished video, from the sampler or LongVideoLoad."),
+                io.Latent.Input("latent", tooltip="The finished video, from the sampler or Long Video Load."),
                 io.Int.Input(
                     "beat",
                     default=1,
@@ -46,6 +46,6 @@ class LongVideoRedoBeat(io.ComfyNode):
     def execute(  # pyright: ignore[reportIncompatibleMethodOverride]
         cls, timeline: Timeline, latent: dict[str, Any], beat: int
     ) -> io.NodeOutput:
-        with named_errors("LongVideoRedoBeat"):
+        with named_errors("Long Video Redo Beat"):
             mask = redo_mask(timeline, video_samples("latent", latent), beat)
             return io.NodeOutput({**latent, "noise_mask": mask})

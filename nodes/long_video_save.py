@@ -32,10 +32,10 @@ class LongVideoSave(io.ComfyNode):
                     tooltip="Folder and file name prefix, inside the output folder.",
                 ),
                 RecordSocket.Input(
-                    "record", optional=True, tooltip="The subject masks of the run, from MaskGuidedKVShare."
+                    "record", optional=True, tooltip="The subject masks of the run, from Mask-Guided KV Share."
                 ),
             ],
-            outputs=[io.String.Output(display_name="file", tooltip="The file name, as LongVideoLoad lists it.")],
+            outputs=[io.String.Output(display_name="file", tooltip="The file name, as Long Video Load lists it.")],
             is_output_node=True,
         )
 
@@ -43,7 +43,7 @@ class LongVideoSave(io.ComfyNode):
     def execute(  # pyright: ignore[reportIncompatibleMethodOverride]
         cls, timeline: Timeline, latent: dict[str, Any], filename_prefix: str, record: KVShareRecord | None = None
     ) -> io.NodeOutput:
-        with named_errors("LongVideoSave"):
+        with named_errors("Long Video Save"):
             check_connected(timeline=timeline)
             video_part(latent)
             subfolder, file = save(file_of(timeline, latent, record), filename_prefix)

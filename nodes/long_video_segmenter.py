@@ -49,7 +49,7 @@ class LongVideoSegmenter(io.ComfyNode):
                     default="",
                     tooltip="One prompt per line, with an optional duration: [3s] a fox runs, or [48f] a fox sleeps. "
                     "Without one, a prompt lasts one segment. Transitions, subjects, negative prompts and LoRAs can be "
-                    "set per prompt; see docs/timeline.md.",
+                    "set per prompt; the help page lists how.",
                 ),
                 io.String.Input(
                     "negative_prompt",
@@ -57,9 +57,21 @@ class LongVideoSegmenter(io.ComfyNode):
                     default="",
                     tooltip="Negative prompt of all prompts that do not set their own.",
                 ),
-                io.Int.Input("width", default=832, min=16, max=16384, step=8, tooltip="Width of the video in pixels."),
                 io.Int.Input(
-                    "height", default=480, min=16, max=16384, step=8, tooltip="Height of the video in pixels."
+                    "width",
+                    default=832,
+                    min=16,
+                    max=16384,
+                    step=8,
+                    tooltip="Width of the video in pixels. Use a size that the model was trained on.",
+                ),
+                io.Int.Input(
+                    "height",
+                    default=480,
+                    min=16,
+                    max=16384,
+                    step=8,
+                    tooltip="Height of the video in pixels. Use a size that the model was trained on.",
                 ),
                 io.Float.Input(
                     "fps",
@@ -68,14 +80,16 @@ class LongVideoSegmenter(io.ComfyNode):
                     max=240.0,
                     step=0.1,
                     round=0.001,
-                    tooltip="Frames per second, used to convert durations in seconds.",
+                    tooltip="Frames per second, used to convert durations in seconds. Use the rate that the model was "
+                    "trained on, and give Create Video the same.",
                 ),
                 io.Int.Input(
                     "sampling_num_frames",
                     default=0,
                     min=0,
                     max=MAX_WINDOW,
-                    tooltip="Segment length in latent frames. 0 uses the length the model was trained on.",
+                    tooltip="Segment length in latent frames. 0 uses the length the model was trained on. Lower it if "
+                    "memory is short; motion then suffers.",
                     **rare(),
                 ),
                 io.Int.Input(
@@ -84,7 +98,7 @@ class LongVideoSegmenter(io.ComfyNode):
                     min=0,
                     max=MAX_WINDOW,
                     tooltip="Latent frames over which neighbouring segments overlap and are blended. 0 makes hard "
-                    "cuts.",
+                    "cuts. Raise it if you see the join.",
                     **rare(),
                 ),
                 io.Int.Input(
@@ -121,7 +135,8 @@ class LongVideoSegmenter(io.ComfyNode):
                     default="linear",
                     optional=True,
                     tooltip="Blend curve between segments. linear: constant rate. hann: smooth at both ends. pyramid: "
-                    "as in ComfyUI's context windows. triangle: as in DiTCtrl, and always used with DiTCtrl Config.",
+                    "as in ComfyUI's context windows. triangle: as in DiTCtrl, and always used with DiTCtrl Config. "
+                    "Try hann if you see a seam.",
                     **rare(),
                 ),
                 io.Combo.Input(
@@ -143,12 +158,14 @@ class LongVideoSegmenter(io.ComfyNode):
                 io.Image.Input(
                     "start_image",
                     optional=True,
-                    tooltip="For image-to-video models: the image that the film begins with. LongVideoBeatImages gives "
-                    "later prompts images of their own. Needs vae.",
+                    tooltip="For image-to-video models: the image that the film begins with. Long Video Beat Images "
+                    "gives later prompts images of their own. Needs vae.",
                 ),
             ],
             outputs=[
-                TimelineSocket.Output(display_name="timeline", tooltip="The planned timeline, for MaskGuidedKVShare."),
+                TimelineSocket.Output(
+                    display_name="timeline", tooltip="The planned timeline, for Mask-Guided KV Share."
+                ),
                 io.Conditioning.Output(display_name="positive", tooltip="All prompts, each tagged with its number."),
                 io.Conditioning.Output(
                     display_name="negative", tooltip="One negative prompt for all, or one per prompt."
@@ -186,10 +203,10 @@ class LongVideoSegmenter(io.ComfyNode):
         references: torch.Tensor | None = None,
         start_image: torch.Tensor | None = None,
     ) -> io.NodeOutput:
-        with named_errors("LongVideoSegmenter"):
+        with named_errors("Long Video Segmenter"):
             if clip is None:
                 raise ValueError(
-                    "clip: the loader's file has no text encoder. Load one with LoadVideoDiT or CLIPLoader."
+                    "clip: the loader's file has no text encoder. Load one with Load Video DiT or Load CLIP."
                 )
             check_connected(model=model)
             family, info = model_info(model)

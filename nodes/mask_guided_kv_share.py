@@ -36,11 +36,11 @@ class MaskGuidedKVShare(io.ComfyNode):
             ),
             inputs=[
                 io.Model.Input("model", tooltip="The video model to patch. The input model itself is not changed."),
-                TimelineSocket.Input("timeline", tooltip="From LongVideoSegmenter."),
+                TimelineSocket.Input("timeline", tooltip="From Long Video Segmenter."),
                 ConfigSocket.Input(
                     "config",
                     optional=True,
-                    tooltip="From KVShareConfig or DiTCtrlConfig. If not connected, the defaults.",
+                    tooltip="From KV Sharing Config or DiTCtrl Config (paper). If not connected, the defaults.",
                 ),
                 io.String.Input(
                     "subject",
@@ -60,14 +60,14 @@ class MaskGuidedKVShare(io.ComfyNode):
                     default="",
                     optional=True,
                     tooltip="A point of the video as x, y, frame, with x and y from 0 to 1. Its attention map is "
-                    "recorded for AttentionMaskPreview. Does not change the video.",
+                    "recorded for Attention Mask Preview. Does not change the video.",
                 ),
                 RecordSocket.Input(
                     "earlier_record",
                     optional=True,
-                    tooltip="Record of an earlier run of the same film, from LongVideoLoad or from the "
-                    "MaskGuidedKVShare of the previous sampler. Its subject masks are used from the first step, so a "
-                    "stopped run resumes exactly where it was.",
+                    tooltip="Record of an earlier run of the same film, from Long Video Load or from the "
+                    "Mask-Guided KV Share of the previous sampler. Its subject masks are used from the first step, so "
+                    "a stopped run resumes exactly where it was.",
                 ),
             ],
             outputs=[
@@ -75,7 +75,7 @@ class MaskGuidedKVShare(io.ComfyNode):
                     display_name="model", tooltip="For any sampler, with the same timeline's conditioning and latent."
                 ),
                 RecordSocket.Output(
-                    display_name="record", tooltip="The subject masks, for AttentionMaskPreview and LongVideoSave."
+                    display_name="record", tooltip="The subject masks, for Attention Mask Preview and Long Video Save."
                 ),
             ],
         )
@@ -91,7 +91,7 @@ class MaskGuidedKVShare(io.ComfyNode):
         look_at: str = "",
         earlier_record: KVShareRecord | None = None,
     ) -> io.NodeOutput:
-        with named_errors("MaskGuidedKVShare"):
+        with named_errors("Mask-Guided KV Share"):
             check_connected(model=model, timeline=timeline)
             plan = make_plan(timeline, config or KVShareConfig(), subject, mask, look_at)
             return io.NodeOutput(*apply(model, plan, earlier_record))

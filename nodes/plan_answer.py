@@ -17,6 +17,7 @@ from .ditctrl_config import DiTCtrlConfig
 from .kv_share_config import KVShareConfigNode
 from .kv_share_mask_settings import KVShareMaskSettings
 from .kv_share_memory_settings import KVShareMemorySettings
+from .load_video_dit import LoadVideoDiT
 from .long_video_segmenter import LongVideoSegmenter
 from .mask_guided_kv_share import MaskGuidedKVShare
 
@@ -41,6 +42,12 @@ CONFIG_NODES: Mapping[str, Any] = {
 """Nodes whose configuration depends on their input values alone."""
 
 SEGMENTER, SHARER = "LongVideoSegmenter", "MaskGuidedKVShare"
+
+NAMES = {
+    node.define_schema().node_id: node.define_schema().display_name
+    for node in (LongVideoSegmenter, MaskGuidedKVShare, LoadVideoDiT, *CONFIG_NODES.values())
+} | {"UNETLoader": "Load Diffusion Model", "CheckpointLoaderSimple": "Load Checkpoint"}
+"""What users know those nodes as."""
 
 MAX_STEPS = 10_000
 """Most steps of the host's samplers."""
@@ -80,7 +87,7 @@ def _film(graph: Graph, node: GraphNode) -> tuple[Film | None, tuple[str, ...]]:
             continue
         values[widget.id] = _checked(SEGMENTER, widget, _value(graph, node, widget.id))
     if "prompts" not in values:
-        raise RequestError(f"{SEGMENTER}: prompts is missing.")
+        raise RequestError(f"{NAMES[SEGMENTER]}: prompts is missing.")
     return Film(**values), tuple(assumed)
 
 
@@ -88,7 +95,7 @@ def _checked(kind: str, widget: Any, value: Any) -> Any:
     try:
         return widget_value(widget, value)
     except ValueError as reason:
-        raise RequestError(f"{kind}: {reason}") from reason
+        raise RequestError(f"{NAMES[kind]}: {reason}") from reason
 
 
 def _primitive(graph: Graph, node: GraphNode, name: str) -> GraphNode | None:
@@ -146,7 +153,7 @@ def _model(graph: Graph, node: GraphNode, problems: list[str]) -> ModelFacts | N
     try:
         return facts_of(before + value) if isinstance(value, str) else None
     except UnsupportedModelError as reason:
-        problems.append(f"{loader.kind}: {reason}")
+        problems.append(f"{NAMES[loader.kind]}: {reason}")
         return None
 
 
@@ -165,7 +172,7 @@ def _config(graph: Graph, sharer: GraphNode, problems: list[str], notes: list[st
             for name in (widgets.keys() & node.inputs.keys()) - given.keys():
                 if _is_computed(graph, node, name):
                     notes.append(
-                        f"{node.kind}: {name} comes from another node; {widgets[name].default} is assumed here."
+                        f"{NAMES[node.kind]}: {name} comes from another node; {widgets[name].default} is assumed here."
                     )
                 else:
                     given[name] = _checked(node.kind, widgets[name], _value(graph, node, name))

@@ -46,6 +46,7 @@ ON_THE_OLDEST_HOST = (
     "host/loading",
     "web/test_console.py",
     "web/test_blueprint_page.py",
+    "web/test_new_user.py",
 )
 """Folders and files whose tests carry the mark `oldest`: contracts, nodes, workflows, and the pages open at all."""
 

@@ -5,6 +5,7 @@
 
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
+import { keepDecimals } from "./shared/widgets.js";
 import { speak } from "./shared/words.js";
 import { addTimeline } from "./timeline/widget.js";
 import { addViewer } from "./viewer/widget.js";
@@ -14,6 +15,7 @@ app.registerExtension({
     nodeCreated(node) {
         speak(app.ui?.settings?.getSettingValue?.("Comfy.Locale") ?? "en");
         if (node.comfyClass === "LongVideoSegmenter") {
+            keepDecimals(node, "fps", 3);
             addTimeline(node, app, api);
         } else if (node.comfyClass === "AttentionMaskPreview") {
             addViewer(node, app, api);

@@ -11,7 +11,7 @@ import torch
 
 from ..config import MemorySettings
 from .fp8 import quantise, restore
-from .pinned_memory import Fetched, HostCopy, HostLane
+from .pinned_memory import Fetched, HostCopy, HostLane, Slabs
 
 Chunk = tuple[int, int]
 """A part of the host's batch: the list of conditioning it comes from and its place in that list."""
@@ -124,15 +124,21 @@ class KeyValueBank:
 
     memory: where entries are kept and in which dtype; the place matters only where the compute device is not the CPU
     itself. budget_bytes: what place `auto` may keep on the device, None for no limit; `memory.budget_mib` is not read
-    here, because 0 there means what the host layer finds free.
+    here, because 0 there means what the host layer finds free. slabs: where the computer's memory comes from, as in
+    HostLane.
 
     Entries are taken over, not copied, unless they are views of something bigger: nobody may write to them after `put`
     or to what `get` returns. Safe to use from several threads.
     """
 
-    def __init__(self, memory: MemorySettings | None = None, budget_bytes: int | None = None) -> None:
+    def __init__(
+        self, memory: MemorySettings | None = None, budget_bytes: int | None = None, slabs: Slabs | None = None
+    ) -> None:
         self.memory = memory or MemorySettings()
         self._budget = budget_bytes
+        self._slabs = slabs
+        self._ahead: tuple[Sequence[BankKey], Sequence[BankKey]] = ((), ())
+        """What the last two calls of `prefetch` asked for."""
         self._lock = threading.Lock()
         self._entries: dict[BankKey, _Stored] = {}
         self._lanes: dict[torch.device, HostLane] = {}
@@ -215,9 +221,15 @@ class KeyValueBank:
 
     def prefetch(self, keys: Sequence[BankKey]) -> None:
         """Starts bringing entries back to their device, each for its next reader; absent ones are passed over. What
-        `get` returned before is used no more."""
+        `get` returned before is used no more, and what the call before the last one brought back and nobody read leaves
+        the device again: no more than two calls' entries are there."""
         with self._lock:
             self._take_back()
+            unread, last = self._ahead
+            for key in unread:
+                if key not in last and key not in keys:
+                    self._leave(key)
+            self._ahead = last, keys
             for key in keys:
                 stored = self._entries.get(key)
                 if stored is not None:
@@ -267,6 +279,13 @@ class KeyValueBank:
         """Releases everything; the peaks stay, and so does memory reserved for the next pass."""
         self.keep_segments(set())
 
+    def close(self) -> None:
+        """Releases everything and gives back the computer's memory; the peaks stay."""
+        self.clear()
+        with self._lock:
+            for lane in self._lanes.values():
+                lane.close()
+
     def __len__(self) -> int:
         return len(self._entries)
 
@@ -279,7 +298,7 @@ class KeyValueBank:
         if device.type == "cpu":
             return None
         if device not in self._lanes:
-            self._lanes[device] = HostLane(device)
+            self._lanes[device] = HostLane(device, self._slabs)
         return self._lanes[device]
 
     def _stays_on_device(self, size: int) -> bool:
@@ -291,6 +310,13 @@ class KeyValueBank:
         if stored.lane is not None and stored.copy is not None and stored.fetched is None:
             stored.fetched = stored.lane.fetch(stored.copy)
             self._count(0, stored.device_bytes)
+
+    def _leave(self, key: BankKey) -> None:
+        """Drops the copy on the device of an entry that nobody has read."""
+        stored = self._entries.get(key)
+        if stored is not None and stored.fetched is not None:
+            stored.fetched = None
+            self._count(0, -stored.device_bytes)
 
     def _bring_back(self, stored: _Stored) -> list[torch.Tensor]:
         self._fetch(stored)

@@ -18,7 +18,7 @@ def quantise(tensor: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     Raises ValueError on a device without 8-bit floats.
     """
     if tensor.device.type == "mps":
-        raise ValueError("KVShareMemorySettings: this device (mps) has no 8-bit floats; choose dtype 'model'.")
+        raise ValueError("KV Sharing Memory Settings: this device (mps) has no 8-bit floats; choose dtype 'model'.")
     tensor = tensor.detach()
     rows, heads, tokens, head_dim = tensor.shape
     stored = torch.empty_like(tensor, dtype=torch.float8_e4m3fn, memory_format=torch.contiguous_format)

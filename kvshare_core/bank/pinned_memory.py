@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 
@@ -13,12 +14,52 @@ class PinnedMemoryError(torch.OutOfMemoryError):
     """The computer's memory has no room for more keys and values."""
 
 
+class Slabs(Protocol):
+    """Where a lane's memory comes from and goes back to."""
+
+    def take(self, size: int) -> torch.Tensor:
+        """So many bytes of the computer's memory, uint8 [size], pinned where that can be. Raises RuntimeError when none
+        are left."""
+        ...
+
+    def give_back(self, slab: torch.Tensor) -> None:
+        """Takes back what `take` gave, to which no transfer is under way."""
+        ...
+
+
+class TorchSlabs:
+    """Memory that torch pins, and keeps for itself when it is given back."""
+
+    def take(self, size: int) -> torch.Tensor:
+        return torch.empty(size, dtype=torch.uint8, pin_memory=True)
+
+    def give_back(self, slab: torch.Tensor) -> None:
+        pass
+
+
+class _PlainSlabs(TorchSlabs):
+    """Memory for devices whose transfers block anyway."""
+
+    def take(self, size: int) -> torch.Tensor:
+        return torch.empty(size, dtype=torch.uint8)
+
+
 @dataclass(frozen=True)
 class HostCopy:
     """Tensors laid end to end over pages of bytes, and what they were."""
 
     pages: list[torch.Tensor]
     forms: tuple[tuple[torch.Size, torch.dtype], ...]
+
+
+@dataclass(frozen=True)
+class _Leaving:
+    """Tensors that are being copied away; the stream that they were made on waits for `done` before their memory is
+    used again."""
+
+    tensors: Sequence[torch.Tensor]
+    made_on: torch.cuda.Stream
+    done: torch.cuda.Event
 
 
 @dataclass(frozen=True)
@@ -38,21 +79,28 @@ class HostLane:
 
     Tokens kept differ from pass to pass with the masks, so memory is handed out as equal pages rather than as buffers
     of a tensor's size: every free page fits, and an entry wastes less than one. Pages come in slabs whose size is a
-    power of two, to which torch would round pinned memory up anyway. They are reused until the lane goes.
+    power of two, to which torch would round pinned memory up anyway. They are reused until the lane is closed. Where
+    `slabs` could pin none, transfers are right and slow: CUDA lets the CPU wait for them.
 
     The CPU runs ahead of the device, and memory that only the device has yet to finish with cannot be used again. So
-    that fetched tensors do not pile up there, the lane keeps those that it handed over until `take_back`; from then on
-    its stream waits for what the caller has queued, and later fetches get their memory, without the CPU waiting.
+    that tensors do not pile up there, the lane keeps those that it handed over, and those that it copies away, until
+    `take_back`. From then on its stream waits for what the caller has queued, so that later fetches get the memory of
+    the former, and the caller's stream waits for the copies, so that its next results get the memory of the latter; the
+    CPU waits for neither.
 
     Not thread-safe: the owner serialises calls.
     """
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, slabs: Slabs | None = None) -> None:
+        """slabs: where memory comes from on CUDA, torch for None."""
         self.device = device
         self.allocated_bytes = 0
-        self._free: list[torch.Tensor] = []
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self._source = (slabs or TorchSlabs()) if device.type == "cuda" else _PlainSlabs()
+        self._slabs: list[torch.Tensor] = []
+        self._free: list[torch.Tensor] = []
         self._handed_over: list[torch.Tensor] = []
+        self._leaving: list[_Leaving] = []
 
     def save(self, tensors: Sequence[torch.Tensor]) -> HostCopy:
         """Starts copying `tensors` of the lane's device to the computer's memory.
@@ -66,11 +114,12 @@ class HostLane:
         else:
             # The tensors are still being computed on the caller's stream, and their memory must not be given to
             # somebody else before this stream has read it.
-            self._stream.wait_stream(torch.cuda.current_stream(self.device))
+            made_on, done = torch.cuda.current_stream(self.device), torch.cuda.Event()
+            self._stream.wait_stream(made_on)
             with torch.cuda.stream(self._stream):
                 _copy(tensors, pages, to_pages=True, non_blocking=True)
-            for tensor in tensors:
-                tensor.record_stream(self._stream)
+            done.record(self._stream)
+            self._leaving.append(_Leaving(tensors, made_on, done))
         return HostCopy(pages, tuple((tensor.shape, tensor.dtype) for tensor in tensors))
 
     def fetch(self, copy: HostCopy) -> Fetched:
@@ -101,8 +150,11 @@ class HostLane:
         return fetched.tensors
 
     def take_back(self) -> None:
-        """Makes the memory of everything handed over free for later fetches. The caller has queued all its work with
-        it, and queues no more."""
+        """Makes the memory of everything handed over free for later fetches, and that of everything saved for the
+        caller. The caller has queued all its work with the former, and queues no more."""
+        for leaving in self._leaving:
+            leaving.made_on.wait_event(leaving.done)
+        self._leaving.clear()
         if self._stream is not None and self._handed_over:
             self._stream.wait_stream(torch.cuda.current_stream(self.device))
             self._handed_over.clear()
@@ -111,6 +163,16 @@ class HostLane:
         """Makes the copy's pages free for later ones, also while a transfer of theirs is still under way."""
         self._free.extend(copy.pages)
         copy.pages.clear()
+
+    def close(self) -> None:
+        """Gives all memory back once transfers have ended. Every copy has been released; the lane may be used again."""
+        self.take_back()
+        if self._stream is not None and self._slabs:
+            self._stream.synchronize()
+        self._free.clear()
+        while self._slabs:
+            self._source.give_back(self._slabs.pop())
+        self.allocated_bytes = 0
 
     def _empty(self, copy: HostCopy) -> list[torch.Tensor]:
         return [torch.empty(shape, dtype=dtype, device=self.device) for shape, dtype in copy.forms]
@@ -128,14 +190,15 @@ class HostLane:
         try:
             # Pages outlive the mode they were made in, and an inference tensor cannot be written outside of it.
             with torch.inference_mode(False):
-                slab = torch.empty(size, dtype=torch.uint8, pin_memory=self.device.type == "cuda")
+                slab = self._source.take(size)
                 pages = slab.split(PAGE_BYTES)
         except RuntimeError as reason:
             raise PinnedMemoryError(
-                f"KVShareMemorySettings: no memory left for {size >> 20} MiB more of source keys beside the "
+                f"KV Sharing Memory Settings: no memory left for {size >> 20} MiB more of source keys beside the "
                 f"{self.allocated_bytes >> 20} MiB already kept; choose dtype 'fp8', place 'device' or fewer layers."
             ) from reason
         self.allocated_bytes += size
+        self._slabs.append(slab)
         return pages
 
 

@@ -54,7 +54,7 @@ AUDIO = PackedAudio(
     time_dim=3,
     steps_per_second=lambda diffusion_model: AUDIO_STEPS_PER_SECOND,
     pictures_per_second=PICTURES_PER_SECOND,
-    fix="Connect the latent of LongVideoSegmenter, or set length {pictures} in EmptyMiniMaxH3LatentAV.",
+    fix="Connect the latent of Long Video Segmenter, or set length {pictures} in Empty MiniMax H3 AV Latent.",
     shape=lambda diffusion_model, steps: (diffusion_model.audio_latents_dim, 2, steps),
 )
 """Audio latents are [batch, channels, ears, steps]."""

@@ -9,7 +9,26 @@ from traceback import walk_tb
 import torch
 from comfy.model_management import InterruptProcessingException
 
-SAMPLING_NODE = "MaskGuidedKVShare"
+SAMPLING_NODE = "Mask-Guided KV Share"
+NODES = (
+    "Attention Mask Preview",
+    "DiTCtrl Config (paper)",
+    "KV Sharing Config",
+    "KV Sharing Load Preset",
+    "KV Sharing Mask Settings",
+    "KV Sharing Memory Settings",
+    "KV Sharing Probe",
+    "Load Video DiT",
+    "Long Video Beat Images",
+    "Long Video Continue",
+    "Long Video Decode Loop",
+    "Long Video Load",
+    "Long Video Redo Beat",
+    "Long Video Save",
+    "Long Video Segmenter",
+    SAMPLING_NODE,
+)
+"""What the pack's nodes are called where users see them."""
 CORE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")})
 
@@ -47,6 +66,6 @@ def _is_own(error: Exception) -> bool:
 
 
 def _names_a_node(message: str) -> bool:
-    """Whether a message begins with the id of a node, as in `KVShareConfig: strength is ...`."""
+    """Whether a message begins with the name of a node, as in `KV Sharing Config: strength is ...`."""
     start, colon, _ = message.partition(": ")
-    return bool(colon) and start.isidentifier() and start[0].isupper()
+    return bool(colon) and start in NODES

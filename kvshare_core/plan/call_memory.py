@@ -51,10 +51,15 @@ def call_bytes(
         groups = [
             _group_tokens(fitted, queries, seen, tokens) for queries, seen in zip(own, foreign, strict=True) if queries
         ]
+        # Keys and values kept in 8 bits are given back in the model's dtype, of all heads.
+        restored = (
+            2 * sum(foreign) * info.heads * (1 if division.by_row else rows) if plan.config.memory.dtype == "fp8" else 0
+        )
         queries = max(own) * heads * info.head_dim
         merging = MERGING_BYTES * min(queries, max(MERGED_ELEMENTS, queries // MERGED_PARTS))
         merging += SUM_BYTES * max(own) * heads
-        most = max(most, (copied + max(groups)) * heads * info.head_dim * element_size + merging)
+        held = (copied + max(groups)) * heads + restored
+        most = max(most, held * info.head_dim * element_size + merging)
     return most
 
 

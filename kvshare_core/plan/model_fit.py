@@ -41,7 +41,7 @@ def _check_blocks(config: KVShareConfig, info: FamilyInfo) -> None:
     if config.measured_on not in (None, here):
         raise ValueError(
             f"config: its blocks were measured on {config.measured_on}, but this model is {here}. Load a preset of "
-            "this model, or measure it with KVShareProbe."
+            "this model, or measure it with KV Sharing Probe."
         )
     chosen = config.layer_idx or (config.start_layer,)
     if config.layer_preset == "custom" and max(chosen) >= info.blocks:

@@ -72,7 +72,7 @@ def preset_of(
     figures: Sequence[BlockFigures],
 ) -> MeasuredPreset:
     """The choice that the figures of all blocks suggest."""
-    source = f"KVShareProbe with '{subject}' in '{prompt}', seed {settings.seed}"
+    source = f"KV Sharing Probe with '{subject}' in '{prompt}', seed {settings.seed}"
     maps = blocks_for_masks([sum(found.agreement) / len(found.agreement) for found in figures])
     shared = blocks_for_sharing([found.pull for found in figures])
     presets = (

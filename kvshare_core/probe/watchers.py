@@ -81,7 +81,7 @@ class ReadMaps:
         if self.tokens[-1] >= probed.context.forward.text.tokens:
             raise ValueError(
                 f"positive: the prompt has text tokens up to {self.tokens[-1]}, but the model received "
-                f"{probed.context.forward.text.tokens}. Connect the positive of the LongVideoSegmenter that made the "
+                f"{probed.context.forward.text.tokens}. Connect the positive of the Long Video Segmenter that made the "
                 "timeline."
             )
         index = upload(torch.tensor(self.tokens) + probed.context.site.text_start, probed.context.call.key.device)

@@ -36,7 +36,7 @@ def _owners(timeline: Timeline, batch: int, pictures: int) -> torch.Tensor:
         # As decoders see it that do not know of the loop.
         once = timeline.frames - timeline.temporal_compression + 1
         loop = timeline.script.loop and pictures == batch * once
-        fix = "Decode a loop with LongVideoDecodeLoop." if loop else "Connect the decoded frames of the same run."
+        fix = "Decode a loop with Long Video Decode Loop." if loop else "Connect the decoded frames of the same run."
         raise ValueError(
             f"images: {pictures} images, but the run made {batch} video(s) of {timeline.frames} frames. {fix}"
         )

@@ -72,8 +72,8 @@ def check_prompts(prompts: Sequence[Piece]) -> None:
     for prompt in prompts:
         if re.fullmatch(LABEL, prompt.text):
             raise prompt.error(
-                f"{prompt.quoted} would become a prompt of its own; delete it, or begin the line with # to keep it as a "
-                f"note; for a prompt of these words write \\{prompt.text}."
+                f"{prompt.quoted} would become a prompt of its own; delete it, or begin the line with # to keep it as "
+                f"a note; for a prompt of these words write \\{prompt.text}."
             )
     counted = [int(number[1]) for prompt in prompts if (number := re.match(NUMBERED, prompt.text)) is not None]
     if len(prompts) > 1 and len(counted) == len(prompts) and counted == [*range(counted[0], counted[-1] + 1)]:

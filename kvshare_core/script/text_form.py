@@ -22,8 +22,8 @@ LABEL = (
     r"(?ia:(?:scene|shot|clip|beat|segment)[ _]?#?[0-9]{1,4}"
     r"|(?:\u955c\u5934|\u5834\u9762|\u573a\u666f|\u5206\u955c|\u30b7\u30fc\u30f3|\u30ab\u30c3\u30c8) ?[0-9]{1,4})"
 )
-"""What other forms of a film put in front of its prompts, as a line of their own or with a colon; in Chinese and Japanese
-too."""
+"""What other forms of a film put in front of its prompts, as a line of their own or with a colon; in Chinese and
+Japanese too."""
 ESCAPE_IN_PROMPTS = ESCAPE + "|" + rf"^\\(?=[0-9]|{LABEL}\Z)"
 """The same in prompts, which may begin with a number or be nothing but a label."""
 ESCAPE_IN_FILES = r"\\([|#\[{:`\\\uff1a])"

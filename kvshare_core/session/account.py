@@ -207,7 +207,7 @@ class RunAccount:
             "share.",
             "partly": f"{cache} left blocks of the model out. Take it off the model.",
             "keys": "segments that others attend to were left out. Take nodes off the model that skip evaluations.",
-            "subject": "the subject was not found. Name it in MaskGuidedKVShare by other words of the prompt, or "
+            "subject": "the subject was not found. Name it in Mask-Guided KV Share by other words of the prompt, or "
             "connect a mask.",
             "absent": "no two segments show the same subject. Name a subject that several prompts have.",
         }[reason or "keys"]
@@ -221,13 +221,13 @@ ANSWERED = (
 
 LATE = (
     "the subject was found in the last step that was to share, and masks are used from the next one on. Give the "
-    "sampler more steps, or widen start_percent and end_percent in KVShareConfig."
+    "sampler more steps, or widen start_percent and end_percent in KV Sharing Config."
 )
 """Why nothing is shared in a run that is too short to use what it finds."""
 
 NO_STEP = (
     "nothing was shared: none of this run's steps is among those that the configuration names. Change start_percent, "
-    "end_percent or step_idx in KVShareConfig, or the steps of the sampler."
+    "end_percent or step_idx in KV Sharing Config, or the steps of the sampler."
 )
 """What a run says whose configuration leaves it no step."""
 

@@ -34,7 +34,7 @@ class CallSharer:
     ):
         self.account = account
         """Is told what each call came to."""
-        self.bank = KeyValueBank(settings.plan.config.memory, settings.bank_budget)
+        self.bank = KeyValueBank(settings.plan.config.memory, settings.bank_budget, settings.slabs)
         self.shared_calls = 0
         """Batch rows computed with source keys so far, over all calls."""
         self._settings = settings

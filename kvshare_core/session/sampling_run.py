@@ -80,7 +80,7 @@ class SamplingRun:
 
     def close(self) -> None:
         """Frees everything; safe to call twice."""
-        self.bank.clear()
+        self.bank.close()
         self.early_blocks.clear()
         self.tracker.clear()
         self._points.clear()

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..attention.positions import PositionMover
+from ..bank.pinned_memory import Slabs
 from ..families.base import Family, FamilyInfo
 from ..plan.model_fit import FittedPlan
 from ..plan.share_plan import SharePlan
@@ -33,6 +34,8 @@ class RunSettings:
     """Nodes of other packs on the model."""
     masks_read: bool = True
     """Whether anything may read the masks of a run that shares nothing, which has no use of them itself."""
+    slabs: Slabs | None = None
+    """Where the bank's part in the computer's memory comes from, as in HostLane."""
 
     @property
     def plan(self) -> SharePlan:

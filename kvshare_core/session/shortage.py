@@ -15,10 +15,10 @@ FEWEST_QUERIES = 256
 """Fewest queries that attention is computed for at once."""
 
 STOP = (
-    "out of memory while keys and values were shared. {hint}fewer blocks (layer_preset or end_layer of KVShareConfig), "
-    "one source, or a smaller or shorter segment need less."
+    "out of memory while keys and values were shared. {hint}fewer blocks (layer_preset or end_layer of KV Sharing "
+    "Config), one source, or a smaller or shorter segment need less."
 )
-ASK = "Set out_of_memory of KVShareMemorySettings to 'save_memory', which goes on with less; "
+ASK = "Set out_of_memory of KV Sharing Memory Settings to 'save_memory', which goes on with less; "
 NOTHING_LEFT = "It already goes on with the least it can; "
 
 

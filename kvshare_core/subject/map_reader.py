@@ -16,8 +16,8 @@ from ..prompt_words import SubjectTokens
 from . import maps
 
 UNKNOWN_PROMPT = (
-    "the conditioning does not come from LongVideoSegmenter; its subject cannot be followed. Connect the segmenter's, "
-    "or a mask to MaskGuidedKVShare."
+    "the conditioning does not come from Long Video Segmenter; its subject cannot be followed. Connect the "
+    "segmenter's, or a mask to Mask-Guided KV Share."
 )
 """What is said of a prompt whose words are not known."""
 

@@ -236,10 +236,10 @@ def _check_existing(latent: torch.Tensor, existing: torch.Tensor) -> None:
         wanted, found = ([shape[4], shape[3]] for shape in (latent.shape, existing.shape))
         raise ValueError(
             f"existing: it is {found[0]} x {found[1]} in latent pixels, but the timeline's latent is {wanted[0]} x "
-            f"{wanted[1]}. Scale the video, or set width and height of LongVideoSegmenter to its own."
+            f"{wanted[1]}. Scale the video, or set width and height of Long Video Segmenter to its own."
         )
     if existing.shape[0] not in (1, latent.shape[0]):
         raise ValueError(
             f"existing: it has {existing.shape[0]} videos, but the latent has {latent.shape[0]}. Give one for all, or "
-            f"set batch_size of LongVideoSegmenter to {existing.shape[0]}."
+            f"set batch_size of Long Video Segmenter to {existing.shape[0]}."
         )

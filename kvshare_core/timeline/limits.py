@@ -20,7 +20,7 @@ MAX_FPS = 10_000.0
 MAX_ROUTED_WEIGHTS = 4_000_000
 """Most numbers that say how much of which prompt the frames of all segments have, where prompts change by route."""
 
-_IN_PARTS = "Or make it in parts: LongVideoContinue goes on from a finished one."
+_IN_PARTS = "Or make it in parts: Long Video Continue goes on from a finished one."
 
 
 def check_inputs(beats: int, window: int, fps: float, longer_mid_segment: int) -> None:

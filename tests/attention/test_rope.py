@@ -26,7 +26,7 @@ from kvshare_core.attention.rope import (
     rotate,
 )
 from tests.oracles.rope_reference import rotated_reference
-from tests.support.device_traffic import DeviceTraffic
+from tests.support.pretend_cuda import CUDA, pretending
 from tests.tiny.models import CHANNELS, random_text, seeded_state_dict, tiny_wan
 
 GRID = (4, 3, 5)
@@ -518,16 +518,16 @@ def test_only_the_angles_are_computed_in_float64() -> None:
 
 
 def test_angles_are_computed_on_the_cpu_where_the_device_lacks_float64(monkeypatch: pytest.MonkeyPatch) -> None:
-    scheme, key = embed_nd_scheme([4, 2, 2], 10000.0), torch.empty(1, 2, 5, 8, device="meta")
-    offset = torch.zeros(5, 3, device="meta")
-    with DeviceTraffic() as there:
-        rotate(key, scheme, offset)
-    assert there.to_cpu == 0
-    monkeypatch.setattr(rope, "FLOAT64_DEVICES", ("cpu",))
-    with DeviceTraffic() as elsewhere:
-        rotated = rotate(key, scheme, offset)
-    assert elsewhere.to_cpu == 1
-    assert rotated.device.type == "meta"
+    scheme = embed_nd_scheme([4, 2, 2], 10000.0)
+    with pretending() as device, device:
+        key, offset = torch.randn(1, 2, 5, 8).to(CUDA), torch.ones(5, 3).to(CUDA)
+        rotated: list[torch.Tensor] = []
+        there = device.waits_of(lambda: rotated.append(rotate(key, scheme, offset)))
+        monkeypatch.setattr(rope, "FLOAT64_DEVICES", ("cpu",))
+        elsewhere = device.waits_of(lambda: rotated.append(rotate(key, scheme, offset)))
+        assert (there["copy to the CPU"], elsewhere["copy to the CPU"]) == (0, 1)
+        assert rotated[1].device == CUDA
+        assert torch.equal(*(one.cpu() for one in rotated))
 
 
 @pytest.mark.parametrize(("source_tokens", "target_tokens"), [(100, 70), (33, 200), (1, 64), (64, 1)])
@@ -548,11 +548,14 @@ def test_similarities_are_taken_in_chunks(
 
 
 def test_nothing_reads_values_back_from_the_device() -> None:
-    # Meta tensors have no values: whatever needed one on the CPU would fail.
-    tokens = torch.empty(TOKENS, dtype=torch.long, device="meta")
-    features = torch.empty(TOKENS, 16, device="meta")
-    matches = match_tokens(features, features, 0.5)
-    offset = matched_offsets(tokens, tokens, matches, GRID)
-    key = torch.empty(1, 2, TOKENS, HEAD_DIM, device="meta", dtype=torch.bfloat16)
-    rotated = rotate(key, embed_nd_scheme([44, 42, 42], 10000.0), offset)
-    assert (rotated.device.type, rotated.shape, rotated.dtype) == ("meta", key.shape, key.dtype)
+    with pretending() as device, device:
+        tokens, features = torch.arange(TOKENS).to(CUDA), torch.randn(TOKENS, 16).to(CUDA)
+        key = torch.randn(1, 2, TOKENS, HEAD_DIM).to(CUDA, torch.bfloat16)
+        rotated: list[torch.Tensor] = []
+
+        def move() -> None:
+            offset = matched_offsets(tokens, tokens, match_tokens(features, features, 0.5), GRID)
+            rotated.append(rotate(key, embed_nd_scheme([44, 42, 42], 10000.0), offset))
+
+        assert not device.waits_of(move)
+        assert (rotated[0].device, rotated[0].shape, rotated[0].dtype) == (CUDA, key.shape, key.dtype)

@@ -112,7 +112,7 @@ class LaneWithoutCopies:
     made: ClassVar[list[torch.device]] = []
     allocated_bytes = 0
 
-    def __init__(self, device: torch.device):
+    def __init__(self, device: torch.device, slabs: Any):
         self.made.append(device)
 
     def save(self, tensors: list[torch.Tensor]) -> list[torch.Tensor]:
@@ -653,19 +653,87 @@ class Streams:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch):
         self.waits = 0
+        self.events = 0
         monkeypatch.setattr(torch.cuda, "Event", lambda: self)
         monkeypatch.setattr(torch.cuda, "current_stream", lambda device: self)
         monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
-        monkeypatch.setattr(torch.Tensor, "record_stream", lambda tensor, stream: None)
 
     def wait_stream(self, stream: Any) -> None:
         self.waits += 1
 
     def wait_event(self, event: Any) -> None:
-        pass
+        self.events += 1
 
     def record(self, stream: Any) -> None:
         pass
+
+    def synchronize(self) -> None:
+        self.waits += 1
+
+
+def test_what_is_saved_leaves_the_device_with_the_next_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However far the device is behind: its own results wait for the copy, and get the memory at once."""
+    streams, bank = Streams(monkeypatch), AwayBank(AWAY)
+    monkeypatch.setattr(bank.lane(CPU), "_stream", streams)
+    saved = weakref.WeakSet[Any]()
+    for block in range(4):
+        bank.prefetch([])
+        assert len(saved) == 0
+        waited = streams.events
+        for row in range(2):
+            entry = full_entry(5)
+            saved.update(one.untyped_storage() for one in tensors_of(entry) if one.dtype != torch.int64)
+            bank.put(replace(KEY, block=block, row=row), entry, consumers=1)
+            del entry
+        assert len(saved) == 12
+        assert streams.events == waited
+    bank.clear()
+    assert (len(saved), streams.events) == (0, 4 * 2)
+
+
+def test_what_nobody_reads_leaves_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    bank = AwayBank(AWAY)
+    entry = full_entry(5)
+    for block in range(4):
+        bank.put(replace(KEY, block=block), entry, consumers=1)
+    each = sum(tensor.nbytes for tensor in tensors_of(entry) if tensor.dtype != torch.int64)
+    for block in range(4):
+        bank.prefetch([replace(KEY, block=block)])
+        assert bank.device_bytes == each * min(block + 1, 2)
+    for block in range(4):
+        assert_same(bank.get(replace(KEY, block=block)), entry)
+    assert (len(bank), bank.device_bytes) == (0, 0)
+
+
+class CountedSlabs:
+    """Memory of which the bytes taken and given back are counted."""
+
+    def __init__(self) -> None:
+        self.out: list[torch.Tensor] = []
+
+    def take(self, size: int) -> torch.Tensor:
+        self.out.append(torch.empty(size, dtype=torch.uint8))
+        return self.out[-1]
+
+    def give_back(self, slab: torch.Tensor) -> None:
+        (place,) = [place for place, one in enumerate(self.out) if one is slab]
+        del self.out[place]
+
+
+def test_a_closed_bank_gives_its_memory_back_and_may_be_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    streams, slabs, bank = Streams(monkeypatch), CountedSlabs(), AwayBank(AWAY)
+    lane = bank.lane(CPU)
+    monkeypatch.setattr(lane, "_stream", streams)
+    monkeypatch.setattr(lane, "_source", slabs)
+    for _ in range(2):
+        entry = full_entry(5)
+        bank.put(KEY, entry, consumers=2)
+        assert_same(bank.get(KEY), entry)
+        assert sum(slab.nbytes for slab in slabs.out) == bank.reserved_bytes == SLAB_PAGES * PAGE_BYTES
+        waited = streams.waits
+        bank.close()
+        assert (slabs.out, bank.reserved_bytes, len(bank)) == ([], 0, 0)
+        assert streams.waits > waited
 
 
 def test_no_more_than_two_blocks_are_on_the_device(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,19 +16,17 @@ from bench.attention import (
     Problem,
     Shape,
     SharingPath,
-    StorageMeter,
     blob_mask,
     bound,
     dense,
     main,
     make_problem,
     map_calls,
-    median_seconds,
     ours,
-    peak_extra_bytes,
     relative_error,
     volume,
 )
+from bench.meters import StorageMeter, median_seconds, peak_extra_bytes
 from kvshare_core.attention.log_sum_exp import LogSumExpAttention
 from kvshare_core.attention.rope import embed_nd_scheme
 from kvshare_core.subject import maps
@@ -175,7 +173,7 @@ def test_calls_take_turns_and_the_first_round_does_not_count(monkeypatch: pytest
         clock[0] += next(durations[name])
         return torch.zeros(())
 
-    monkeypatch.setattr("bench.attention.time.perf_counter", lambda: clock[0])
+    monkeypatch.setattr("bench.meters.time.perf_counter", lambda: clock[0])
     seconds = median_seconds({"a": lambda: lasts("a"), "b": lambda: lasts("b")}, 3, CPU)
     assert order == ["a", "b"] * 4
     assert seconds == {"a": 2.0, "b": 5.0}

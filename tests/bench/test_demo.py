@@ -24,6 +24,7 @@ from bench.demo import (
 from bench.graphs import node_of, only
 from bench.videos import STRIP_HEIGHT, enlarge, side_by_side, write_mp4
 from devtools import client
+from kvshare_core.script.parsing import parse_script
 
 PROMPTS = "a circle moving right over night\na circle moving up over night\na circle moving left over sand"
 WORKFLOW = {
@@ -39,8 +40,7 @@ WORKFLOW = {
             "overlap_size": 2,
         },
     },
-    "3": {"class_type": "KVShareConfig", "inputs": {"mode": "replace"}},
-    "4": {"class_type": "MaskGuidedKVShare", "inputs": {"model": ["1", 0], "timeline": ["2", 0], "config": ["3", 0]}},
+    "4": {"class_type": "MaskGuidedKVShare", "inputs": {"model": ["1", 0], "timeline": ["2", 0]}},
     "5": {"class_type": "KSampler", "inputs": {"model": ["4", 0], "positive": ["2", 1], "latent_image": ["2", 3]}},
     "6": {"class_type": "VAEDecode", "inputs": {"samples": ["5", 0], "vae": ["1", 2]}},
     "7": {"class_type": "AttentionMaskPreview", "inputs": {"record": ["4", 1], "images": ["6", 0]}},
@@ -61,16 +61,17 @@ def test_frames_and_heat_are_saved_beside_the_whole_workflow() -> None:
 
 def test_only_what_a_node_needs_is_kept() -> None:
     kept = only(saving_frames(WORKFLOW), FRAMES_NODE)
-    assert kept.keys() == {"1", "2", "3", "4", "5", "6", FRAMES_NODE}
+    assert kept.keys() == {"1", "2", "4", "5", "6", FRAMES_NODE}
 
 
 def test_the_variants_differ_only_in_sharing_and_overlap() -> None:
     windows, isolated = without_sharing(WORKFLOW, overlap=True), without_sharing(WORKFLOW, overlap=False)
-    assert windows["3"]["inputs"] == {"mode": "off"}
-    assert windows["2"] == WORKFLOW["2"]
-    assert isolated["3"] == windows["3"]
-    assert isolated["2"]["inputs"] == {**WORKFLOW["2"]["inputs"], "overlap_size": 0}
-    assert WORKFLOW["3"]["inputs"] == {"mode": "replace"}
+    beats = parse_script(windows["2"]["inputs"]["prompts"]).beats
+    assert [beat.prompt for beat in beats] == PROMPTS.splitlines() and {beat.strength for beat in beats} == {0.0}
+    rest = {"prompts": windows["2"]["inputs"]["prompts"]}
+    assert windows == {**WORKFLOW, "2": {**WORKFLOW["2"], "inputs": {**WORKFLOW["2"]["inputs"], **rest}}}
+    assert isolated["2"]["inputs"] == {**windows["2"]["inputs"], "overlap_size": 0}
+    assert WORKFLOW["2"]["inputs"]["prompts"] == PROMPTS
     assert timeline_of(WORKFLOW).frames == timeline_of(windows).frames == 41
     assert timeline_of(isolated).frames == 57
 

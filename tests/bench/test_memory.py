@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from bench.memory import DEFAULTS, Model, configurations, measure, model_of
-from bench.plans import RELEASED
+from bench.memory import DEFAULTS, IN_FP8, Model, configurations, measure, model_of
+from bench.released import RELEASED
 from kvshare_core.attention import pieces
 
 MOST = 2.0
@@ -44,3 +44,12 @@ def test_a_call_in_one_piece_would_hold_more(model: Model, monkeypatch: pytest.M
     monkeypatch.setattr(pieces, "PIECES", 1)
     over = measure(model, DEFAULTS, 0.5, 2)["over_stock"]
     assert isinstance(over, float) and over > 1.5 * MOST
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+@pytest.mark.parametrize("subject", [0.1, 0.5])
+def test_keys_that_are_restored_from_8_bits_are_part_of_the_prediction(model: Model, subject: float, rows: int) -> None:
+    row, plain = (measure(model, config, subject, rows) for config in (IN_FP8, DEFAULTS))
+    peak, predicted, without = row["peak_gib"], row["predicted_gib"], plain["predicted_gib"]
+    assert isinstance(peak, float) and isinstance(predicted, float) and isinstance(without, float)
+    assert max(peak, without) <= predicted <= 2 * peak, (row, plain)

@@ -168,7 +168,7 @@ def test_every_typed_seed_is_replaced_and_the_films_pictures_are_found() -> None
 @pytest.fixture
 def studio(server: Server) -> Studio:
     """The smallest example on a real server, at two steps."""
-    saved = json.loads((ROOT / "example_workflows" / "kv_share_first_light.json").read_text(encoding="utf-8"))
+    saved = json.loads((ROOT / "example_workflows" / "First light.json").read_text(encoding="utf-8"))
     template = client.to_api_format(saved, client.object_info(server.url))
     (sampler,) = nodes_of(template, "KSampler")
     template[sampler]["inputs"]["steps"] = 2

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from bench.plans import RELEASED, released_info
+from bench.released import RELEASED, released_info
 from kvshare_core import families
 from kvshare_core.config import DITCTRL, LAYER_PRESETS, KVShareConfig, MaskSettings
 from kvshare_core.families import wan

@@ -170,4 +170,4 @@ def test_steps_that_no_run_reaches_are_reported(model: Any, caplog: pytest.LogCa
     with caplog.at_level(logging.WARNING):
         sample(share(model, timeline, KVShareConfig(start_step=50))[0], timeline)
     (message,) = [entry.getMessage() for entry in caplog.records if entry.name == "kvshare"]
-    assert message.startswith("MaskGuidedKVShare: nothing was shared: none of this run's steps")
+    assert message.startswith("Mask-Guided KV Share: nothing was shared: none of this run's steps")

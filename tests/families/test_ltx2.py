@@ -342,5 +342,5 @@ def test_guide_frames_are_refused(model: Any, guide: dict[str, Any]) -> None:
     require_in_model(model, *guide)
     timeline = tiny_timeline(2)
     positive = [[text, {**extra, **guide}] for text, extra in CASE.positive(timeline)]
-    with pytest.raises(ValueError, match="MaskGuidedKVShare: the conditioning has guide frames"):
+    with pytest.raises(ValueError, match="Mask-Guided KV Share: the conditioning has guide frames"):
         sample_both(Sampling(), share(model, timeline)[0], positive, CASE.negative(timeline), CASE.shape(timeline))

@@ -131,7 +131,7 @@ def test_skipped_self_attention_is_left_unshared_and_named(
     with caplog.at_level(logging.WARNING):
         found = sample(share(skipping, tiny_timeline(2), SHARED)[0], tokens)
     message, came_to = [entry.getMessage() for entry in caplog.records if entry.name == "kvshare"]
-    assert message.startswith("MaskGuidedKVShare: ltxv: an attention call has ")
+    assert message.startswith("Mask-Guided KV Share: ltxv: an attention call has ")
     assert message.endswith("left unshared.")
     assert f"only {LAYERS - 1} of {LAYERS} blocks shared" in came_to
     rest = replace(SHARED, layer_idx=tuple(number for number in range(LAYERS) if number != block))
@@ -147,7 +147,7 @@ def test_guide_frames_are_refused(model: Any) -> None:
     channels, height, width = CASE.latent
     longer = (1, channels, timeline.latent_frames + 1, height, width)
     for shape in (CASE.shape(timeline), longer):
-        with pytest.raises(ValueError, match="MaskGuidedKVShare: the conditioning has guide frames"):
+        with pytest.raises(ValueError, match="Mask-Guided KV Share: the conditioning has guide frames"):
             Sampling().run(share(model, timeline)[0], guided, CASE.negative(timeline), shape)
 
 

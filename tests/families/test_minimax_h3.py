@@ -329,7 +329,7 @@ def test_newer_hosts_take_pictures_at_any_frame_of_a_segment(model: Any) -> None
 def test_sound_at_a_frame_is_refused(model: Any) -> None:
     timeline = film("[2s] fox runs")
     entry = entry_with(None, {**keyframe_at(0), "audio_latent": torch.zeros(1, 32, 2, 4)})
-    with pytest.raises(ValueError, match=r"^MaskGuidedKVShare: the conditioning has sound at a frame"):
+    with pytest.raises(ValueError, match=r"^Mask-Guided KV Share: the conditioning has sound at a frame"):
         fit_sequence(entry, ["minimax_payload"], (), timeline.segments[0], timeline)
 
 

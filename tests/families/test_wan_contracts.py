@@ -315,7 +315,7 @@ def test_an_attention_call_of_another_node_costs_that_call_and_is_named(
     with caplog.at_level(logging.WARNING):
         assert torch.equal(t2v.sample(patched, tiny_timeline(3)), t2v_shared)
     (message,) = [entry.getMessage() for entry in caplog.records if entry.name == "kvshare"]
-    assert message.startswith("MaskGuidedKVShare: wan: an attention call has ")
+    assert message.startswith("Mask-Guided KV Share: wan: an attention call has ")
     assert message.endswith("only that call is left unshared.")
 
 
@@ -332,7 +332,7 @@ def test_a_block_that_attends_to_the_video_twice_is_left_unshared_and_named(
     assert torch.equal(found, t2v.sample(share(t2v.model, timeline, rest, subject="")[0], timeline))
     message, came_to = [entry.getMessage() for entry in caplog.records if entry.name == "kvshare"]
     assert message.endswith("its block is left unshared. Take that node off the model.")
-    assert came_to.startswith(f"MaskGuidedKVShare: only {LAYERS - 1} of {LAYERS} blocks shared in ")
+    assert came_to.startswith(f"Mask-Guided KV Share: only {LAYERS - 1} of {LAYERS} blocks shared in ")
     assert came_to.endswith(" steps, for the reason above.")
 
 
@@ -382,8 +382,8 @@ def test_a_self_attention_with_a_mask_is_left_unshared_and_named(
     messages = [entry.getMessage() for entry in caplog.records if entry.name == "kvshare"]
     said = "Take off guide frames, or the node that adds the mask."
     assert messages == [
-        f"MaskGuidedKVShare: wan: {ODD_MASK}; it is left unshared. {said}",
-        "MaskGuidedKVShare: nothing was shared, for the reason above.",
+        f"Mask-Guided KV Share: wan: {ODD_MASK}; it is left unshared. {said}",
+        "Mask-Guided KV Share: nothing was shared, for the reason above.",
     ]
 
 
@@ -414,7 +414,7 @@ def test_a_direct_call_of_the_model_is_left_alone(t2v: Case, t2v_shared: torch.T
 def test_a_latent_of_another_length_is_refused(t2v: Case, frames: int) -> None:
     timeline = tiny_timeline(2)
     patched, _ = share(t2v.model, timeline)
-    with pytest.raises(ValueError, match=f"MaskGuidedKVShare: the latent has {frames} frames.*plans 5 latent frames"):
+    with pytest.raises(ValueError, match=f"^Mask-Guided KV Share: the latent has {frames} .*plans 5 latent frames"):
         Sampling(1).run(patched, beat_prompts(timeline), one_prompt(), (1, 16, frames, 6, 6))
 
 
@@ -422,10 +422,10 @@ def test_conditioning_of_another_timeline_is_refused(t2v: Case) -> None:
     timeline = tiny_timeline(3)
     patched, _ = share(t2v.model, timeline)
     with pytest.raises(
-        ValueError, match=r"MaskGuidedKVShare: the conditioning has prompts 1, 2.*timeline has 3 .*Connect"
+        ValueError, match=r"Mask-Guided KV Share: the conditioning has prompts 1, 2.*timeline has 3 .*Connect"
     ):
         Sampling(1).run(patched, beat_prompts(tiny_timeline(2)), one_prompt(), latent_shape(timeline))
-    with pytest.raises(ValueError, match=r"MaskGuidedKVShare: the conditioning has prompts 1, 2, 3, 4"):
+    with pytest.raises(ValueError, match=r"Mask-Guided KV Share: the conditioning has prompts 1, 2, 3, 4"):
         Sampling(1).run(patched, beat_prompts(tiny_timeline(4)), one_prompt(), latent_shape(timeline))
 
 
@@ -511,7 +511,7 @@ def test_context_windows_of_another_pack_are_refused_in_any_order(t2v: Case) -> 
     timeline = tiny_timeline(2)
     with pytest.raises(ValueError, match=r"model: it already has context windows \(PlainWindows\)"):
         share(PlainWindows(timeline).on(t2v.model), timeline)
-    with pytest.raises(ValueError, match="MaskGuidedKVShare: a later node put other context windows"):
+    with pytest.raises(ValueError, match="Mask-Guided KV Share: a later node put other context windows"):
         t2v.sample(PlainWindows(timeline).on(share(t2v.model, timeline)[0]), timeline)
 
 
@@ -680,8 +680,8 @@ def test_a_subject_in_conditioning_of_unknown_origin_is_not_guessed(
     assert record.latest() is None
     messages = [entry.getMessage() for entry in caplog.records if entry.name == "kvshare"]
     assert len(messages) == 2
-    assert messages[0].startswith("MaskGuidedKVShare: the conditioning does not come from LongVideoSegmenter")
-    assert messages[1] == "MaskGuidedKVShare: nothing was shared, for the reason above."
+    assert messages[0].startswith("Mask-Guided KV Share: the conditioning does not come from Long Video Segmenter")
+    assert messages[1] == "Mask-Guided KV Share: nothing was shared, for the reason above."
 
 
 @pytest.mark.parametrize(

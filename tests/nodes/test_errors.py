@@ -1,5 +1,6 @@
 """Error messages of the nodes reach every console."""
 
+import re
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -9,8 +10,9 @@ import torch
 from comfy.model_management import InterruptProcessingException
 
 from devtools.environment import ROOT
+from kv_share.kvshare_core.host import own_errors
 from kv_share.nodes.errors import named_errors
-from tests.support.node_calls import NODES, run_node
+from tests.support.node_calls import NODES, run_node, shown_name
 
 
 @pytest.mark.parametrize("message", ["subject: 'a \ud83d fox' is not a word", "Node: it has \udc00"])
@@ -85,7 +87,7 @@ def test_no_input_of_a_node_makes_an_error_without_its_name(node: str) -> None:
             inputs[item.id] = getattr(item, "default", None)
     if node in ("KVShareConfig", "DiTCtrlConfig"):
         inputs["step_idx"] = "x"
-    with pytest.raises(ValueError, match=rf"^{node}: \w+"):
+    with pytest.raises(ValueError, match=rf"^{re.escape(shown_name(node))}: \w+"):
         run_node(node, **inputs)
 
 
@@ -116,8 +118,14 @@ def test_what_torch_raises_in_the_packs_own_code_is_named_by_the_node(kind: type
     assert type(found.value) is kind
 
 
-@pytest.mark.parametrize(("message", "file"), [("shapes differ", "/packs/other.py"), ("Other: it is wrong", OWN)])
+@pytest.mark.parametrize(
+    ("message", "file"), [("shapes differ", "/packs/other.py"), ("Long Video Save: it is wrong", OWN)]
+)
 def test_what_others_raise_and_what_names_a_node_stays(message: str, file: str) -> None:
     with pytest.raises(RuntimeError) as found, named_errors("Node"):
         raising(RuntimeError(message), file)()
     assert str(found.value) == message
+
+
+def test_names_that_begin_an_error_are_those_on_the_nodes() -> None:
+    assert sorted(own_errors.NODES) == sorted(shown_name(node) for node in NODES)

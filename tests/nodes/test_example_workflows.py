@@ -18,8 +18,8 @@ from tests.support.workflow_runs import FRAMES, planned_frames
 WORKFLOWS = sorted((ROOT / "example_workflows").glob("*.json"))
 WITHOUT_DOWNLOADS = [path for path in WORKFLOWS if path.stem not in {workflow.name for workflow in RELEASED}]
 """Those of the models that come with the pack; tests/nodes/test_released_workflows.py runs the others."""
-FIRST_LIGHT = ROOT / "example_workflows" / "kv_share_first_light.json"
-REDO = ROOT / "example_workflows" / "kv_share_redo_beat.json"
+FIRST_LIGHT = ROOT / "example_workflows" / "First light.json"
+REDO = ROOT / "example_workflows" / "Redo a beat.json"
 
 
 def api_workflow(server: Server, steps: int = 2) -> dict[str, Any]:

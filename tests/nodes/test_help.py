@@ -9,29 +9,43 @@ import pytest
 
 from devtools.environment import ROOT
 from devtools.server import PACK_FOLDER, Server
-from devtools.words import node_schemas
+from devtools.words import node_schemas, read_words
 from kvshare_core.script.parsing import parse_script
 
 DOCS = ROOT / "web" / "docs"
 SCHEMAS = node_schemas()
 LINK = re.compile(r"(!?)\[[^\]]*\]\(([^)\s]+)[^)]*\)|<(?:img|video|source)\b[^>]*\ssrc=\"([^\"]+)\"")
+WORKFLOW = r"(?:workflow|工作流|ワークフロー) `([^`]+)`|\| `([A-Z][^`]+)` \|"
+"""Where a page names an example, in a sentence and in a table."""
 QUOTED_FILE = re.compile(r"`((?:bench|docs)/[\w./-]+)`")
 
 
-def page(schema: Any) -> str:
-    return (DOCS / f"{schema.node_id}.md").read_text(encoding="utf-8")
+OUTPUTS = {"en": "Output", "zh": "输出", "ja": "出力"}
+"""The languages, and what begins the table of outputs."""
+PAGES = [
+    pytest.param(schema, language, id=f"{schema.node_id} {language}") for schema in SCHEMAS for language in OUTPUTS
+]
 
 
-def test_every_node_has_a_page_and_every_page_a_node() -> None:
+def file_of(schema: Any, language: str = "en") -> str:
+    """The page of a node in a language, where the host's panel looks for it first, and the English one after that."""
+    return f"{schema.node_id}{'' if language == 'en' else f'/{language}'}.md"
+
+
+def page(schema: Any, language: str = "en") -> str:
+    return (DOCS / file_of(schema, language)).read_text(encoding="utf-8")
+
+
+def test_every_node_has_a_page_in_every_language_and_every_page_a_node() -> None:
     files = {path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")}
-    assert files == {f"{schema.node_id}.md" for schema in SCHEMAS}
+    assert files == {file_of(schema, language) for schema in SCHEMAS for language in OUTPUTS}
 
 
-@pytest.mark.parametrize("schema", SCHEMAS, ids=lambda schema: schema.node_id)
-def test_a_page_describes_every_input_and_output(schema: Any) -> None:
-    text = page(schema)
-    assert text.startswith(f"# {schema.display_name}\n")
-    inputs, _, outputs = text.partition("\n| Output |")
+@pytest.mark.parametrize(("schema", "language"), PAGES)
+def test_a_page_describes_every_input_and_output(schema: Any, language: str) -> None:
+    text = page(schema, language)
+    assert text.startswith(f"# {read_words(language)[schema.node_id]['display_name']}\n")
+    inputs, _, outputs = text.partition(f"\n| {OUTPUTS[language]} |")
     for item in schema.inputs:
         assert f"\n| `{item.id}` | " in inputs, f"{item.id} is no row of the table of inputs"
     for item in schema.outputs:
@@ -50,33 +64,52 @@ def test_a_page_says_more_than_the_tooltips(schema: Any) -> None:
 
 
 # The panel opens links as they stand, from the host's own address; only for pictures it knows the folder of the pages.
-@pytest.mark.parametrize("schema", SCHEMAS, ids=lambda schema: schema.node_id)
-def test_what_a_page_links_to_is_there(schema: Any) -> None:
-    for picture, target, source in LINK.findall(page(schema)):
+@pytest.mark.parametrize(("schema", "language"), PAGES)
+def test_a_page_calls_nodes_by_the_names_on_them(schema: Any, language: str) -> None:
+    text = page(schema, language)
+    assert [other.node_id for other in SCHEMAS if other.node_id in text] == []
+
+
+@pytest.mark.parametrize(("schema", "language"), PAGES)
+def test_what_a_page_links_to_is_there(schema: Any, language: str) -> None:
+    for picture, target, source in LINK.findall(page(schema, language)):
         if source or picture:
             assert (DOCS / (source or target)).is_file()
         else:
             assert target.startswith("https://")
-    for file in QUOTED_FILE.findall(page(schema)):
+    for file in QUOTED_FILE.findall(page(schema, language)):
         assert (ROOT / file).is_file()
 
 
 def test_figures_on_pages_are_those_of_the_results_files() -> None:
     rows = json.loads((ROOT / "bench" / "results" / "plans.json").read_text(encoding="utf-8"))["rows"]
-    memory = (DOCS / "KVShareMemorySettings.md").read_text(encoding="utf-8")
-    told = dict(re.findall(r"^\| ([^|`]+) \| (\d+\.\d) \|$", memory, re.MULTILINE))
+    (settings,) = (schema for schema in SCHEMAS if schema.node_id == "KVShareMemorySettings")
     known = {row["model"]: f"{row['subject_kv_gib_all'] * 2**30 / 1e9:.1f}" for row in rows}
-    assert told and told.items() <= known.items()
+    for language in OUTPUTS:
+        told = dict(re.findall(r"^\| ([^|`]+) \| (\d+\.\d) \|$", page(settings, language), re.MULTILINE))
+        assert told and told.items() <= known.items()
     extra = [row["extra_compute"] for row in rows]
     config = (DOCS / "KVShareConfig.md").read_text(encoding="utf-8")
     assert f"{min(extra):.0%} to {max(extra):.0%}".replace("% to", " to").replace("%", " %") in config
 
 
-def test_workflows_that_pages_name_are_there() -> None:
-    named = {name for schema in SCHEMAS for name in re.findall(r"`(kv_share_\w+)`", page(schema))}
-    assert named
+@pytest.mark.parametrize("language", OUTPUTS)
+def test_workflows_that_pages_name_are_there(language: str) -> None:
+    named = {"".join(found) for schema in SCHEMAS for found in re.findall(WORKFLOW, page(schema, language))}
+    assert len(named) > 8
     for name in named:
         assert (ROOT / "example_workflows" / f"{name}.json").is_file()
+
+
+@pytest.mark.parametrize("language", OUTPUTS)
+def test_values_for_released_models_are_those_of_their_workflows(language: str) -> None:
+    (config,) = (schema for schema in SCHEMAS if schema.node_id == "KVShareConfig")
+    rows = re.findall(r"^\| [^|]+ \| `([^`]+)` \| (\d+) x (\d+), (\d+) fps \|", page(config, language), re.MULTILINE)
+    assert len(rows) > 6
+    for name, *told in rows:
+        saved = json.loads((ROOT / "example_workflows" / f"{name}.json").read_text(encoding="utf-8"))
+        (segmenter,) = (node for node in saved["nodes"] if node["type"] == "LongVideoSegmenter")
+        assert [float(number) for number in told] == segmenter["widgets_values"][2:5]
 
 
 def test_the_prompts_on_a_page_can_be_read() -> None:
@@ -97,8 +130,8 @@ def test_what_the_segmenter_s_page_says_of_scripts_holds(line: str) -> None:
     assert script.loop and len(script.beats) == 2
 
 
-def test_the_host_serves_the_pages(server: Server) -> None:
-    name = f"{SCHEMAS[0].node_id}.md"
+@pytest.mark.parametrize("name", [file_of(SCHEMAS[0]), file_of(SCHEMAS[0], "zh"), "pictures/position.png"])
+def test_the_host_serves_the_pages(server: Server, name: str) -> None:
     url = f"{server.url}/extensions/{PACK_FOLDER}/docs/{name}"
     with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=60) as response:
         assert response.read() == (DOCS / name).read_bytes()

@@ -2,6 +2,7 @@
 
 import json
 import re
+import unicodedata
 import urllib.request
 from typing import Any
 
@@ -13,6 +14,9 @@ from devtools.words import LOCALES, locale_file, node_schemas, node_words, read_
 ENGLISH = node_words(node_schemas())
 TRANSLATED = {"zh": re.compile(r"[\u4e00-\u9fff]"), "ja": re.compile(r"[\u3040-\u30ff\u4e00-\u9fff]")}
 """The languages and what a text in them has."""
+
+WIDEST_LABEL = 34
+"""In halves of a Chinese character: what the widest English label of a widget has, and its translation."""
 
 Path = tuple[str, ...]
 
@@ -61,6 +65,21 @@ def test_texts_are_translated_and_names_keep_the_english_one(language: str) -> N
         else:
             assert TRANSLATED[language].search(text), f"{place}: {text}"
             assert text != english
+
+
+@pytest.mark.parametrize("language", ("en", *TRANSLATED))
+def test_texts_call_nodes_by_the_names_on_them(language: str) -> None:
+    for place, text in texts(read_words(language)).items():
+        assert [node for node in ENGLISH if node in text] == [], place
+
+
+@pytest.mark.parametrize("language", TRANSLATED)
+def test_labels_are_short_enough_for_nodes_of_the_usual_width(language: str) -> None:
+    wide = {"F", "W"}
+    for place, text, _ in of_language(language):
+        if place[-1] == "name":
+            width = sum(2 if unicodedata.east_asian_width(character) in wide else 1 for character in text)
+            assert width <= WIDEST_LABEL, f"{text}: {width}"
 
 
 @pytest.mark.parametrize("language", TRANSLATED)

@@ -3,6 +3,7 @@
 import copy
 import inspect
 import json
+import re
 from dataclasses import fields, replace
 from operator import attrgetter
 from pathlib import Path
@@ -38,7 +39,7 @@ from kvshare_core.embedded.vocabulary import WORDS
 from kvshare_core.host.loading.model_files import EMBEDDED, EMBEDDED_IMAGE, EMBEDDED_MODELS
 from kvshare_core.probe.measured_preset import read_preset
 from kvshare_core.record.record import KVShareRecord, RecordedMasks, RecordedSubject
-from tests.support.node_calls import NODES, run_node, segmenter_inputs
+from tests.support.node_calls import NODES, run_node, segmenter_inputs, shown_name
 from tests.support.present import known
 from tests.tiny.models import Sampling, tiny_text_encoder, tiny_wan
 
@@ -585,7 +586,7 @@ def test_a_probe_saves_a_preset_that_its_model_runs_with(
     patched, _ = run_node("MaskGuidedKVShare", model=model, timeline=timeline, subject="circle", config=loaded)
     assert torch.isfinite(Sampling().run(patched, positive, negative, tuple(latent["samples"].shape))).all()
     other = tiny_wan(layers=2)
-    with pytest.raises(ValueError, match=r"^MaskGuidedKVShare: config: its blocks were measured on wan with 3 blocks"):
+    with pytest.raises(ValueError, match=r"^Mask-Guided KV Share: config: its blocks were measured on wan with 3"):
         run_node("MaskGuidedKVShare", model=other, timeline=timeline, subject="circle", config=loaded)
 
 
@@ -594,8 +595,9 @@ def test_a_probe_saves_a_preset_that_its_model_runs_with(
 
 @pytest.fixture(scope="module")
 def example(server: Server) -> dict[str, Any]:
-    """The first example, saved before the settings nodes were there, in API format with a single step."""
-    saved = json.loads((ROOT / "example_workflows" / "kv_share_first_light.json").read_text(encoding="utf-8"))
+    """An example as saved before most settings were there, in API format with a single step."""
+    file = ROOT / "tests" / "nodes" / "golden_workflows" / "first_light_b5c4925.json"
+    saved = json.loads(file.read_text(encoding="utf-8"))
     workflow = client.to_api_format(saved, client.object_info(server.url))
     workflow[place_of(workflow, "KSampler")]["inputs"]["steps"] = 1
     return workflow
@@ -674,8 +676,8 @@ def test_a_probe_and_its_preset_run(server: Server, example: dict[str, Any]) -> 
 @pytest.mark.parametrize(
     ("name", "changes", "complaint"),
     [
-        ("KVShareMaskSettings", {"cur_token_idx": "1"}, "KVShareMaskSettings: give both ref_token_idx"),
-        ("DiTCtrlConfig", {"step_idx": "2-1"}, "DiTCtrlConfig: step_idx: the range '2-1'"),
+        ("KVShareMaskSettings", {"cur_token_idx": "1"}, "KV Sharing Mask Settings: give both ref_token_idx"),
+        ("DiTCtrlConfig", {"step_idx": "2-1"}, "DiTCtrl Config .paper.: step_idx: the range '2-1'"),
     ],
 )
 def test_wrong_settings_are_reported_at_their_node(
@@ -692,19 +694,19 @@ def test_wrong_settings_are_reported_at_their_node(
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"prompts": " "}, "^LongVideoSegmenter: prompts: there is no prompt; write one per line"),
+        ({"prompts": " "}, "^Long Video Segmenter: prompts: there is no prompt; write one per line"),
         (
             {"prompts": "a circle\n[3x] a circle"},
-            r"^LongVideoSegmenter: prompts, line 2, column 1: .*\[3s\] or \[24f\]",
+            r"^Long Video Segmenter: prompts, line 2, column 1: .*\[3s\] or \[24f\]",
         ),
-        ({"overlap_size": 3}, "^LongVideoSegmenter: overlap_size: 3 latent frames; .*less than a segment's 3"),
-        ({"num_transition_blocks": -1}, "^LongVideoSegmenter: num_transition_blocks: -1 segments; .*at least 0"),
-        ({"longer_mid_segment": -1}, "^LongVideoSegmenter: longer_mid_segment: -1 segments; .*at least 0"),
-        ({"width": 56}, "^LongVideoSegmenter: width is 56, .*multiple of 16; choose (48|64)"),
-        ({"height": 40}, "^LongVideoSegmenter: height is 40, .*multiple of 16; choose (32|48)"),
-        ({"fps": 0.0}, "^LongVideoSegmenter: fps: 0.0; it must be larger than 0"),
-        ({"blend_weights": "best"}, "^LongVideoSegmenter: blend_weights is 'best'; choose one of linear, hann"),
-        ({"noise": "loud"}, "^LongVideoSegmenter: noise is 'loud'; choose one of plain, freenoise"),
+        ({"overlap_size": 3}, "^Long Video Segmenter: overlap_size: 3 latent frames; .*less than a segment's 3"),
+        ({"num_transition_blocks": -1}, "^Long Video Segmenter: num_transition_blocks: -1 segments; .*at least 0"),
+        ({"longer_mid_segment": -1}, "^Long Video Segmenter: longer_mid_segment: -1 segments; .*at least 0"),
+        ({"width": 56}, "^Long Video Segmenter: width is 56, .*multiple of 16; choose (48|64)"),
+        ({"height": 40}, "^Long Video Segmenter: height is 40, .*multiple of 16; choose (32|48)"),
+        ({"fps": 0.0}, "^Long Video Segmenter: fps: 0.0; it must be larger than 0"),
+        ({"blend_weights": "best"}, "^Long Video Segmenter: blend_weights is 'best'; choose one of linear, hann"),
+        ({"noise": "loud"}, "^Long Video Segmenter: noise is 'loud'; choose one of plain, freenoise"),
     ],
 )
 def test_a_timeline_that_cannot_be_is_explained(model: Any, clip: Any, changes: dict[str, Any], complaint: str) -> None:
@@ -720,7 +722,9 @@ def test_a_model_that_is_no_video_transformer_is_refused(model: Any, clip: Any, 
     inputs = segmenter_inputs(other, clip)
     if name == "MaskGuidedKVShare":
         inputs = {"model": other, "timeline": timeline, "subject": ""}
-    with pytest.raises(ValueError, match=rf"^{name}: the model is a Linear, but .*families: wan, .*Load one"):
+    with pytest.raises(
+        ValueError, match=rf"^{re.escape(shown_name(name))}: the model is a Linear, but .*families: wan, .*Load one"
+    ):
         run_node(name, **inputs)
 
 
@@ -755,30 +759,30 @@ def test_a_model_that_is_no_video_transformer_is_refused(model: Any, clip: Any, 
     ],
 )
 def test_settings_that_cannot_be_are_explained(name: str, changes: dict[str, Any], complaint: str) -> None:
-    with pytest.raises(ValueError, match=f"^{name}: {complaint}"):
+    with pytest.raises(ValueError, match=f"^{re.escape(shown_name(name))}: {complaint}"):
         run_settings(name, KVShareConfig(), **changes)
 
 
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"subject": "fox"}, "^MaskGuidedKVShare: subject: 'fox' is not in the prompt 'a red circle moves right'"),
+        ({"subject": "fox"}, "^Mask-Guided KV Share: subject: 'fox' is not in the prompt 'a red circle moves right'"),
         ({"subject": "grass"}, "'grass' is not in the prompt 'a red circle moves right'. Words of this prompt: a, red"),
-        ({"subject": " ,"}, "^MaskGuidedKVShare: subject: ' ,' has no words; name what should stay the same"),
+        ({"subject": " ,"}, "^Mask-Guided KV Share: subject: ' ,' has no words; name what should stay the same"),
         (
             {"mask": torch.zeros(7, 8, 8)},
-            "^MaskGuidedKVShare: mask: it has 7 pictures; give 1 .* each of the 33 frames",
+            "^Mask-Guided KV Share: mask: it has 7 pictures; give 1 .* each of the 33 frames",
         ),
-        ({"look_at": "middle"}, "^MaskGuidedKVShare: look_at: 'middle' is no point; write x, y, frame"),
-        ({"look_at": "0.5, 1.5, 3"}, "^MaskGuidedKVShare: look_at: '0.5, 1.5, 3' must be three numbers"),
-        ({"look_at": "0.5, 0.5, 33"}, "^MaskGuidedKVShare: look_at: frame 33 .* it has frames 0 to 32"),
+        ({"look_at": "middle"}, "^Mask-Guided KV Share: look_at: 'middle' is no point; write x, y, frame"),
+        ({"look_at": "0.5, 1.5, 3"}, "^Mask-Guided KV Share: look_at: '0.5, 1.5, 3' must be three numbers"),
+        ({"look_at": "0.5, 0.5, 33"}, "^Mask-Guided KV Share: look_at: frame 33 .* it has frames 0 to 32"),
         (
             {"config": KVShareConfig(layer_idx=(1, 7))},
-            "^MaskGuidedKVShare: config: layer_idx asks for block 7, but this model has blocks 0 to 2",
+            "^Mask-Guided KV Share: config: layer_idx asks for block 7, but this model has blocks 0 to 2",
         ),
         (
             {"config": KVShareConfig(start_layer=3)},
-            "^MaskGuidedKVShare: config: start_layer asks for block 3, but this model has blocks 0 to 2",
+            "^Mask-Guided KV Share: config: start_layer asks for block 3, but this model has blocks 0 to 2",
         ),
     ],
 )
@@ -791,10 +795,10 @@ def test_sharing_that_cannot_be_is_explained(model: Any, clip: Any, changes: dic
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"prompts": "a red circle\na red circle"}, "^KVShareProbe: timeline: it has 2 segments, but one is probed"),
-        ({"batch_size": 2}, "^KVShareProbe: latent: it has 2 videos, but one is probed"),
-        ({"prompts": "a red square moves"}, "^KVShareProbe: subject: 'circle' is not in the prompt"),
-        ({"prompts": "circle"}, "^KVShareProbe: subject: the prompt names nothing else. Add words"),
+        ({"prompts": "a red circle\na red circle"}, "^KV Sharing Probe: timeline: it has 2 segments, but one is"),
+        ({"batch_size": 2}, "^KV Sharing Probe: latent: it has 2 videos, but one is probed"),
+        ({"prompts": "a red square moves"}, "^KV Sharing Probe: subject: 'circle' is not in the prompt"),
+        ({"prompts": "circle"}, "^KV Sharing Probe: subject: the prompt names nothing else. Add words"),
     ],
 )
 def test_what_cannot_be_probed_is_explained(model: Any, clip: Any, changes: dict[str, Any], complaint: str) -> None:
@@ -817,7 +821,7 @@ def test_a_subject_is_refused_where_the_text_encoder_has_no_word_positions(model
     timeline, *_ = run_node("LongVideoSegmenter", **segmenter_inputs(model, clip))
     silent = replace(timeline, beats=tuple(replace(beat, words=None) for beat in timeline.beats))
     with pytest.raises(
-        ValueError, match=r"^MaskGuidedKVShare: subject: .*leave subject empty, connect a mask, or give .*ref_token_idx"
+        ValueError, match=r"^Mask-Guided KV Share: subject: .*leave subject empty, connect a mask, or .*ref_token_idx"
     ):
         run_node("MaskGuidedKVShare", model=model, timeline=silent, subject="circle")
 
@@ -833,14 +837,14 @@ def test_a_preview_shows_one_subject_of_several(model: Any, clip: Any) -> None:
     parts = [run_node("AttentionMaskPreview", **show, subject=name)[1] for name in ("fox", " dog ", "")]
     assert all(part.any() for part in parts)
     assert torch.equal(parts[0] + parts[1], parts[2])
-    with pytest.raises(ValueError, match=r"^AttentionMaskPreview: subject: the run followed no 'cat', but fox, dog"):
+    with pytest.raises(ValueError, match=r"^Attention Mask Preview: subject: the run followed no 'cat', but fox, dog"):
         run_node("AttentionMaskPreview", **show, subject="cat")
 
 
 def test_a_preview_before_any_run_is_explained(model: Any, clip: Any) -> None:
     timeline, *_ = run_node("LongVideoSegmenter", **segmenter_inputs(model, clip))
     _, record = run_node("MaskGuidedKVShare", model=model, timeline=timeline, subject="")
-    with pytest.raises(ValueError, match=r"^AttentionMaskPreview: record: no run .*Name a subject or connect a mask"):
+    with pytest.raises(ValueError, match=r"^Attention Mask Preview: record: no run .*Name a subject or connect a mask"):
         run_node("AttentionMaskPreview", record=record, images=torch.zeros(1, 8, 8, 3), opacity=0.5)
 
 
@@ -849,7 +853,7 @@ def test_a_point_to_look_from_is_shown(model: Any, clip: Any) -> None:
     images = torch.rand(33, 48, 48, 3)
     patched, record = run_node("MaskGuidedKVShare", model=model, timeline=timeline, subject="", look_at="0.5, 0.5, 20")
     show = {"record": record, "images": images, "opacity": 0.5, "show": "look_at"}
-    with pytest.raises(ValueError, match=r"^AttentionMaskPreview: record: no run .*Set look_at in MaskGuidedKVShare"):
+    with pytest.raises(ValueError, match=r"^Attention Mask Preview: record: no .*Set look_at in Mask-Guided KV Share"):
         run_node("AttentionMaskPreview", **show)
     Sampling(1).run(patched, positive, negative, tuple(latent["samples"].shape))
     overlay, heat = run_node("AttentionMaskPreview", **show)
@@ -863,12 +867,12 @@ def test_pictures_of_another_video_are_explained(model: Any, clip: Any) -> None:
     timeline, positive, negative, latent, _ = run_node("LongVideoSegmenter", **segmenter_inputs(model, clip))
     patched, record = run_node("MaskGuidedKVShare", model=model, timeline=timeline, subject="circle")
     Sampling(1).run(patched, positive, negative, tuple(latent["samples"].shape))
-    with pytest.raises(ValueError, match=r"^AttentionMaskPreview: images: 12 images, but .* of 33 frames"):
+    with pytest.raises(ValueError, match=r"^Attention Mask Preview: images: 12 images, but .* of 33 frames"):
         run_node("AttentionMaskPreview", record=record, images=torch.zeros(12, 8, 8, 3), opacity=0.5)
 
 
 def test_a_loader_without_a_text_encoder_is_named(model: Any) -> None:
-    with pytest.raises(ValueError, match=r"^LongVideoSegmenter: clip: the loader's file has no text encoder"):
+    with pytest.raises(ValueError, match=r"^Long Video Segmenter: clip: the loader's file has no text encoder"):
         run_node("LongVideoSegmenter", **segmenter_inputs(model, None))
 
 

@@ -227,17 +227,17 @@ def cogvideox() -> Mapping[str, Loader]:
 
 
 TINY: dict[str, Callable[[], Mapping[str, Loader]]] = {
-    "kv_share_wan21_1_3b": wan("wan t2v", tiny_wan_vae),
-    "kv_share_wan22_a14b_4steps": wan("wan t2v", tiny_wan_vae),
-    "kv_share_wan22_a14b": wan("wan t2v", tiny_wan_vae),
-    "kv_share_wan22_a14b_i2v_4steps": wan("wan 2.2 i2v", tiny_wan_vae),
-    "kv_share_wan22_5b": wan("wan ti2v 5b", lambda: tiny_autoencoder(48)),
-    "kv_share_ltx23_t2v": ltx,
-    "kv_share_ltx23_i2v": ltx,
-    "kv_share_hunyuan15": hunyuan,
-    "kv_share_minimax_h3_t2v": minimax_h3,
-    "kv_share_minimax_h3_i2v": minimax_h3,
-    "kv_share_cogvideox_2b_ditctrl": cogvideox,
+    "Wan 2.1 1.3B text to video": wan("wan t2v", tiny_wan_vae),
+    "Wan 2.2 A14B text to video in 4 steps": wan("wan t2v", tiny_wan_vae),
+    "Wan 2.2 A14B text to video": wan("wan t2v", tiny_wan_vae),
+    "Wan 2.2 A14B image to video in 4 steps": wan("wan 2.2 i2v", tiny_wan_vae),
+    "Wan 2.2 5B text to video": wan("wan ti2v 5b", lambda: tiny_autoencoder(48)),
+    "LTX-2.3 text to video": ltx,
+    "LTX-2.3 image to video": ltx,
+    "HunyuanVideo 1.5 text to video": hunyuan,
+    "MiniMax H3 text to video": minimax_h3,
+    "MiniMax H3 image to video": minimax_h3,
+    "CogVideoX-2B as in DiTCtrl": cogvideox,
 }
 """What stands for the files of each workflow."""
 

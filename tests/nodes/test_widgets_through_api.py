@@ -8,7 +8,7 @@ import pytest
 
 from devtools import client
 from devtools.server import Server
-from tests.support.node_calls import NODES
+from tests.support.node_calls import NODES, shown_name
 
 ODD: tuple[Any, ...] = (
     -1,
@@ -102,7 +102,7 @@ def test_no_value_of_a_widget_is_an_unclear_error(server: Server, name: str, wid
                 or "Error: " in error.message
             ):
                 kind, _, message = error.message.partition(": ")
-                assert error.node_type == name or message.startswith(f"{name}: "), error
+                assert error.node_type == name or message.startswith(f"{shown_name(name)}: "), error
                 assert message.startswith(f"{error.node_type}: "), error
                 assert not kind.endswith(("TypeError", "KeyError", "IndexError", "AttributeError", "RuntimeError")), (
                     error

@@ -2,14 +2,13 @@
 each frame and over words; and attention between words."""
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
-from kvshare_core import devices
 from kvshare_core.bank.bank import Chunk
 from kvshare_core.config import KVShareConfig
 from kvshare_core.families.base import CallSite
@@ -26,8 +25,8 @@ from kvshare_core.script.film import Duration, Script, ScriptBeat, Transition
 from kvshare_core.session.sampling_run import SamplingRun
 from kvshare_core.timeline.planning import plan_timeline
 from kvshare_core.timeline.timeline import Timeline
-from tests.support.device_traffic import DeviceTraffic, FreshTensors
 from tests.support.fake_family import COND, UNCOND, FakeModel, joint, self_and_cross
+from tests.support.pretend_cuda import CUDA, pretending
 from tests.support.windows import beat_prompts, joint_beat_prompts, latent_shape, tiny_timeline
 from tests.tiny.models import Sampling, joint_text, one_prompt, tiny_hunyuan, tiny_wan
 
@@ -351,23 +350,24 @@ def test_words_of_several_tokens_are_one_and_words_may_share_a_token() -> None:
 
 
 @pytest.mark.parametrize("shape", ["cross", "joint"])
-def test_recording_a_point_never_waits_inside_a_forward(shape: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(devices, "STAGED_COPIES", ("meta",))
+def test_recording_a_point_never_waits_inside_a_forward(shape: str) -> None:
     plan = SharePlan(worded(None, beats=1), OFF, look=LookPoint(0, 0, 0))
     sites, outside = (self_and_cross(2), 0) if shape == "cross" else (joint(2, 5, 0), 5)
-    model = FakeModel(plan, sites, GRID, outside=outside, text_tokens=5, device="meta")
-    model.masks = {} if shape == "cross" else {COND: torch.zeros(17).to("meta"), UNCOND: torch.zeros(17).to("meta")}
+    model = FakeModel(plan, sites, GRID, outside=outside, text_tokens=5, device=str(CUDA))
     session = model.session()
     attend = session.attend
-    inside, fresh = DeviceTraffic(), FreshTensors()
+    inside = Counter[str]()
+    with pretending() as device, device:
+        masks = {COND: torch.zeros(17).to(CUDA), UNCOND: torch.zeros(17).to(CUDA)}
+        model.masks = {} if shape == "cross" else masks
 
-    def watched_attend(*args: Any) -> Any:
-        with inside, fresh:
-            return attend(*args)
+        def watched_attend(*args: Any) -> Any:
+            found: list[Any] = []
+            inside.update(device.waits_of(lambda: found.append(attend(*args))))
+            return found.pop()
 
-    session.attend = watched_attend  # type: ignore[method-assign]
-    model.run_pass(session)
-    assert (inside.to_cpu, inside.blocking_uploads, fresh.uploads) == (0, 0, 0)
-    with DeviceTraffic():
+        session.attend = watched_attend  # type: ignore[method-assign]
+        model.run_pass(session)
+        assert not inside
         _, point = session.finish()
     assert point is not None and point.texts

@@ -123,7 +123,7 @@ def test_saved_presets_are_listed_and_none_is_written_over(folders: Path) -> Non
 def test_nothing_outside_the_folders_is_read(folders: Path, name: str) -> None:
     for file in (folders / f"secret{SUFFIX}", folders / "input" / "other.json"):
         file.write_text(preset().to_json(), encoding="utf-8")
-    with pytest.raises(ValueError, match=r"file: there is no .* Save one with KVShareProbe"):
+    with pytest.raises(ValueError, match=r"file: there is no .* Save one with KV Sharing Probe"):
         load(name)
 
 
@@ -152,7 +152,7 @@ def spoiled(change: Any) -> str:
 )
 def test_a_file_of_another_kind_is_refused(folders: Path, text: str) -> None:
     (folders / "input" / f"a{SUFFIX}").write_text(text, encoding="utf-8")
-    with pytest.raises(ValueError, match=r"file: a\.kvshare\.json was not written by KVShareProbe"):
+    with pytest.raises(ValueError, match=r"file: a\.kvshare\.json was not written by KV Sharing Probe"):
         load(f"a{SUFFIX}")
 
 

@@ -220,14 +220,14 @@ def test_the_progress_ends_at_its_announced_total(monkeypatch: pytest.MonkeyPatc
     [
         (
             {"timeline": tiny_timeline(2)},
-            "timeline: it has 2 segments, but one is probed. Connect a LongVideoSegmenter",
+            "timeline: it has 2 segments, but one is probed. Connect a Long Video Segmenter",
         ),
-        ({"positive": []}, "positive: it has 0 conditionings, 0 of LongVideoSegmenter, but one is probed"),
-        ({"positive": "negative"}, "positive: it has 1 conditionings, 0 of LongVideoSegmenter"),
+        ({"positive": []}, "positive: it has 0 conditionings, 0 of Long Video Segmenter, but one is probed"),
+        ({"positive": "negative"}, "positive: it has 1 conditionings, 0 of Long Video Segmenter"),
         ({"latent": {"samples": torch.zeros(2, 16, 3, 6, 6)}}, "latent: it has 2 videos, but one is probed. Set batch"),
         ({"subject": ""}, "subject: the probe needs exactly one, but there is none. Name what"),
         ({"subject": "wolf"}, "subject: 'wolf' is not in the prompt 'fox runs'"),
-        ({"model": "patched"}, "model: it has context windows. Connect the model that goes into MaskGuidedKVShare"),
+        ({"model": "patched"}, "model: it has context windows. Connect the model that goes into Mask-Guided KV Share"),
         ({"model": "skipping"}, "model: its block . was left out of a forward. Take nodes off"),
     ],
 )

@@ -60,7 +60,7 @@ def test_cold_places_and_no_opacity_leave_the_picture_as_it_was() -> None:
 def test_a_loop_that_another_decoder_decoded_is_told_of_ours() -> None:
     timeline = plan_timeline(parse_script("loop: yes\nfox\nfox"), 3, 1, 8, 4)
     once = timeline.frames - 3
-    with pytest.raises(ValueError, match=r"Decode a loop with LongVideoDecodeLoop\.$"):
+    with pytest.raises(ValueError, match=r"Decode a loop with Long Video Decode Loop\.$"):
         pictures_of(recorded(timeline, 2), 2 * once, 4, 4)
     with pytest.raises(ValueError, match=r"Connect the decoded frames of the same run\.$"):
         pictures_of(recorded(timeline, 2), 2 * once + 1, 4, 4)

@@ -84,7 +84,7 @@ def test_on_a_device_that_entries_cannot_leave_they_turn_to_fp8(expected: list[O
 
 
 def test_a_run_that_should_not_save_memory_stops_and_names_the_setting() -> None:
-    with pytest.raises(torch.OutOfMemoryError, match="Set out_of_memory of KVShareMemorySettings to 'save_memory'"):
+    with pytest.raises(torch.OutOfMemoryError, match="out_of_memory of KV Sharing Memory Settings to 'save_memory'"):
         run(AwayBank, lambda session, queries: len(session.bank) > 0, MemorySettings(place="device"))
 
 

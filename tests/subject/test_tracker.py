@@ -1,5 +1,6 @@
 """Subject masks over a run, against plain loops: which maps count, from which step on, never waiting for a device."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -10,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import scaled_dot_product_attention
 
-from kvshare_core import devices
 from kvshare_core.attention.groups import TokenSplit
 from kvshare_core.attention.log_sum_exp import LogSumExpAttention
 from kvshare_core.attention.rope import embed_nd_scheme
@@ -29,8 +29,8 @@ from kvshare_core.subject.tracker import SubjectTracker
 from kvshare_core.timeline.planning import plan_timeline
 from kvshare_core.timeline.timeline import Segment
 from tests.oracles.dense_reference import dense_attention, heads_together
-from tests.support.device_traffic import DeviceTraffic, FreshTensors
 from tests.support.fake_family import COND, UNCOND, FakeModel, joint, self_and_cross, timeline_of
+from tests.support.pretend_cuda import CUDA, pretending
 from tests.support.share_plans import one_subject
 
 GRID = (3, 2, 3)
@@ -449,10 +449,7 @@ def test_threshold_masks_of_a_joint_model_are_those_of_the_whole_softmax(
 
 @pytest.mark.parametrize("position", ["same", "gap", "frame", "matched", "centred"])
 @pytest.mark.parametrize("shape", ["cross", "joint"])
-def test_following_a_contrasted_subject_never_waits_inside_a_forward(
-    shape: str, position: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(devices, "STAGED_COPIES", ("meta",))
+def test_following_a_contrasted_subject_never_waits_inside_a_forward(shape: str, position: Any) -> None:
     grid = (3, 2, 2)
     config = KVShareConfig(
         masks=replace(CONTRAST, presence=0.2, clean=True, hysteresis=0.1),
@@ -463,39 +460,27 @@ def test_following_a_contrasted_subject_never_waits_inside_a_forward(
     )
     plan = SharePlan(timeline_of(3, grid[0]), config, one_subject(FOX), (REAL,))
     sites, outside = (self_and_cross(2), 0) if shape == "cross" else (joint(2, 7, 0), 7)
-    model = FakeModel(plan, sites, grid, outside=outside, text_tokens=7, head_dim=8, device="meta", scheme=SCHEME)
+    model = FakeModel(plan, sites, grid, outside=outside, text_tokens=7, head_dim=8, device=str(CUDA), scheme=SCHEME)
     session = model.session()
     attend, end_pass = session.attend, session.end_pass
-    inside, between, fresh = DeviceTraffic(), DeviceTraffic(), FreshTensors()
+    inside, between = Counter[str](), Counter[str]()
+    with pretending() as device, device:
 
-    def watched_attend(*args: Any) -> Any:
-        with inside, fresh:
-            return attend(*args)
+        def watched_attend(*args: Any) -> Any:
+            found: list[Any] = []
+            inside.update(device.waits_of(lambda: found.append(attend(*args))))
+            return found.pop()
 
-    def watched_end() -> None:
-        with between:
-            end_pass()
-
-    session.attend, session.end_pass = watched_attend, watched_end  # type: ignore[method-assign]
-    model.run_pass(session, step=0)
-    assert between.to_cpu == 1
-    assert session.shared_calls == 0
-    model.run_pass(session, step=1)
-    assert between.to_cpu == 2
-    assert session.shared_calls > 0
-    assert (inside.to_cpu, inside.blocking_uploads, fresh.uploads) == (0, 0, 0)
-
-
-def test_the_traffic_counter_counts_every_way_of_waiting() -> None:
-    traffic, fresh = DeviceTraffic(), FreshTensors()
-    somewhere = torch.zeros(3, device="meta")
-    with traffic, fresh:
-        somewhere.cpu()
-        somewhere.tolist()
-        torch.tensor([1, 2], device="meta")
-        torch.zeros(3).to("meta")
-        torch.zeros(3).to("meta", non_blocking=True)
-    assert (traffic.to_cpu, traffic.blocking_uploads, fresh.uploads) == (2, 1, 1)
-    for waits in (torch.Tensor.nonzero, torch.Tensor.item, torch.zeros(1).copy_, torch.Tensor.__bool__):
-        with pytest.raises(RuntimeError), traffic:
-            waits(somewhere[:1])
+        session.attend = watched_attend  # type: ignore[method-assign]
+        session.end_pass = lambda: between.update(device.waits_of(end_pass))  # type: ignore[method-assign]
+        model.run_pass(session, step=0)
+        assert between == {"copy to the CPU": 1}
+        assert session.shared_calls == 0
+        assert not inside
+        model.run_pass(session, step=1)
+        assert session.shared_calls > 0
+        # Kernels that are new to this process are tried once.
+        inside.clear()
+        model.run_pass(session, step=2)
+        assert between == {"copy to the CPU": 3}
+        assert not inside

@@ -19,6 +19,11 @@ def nodes_of_the_pack() -> dict[str, type[io.ComfyNode]]:
 NODES = nodes_of_the_pack()
 
 
+def shown_name(name: str) -> str:
+    """What users know a node as."""
+    return NODES[name].GET_SCHEMA().display_name
+
+
 def run_node(name: str, **inputs: Any) -> tuple[Any, ...]:
     """What a node gives when the host executes it, in inference mode as the host does."""
     with torch.inference_mode():

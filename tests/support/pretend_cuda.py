@@ -7,13 +7,18 @@ with the line of the pack, or else of the host, that did it.
 
 import sys
 from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten, tree_map
+
+from kvshare_core import devices
 
 CUDA = torch.device("cuda", 0)
 PACK = Path(__file__).parents[2] / "kvshare_core"
@@ -33,7 +38,8 @@ INDEXED = ("aten.index.Tensor", "aten.index_put", "aten._index_put_impl")
 @dataclass(frozen=True)
 class Wait:
     """Something that a GPU would make the CPU wait for, or refuse. kind: `mixed devices`, `copy to the device`, `copy
-    to the CPU`, `value read back` or `size read back`; place: file and line, in the pack relative to it."""
+    to the CPU`, `copy of ordinary memory` (which CUDA stages only while it is small), `value read back` or `size read
+    back`; place: file and line, in the pack relative to it."""
 
     kind: str
     place: str
@@ -57,6 +63,24 @@ class PretendStream:
 
     def record(self, stream: Any) -> None:
         pass
+
+    def synchronize(self) -> None:
+        pass
+
+
+class PretendRuntime:
+    """CUDA's runtime, as far as the host pins memory with it. pinned: where pinned memory begins."""
+
+    def __init__(self, pinned: set[int]):
+        self._pinned = pinned
+
+    def cudaHostRegister(self, pointer: int, size: int, flags: int) -> int:  # noqa: N802
+        self._pinned.add(pointer)
+        return 0
+
+    def cudaHostUnregister(self, pointer: int) -> int:  # noqa: N802
+        self._pinned.remove(pointer)
+        return 0
 
 
 class PretendTensor(torch.Tensor):
@@ -103,6 +127,8 @@ class PretendTensor(torch.Tensor):
             return aten.nonzero.default(*args)
         if func is torch.Tensor.contiguous:
             return args[0] if args[0].is_contiguous() else args[0].clone(memory_format=torch.contiguous_format)
+        if func is torch.Tensor.__invert__:
+            return aten.bitwise_not.default(*args)
         if func in ASKED and isinstance(args[0], cls):
             args[0].device_of.note("value read back")
             return func(args[0].held)
@@ -112,8 +138,9 @@ class PretendTensor(torch.Tensor):
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        (device,) = {tensor.device_of for tensor in tree_flatten((args, kwargs))[0] if isinstance(tensor, cls)}
-        return device.run(func, args, kwargs or {})
+        kwargs = kwargs or {}
+        (device,) = {tensor.device_of for tensor in _tensors((args, kwargs)) if isinstance(tensor, cls)}
+        return device.run(func, args, kwargs)
 
 
 class PretendCuda(TorchDispatchMode):
@@ -123,6 +150,18 @@ class PretendCuda(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.waits: Counter[Wait] = Counter()
+        self.pinned: set[int] = set()
+        """Where pinned memory of the computer begins."""
+
+    def pin(self, tensor: torch.Tensor) -> torch.Tensor:
+        """`tensor` in pinned memory."""
+        pinned = tensor.clone()
+        self.pinned.add(pinned.untyped_storage().data_ptr())
+        return pinned
+
+    def is_pinned(self, tensor: torch.Tensor) -> bool:
+        """Whether the memory of a tensor is pinned."""
+        return tensor.untyped_storage().data_ptr() in self.pinned
 
     def __enter__(self) -> Any:
         self._lifted = torch._C._only_lift_cpu_tensors()
@@ -140,37 +179,44 @@ class PretendCuda(TorchDispatchMode):
         """A copy of `tensor` on the device."""
         return PretendTensor(tensor.detach().clone(), self)
 
+    def waits_of(self, act: Callable[[], Any]) -> Counter[str]:
+        """What `act` makes the CPU wait for, by kind."""
+        before = self.waits.copy()
+        act()
+        kinds: Counter[str] = Counter()
+        for wait, count in (self.waits - before).items():
+            kinds[wait.kind] += count
+        return kinds
+
     def note(self, kind: str) -> None:
         """Writes down that the running line of the pack does this."""
         self.waits[Wait(kind, _place())] += 1
 
     def run(self, func: Any, args: Any, kwargs: Any) -> Any:
         """The operation on the tensors' values, after a look at what it would do to a device."""
-        # Without a number torch asks the driver for the current device.
-        args, kwargs = tree_map(lambda one: CUDA if one == torch.device("cuda") else one, (args, kwargs))
-        if func is not aten.scaled_dot_product_attention.default and torch._C._dispatch_has_kernel_for_dispatch_key(
-            func.name(), "CompositeImplicitAutograd"
-        ):
+        if _is_composite(func):
             # In inference mode these arrive whole.
             with self:
-                result = func.decompose(*args, **kwargs)
+                result = func.decompose(*_mapped(_numbered, args), **_mapped(_numbered, kwargs))
             if result is not NotImplemented:
                 return result
-        tensors = [tensor for tensor in tree_flatten((args, kwargs))[0] if isinstance(tensor, torch.Tensor)]
+        tensors = list(_tensors((args, kwargs)))
         ours = [tensor for tensor in tensors if isinstance(tensor, PretendTensor)]
         target = None if kwargs.get("device") is None else torch.device(kwargs["device"])
         self._look(func, args, kwargs, tensors, target)
         options = dict(kwargs)
-        options.pop("pin_memory", None)
+        pins = bool(options.pop("pin_memory", None))
         there = bool(ours) if target is None else target.type == "cuda"
         if target is not None and there:
             options["device"] = torch.device("cpu")
-        args_of_cpu, options = tree_map(_values, args), tree_map(_values, options)
+        args_of_cpu, options = _mapped(_values, args), _mapped(_values, options)
         name = str(func)
         if name.startswith(("aten._scaled_dot_product_flash_attention.", "aten._scaled_dot_product_efficient")):
             return self._fused(name, args_of_cpu, options)
         result = func(*args_of_cpu, **options)
-        if func in READS:
+        if pins:
+            self.pinned.add(result.untyped_storage().data_ptr())
+        if func in READS or result is None:
             return result
         if name.split(".")[1].endswith("_") or kwargs.get("out") is not None:
             return args[0] if kwargs.get("out") is None else kwargs["out"]
@@ -179,23 +225,29 @@ class PretendCuda(TorchDispatchMode):
         def wrapped(value: Any) -> Any:
             if not isinstance(value, torch.Tensor) or not there or isinstance(value, PretendTensor):
                 return value
-            return same.get(id(value)) or PretendTensor(value, self)
+            known = same.get(id(value))
+            return PretendTensor(value, self) if known is None else known
 
-        return tree_map(wrapped, result)
+        return _mapped(wrapped, result)
 
     def _look(self, func: Any, args: Any, kwargs: Any, tensors: list[Any], target: torch.device | None) -> None:
         ours = [tensor for tensor in tensors if isinstance(tensor, PretendTensor)]
         plain = [tensor for tensor in tensors if not isinstance(tensor, PretendTensor)]
         if func is aten.copy_.default:
             waits = not (args[2] if len(args) > 2 else kwargs.get("non_blocking"))
-            if waits and len(ours) == 1 and (len(plain) == 1 and args[1].dim() > 0):
-                self.note("copy to the device" if isinstance(args[0], PretendTensor) else "copy to the CPU")
+            if len(ours) == 1 and (len(plain) == 1 and args[1].dim() > 0):
+                if waits:
+                    self.note("copy to the device" if isinstance(args[0], PretendTensor) else "copy to the CPU")
+                else:
+                    self._look_at_memory(plain[0])
         elif func is aten._to_copy.default:
-            if not kwargs.get("non_blocking") and target is not None:
-                if ours and target.type == "cpu":
-                    self.note("copy to the CPU")
-                elif plain and target.type == "cuda":
-                    self.note("copy to the device")
+            upload = bool(plain) and target is not None and target.type == "cuda"
+            if upload and kwargs.get("non_blocking"):
+                self._look_at_memory(plain[0])
+            elif upload:
+                self.note("copy to the device")
+            elif ours and target is not None and target.type == "cpu" and not kwargs.get("non_blocking"):
+                self.note("copy to the CPU")
         elif ours and any(tensor.dim() > 0 for tensor in plain):
             self.note("copy to the device" if str(func).startswith(INDEXED) else "mixed devices")
         if ours and func in READS:
@@ -205,12 +257,34 @@ class PretendCuda(TorchDispatchMode):
         if ours and (func in SIZED_BY_VALUES or by_mask):
             self.note("size read back")
 
+    def _look_at_memory(self, tensor: torch.Tensor) -> None:
+        if tensor.nbytes > devices.STAGED_BYTES and not self.is_pinned(tensor):
+            self.note("copy of ordinary memory")
+
     def _fused(self, name: str, args: Any, options: Any) -> Any:
         query, key, value = args[:3]
         scores = query.float() @ key.float().transpose(-1, -2) * (options.get("scale") or query.shape[-1] ** -0.5)
         output, total = (scores.softmax(-1) @ value.float()).to(query.dtype), scores.logsumexp(-1)
         found = (PretendTensor(output, self), PretendTensor(total, self))
         return (*found, None, None) if "efficient" in name else (*found, *[None] * 7)
+
+
+@contextmanager
+def pretending() -> Iterator[PretendCuda]:
+    """The device, in a torch that takes it for one with a driver. To be entered where tensors are made on it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.cuda, "_lazy_init", lambda: None)
+        patch.setattr(torch.cuda, "current_device", lambda: 0)
+        patch.setattr(torch.cuda, "set_device", lambda device: None)
+        patch.setattr(torch.cuda, "Stream", PretendStream)
+        patch.setattr(torch.cuda, "Event", PretendStream)
+        patch.setattr(torch.cuda, "current_stream", PretendStream)
+        patch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
+        device = PretendCuda()
+        patch.setattr(torch.cuda, "cudart", lambda: PretendRuntime(device.pinned))
+        patch.setattr(torch.Tensor, "pin_memory", lambda tensor: device.pin(tensor))
+        patch.setattr(torch.Tensor, "is_pinned", lambda tensor: device.is_pinned(tensor))
+        yield device
 
 
 def _split(tensor: torch.Tensor, index: Any) -> tuple[torch.Tensor, list[torch.Tensor | None]]:
@@ -266,6 +340,42 @@ def _without_gaps(indices: list[torch.Tensor | None]) -> list[torch.Tensor | Non
         found.append(one)
         skip = one.dim() - 1 if one is not None and one.dtype == torch.bool else 0
     return found
+
+
+@cache
+def _is_composite(func: Any) -> bool:
+    """Whether an operation is made of others, which show what it does. What torch writes in Python for it would ask the
+    driver."""
+    if (
+        func is aten.scaled_dot_product_attention.default
+        or torch._C.DispatchKey.CompositeImplicitAutograd in func.py_kernels
+    ):
+        return False
+    return torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "CompositeImplicitAutograd")
+
+
+def _mapped(function: Callable[[Any], Any], value: Any) -> Any:
+    """`value` with `function` of everything in its lists, tuples and dictionaries. torch's own way takes most of a
+    test's time."""
+    if isinstance(value, (tuple, list)):
+        return type(value)([_mapped(function, one) for one in value])
+    if isinstance(value, dict):
+        return {name: _mapped(function, one) for name, one in value.items()}
+    return function(value)
+
+
+def _tensors(value: Any) -> Iterator[torch.Tensor]:
+    """The tensors in lists, tuples and dictionaries."""
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, (tuple, list, dict)):
+        for one in value.values() if isinstance(value, dict) else value:
+            yield from _tensors(one)
+
+
+def _numbered(value: Any) -> Any:
+    """A device without a number as the pretended one: torch would ask the driver for the current device."""
+    return CUDA if isinstance(value, torch.device) and value.type == "cuda" and value.index is None else value
 
 
 def _values(tensor: Any) -> Any:

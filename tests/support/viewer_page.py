@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 NODE = "AttentionMaskPreview"
-WORKFLOW = ROOT / "example_workflows" / "kv_share_first_light.json"
+WORKFLOW = ROOT / "example_workflows" / "First light.json"
 FILM = "a circle moving right over night\na circle moving down over grass"
 PIXELS = """() => {
     const screen = document.querySelector(".kvs-screen");

@@ -149,7 +149,7 @@ def test_noise_of_another_making_is_arranged_but_not_drawn_anew(caplog: pytest.L
     found = noise_of_run(model_of("wan t2v"), timeline, noise, latent)
     assert torch.equal(found, timeline_noise(timeline, noise, SEED, None))
     assert [line.getMessage() for line in caplog.records if line.name == "kvshare"] == [
-        "MaskGuidedKVShare: the sampler's noise is not that of its seed, so the seeds of single prompts are ignored."
+        "Mask-Guided KV Share: the sampler's noise is not that of its seed, so the seeds of single prompts are ignored."
     ]
 
 

@@ -129,12 +129,12 @@ def sample_from_picture(
     negative: list[Any],
     shape: tuple[int, ...],
     strength: float = 0.7,
+    **options: Any,
 ) -> torch.Tensor:
     """The same from a picture in the first latent frame, at the strength of the host's template for LTX-2.3."""
     latent, audio = torch.zeros(shape), torch.ones(shape[0], 1, 4 * (shape[2] - 1) + 1, 1)
     latent[:, :, :1] = torch.randn(1, LTXV_CHANNELS, 1, *shape[3:], generator=torch.Generator().manual_seed(3))
     mask = torch.ones(shape[0], 1, shape[2], 1, 1)
     mask[:, :, :1] = 1 - strength
-    return sample_both(
-        sampling, model, positive, negative, shape, latent=latent, noise_mask=NestedTensor([mask, audio])
-    )
+    held = NestedTensor([mask, audio])
+    return sample_both(sampling, model, positive, negative, shape, latent=latent, noise_mask=held, **options)

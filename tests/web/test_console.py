@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 PATIENCE = 60
 """Seconds that the page without the pack has for telling the same errors."""
 
-WORKFLOW = ROOT / "example_workflows" / "kv_share_first_light.json"
+WORKFLOW = ROOT / "example_workflows" / "First light.json"
 
 
 @pytest.fixture(scope="module")

@@ -63,7 +63,7 @@ def test_the_editor_speaks_the_language_of_the_frontend(
     change_settings(server, {"Comfy.Locale": language})
     try:
         with comfy_page(browser, server, "classic", size=(1400, 1400)) as page:
-            page.drop_workflow(ROOT / "example_workflows" / "kv_share_first_light.json")
+            page.drop_workflow(ROOT / "example_workflows" / "First light.json")
             page.look_at("LongVideoSegmenter")
             page.page.wait_for_selector(".kvs-timeline[aria-busy='false']")
             assert split in page.page.locator(".kvs-timeline .kvs-bar").first.inner_text()

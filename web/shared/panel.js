@@ -56,3 +56,14 @@ function placeBelow(node, widget, name) {
         return result;
     };
 }
+
+/**
+ * Keeps a key from the canvas, but for those with which the frontend runs and saves the workflow.
+ * @param {KeyboardEvent} event
+ */
+export function keepKey(event) {
+    const apart = (event.ctrlKey || event.metaKey) && ["Enter", "s"].includes(event.key);
+    if (!apart) {
+        event.stopPropagation();
+    }
+}

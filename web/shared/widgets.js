@@ -46,3 +46,16 @@ export function afterLoading(node, act) {
         return configured?.apply(this, arguments);
     };
 }
+
+/**
+ * Lets a number have decimals below its step: the frontend rounds to those of the step.
+ * @param {any} node
+ * @param {string} name
+ * @param {number} decimals
+ */
+export function keepDecimals(node, name, decimals) {
+    const widget = node.widgets?.find((/** @type {any} */ one) => one.name === name);
+    if (widget?.options) {
+        widget.options.precision = decimals;
+    }
+}

@@ -2,9 +2,11 @@
  * Requests the plan of a film from Python. One request at a time; while one is pending, only the newest waits.
  */
 
+import { said } from "../shared/words.js";
 import { graphAround } from "./graph.js";
 
 const ROUTE = "/kv_share/plan";
+const NO_ANSWER = "The server does not respond, so no plan is shown. The text is kept.";
 
 export class PlanClient {
     #api;
@@ -79,7 +81,7 @@ export class PlanClient {
             return await response.json();
         } catch {
             this.#asked = "";
-            return { error: { message: "The server does not respond, so no plan is shown. The text is kept.", at: null } };
+            return { error: { message: said(NO_ANSWER), at: null } };
         }
     }
 }

@@ -3,6 +3,7 @@
  */
 
 import { element } from "../shared/dom.js";
+import { filled, said } from "../shared/words.js";
 
 const KINDS = ["cut", "blend", "segments", "route"];
 const MEANINGS = /** @type {Record<string, string>} */ ({
@@ -14,9 +15,12 @@ const MEANINGS = /** @type {Record<string, string>} */ ({
 const HINTS = { cut: "gap, such as 5f", blend: "8f", segments: "2", route: "0.5s" };
 const USUAL_SEGMENTS = "1";
 const USUAL = "As Long Video Segmenter is set: num_transition_blocks, else a blend over overlap_size";
+const OF_SHARER = "from Mask-Guided KV Share";
+const DURATION = "3s, 24f (frames) or 5l (latent frames). Empty: one segment";
+const SUBJECTS = "Words of the prompt that name the subject. Separate several subjects with |, or write none";
 const MORE = /** @type {const} */ ([
-    ["strength", "Strength", "How much this beat attends to its source: 0 to 2. Empty: as in KV Share Config"],
-    ["source", "Source", "Whose subject this beat shows: first, previous, none, or beat 2. Empty: as in KV Share Config"],
+    ["strength", "Strength", "How much this beat attends to its source: 0 to 2. Empty: as in KV Sharing Config"],
+    ["source", "Source", "Whose subject this beat shows: first, previous, none, or beat 2. Empty: as in KV Sharing Config"],
     ["negative", "Negative prompt", "What this beat must not show. Empty: the negative prompt of the film"],
     ["lora", "LoRA", "A file and its strength: style.safetensors 0.8. Separate several with |"],
     ["seed", "Seed", "Other noise for this beat: +1, +2 and so on. Empty: that of the film"],
@@ -46,7 +50,7 @@ export class Inspector {
     constructor(listener) {
         this.listener = listener;
         this.prompt = element("textarea", { rows: 2, spellcheck: false, change: () => this.#applyPrompt() });
-        this.duration = element("input", { placeholder: "one segment", size: 8, change: () => this.#applyDuration() });
+        this.duration = element("input", { title: DURATION, placeholder: "one segment", size: 8, change: () => this.#applyDuration() });
         this.kind = element(
             "select",
             { change: () => this.#applyKind() },
@@ -54,7 +58,7 @@ export class Inspector {
             ...KINDS.map((kind) => element("option", { value: kind, title: MEANINGS[kind] }, kind)),
         );
         this.length = element("input", { size: 7, change: () => this.#applyTransition() });
-        this.subjects = element("input", { change: () => this.#applySubjects() });
+        this.subjects = element("input", { title: SUBJECTS, change: () => this.#applySubjects() });
         this.title = element("span", { class: "kvs-title" });
         this.more = MORE.map(([name, , title]) =>
             element("input", { title, "data-name": name, change: (/** @type {any} */ event) => this.#applyMore(event.target) }),
@@ -80,8 +84,6 @@ export class Inspector {
             this.bad,
             this.rest,
         );
-        this.duration.setAttribute("title", "3s, 24f (frames) or 5l (latent frames). Empty: one segment");
-        this.subjects.setAttribute("title", "Words of the prompt that name the subject. Separate several subjects with |, or write none");
     }
 
     /**
@@ -109,7 +111,7 @@ export class Inspector {
             this.#reject(null, null);
             this.#shownIndex = index;
         }
-        this.title.textContent = `Beat ${index + 1}`;
+        this.title.textContent = filled("Beat {0}", index + 1);
         this.#fill(this.prompt, this.#shown.prompt);
         this.#fill(this.duration, this.#shown.duration);
         this.#fill(this.kind, kind);
@@ -117,9 +119,9 @@ export class Inspector {
         this.#fill(this.subjects, this.#shown.subjects);
         this.more.forEach((field) => this.#fill(field, written(field.dataset.name)));
         this.length.hidden = kind === "";
-        this.kind.title = this.length.title = MEANINGS[kind] ?? USUAL;
+        this.kind.title = this.length.title = said(MEANINGS[kind] ?? USUAL);
         this.length.placeholder = /** @type {any} */ (HINTS)[kind] ?? "";
-        this.subjects.placeholder = usual.length > 0 ? usual.join(", ") : "from Mask-Guided KV Share";
+        this.subjects.placeholder = usual.length > 0 ? usual.join(", ") : said(OF_SHARER);
         for (const field of [this.prompt, this.duration, this.kind, this.length, this.subjects, ...this.more]) {
             field.disabled = !editable;
         }

@@ -3,7 +3,7 @@
  */
 
 import { element } from "../shared/dom.js";
-import { said } from "../shared/words.js";
+import { said, translated } from "../shared/words.js";
 
 const EMPTY = "No beats yet. Write one prompt per line above, or add a beat.";
 
@@ -24,7 +24,7 @@ export class Message {
      */
     show(text, error) {
         const empty = text.trim() === "";
-        this.root.textContent = empty ? said(EMPTY) : (error?.message ?? "");
+        this.root.textContent = empty ? said(EMPTY) : translated(error?.message ?? "");
         this.root.hidden = !empty && !error;
         this.root.classList.toggle("kvs-hint", empty);
         this.root.dataset.at = empty || error?.at === null || error?.at === undefined ? "" : String(error.at);

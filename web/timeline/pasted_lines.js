@@ -3,9 +3,10 @@
  */
 
 import { element } from "../shared/dom.js";
-import { said } from "../shared/words.js";
+import { filled, said } from "../shared/words.js";
 import { lineEnding } from "./text_changes.js";
 
+const TOLD = "The {0} pasted lines are as many beats.";
 const LEAST_LINES = 2;
 const LEAST_LENGTH = 12;
 
@@ -40,7 +41,7 @@ export class PastedLines {
             this.#pasted = null;
         }
         this.root.hidden = this.#pasted === null;
-        this.said.textContent = this.#pasted ? `The ${this.#pasted.lines} pasted lines are as many beats.` : "";
+        this.said.textContent = this.#pasted ? filled(TOLD, this.#pasted.lines) : "";
     }
 }
 

@@ -4,9 +4,19 @@
 
 import { element } from "../shared/dom.js";
 import { clock, rounded } from "../shared/text.js";
+import { filled, said, translated } from "../shared/words.js";
 
 const [GB, MB] = [1e9, 1e6];
-const DEVICES = /** @type {Record<string, string>} */ ({ cpu: "system RAM" });
+const UNKNOWN = "The model is unknown until it is loaded; segments of 21 latent frames are assumed.";
+const MEANINGS = /** @type {Record<string, string>} */ ({
+    Length: "How long the film is",
+    Segments: "Parts that the model makes, each as long as it was trained on; neighbours overlap",
+    Sharing: "Where in the model, and in which steps, segments attend to their sources",
+    "Keys and values": "Memory that the sources take until other segments have used them",
+    "Shared attention": "Memory that one shared attention takes beside the model's own",
+    "Extra computation": "What sharing costs on top of segments that do not share",
+    "First step": "What finding the subject costs, once",
+});
 
 /**
  * A message about the film, from kvshare_core/host/editor/remarks.py. beat: counted from 0, null for the whole film; ways:
@@ -33,13 +43,10 @@ export class PlanView {
         const facts = answer.segments ? planFacts(answer) : [];
         this.facts.replaceChildren(
             ...facts.map(([name, value, more]) =>
-                element("div", {}, element("dt", {}, name), element("dd", {}, value, element("small", {}, more))),
+                element("div", { title: MEANINGS[name] }, element("dt", {}, name), element("dd", {}, value, element("small", {}, more))),
             ),
         );
-        const unknown =
-            answer.segments && !answer.model_known
-                ? ["The model is unknown until it is loaded; segments of 21 latent frames are assumed."]
-                : [];
+        const unknown = answer.segments && !answer.model_known ? [UNKNOWN] : [];
         const lines = (/** @type {Remark[]} */ remarks, /** @type {string} */ kind) =>
             (remarks ?? []).map((remark) => this.#line(remark, kind, open));
         // Python knows no links out of a subgraph, to a node that shares outside of it.
@@ -47,7 +54,7 @@ export class PlanView {
         this.lines.replaceChildren(
             ...lines(answer.problems, "kvs-problem"),
             ...lines(answer.warnings?.filter(holds), "kvs-warning"),
-            ...[...unknown, ...(answer.notes ?? [])].map((line) => element("li", {}, line)),
+            ...[...unknown, ...(answer.notes ?? []).map(translated)].map((line) => element("li", {}, line)),
         );
     }
 
@@ -57,12 +64,13 @@ export class PlanView {
      * @param {(way: any) => boolean} open
      */
     #line({ message, beat, ways }, kind, open) {
+        const told = translated(message);
         const button = (/** @type {any} */ way) =>
-            element("button", { type: "button", click: () => this.listener.take(way) }, way.label);
+            element("button", { type: "button", click: () => this.listener.take(way) }, translated(way.label));
         const text =
             beat === null
-                ? element("span", {}, message)
-                : element("button", { type: "button", class: "kvs-place", click: () => this.listener.select(beat) }, message);
+                ? element("span", {}, told)
+                : element("button", { type: "button", class: "kvs-place", click: () => this.listener.select(beat) }, told);
         return element("li", { class: kind }, text, ...ways.filter(open).map(button));
     }
 }
@@ -76,25 +84,32 @@ export function planFacts(answer) {
     const seconds = answer.frames / answer.fps;
     /** @type {[string, string, string][]} */
     const facts = [
-        ["Length", clock(seconds), `${answer.frames} frames, ${answer.latent_frames} latent`],
-        ["Segments", String(answer.segments.length), `of ${answer.window} latent frames, ${percent(answer.windows_extra)} for overlaps`],
+        ["Length", clock(seconds), filled("{0} frames, {1} latent", answer.frames, answer.latent_frames)],
+        [
+            "Segments",
+            String(answer.segments.length),
+            filled("of {0} latent frames, {1} for overlaps", answer.window, percent(answer.windows_extra)),
+        ],
     ];
     const sharing = answer.sharing;
     if (!sharing) {
         return facts;
     }
     if (sharing.off !== null) {
-        return [...facts, ["Sharing", "off", sharing.off]];
+        return [...facts, ["Sharing", "off", translated(sharing.off)]];
     }
-    const steps = sharing.steps === null ? "steps unknown" : `steps ${sharing.steps || "none"} of ${sharing.all_steps}`;
-    facts.push(["Sharing", `blocks ${sharing.blocks}`, `${steps}${sharing.limited ? ", part of the noise schedule" : ""}`]);
+    const steps =
+        sharing.steps === null ? said("steps unknown") : filled("steps {0} of {1}", sharing.steps || said("none"), sharing.all_steps);
+    const limited = sharing.limited ? `, ${said("part of the noise schedule")}` : "";
+    facts.push(["Sharing", filled("blocks {0}", sharing.blocks), steps + limited]);
     facts.push(["Keys and values", ...memory(sharing)]);
-    facts.push(["Shared attention", `up to ${size(sharing.call_bytes)}`, `more ${DEVICES[sharing.device] ?? "VRAM"} while a block shares`]);
-    const most = percent(sharing.most_extra) === percent(sharing.extra) ? "" : `up to ${percent(sharing.most_extra)}`;
-    facts.push(["Extra computation", `about ${percent(sharing.extra)}`, most]);
+    const device = deviceOf(sharing);
+    facts.push(["Shared attention", upTo(sharing.call_bytes), filled("more {0} while a block shares", device)]);
+    const most = percent(sharing.most_extra) === percent(sharing.extra) ? "" : filled("up to {0}", percent(sharing.most_extra));
+    facts.push(["Extra computation", filled("about {0}", percent(sharing.extra)), most]);
     if (sharing.finding > 0) {
-        const evaluations = sharing.finding === 1 ? "1 more evaluation" : `${sharing.finding} more evaluations`;
-        facts.push(["First step", evaluations, "of segments, to find the subjects"]);
+        const more = sharing.finding === 1 ? said("1 more evaluation") : filled("{0} more evaluations", sharing.finding);
+        facts.push(["First step", more, said("of segments, to find the subjects")]);
     }
     return facts;
 }
@@ -107,23 +122,35 @@ export function planFacts(answer) {
 function memory(sharing) {
     const most = size(sharing.bytes);
     const expected = size(sharing.expected_bytes);
-    const numbers = `${sharing.bits}-bit numbers ${location(sharing)}`;
+    const numbers = location(sharing);
     return sharing.exact || most === expected
-        ? [`${sharing.exact ? "" : "up to "}${most}`, numbers]
-        : [`about ${expected}`, `at most ${most}; ${numbers}`];
+        ? [sharing.exact ? most : upTo(sharing.bytes), numbers]
+        : [filled("about {0}", expected), `${filled("at most {0}", most)}; ${numbers}`];
 }
 
 /**
  * @param {any} sharing
  */
 function location(sharing) {
-    const device = DEVICES[sharing.device] ?? "VRAM";
-    if (sharing.device_bytes >= sharing.bytes) {
-        return `in ${device}`;
+    const { bits, bytes, device_bytes: near } = sharing;
+    if (near > 0 && near < bytes) {
+        return filled("{0}-bit numbers in {1} up to {2}, the rest in system RAM", bits, deviceOf(sharing), size(near));
     }
-    return sharing.device_bytes === 0
-        ? "in system RAM"
-        : `in ${device} up to ${size(sharing.device_bytes)}, the rest in system RAM`;
+    return filled("{0}-bit numbers in {1}", bits, near === 0 && bytes > 0 ? said("system RAM") : deviceOf(sharing));
+}
+
+/**
+ * @param {any} sharing
+ */
+function deviceOf({ device }) {
+    return said(device === "cpu" ? "system RAM" : "VRAM");
+}
+
+/**
+ * @param {number} bytes
+ */
+function upTo(bytes) {
+    return filled("up to {0}", size(bytes));
 }
 
 /**

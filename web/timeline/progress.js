@@ -4,6 +4,7 @@
  */
 
 import { element } from "../shared/dom.js";
+import { filled } from "../shared/words.js";
 import { idsOf } from "./graph.js";
 
 const EVENT = "kv_share.progress";
@@ -47,7 +48,8 @@ export class ProgressView {
         this.#running = detail;
         this.root.hidden = false;
         this.bar.value = detail.part;
-        const where = `Step ${detail.step + 1} of ${detail.steps}, segment ${detail.segment + 1} of ${detail.segments}`;
+        const numbers = [detail.step + 1, detail.steps, detail.segment + 1, detail.segments];
+        const where = filled("Step {0} of {1}, segment {2} of {3}", ...numbers);
         this.text.textContent = `${where}: ${detail.prompt}`;
         this.text.title = detail.prompt;
         this.bar.setAttribute("aria-label", where);

@@ -5,6 +5,7 @@
 
 import { drawing, element } from "../shared/dom.js";
 import { clock, rounded } from "../shared/text.js";
+import { filled, said } from "../shared/words.js";
 import { drawnSegments, HUES } from "./segments.js";
 import { durationText, frameOfPicture, picturesUntil } from "./timing.js";
 
@@ -148,33 +149,36 @@ export class Track {
         for (const block of this.#blocks.splice(this.#beats.length)) {
             block.remove();
         }
-        this.#beats.forEach((beat, index) => this.#drawBeat(this.#blocks[index], beat, index));
+        // Asked once: the page is laid out anew for every answer after a change.
+        const { scale } = this;
+        this.#beats.forEach((beat, index) => this.#drawBeat(this.#blocks[index], beat, index, scale));
     }
 
     /**
      * @param {HTMLElement} block
      * @param {any} beat
      * @param {number} index
+     * @param {number} scale Pixels per latent frame.
      */
-    #drawBeat(block, beat, index) {
+    #drawBeat(block, beat, index, scale) {
         const seconds = this.#secondsOf(beat);
         const chosen = index === this.#selected;
-        const transition = beat.transition ? `, begins with ${beat.transition}` : "";
-        block.style.transform = `translateX(${beat.start * this.scale}px)`;
-        block.style.width = `${(beat.stop - beat.start) * this.scale}px`;
+        const transition = beat.transition ? `, ${filled("begins with {0}", beat.transition)}` : "";
+        block.style.transform = `translateX(${beat.start * scale}px)`;
+        block.style.width = `${(beat.stop - beat.start) * scale}px`;
         block.style.setProperty("--kvs-hue", String(HUES[index % HUES.length]));
         block.classList.toggle("kvs-chosen", chosen);
         block.classList.toggle("kvs-open", beat.duration === null);
         const wrong = this.#wrong.get(index);
         block.classList.toggle("kvs-wrong", wrong !== undefined);
         block.title =
-            wrong ?? `${beat.prompt}\n${clock(seconds)}${beat.duration ? "" : " (one segment)"}${transition}`;
+            wrong ?? `${beat.prompt}\n${clock(seconds)}${beat.duration ? "" : ` (${said("one segment")})`}${transition}`;
         const control = controlOf(block);
         control.tabIndex = chosen ? 0 : -1;
         control.setAttribute("aria-pressed", String(chosen));
         control.setAttribute(
             "aria-label",
-            `Beat ${index + 1} of ${this.#beats.length}, ${rounded(seconds)} seconds${transition}: ${beat.prompt}${wrong ? `. ${wrong}` : ""}`,
+            filled("Beat {0} of {1}, {2} seconds: {3}", index + 1, this.#beats.length, rounded(seconds), `${beat.prompt}${transition}${wrong ? `. ${wrong}` : ""}`),
         );
         control.setAttribute("aria-invalid", String(wrong !== undefined));
         const [number, prompt, time, joint] = /** @type {any} */ (block.children);

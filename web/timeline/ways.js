@@ -3,6 +3,7 @@
  */
 
 import { writeWidget } from "../shared/widgets.js";
+import { translated } from "../shared/words.js";
 import { setFields } from "./edits.js";
 import { withFirstLine } from "./text_changes.js";
 
@@ -16,7 +17,7 @@ const GAP = 40;
  */
 export function wrongBeats({ error, problems = [] }) {
     const places = [...(error ? [error] : []), ...problems].filter(({ beat }) => (beat ?? null) !== null);
-    return new Map(places.map(({ beat, message }) => [beat, message]));
+    return new Map(places.map(({ beat, message }) => [beat, translated(message)]));
 }
 
 /**

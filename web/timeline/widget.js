@@ -4,8 +4,9 @@
  */
 
 import { element } from "../shared/dom.js";
-import { addPanel } from "../shared/panel.js";
+import { addPanel, keepKey } from "../shared/panel.js";
 import { afterEveryChange, afterLoading, writeWidget } from "../shared/widgets.js";
+import { filled, said, translated } from "../shared/words.js";
 import { PlanClient } from "./client.js";
 import { useClipboard } from "./clipboard.js";
 import * as edits from "./edits.js";
@@ -24,8 +25,7 @@ import { canTake, changedFilm, changesFilm, takeInGraph, wrongBeats } from "./wa
 
 const [TEXT, NAME] = ["prompts", "kvshare_timeline"];
 const [HEIGHT, LEAST_WIDTH] = [480, 520];
-const NEW_BEAT = "a new scene";
-const TYPING_MILLISECONDS = 120;
+const [NEW_BEAT, TYPING_MILLISECONDS] = ["a new scene", 120];
 
 /**
  * Adds the editor to a node.
@@ -240,13 +240,14 @@ class TimelineEditor {
                 this.#draw();
                 return;
             }
-            const typing = this.inspector.root.contains(document.activeElement);
+            const [typing, here] = [this.inspector, this].map(({ root }) => root.contains(document.activeElement));
             this.#history.keep(before);
             this.#selected = select ?? this.#selected;
             this.#write(text);
             await this.client.ask();
             this.toolbar.say(message ?? "");
-            if (!typing && this.root.contains(document.activeElement)) {
+            const now = document.activeElement; // The page itself, if the beat that had the focus is gone.
+            if (!typing && here && (now === document.body || this.root.contains(now))) {
                 this.track.focus(this.#selected);
             }
         }));
@@ -277,7 +278,7 @@ class TimelineEditor {
         return this.#edit(async (now, beats) => {
             const text = change(now, beats, index);
             const { beats: read, error } = text === now ? { beats, error: null } : await this.client.read(text);
-            why = read ? null : withoutPlace(error.message);
+            why = read ? null : translated(withoutPlace(error.message));
             return read ? text : null;
         }).then(() => why);
     }
@@ -312,7 +313,7 @@ class TimelineEditor {
      */
     #move(from, to) {
         if (to >= 0 && to < this.#beats.length) {
-            const message = `Beat ${from + 1} is now beat ${to + 1}`;
+            const message = filled("Beat {0} is now beat {1}", from + 1, to + 1);
             this.#edit((now, beats) => edits.moveBeat(now, beats, from, to), to, message);
         }
     }
@@ -339,20 +340,19 @@ class TimelineEditor {
 
     #duplicate() {
         const index = this.#selected;
-        this.#edit((now, beats) => edits.duplicateBeat(now, beats, index), index + 1, `Beat ${index + 1} duplicated`);
+        this.#edit((now, beats) => edits.duplicateBeat(now, beats, index), index + 1, filled("Beat {0} duplicated", index + 1));
     }
 
     #delete() {
         const index = this.#selected;
         if (this.#beats.length > 1) {
-            const message = `Beat ${index + 1} deleted`;
+            const message = filled("Beat {0} deleted", index + 1);
             this.#edit((now, beats) => edits.deleteBeat(now, beats, index), Math.max(0, index - 1), message);
         }
     }
 
     async #add() {
-        const named = this.#answer?.named;
-        const prompt = named ? `${named} in ${NEW_BEAT}` : NEW_BEAT;
+        const prompt = this.#answer?.named ? `${this.#answer.named} in ${NEW_BEAT}` : NEW_BEAT;
         if (this.#now.trim() === "") {
             this.#write(prompt);
             await this.client.ask();
@@ -371,12 +371,12 @@ class TimelineEditor {
         const change = async (/** @type {string} */ now, /** @type {any[]} */ beats) => {
             const longer = await this.client.read(edits.appended(now, lines));
             if (longer.form !== "text" || longer.beats.length <= beats.length) {
-                this.toolbar.say(longer.error?.message ?? "The pasted text contains no beat.");
+                this.toolbar.say(longer.error ? translated(longer.error.message) : said("The pasted text contains no beat."));
                 return null;
             }
             return edits.insertBeats(now, longer.beats, index, lines);
         };
-        return this.#edit(change, index + 1, "Beat added");
+        return this.#edit(change, index + 1, said("Beat added"));
     }
 
     #convert() {
@@ -389,7 +389,7 @@ class TimelineEditor {
      * @param {KeyboardEvent} event
      */
     #key(event) {
-        event.stopPropagation();
+        keepKey(event);
         const act = this.track.lane.contains(/** @type {Node} */ (event.target)) ? actionOf(event, this.#actions) : null;
         if (act) {
             event.preventDefault();

@@ -3,6 +3,7 @@
  */
 
 import { element } from "../shared/dom.js";
+import { said } from "../shared/words.js";
 
 const TITLE = "Choose a point: its attention map is shown after the next run";
 
@@ -43,7 +44,7 @@ export class Aim {
     #set(aiming, message = "") {
         this.button.setAttribute("aria-pressed", String(aiming));
         this.#canvas.classList.toggle("kvs-aiming", aiming);
-        this.status.textContent = aiming ? "Click a place in the frame." : message;
+        this.status.textContent = aiming ? said("Click a place in the frame.") : message;
         this.status.hidden = this.status.textContent === "";
     }
 

@@ -4,6 +4,7 @@
 
 import { element } from "../shared/dom.js";
 import { percent } from "../shared/text.js";
+import { filled } from "../shared/words.js";
 
 export class Curve {
     #goTo;
@@ -72,8 +73,10 @@ export class Curve {
      */
     #label(index) {
         const [start, stop] = this.#point.spans[index];
-        const frames = stop - start === 1 ? `Frame ${stop}` : `Frames ${start + 1} to ${stop}`;
-        return `${frames}: ${percent(this.#point.frames[index])} of its attention to the video`;
+        const part = percent(this.#point.frames[index]);
+        return stop - start === 1
+            ? filled("Frame {0}: {1} of its attention to the video", stop, part)
+            : filled("Frames {0} to {1}: {2} of its attention to the video", start + 1, stop, part);
     }
 
     /**

@@ -4,6 +4,7 @@
 
 import { element } from "../shared/dom.js";
 import { percent } from "../shared/text.js";
+import { filled, said } from "../shared/words.js";
 
 /**
  * @param {any} data
@@ -17,7 +18,7 @@ export function lookSections(data) {
     return [
         ...texts.map(sectionOf),
         ...silent.map((/** @type {number} */ segment) =>
-            element("p", {}, `Segment ${segment + 1}: the words of its prompt are not known.`),
+            element("p", {}, filled("Segment {0}: the words of its prompt are not known.", segment + 1)),
         ),
     ];
 }
@@ -40,10 +41,11 @@ function sectionOf(text) {
  * @param {any} text
  */
 function titleOf({ segment, beat, weight, looks, between }) {
-    const part = weight === 1 ? "" : `, weight ${percent(weight)}`;
     const all = looks.reduce((/** @type {number} */ sum, /** @type {number} */ one) => sum + one, 0);
-    const among = between === null ? "attention to the words" : `words get ${percent(all)} of its attention`;
-    return `Segment ${segment + 1}, beat ${beat + 1}${part}: ${among}`;
+    const among = between === null ? said("attention to the words") : filled("words get {0} of its attention", percent(all));
+    return weight === 1
+        ? filled("Segment {0}, beat {1}: {2}", segment + 1, beat + 1, among)
+        : filled("Segment {0}, beat {1}, weight {2}: {3}", segment + 1, beat + 1, percent(weight), among);
 }
 
 /**

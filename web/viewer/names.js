@@ -3,6 +3,7 @@
  */
 
 import { clock } from "../shared/text.js";
+import { filled, said } from "../shared/words.js";
 
 /**
  * @param {any} segment
@@ -10,9 +11,9 @@ import { clock } from "../shared/text.js";
  * @param {number} fps
  */
 export function segmentName({ beat, next_beat, span }, index, fps) {
-    const beats = next_beat === null ? `beat ${beat + 1}` : `from beat ${beat + 1} to ${next_beat + 1}`;
+    const beats = next_beat === null ? filled("beat {0}", beat + 1) : filled("from beat {0} to {1}", beat + 1, next_beat + 1);
     const [start, stop] = span.map((/** @type {number} */ frame) => clock(frame / fps));
-    return `${index + 1}: ${beats}, ${start} to ${stop}`;
+    return filled("{0}: {1}, {2} to {3}", index + 1, beats, start, stop);
 }
 
 /**
@@ -30,5 +31,5 @@ export function contains([start, stop], frame, frames) {
  * @returns {string}
  */
 export function nameOf(map) {
-    return map.kind === "point" ? "attention of the point" : map.name || "all subjects";
+    return map.kind === "point" ? said("attention of the point") : map.name || said("all subjects");
 }

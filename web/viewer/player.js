@@ -3,6 +3,7 @@
  */
 
 import { element } from "../shared/dom.js";
+import { said } from "../shared/words.js";
 
 export class Player {
     #show;
@@ -72,7 +73,7 @@ export class Player {
     }
 
     #drawButton() {
-        const name = this.playing ? "Pause (Space)" : "Play (Space)";
+        const name = said(this.playing ? "Pause (Space)" : "Play (Space)");
         this.button.textContent = this.playing ? "❚❚" : "▶";
         this.button.title = name;
         this.button.setAttribute("aria-label", name);

@@ -4,9 +4,9 @@
  */
 
 import { element, options } from "../shared/dom.js";
-import { addPanel } from "../shared/panel.js";
+import { addPanel, keepKey } from "../shared/panel.js";
 import { clock, percent, rounded } from "../shared/text.js";
-import { said } from "../shared/words.js";
+import { filled, said } from "../shared/words.js";
 import { Aim } from "./aim.js";
 import { barOf, Curve } from "./curve.js";
 import { lookSections } from "./looks.js";
@@ -17,8 +17,8 @@ import { contains, nameOf, segmentName } from "./names.js";
 import { Shown } from "./shown.js";
 import { wordLines } from "./words.js";
 
-const NAME = "kvshare_viewer";
-const ANSWER = "kvshare_view";
+const [NAME, ANSWER] = ["kvshare_viewer", "kvshare_view"];
+const NOT_CONNECTED = "Connect record directly to Mask-Guided KV Share to set its look_at.";
 const [HEIGHT, WIDTH] = [470, 420];
 const LEAST_SIDE = 480; // Smaller frames are drawn larger, so that lines on them are thin.
 
@@ -97,7 +97,7 @@ class Viewer {
         this.aim = new Aim(this.canvas, (x, y) => this.#choosePoint(x, y));
         this.words = element("ul", { class: "kvs-lines kvs-words", "aria-label": "Words that named the subject" });
         this.looks = element("div", { class: "kvs-looks", tabindex: 0, role: "region" });
-        this.looks.setAttribute("aria-label", "Attention of the point to words");
+        this.looks.setAttribute("aria-label", said("Attention of the point to words"));
         this.message = element("div", { class: "kvs-message kvs-hint", role: "status" });
         this.message.textContent = said("Run the workflow to see where the subject was found.");
         this.notice = element("div", { class: "kvs-notice", role: "status", hidden: true });
@@ -142,11 +142,11 @@ class Viewer {
         const frame = this.#data.frames[this.#place];
         const point = `${rounded(x, 3)}, ${rounded(y, 3)}, ${frame}`;
         if (!this.shown.setPoint(point)) {
-            return "Connect record directly to MaskGuidedKVShare to set its look_at.";
+            return said(NOT_CONNECTED);
         }
         this.#picked = { x, y, frame };
         this.#draw();
-        return `look_at is set to ${point}. Run again to see its attention.`;
+        return filled("look_at is set to {0}. Run again to see its attention.", point);
     }
 
     /**
@@ -173,7 +173,7 @@ class Viewer {
             this.#fill();
         } catch {
             this.#frames = null;
-            this.message.textContent = "The images of the last run are gone. Run the workflow again.";
+            this.message.textContent = said("The images of the last run are gone. Run the workflow again.");
         }
         this.#enable(this.#frames !== null);
         this.root.setAttribute("aria-busy", "false");
@@ -233,7 +233,7 @@ class Viewer {
         // The attention map of a point has no mask.
         this.layer.disabled = map.kind === "point";
         this.stepField.hidden = map.steps.length === 0;
-        const names = ["last", ...map.steps.map((/** @type {number} */ step) => `after ${step + 1}`)];
+        const names = [said("last"), ...map.steps.map((/** @type {number} */ step) => filled("after {0}", step + 1))];
         this.step.replaceChildren(...options(names));
         this.words.replaceChildren(...wordLines(this.#data, map).map((line) => element("li", {}, line)));
         this.#showPoint(map.kind === "point" ? this.#data.point : null);
@@ -332,11 +332,11 @@ class Viewer {
         this.curve.mark(frame);
         this.#drawMask(screen, map, place);
         this.#drawPoint(screen, frame);
-        this.time.textContent = `${frame + 1} of ${data.frame_count}, ${clock(frame / data.fps)}`;
-        this.time.title = data.videos > 1 ? `The first of ${data.videos} videos` : "";
+        this.time.textContent = filled("{0} of {1}, {2}", frame + 1, data.frame_count, clock(frame / data.fps));
+        this.time.title = data.videos > 1 ? filled("The first of {0} videos", data.videos) : "";
         this.scrub.setAttribute("aria-valuetext", this.time.textContent);
         const subject = this.subject.selectedOptions[0].text;
-        this.canvas.setAttribute("aria-label", `Frame ${this.time.textContent}, ${subject}`);
+        this.canvas.setAttribute("aria-label", filled("Frame {0}, {1}", this.time.textContent, subject));
         const shows = (/** @type {any} */ segment) => contains(segment.span, frame, data.frame_count);
         if (!shows(data.segments[Number(this.segment.value)])) {
             this.segment.value = String(Math.max(data.segments.findIndex(shows), 0));
@@ -358,7 +358,7 @@ class Viewer {
         if (Number(this.opacity.value) > 0) {
             drawOutline(screen, lines);
         }
-        this.covered.textContent = `Mask: ${percent(part)} of the frame`;
+        this.covered.textContent = filled("Mask: {0} of the frame", percent(part));
     }
 
     /**
@@ -381,7 +381,7 @@ class Viewer {
      * @param {KeyboardEvent} event
      */
     #key(event) {
-        event.stopPropagation();
+        keepKey(event);
         const way = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
         const free = this.canvas === event.target || this.scrub === event.target;
         if (!this.#frames || event.ctrlKey || event.metaKey || event.altKey || !free) {

@@ -3,6 +3,8 @@
  * tokens.
  */
 
+import { filled, said } from "../shared/words.js";
+
 /**
  * @typedef {[string, number[]][]} Named
  */
@@ -15,15 +17,15 @@
  */
 export function wordLines(data, map) {
     if (map.kind === "point") {
-        return ["Bright areas get the most attention from the ringed point."];
+        return [said("Bright areas get the most attention from the ringed point.")];
     }
     const own = map.words.length > 0 ? [map] : data.maps;
     const maps = own.filter((/** @type {any} */ one) => one.words.length > 0);
     if (maps.length === 0) {
-        return ["No words for this subject: it comes from a connected mask or a loaded run."];
+        return [said("No words for this subject: it comes from a connected mask or a loaded run.")];
     }
     return maps.flatMap((/** @type {any} */ { name, words }) =>
-        words.map((/** @type {any} */ named, /** @type {number} */ beat) => `Beat ${beat + 1}, ${name}: ${path(named)}`),
+        words.map((/** @type {any} */ named, /** @type {number} */ beat) => filled("Beat {0}, {1}: {2}", beat + 1, name, path(named))),
     );
 }
 
@@ -32,9 +34,9 @@ export function wordLines(data, map) {
  */
 function path(words) {
     if (words === null) {
-        return "not shown";
+        return said("not shown");
     }
-    const against = words.others.length > 0 ? `, against ${listed(words.others)}` : "";
+    const against = words.others.length > 0 ? `, ${filled("against {0}", listed(words.others))}` : "";
     return `${listed(words.subject)}${against}`;
 }
 

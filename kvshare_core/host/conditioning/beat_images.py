@@ -92,7 +92,7 @@ def add_beat_images(
     if channels is None or not channels.accepts(model.get_model_object("diffusion_model"), info.latent_channels):
         raise ValueError(
             "model: it does not take images as input channels. Load an image-to-video model, such as those of Wan and "
-            "HunyuanVideo, or one of LTX, or hold the encoded image with LongVideoContinue."
+            "HunyuanVideo, or one of LTX, or hold the encoded image with Long Video Continue."
         )
     if images.end is not None and not channels.last_image:
         raise ValueError(f"end_image: a {info.family} model takes an image to begin with only. Disconnect end_image.")

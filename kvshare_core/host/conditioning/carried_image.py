@@ -5,12 +5,13 @@ cut from the long conditioning, every later segment would get none and begin ane
 before it is finished, or estimated by the same model call, and takes the place of an image.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
+from ...devices import upload
 from ...families.model_inputs import ImageChannels
 from ...timeline.fades import take_frames
 from ...timeline.timeline import FRAME_DIM, Segment
@@ -48,7 +49,7 @@ class KnownFrames:
 
     def overlaid_by(self, others: "KnownFrames") -> "KnownFrames":
         """With `others`, which count where both are known."""
-        upper = others.known.to(self.latent.device)[:, None, None]
+        upper = upload(others.known, self.latent.device)[:, None, None]
         latent = torch.where(upper, others.latent.to(self.latent), self.latent)
         return KnownFrames(latent, self.known | others.known)
 
@@ -62,42 +63,65 @@ class KnownFrames:
 
 
 def given_frames(concat: torch.Tensor, channels: ImageChannels, latent_channels: int) -> torch.Tensor:
-    """The frames of which input channels [batch, channels, frames, height, width] give an image, bool [frames]."""
+    """The frames of which input channels [batch, channels, frames, height, width] give an image, bool [frames] on the
+    CPU, which waits for the device."""
     image, mask = channels.split(concat, latent_channels)
     return (mask if mask.shape[1] else image).movedim(FRAME_DIM, 0).flatten(1).any(1).cpu()
 
 
-def has_image(entries: Sequence[dict[str, Any]], channels: ImageChannels, latent_channels: int) -> bool:
-    """Whether every entry of a segment's conditioning gives an image; entries without input channels do not count."""
-    concats = [entry["model_conds"][CONCAT].cond for entry in entries if CONCAT in entry["model_conds"]]
-    return all(bool(given_frames(concat, channels, latent_channels).any()) for concat in concats)
+@dataclass
+class ImagesGiven:
+    """Which frames the conditioning of a run gives images of. The same in every step, so that each entry is read from
+    the device once for every segment."""
+
+    known: dict[tuple[Any, int | None], torch.Tensor] = field(
+        default_factory=dict[tuple[Any, int | None], torch.Tensor]
+    )
+
+    def by(
+        self, entry: Mapping[str, Any], segment: int | None, channels: ImageChannels, latent_channels: int
+    ) -> torch.Tensor | None:
+        """The frames of which an entry gives an image, as `given_frames`; None for one without input channels. segment:
+        the index of the one that the entry is cut to, None for the whole video."""
+        if CONCAT not in entry["model_conds"]:
+            return None
+        name = entry.get("uuid"), segment
+        if name not in self.known or name[0] is None:
+            self.known[name] = given_frames(entry["model_conds"][CONCAT].cond, channels, latent_channels)
+        return self.known[name]
 
 
-def gives_no_image(
-    conds: Sequence[Sequence[dict[str, Any]] | None], channels: ImageChannels, latent_channels: int
-) -> bool:
-    """Whether no entry of the whole video's conditionings gives an image."""
-    concats = [
-        entry["model_conds"][CONCAT].cond for cond in conds for entry in cond or () if CONCAT in entry["model_conds"]
-    ]
-    return not any(bool(given_frames(concat, channels, latent_channels).any()) for concat in concats)
-
-
-def carry_image(entry: dict[str, Any], frames: KnownFrames, channels: ImageChannels) -> dict[str, Any]:
+def carry_image(
+    entry: dict[str, Any], frames: KnownFrames, channels: ImageChannels, given: torch.Tensor | None
+) -> dict[str, Any]:
     """An entry of a segment's conditioning, given the `frames` that are known of the segment as images.
 
-    Where one of these frames has an image already, that one counts and nothing is carried.
+    given: the frames of which it has an image already, None for an entry without input channels. Where one of the
+    frames is among these, that one counts and nothing is carried.
     """
+    if given is None or not bool(frames.known.any()) or bool((given & frames.known).any()):
+        return entry
     conds = entry["model_conds"]
-    if CONCAT not in conds or not bool(frames.known.any()):
-        return entry
     concat = conds[CONCAT].cond
-    if bool((given_frames(concat, channels, frames.latent.shape[1]) & frames.known).any()):
-        return entry
     latent = frames.latent.to(concat)
     carried = concat.expand(max(len(concat), len(latent)), *concat.shape[1:]).clone()
     image, mask = channels.split(carried, latent.shape[1])
-    known = frames.known.to(image.device)
-    image[:, :, known] = latent[:, :, known]
-    mask[:, :, known] = 1
+    places = upload(frames.known.nonzero().squeeze(1), concat.device)
+    image.index_copy_(FRAME_DIM, places, latent.index_select(FRAME_DIM, places).expand_as(image[:, :, : len(places)]))
+    mask.index_fill_(FRAME_DIM, places, 1)
     return {**entry, "model_conds": {**conds, CONCAT: conds[CONCAT]._copy_with(carried)}}
+
+
+def with_images(
+    entries: Sequence[dict[str, Any]],
+    segment: Segment,
+    frames: KnownFrames,
+    channels: ImageChannels,
+    given: ImagesGiven,
+) -> tuple[list[dict[str, Any]], bool]:
+    """The entries of a segment's conditioning, each given the `frames` that are known of the segment, and whether all
+    with input channels have an image then."""
+    found = [given.by(entry, segment.index, channels, frames.latent.shape[1]) for entry in entries]
+    carried = [carry_image(entry, frames, channels, own) for entry, own in zip(entries, found, strict=True)]
+    known = bool(frames.known.any())
+    return carried, all(own is None or known or bool(own.any()) for own in found)

@@ -19,8 +19,9 @@ def join_texts(own: dict[str, Any], entries: Sequence[dict[str, Any]]) -> tuple[
     texts = [entry["model_conds"][TEXT].cond for entry in entries]
     if len({(text.shape[0], *text.shape[2:]) for text in texts}) > 1:
         raise ValueError(
-            f"MaskGuidedKVShare: {TEXT} has the shapes {[list(text.shape) for text in texts]} in neighbouring prompts; "
-            "only the number of tokens, the second size, may differ. Encode all prompts with the same text encoder."
+            f"Mask-Guided KV Share: {TEXT} has the shapes {[list(text.shape) for text in texts]} in neighbouring "
+            "prompts; only the number of tokens, the second size, may differ. Encode all prompts with the same text "
+            "encoder."
         )
     joined = {**conds, TEXT: conds[TEXT]._copy_with(torch.cat([text.to(texts[0]) for text in texts], 1))}
     masked = next((entry["model_conds"][TEXT_MASK] for entry in entries if TEXT_MASK in entry["model_conds"]), None)

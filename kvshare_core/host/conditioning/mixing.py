@@ -77,7 +77,7 @@ def _equally_long(
     sizes, other_sizes = list(first.shape), list(second.shape)
     if sizes[:1] + sizes[2:] != other_sizes[:1] + other_sizes[2:]:
         raise ValueError(
-            f"MaskGuidedKVShare: {name} has the shapes {sizes} and {other_sizes} in neighbouring prompts; only the "
+            f"Mask-Guided KV Share: {name} has the shapes {sizes} and {other_sizes} in neighbouring prompts; only the "
             "number of tokens, the second size, may differ. Encode all prompts with the same text encoder."
         )
     tokens = max(sizes[1], other_sizes[1])

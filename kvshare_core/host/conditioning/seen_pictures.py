@@ -87,7 +87,7 @@ def encoder_of(
     if clip is None:
         raise ValueError(
             f"clip: the text encoder of {info.family} sees the images together with the prompt. Connect the one of "
-            "LongVideoSegmenter."
+            "Long Video Segmenter."
         )
     height, width = (size * factor for size, factor in zip(latent.shape[3:], info.compression[1:], strict=True))
     _, pictures = timeline.picture_range(0, timeline.window)
@@ -187,11 +187,12 @@ def _with_images(
         if REFERENCES in extra:
             raise ValueError(
                 f"{name}: it has references, and the model takes either these or a first and a last image. Disconnect "
-                "references from LongVideoSegmenter."
+                "references from Long Video Segmenter."
             )
         if PROMPT_TAG not in extra:
             raise ValueError(
-                f"{name}: its prompt is not known. Connect the {name} of LongVideoSegmenter, without nodes in between."
+                f"{name}: its prompt is not known. Connect the {name} of Long Video Segmenter, without nodes in "
+                "between."
             )
         before = extra.get(SEGMENTS_TAG)
         left = others if before is None else tuple(segment for segment in before if segment in others)

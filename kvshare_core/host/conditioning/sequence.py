@@ -61,8 +61,8 @@ def _keep_own_pictures(told: dict[str, Any], segment: Segment, timeline: Timelin
     for keyframe in told[KEYFRAMES]:
         if keyframe.get("audio_latent") is not None:
             raise ValueError(
-                "MaskGuidedKVShare: the conditioning has sound at a frame of the video, which KV Share cannot give to "
-                "segments. Disconnect audio from MiniMaxH3AddGuide."
+                "Mask-Guided KV Share: the conditioning has sound at a frame of the video, which KV Share cannot give "
+                "to segments. Disconnect audio from MiniMaxH3AddGuide."
             )
         place, frames = keyframe["resolved_frame_index"] - first, keyframe["latent"].shape[FRAME_DIM]
         last = place + (1 if frames == 1 else timeline.picture_range(0, frames)[1])

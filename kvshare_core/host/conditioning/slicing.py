@@ -41,7 +41,7 @@ def check_divisible(cond: Sequence[Mapping[str, Any]], family_inputs: Mapping[st
 
 
 def _refusal(layout: Indivisible) -> ValueError:
-    return ValueError(f"MaskGuidedKVShare: the conditioning has {layout.reason}")
+    return ValueError(f"Mask-Guided KV Share: the conditioning has {layout.reason}")
 
 
 def slice_conditioning(
@@ -65,8 +65,8 @@ def slice_conditioning(
         return result
     if cond.get("control") is not None:
         raise ValueError(
-            "MaskGuidedKVShare: a ControlNet is applied to the conditioning, and its control video cannot be cut into "
-            "segments. Remove the Apply ControlNet nodes before the sampler, or plan a video of one segment."
+            "Mask-Guided KV Share: a ControlNet is applied to the conditioning, and its control video cannot be cut "
+            "into segments. Remove the Apply ControlNet nodes before the sampler, or plan a video of one segment."
         )
     _check_area(cond.get("area"), frames)
     mask = cond.get("mask")
@@ -90,8 +90,8 @@ def _check_area(area: Any, frames: int) -> None:
     """Areas are (height, width, y, x) or (frames, height, width, first frame, y, x) in latent steps."""
     if area is not None and len(area) == 6 and (area[3] > 0 or area[0] < frames):
         raise ValueError(
-            "MaskGuidedKVShare: a conditioning area covers only a part of the frames, which segments cannot have. Make "
-            "it cover all frames (temporal 1, z 0), and give the prompt its own time in the timeline instead."
+            "Mask-Guided KV Share: a conditioning area covers only a part of the frames, which segments cannot have. "
+            "Make it cover all frames (temporal 1, z 0), and give the prompt its own time in the timeline instead."
         )
 
 
@@ -129,9 +129,9 @@ def _slice_input(
         return value._copy_with(_cut(PerFrame(FRAME_DIM), name, content, segment, frames))
     if frames in content.shape[1:]:
         raise ValueError(
-            f"MaskGuidedKVShare: the conditioning has an input '{name}' of shape {list(content.shape)} that may have "
-            f"an entry for each of the {frames} latent frames, and KV Share does not know how to cut it. Remove the "
-            "node that adds it, or plan a video of one segment."
+            f"Mask-Guided KV Share: the conditioning has an input '{name}' of shape {list(content.shape)} that may "
+            f"have an entry for each of the {frames} latent frames, and KV Share does not know how to cut it. Remove "
+            "the node that adds it, or plan a video of one segment."
         )
     return value
 
@@ -146,13 +146,13 @@ def _cut(layout: PerFrame, name: str, tensor: torch.Tensor, segment: Segment, fr
     found, expected = tensor.shape[layout.dim], (frames - layout.first) * layout.per_frame
     if (layout.length == "exact" and found != expected) or (layout.length == "longer" and found < expected):
         raise ValueError(
-            f"MaskGuidedKVShare: the conditioning's {name} covers {found / layout.per_frame + layout.first:g} latent "
-            f"frames, but the timeline plans {frames}. Give the node that makes it the length of the timeline."
+            f"Mask-Guided KV Share: the conditioning's {name} covers {found / layout.per_frame + layout.first:g} "
+            f"latent frames, but the timeline plans {frames}. Give the node that makes it the length of the timeline."
         )
     start = segment.start * layout.per_frame
     if segment.stop > frames and (layout.first or layout.length != "exact"):
         raise ValueError(
-            f"MaskGuidedKVShare: the conditioning's {name} cannot be cut in a loop. Remove loop from the timeline, "
+            f"Mask-Guided KV Share: the conditioning's {name} cannot be cut in a loop. Remove loop from the timeline, "
             "or remove the node that adds it."
         )
     if segment.stop > frames:

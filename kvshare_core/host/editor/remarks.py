@@ -148,7 +148,7 @@ def too_large(config: KVShareConfig, size: int, room: int, where: str) -> Remark
     """A remark where keys and values of `size` bytes are expected, and `room` bytes is all there is of `where`."""
     if size <= room:
         return None
-    smaller = "" if config.memory.dtype == "fp8" else "dtype fp8 in KV Share Memory Settings halves this; "
+    smaller = "" if config.memory.dtype == "fp8" else "dtype fp8 in KV Sharing Memory Settings halves this; "
     return Remark(
         f"Keys and values need about {size / GB:.1f} GB of {where}, and this machine has {room / GB:.1f} GB: "
         f"{smaller}a smaller width and height, sources first or previous, or fewer blocks need less."

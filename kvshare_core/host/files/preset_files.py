@@ -4,7 +4,7 @@ from ...probe.measured_preset import MeasuredPreset, read_preset
 from .user_files import change_of, names_of, new_file, path_of, refused
 
 SUFFIX = ".kvshare.json"
-WRITER = "KVShareProbe"
+WRITER = "KV Sharing Probe"
 MAX_BYTES = 4 << 20
 """Of a preset's file: a hundred times what a large model's has."""
 

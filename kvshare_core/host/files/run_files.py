@@ -23,7 +23,7 @@ from .run_checks import check_timeline
 from .user_files import change_of, names_of, new_file, path_of, refused
 
 SUFFIX = ".kvshare.safetensors"
-WRITER = "LongVideoSave"
+WRITER = "Long Video Save"
 CONTENT = "kvshare_long_video"
 """Key of the JSON in a file's metadata."""
 

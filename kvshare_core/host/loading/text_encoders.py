@@ -27,7 +27,7 @@ def text_encoders_of(info: FamilyInfo) -> TextEncoders:
     if encoders is None:
         raise ValueError(
             f"text_encoder: KV Share does not know which text encoder a {info.family} model takes. Load model, text "
-            "encoder and VAE with ComfyUI's own nodes; MaskGuidedKVShare takes any MODEL."
+            "encoder and VAE with ComfyUI's own nodes; Mask-Guided KV Share takes any MODEL."
         )
     known = hasattr(comfy.sd.CLIPType, encoders.clip_type)
     if not known or any(file.detector is not None and _detector(file) is None for file in encoders.files):

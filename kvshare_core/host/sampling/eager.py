@@ -13,9 +13,12 @@ from .counted_region import CountedRegion
 
 
 class EagerRegion(CountedRegion):
-    """A context in which nothing compiled runs; one for a sampling run, entered by the threads of several devices.
+    """A context in which nothing compiled runs: one forward of the model.
 
-    PyTorch has one stance for all threads: the first thread to enter sets it and the last one to leave restores it.
+    PyTorch has one stance for the process, not one for each thread (torch/_dynamo/eval_frame.py keeps it in a module's
+    variable). So there is one region too: the first forward to enter sets the stance and the last one to leave restores
+    it, of whatever thread and run. Two regions would each restore what they found, and one that ends in the middle of
+    another would leave the process without its compiler. Between forwards other prompts compile as they like.
     """
 
     def __init__(self) -> None:
@@ -31,3 +34,7 @@ class EagerRegion(CountedRegion):
         if self._stance is not None:
             self._stance.__exit__(None, None, None)
             self._stance = None
+
+
+EAGER = EagerRegion()
+"""One for the process, as the stance is."""

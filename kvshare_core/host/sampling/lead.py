@@ -44,9 +44,9 @@ def check_front(references: ReferenceFrames, planned: int, conds: Sequence[Condi
         more = 0 if tensor is None else tensor.shape[references.frame_dim] - planned
         if tensor is not None and 0 < more <= references.count(tensor):
             raise ValueError(
-                f"MaskGuidedKVShare: the conditioning has {more} latent frame(s) of a reference picture in front of "
+                f"Mask-Guided KV Share: the conditioning has {more} latent frame(s) of a reference picture in front of "
                 "the video, but the latent has none. Connect the latent of the node that made it (WanVaceToVideo or "
-                "WanAnimateToVideo) to the sampler, in place of LongVideoSegmenter's."
+                "WanAnimateToVideo) to the sampler, in place of Long Video Segmenter's."
             )
 
 
@@ -146,7 +146,7 @@ def _behind(layout: InputLayout, frames: int) -> InputLayout:
         return layout
     if layout.first != frames:
         raise ValueError(
-            f"MaskGuidedKVShare: the conditioning has {frames} latent frames of reference pictures, and this model "
+            f"Mask-Guided KV Share: the conditioning has {frames} latent frames of reference pictures, and this model "
             f"takes {layout.first}. Give WanAnimateToVideo one picture as reference_image."
         )
     return replace(layout, first=0)

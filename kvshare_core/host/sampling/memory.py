@@ -36,6 +36,10 @@ class ExpectedBytes:
 DEVICE_SHARE = 4
 """If the user sets no budget, place `auto` takes at most this fraction (1 / n) of the device's memory."""
 
+BLOCKS_ON_THE_WAY = 3
+"""Blocks whose entries are on the device though they are kept elsewhere: one is read, one is fetched ahead and one is
+saved."""
+
 
 def bank_budget(memory: MemorySettings, device: torch.device) -> int | None:
     """Bytes that place `auto` may keep on `device`; None for no limit, where the device is the CPU itself."""
@@ -66,8 +70,8 @@ def report(expected: ExpectedBytes, blocks: Sequence[int]) -> None:
     """Logs what a run will hold, and of which blocks."""
     if expected.bank:
         log.info(
-            "MaskGuidedKVShare: shares blocks %s, holds %s%.1f MiB of keys and values, and up to %.1f MiB more of VRAM "
-            "while a block shares.",
+            "Mask-Guided KV Share: shares blocks %s, holds %s%.1f MiB of keys and values, and up to %.1f MiB more of "
+            "VRAM while a block shares.",
             format_indices(blocks),
             "" if expected.exact else "at most ",
             expected.bank / 2**20,
@@ -78,7 +82,7 @@ def report(expected: ExpectedBytes, blocks: Sequence[int]) -> None:
 def report_held(size: int) -> None:
     """Logs the most that a run has held."""
     if size:
-        log.info("MaskGuidedKVShare: held up to %.1f MiB.", size / 2**20)
+        log.info("Mask-Guided KV Share: held up to %.1f MiB.", size / 2**20)
 
 
 def frames_to_reserve(model: Any, noise_shape: Sequence[int], size: int) -> int:
@@ -93,6 +97,13 @@ def bytes_on_device(memory: MemorySettings, size: int, budget: int | None) -> in
     if memory.place == "cpu":
         return 0
     return size if memory.place == "device" or budget is None else min(size, budget)
+
+
+def bytes_to_reserve(memory: MemorySettings, size: int, budget: int | None, blocks: int) -> int:
+    """The part of `size` bytes, of so many blocks, that is on the compute device at one time: what stays there, and of
+    the rest what is on its way."""
+    kept = bytes_on_device(memory, size, budget)
+    return min(size, kept + math.ceil(size * BLOCKS_ON_THE_WAY / max(1, blocks)))
 
 
 def _subject_tokens(plan: SharePlan, info: FamilyInfo, grid: tuple[int, int, int], index: int) -> int:

@@ -22,7 +22,7 @@ class Notices:
 
     def __call__(self, message: str) -> None:
         """Says a notice."""
-        log.warning("MaskGuidedKVShare: %s", message)
+        log.warning("Mask-Guided KV Share: %s", message)
         self.said.append(message)
         if self._progress is not None:
             self._progress.say(message)

@@ -24,11 +24,11 @@ from ..own_errors import own_errors
 from ..running import record_is_read, signature_of_running, signatures_above
 from . import memory
 from .chain import Chain
-from .eager import EagerRegion
 from .held_frames import HeldFrames, held_frames, holds_without_noise
 from .neighbours import mixed_up_by, neighbours_of
 from .notices import Notices
 from .packed_latent import video_part
+from .pinned_slabs import HostSlabs
 from .progress import RunProgress
 from .run_noise import arrange_noise
 from .run_state import RunState
@@ -61,8 +61,8 @@ def outer_sample_wrapper(sampled: SampledPlan) -> Callable[..., Any]:
         guider = executor.class_obj
         if not isinstance(guider.model_options.get("context_handler"), SegmentHandler):
             raise ValueError(
-                "MaskGuidedKVShare: a later node put other context windows on the model. Remove it, or move "
-                "MaskGuidedKVShare behind it to see which one."
+                "Mask-Guided KV Share: a later node put other context windows on the model. Remove it, or move "
+                "Mask-Guided KV Share behind it to see which one."
             )
         original = guider.model_options
         arguments: Arguments = {**dict.fromkeys(POSITIONAL), **dict(zip(POSITIONAL, args, strict=False)), **kwargs}
@@ -108,9 +108,9 @@ def _lead(sampled: SampledPlan, shapes: Sequence[Any]) -> int:
     lead = max(0, shape[FRAME_DIM] - plan.timeline.latent_frames)
     if lead and plan.config.order == "chain":
         raise ValueError(
-            "MaskGuidedKVShare: order 'chain' samples one segment after another, and has no place for the reference "
+            "Mask-Guided KV Share: order 'chain' samples one segment after another, and has no place for the reference "
             "frame that WanVaceToVideo and WanAnimateToVideo put in front of the video. Set order to lockstep or "
-            "sources_first in KVShareConfig."
+            "sources_first in KV Sharing Config."
         )
     return lead
 
@@ -177,6 +177,7 @@ def _make_state(
         _segments_with_held_frames(plan, held, base_model),
         neighbours_of(guider.model_patcher, guider.model_options),
         masks_read,
+        HostSlabs(),
     )
     run = SamplingRun(settings, notices)
     progress = RunProgress(plan.timeline, guider.model_patcher, [len(stage) for stage in run.stages.all])
@@ -185,8 +186,8 @@ def _make_state(
     if mixed_up is not None:
         run.account.explain(mixed_up, *BY_CACHES)
     known = None if held is None else _known_frames(held, base_model, shapes)
-    bank = memory.bytes_on_device(plan.config.memory, expected.bank, budget)
-    return RunState(run, progress, EagerRegion(), held, known, bank, expected.call)
+    bank = memory.bytes_to_reserve(plan.config.memory, expected.bank, budget, len(fitted.blocks))
+    return RunState(run, progress, held, known, bank, expected.call)
 
 
 def _segments_with_held_frames(plan: SharePlan, held: HeldFrames | None, base_model: Any) -> frozenset[int]:

@@ -205,8 +205,8 @@ def check_audio(
     """
     if timeline.script.loop:
         raise ValueError(
-            "MaskGuidedKVShare: the latent has audio, which cannot go round in a loop. Sample the video alone, or take "
-            "loop out of the timeline."
+            "Mask-Guided KV Share: the latent has audio, which cannot go round in a loop. Sample the video alone, or "
+            "take loop out of the timeline."
         )
     if len(timeline.segments) == 1:
         return
@@ -217,8 +217,8 @@ def check_audio(
     expected = round(timeline.frames / rate * audio.steps_per_second(model.diffusion_model))
     if abs(steps - expected) > 1:
         raise ValueError(
-            f"MaskGuidedKVShare: the latent has {steps} steps of audio, but {timeline.frames} pictures at {rate:g} a "
-            f"second last {expected}. {audio.fix.format(pictures=timeline.frames, rate=rate)}"
+            f"Mask-Guided KV Share: the latent has {steps} steps of audio, but {timeline.frames} pictures at {rate:g} "
+            f"a second last {expected}. {audio.fix.format(pictures=timeline.frames, rate=rate)}"
         )
 
 

@@ -27,6 +27,7 @@ from .. import KEY
 from ..loading.model_info import model_info
 from . import memory
 from .attention_override import ModelInputs, OpenedForward, apply_model_wrapper
+from .eager import EAGER
 from .outer_sample import SampledPlan, outer_sample_wrapper
 from .packed_latent import latent_of, part_shapes
 from .run_state import run_state
@@ -49,7 +50,7 @@ def apply(model: Any, plan: SharePlan, earlier: KVShareRecord | None = None) -> 
     if plan.timeline.frame_cycle != info.frame_cycle:
         raise ValueError(
             f"timeline: it was planned for another model, whose latent frames stand for other pictures than those of "
-            f"{info.family}. Connect this model to LongVideoSegmenter too."
+            f"{info.family}. Connect this model to Long Video Segmenter too."
         )
     fitted = fit_plan(plan, info)
     plan = fitted.plan
@@ -168,7 +169,7 @@ def _open_forward(inputs: ModelInputs) -> OpenedForward | None:
     forward = run.open_forward(window.evaluation, batch, text, grid, math.prod(lead))
     return OpenedForward(
         partial(run.attend, forward),
-        state.eager,
+        EAGER,
         partial(run.leave_call, forward),
         forward,
         info.blocks,
@@ -183,14 +184,14 @@ def _is_whole_segment(run: SamplingRun, window: SegmentWindow, inputs: ModelInpu
     if any(name not in window.places for name in names):
         run.account.leave_conditioning(
             "another node evaluates conditioning of its own; it is left unshared. Connect the conditioning of "
-            "LongVideoSegmenter alone."
+            "Long Video Segmenter alone."
         )
         return False
     frames, *size = window.shape
     expected = (frames + window.lead, *size) if window.packed is None else (window.packed,)
     if inputs.latent.shape[2:] != expected:
         run.account.leave_conditioning(
-            "conditioning for a part of the frame is left unshared. Connect the conditioning of LongVideoSegmenter "
+            "conditioning for a part of the frame is left unshared. Connect the conditioning of Long Video Segmenter "
             "alone."
         )
         return False

@@ -52,7 +52,7 @@ from ...timeline.timeline import Timeline
 from .. import KEY, is_prompt
 from ..loading.model_info import model_info
 from .attention_override import ModelInputs, OpenedForward, apply_model_wrapper
-from .eager import EagerRegion
+from .eager import EAGER
 from .packed_latent import part_shapes
 
 WATCHER_KEY = "kvshare_probe"
@@ -313,7 +313,7 @@ class ProbeRun:
         segment = self.plan.timeline.segments[0]
         forward = Forward(segment, Batch(((0, 0),)), PromptText(inputs.text_tokens(self.family.inputs)), self.grid)
         watched = WatchedForward(self.family, self.info, self.diffusion_model, forward, watcher)
-        return OpenedForward(watched.attend, EagerRegion(), _left_unread, forward, self.info.blocks)
+        return OpenedForward(watched.attend, EAGER, _left_unread, forward, self.info.blocks)
 
 
 def _left_unread(_what: str) -> None:
@@ -324,11 +324,11 @@ def _check(model: Any, plan: SharePlan, positive: list[Any], latent: dict[str, A
     """Raises ValueError for what cannot be probed."""
     timeline = plan.timeline
     if model.model_options.get("context_handler") is not None:
-        raise ValueError("model: it has context windows. Connect the model that goes into MaskGuidedKVShare.")
+        raise ValueError("model: it has context windows. Connect the model that goes into Mask-Guided KV Share.")
     if len(timeline.segments) > 1:
         raise ValueError(
-            f"timeline: it has {len(timeline.segments)} segments, but one is probed. Connect a LongVideoSegmenter with "
-            "one prompt without a duration."
+            f"timeline: it has {len(timeline.segments)} segments, but one is probed. Connect a Long Video Segmenter "
+            "with one prompt without a duration."
         )
     if timeline.script.common_prompt:
         raise ValueError("timeline: it has a common prompt, which replaces the words to look for. Remove it.")
@@ -341,8 +341,8 @@ def _check(model: Any, plan: SharePlan, positive: list[Any], latent: dict[str, A
     prompts = [extra for _, extra in positive if is_prompt(extra)]
     if len(prompts) != 1 or len(positive) != 1:
         raise ValueError(
-            f"positive: it has {len(positive)} conditionings, {len(prompts)} of LongVideoSegmenter, but one is probed. "
-            "Connect the positive of the LongVideoSegmenter that made the timeline."
+            f"positive: it has {len(positive)} conditionings, {len(prompts)} of Long Video Segmenter, but one is "
+            "probed. Connect the positive of the Long Video Segmenter that made the timeline."
         )
     videos = latent["samples"].shape[0]
     if videos != 1:

@@ -1,15 +1,15 @@
 """What one sampling run keeps in the host's transformer options, under one key."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 
+from ...devices import upload
 from ...session.sampling_run import SamplingRun
 from .. import KEY
-from ..conditioning.carried_image import KnownFrames
-from .eager import EagerRegion
+from ..conditioning.carried_image import ImagesGiven, KnownFrames
 from .held_frames import HeldFrames
 from .progress import RunProgress
 
@@ -34,7 +34,6 @@ class RunState:
 
     run: SamplingRun
     progress: RunProgress
-    eager: EagerRegion
     held: HeldFrames | None
     """Frames that the run's noise mask holds, if any."""
     known: KnownFrames | None = None
@@ -44,6 +43,15 @@ class RunState:
     call_bytes: int = 0
     """The same for one shared attention call."""
     sigmas: KnownSigmas = field(default_factory=KnownSigmas)
+    given: ImagesGiven = field(default_factory=ImagesGiven)
+
+    def known_like(self, latent: torch.Tensor) -> KnownFrames:
+        """The frames that are known of a video like `latent`, on its device: brought there once in a stage."""
+        if self.known is None:
+            return KnownFrames.none_of(latent)
+        if self.known.latent.device != latent.device:
+            self.known = replace(self.known, latent=upload(self.known.latent, latent.device))
+        return self.known
 
 
 def run_state(transformer_options: Mapping[str, Any]) -> RunState | None:

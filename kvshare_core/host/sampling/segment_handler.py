@@ -21,7 +21,7 @@ from ...session.sampling_run import SamplingRun
 from ...session.taking_part import PromptNeededError
 from ...timeline.timeline import FRAME_DIM, Timeline
 from .. import BEAT_TAG, COMMON_TAG, is_for, is_prompt
-from ..conditioning.carried_image import KnownFrames, carry_image, gives_no_image, has_image
+from ..conditioning.carried_image import ImagesGiven, KnownFrames, with_images
 from ..conditioning.joining import join_texts
 from ..conditioning.mixing import interpolate_conditioning
 from ..conditioning.of_beats import EntriesOfBeats
@@ -95,14 +95,14 @@ class SegmentHandler(ContextHandlerABC):
         lead = 0 if len(shape) != 5 or parts else lead_frames(self.references, shape[FRAME_DIM], planned, conds)
         if len(shape) != 5 or shape[FRAME_DIM] - lead != planned:
             found = f"{shape[FRAME_DIM]} frames" if len(shape) == 5 else f"the shape {tuple(shape)}"
-            fix = "Connect the latent of the same LongVideoSegmenter to the sampler."
+            fix = "Connect the latent of the same Long Video Segmenter to the sampler."
             if self.references is not None:
                 fix = (
                     f"Set the length of the node that makes the conditioning to {self.timeline.frames}, as the "
                     "timeline's, and connect its latent: a frame that it adds for a reference picture is known."
                 )
             raise ValueError(
-                f"MaskGuidedKVShare: the latent has {found}, but the timeline plans {planned} latent frames. {fix}"
+                f"Mask-Guided KV Share: the latent has {found}, but the timeline plans {planned} latent frames. {fix}"
             )
         if self.references is not None and not lead:
             check_front(self.references, planned, conds)
@@ -121,8 +121,8 @@ class SegmentHandler(ContextHandlerABC):
             if tags - beats or (tags and not for_every_beat and tags != beats):
                 found = ", ".join(str(tag + 1) for tag in sorted(tags))
                 raise ValueError(
-                    f"MaskGuidedKVShare: the conditioning has prompts {found}, but the timeline has {len(beats)} of "
-                    "them. Connect the conditioning of the same LongVideoSegmenter to the sampler."
+                    f"Mask-Guided KV Share: the conditioning has prompts {found}, but the timeline has {len(beats)} of "
+                    "them. Connect the conditioning of the same Long Video Segmenter to the sampler."
                 )
 
     def get_resized_cond(  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -157,9 +157,9 @@ class SegmentHandler(ContextHandlerABC):
             found = tagged if other == beat else [sliced(cond) for cond in cond_in if cond.get(BEAT_TAG) == other]
             if len(found) != len(tagged):
                 raise ValueError(
-                    f"MaskGuidedKVShare: prompt {beat + 1} has {len(tagged)} conditionings and prompt {other + 1} has "
-                    f"{len(found)}, so there can be no transition between them. Give both the same number, or cut from "
-                    "one to the other."
+                    f"Mask-Guided KV Share: prompt {beat + 1} has {len(tagged)} conditionings and prompt {other + 1} "
+                    f"has {len(found)}, so there can be no transition between them. Give both the same number, or cut "
+                    "from one to the other."
                 )
             return found
 
@@ -213,21 +213,21 @@ class SegmentHandler(ContextHandlerABC):
         planned = self._begin_pass(state, options, sigma)
         needed = self._needed(planned, state, latent, model_options)
         progress = None if state is None else state.progress
-        known = (state and state.known) or KnownFrames.none_of(latent.video)
-        channels = self._image_channels(conds, known)
+        known = KnownFrames.none_of(latent.video) if state is None else state.known_like(latent.video)
+        given = ImagesGiven() if state is None else state.given
+        channels = self._image_channels(conds, known, given)
         # Once in a model call: a copy of the whole video for every segment would be time in proportion to its square.
         known = known if channels is None else known.copy()
-        lists = [cond and EntriesOfBeats(cond) for cond in conds]
+        lists = [EntriesOfBeats(cond) if cond else None for cond in conds]
         for number, evaluation in enumerate(needed):
             index = evaluation.segment.index
             piece = latent.piece(index)
             packed = piece.shape[-1] if len(latent.parts) > 1 else None
             window = SegmentWindow(evaluation, latent.video, packed, latent.audio_windows(index))
-            own = [entries and entries.of_segment(evaluation.segment) for entries in lists]
-            window_conds = [
-                self._with_image(prompts_first(self._fitted(cond, latent, window, model)), window, known, run, channels)
-                for cond in own
-            ]
+            own = [entries.of_segment(evaluation.segment) if entries else None for entries in lists]
+            window_conds = [prompts_first(self._fitted(cond, latent, window, model)) for cond in own]
+            if channels is not None:
+                window_conds = [self._with_image(cond, window, known, run, channels, given) for cond in window_conds]
             window.places = {
                 (index, cond["uuid"]): place
                 for index, entries in enumerate(window_conds)
@@ -258,12 +258,15 @@ class SegmentHandler(ContextHandlerABC):
         complete = len({evaluation.segment.index for evaluation in needed}) == len(self.timeline.segments)
         return [total.result(complete) for total in sums]
 
-    def _image_channels(self, conds: list[Conditioning], known: KnownFrames) -> ImageChannels | None:
+    def _image_channels(
+        self, conds: list[Conditioning], known: KnownFrames, given: ImagesGiven
+    ) -> ImageChannels | None:
         """How the model takes images; None also for one that may be a text-to-video model and gets none."""
         channels = self.image_channels
-        if channels is not None and self.images_optional and not bool(known.known.any()):
-            return None if gives_no_image(conds, channels, known.latent.shape[1]) else channels
-        return channels
+        if channels is None or not self.images_optional or bool(known.known.any()):
+            return channels
+        found = [given.by(entry, None, channels, known.latent.shape[1]) for cond in conds for entry in cond or ()]
+        return channels if any(frames is not None and bool(frames.any()) for frames in found) else None
 
     def _with_image(
         self,
@@ -271,19 +274,21 @@ class SegmentHandler(ContextHandlerABC):
         window: SegmentWindow,
         known: KnownFrames,
         run: SamplingRun | None,
-        channels: ImageChannels | None,
+        channels: ImageChannels,
+        given: ImagesGiven,
     ) -> Conditioning | None:
         """A segment's conditioning for an image-to-video model, given what is known of its frames; warns of a segment
         without any image."""
-        if channels is None or entries is None:
-            return entries
-        if self.carry_image:
-            frames = known.of_segment(window.segment)
-            entries = [carry_image(entry, frames, channels) for entry in entries]
-        if run is not None and not (has_image(entries, channels, known.latent.shape[1]) or has_front(entries)):
+        if entries is None:
+            return None
+        own = known.of_segment(window.segment)
+        if not self.carry_image:
+            own = replace(own, known=torch.zeros_like(own.known))
+        entries, shown = with_images(entries, window.segment, own, channels, given)
+        if run is not None and not (shown or has_front(entries)):
             run.warn_once(
                 f"the model takes an image, but prompt {window.segment.beat + 1} begins without one, so what it shows "
-                "is made up. Give it one with LongVideoBeatImages."
+                "is made up. Give it one with Long Video Beat Images."
             )
         return entries
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from kvshare_core.families.hunyuan import HunyuanFamily
 from kvshare_core.families.model_inputs import ImageChannels
 from kvshare_core.families.wan import WanFamily
-from kvshare_core.host.conditioning.carried_image import KnownFrames, carry_image, given_frames, has_image
+from kvshare_core.host.conditioning.carried_image import ImagesGiven, KnownFrames, given_frames, with_images
 from kvshare_core.timeline.timeline import Segment
 from tests.support.family_cases import model_of
 from tests.support.present import present
@@ -20,6 +20,7 @@ from tests.support.windows import share
 from tests.tiny.models import Sampling
 
 CHANNELS, FRAMES = 4, 5
+SEGMENT = Segment(0, 0, 0, FRAMES)
 WAN, HUNYUAN = WanFamily.image_channels, HunyuanFamily.image_channels
 
 
@@ -42,7 +43,9 @@ def test_known_frames_become_images_unless_one_of_them_has_its_own(
 ) -> None:
     before = input_channels(channels, given_)
     frames = KnownFrames(torch.randn(2, CHANNELS, FRAMES, 2, 2), torch.tensor(known[:FRAMES]))
-    carried = carry_image(entry(before.clone()), frames, channels)["model_conds"]["c_concat"].cond
+    (carried_entry,), shown = with_images([entry(before.clone())], SEGMENT, frames, channels, ImagesGiven())
+    carried = carried_entry["model_conds"]["c_concat"].cond
+    assert shown == (any(given_) or any(known[:FRAMES]))
     own = any(one and other for one, other in zip(given_, known, strict=False))
     if own or not any(known[:FRAMES]):
         assert torch.equal(carried, before)
@@ -61,14 +64,23 @@ def test_known_frames_become_images_unless_one_of_them_has_its_own(
 def test_an_entry_without_input_channels_stays_as_it_is() -> None:
     plain: dict[str, Any] = {"uuid": uuid.uuid4(), "model_conds": {}}
     frames = KnownFrames(torch.ones(1, CHANNELS, FRAMES, 2, 2), torch.ones(FRAMES, dtype=torch.bool))
-    assert carry_image(plain, frames, WAN) is plain
-    assert has_image([plain], WAN, CHANNELS)
+    (unchanged,), shown = with_images([plain], SEGMENT, frames, WAN, ImagesGiven())
+    assert unchanged is plain and shown
 
 
 def test_a_segment_has_an_image_when_every_entry_gives_one() -> None:
     first, none = (entry(input_channels(WAN, [given_, *[False] * 4])) for given_ in (True, False))
-    assert has_image([first], WAN, CHANNELS)
-    assert not has_image([first, none], WAN, CHANNELS)
+    nothing = KnownFrames(torch.zeros(1, CHANNELS, FRAMES, 2, 2), torch.zeros(FRAMES, dtype=torch.bool))
+    assert with_images([first], SEGMENT, nothing, WAN, ImagesGiven())[1]
+    assert not with_images([first, none], SEGMENT, nothing, WAN, ImagesGiven())[1]
+
+
+def test_an_entry_is_read_once_for_each_segment() -> None:
+    given_, read = ImagesGiven(), entry(input_channels(WAN, [True, *[False] * 4]))
+    first = given_.by(read, 0, WAN, CHANNELS)
+    other = {**read, "model_conds": entry(input_channels(WAN, [False] * FRAMES))["model_conds"]}
+    assert given_.by(other, 0, WAN, CHANNELS) is first
+    assert given_.by(other, 1, WAN, CHANNELS).tolist() == [False] * FRAMES  # type: ignore[union-attr]
 
 
 def test_only_frames_that_count_become_known_and_are_taken() -> None:

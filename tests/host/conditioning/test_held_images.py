@@ -225,5 +225,5 @@ def test_the_node_gives_the_latent_to_the_next(vae: Any) -> None:
         *texts, latent = with_image(latent, beat)
     assert latent["noise_mask"][0, 0, [0, 3], 0, 0].tolist() == pytest.approx([0.3, 0.3])
     assert [entry[1][BEAT_TAG] for entry in texts[0]] == [0, 1]
-    with pytest.raises(ValueError, match="LongVideoBeatImages: latent: it has audio already"):
+    with pytest.raises(ValueError, match="Long Video Beat Images: latent: it has audio already"):
         with_image({"samples": NestedTensor([latent["samples"], torch.zeros(1, 8, 9, 16)])}, 1)

@@ -116,7 +116,7 @@ def test_an_input_for_the_whole_video_stays_whatever_its_size(
 def test_an_input_of_another_length_is_refused_and_named(entry: Input, difference: int) -> None:
     family, name, dims = entry
     full = numbered(dims_of(name, dims), PER_FRAME[entry].dim, 7 + difference, 7)
-    with pytest.raises(ValueError, match=rf"MaskGuidedKVShare: .*{name} covers {7 + difference} latent frames.* 7"):
+    with pytest.raises(ValueError, match=rf"Mask-Guided KV Share: .*{name} covers {7 + difference} latent frames.* 7"):
         cut_one(name, full, Segment(1, 0, 2, 4), 7, family)
 
 
@@ -136,7 +136,7 @@ def test_an_input_of_the_video_as_a_whole_is_refused_with_its_reason() -> None:
     for family, inputs in INPUTS.items():
         for name, layout in inputs.items():
             if isinstance(layout, Indivisible):
-                with pytest.raises(ValueError, match="MaskGuidedKVShare: the conditioning has ") as refused:
+                with pytest.raises(ValueError, match="Mask-Guided KV Share: the conditioning has ") as refused:
                     cut_one(name, torch.zeros(1, 3, 9, 2), Segment(0, 0, 0, 4), 7, family)
                 assert str(refused.value).endswith(layout.reason)
 
@@ -167,7 +167,7 @@ def test_an_unknown_input_in_the_layout_of_a_latent_is_cut() -> None:
 
 @pytest.mark.parametrize("shape", [(1, 7, 16), (1, 3, 16, 7), (1, 16, 8, 7, 4)])
 def test_an_unknown_input_that_may_have_frames_is_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"MaskGuidedKVShare: .*'something_new' .* 7 latent frames"):
+    with pytest.raises(ValueError, match=r"Mask-Guided KV Share: .*'something_new' .* 7 latent frames"):
         cut_one("something_new", torch.zeros(shape), Segment(1, 0, 2, 4), 7)
     assert cut_one("something_new", torch.zeros(7, 3), Segment(1, 0, 2, 4), 7) is not None
 
@@ -201,7 +201,7 @@ def test_a_mask_over_frames_is_cut_and_one_over_the_picture_is_not() -> None:
 
 def test_an_area_of_some_frames_is_refused() -> None:
     for area in ((3, 4, 4, 0, 0, 0), (7, 4, 4, 1, 0, 0)):
-        with pytest.raises(ValueError, match="MaskGuidedKVShare: a conditioning area covers only a part of the frames"):
+        with pytest.raises(ValueError, match="Mask-Guided KV Share: a conditioning area covers only a part of"):
             cut({}, Segment(1, 0, 2, 4), 7, area=area)
     for area in ((7, 4, 4, 0, 2, 0), (2, 2, 0, 0)):
         assert cut({}, Segment(1, 0, 2, 4), 7, area=area)["area"] == area
@@ -213,7 +213,7 @@ def test_an_area_of_some_frames_is_refused() -> None:
 def test_a_control_net_over_several_segments_is_refused() -> None:
     model, control = tiny_wan(layers=1), comfy.controlnet.ControlBase()
     timeline = tiny_timeline(2)
-    with pytest.raises(ValueError, match=r"MaskGuidedKVShare: a ControlNet .* Remove the Apply ControlNet nodes"):
+    with pytest.raises(ValueError, match=r"Mask-Guided KV Share: a ControlNet .* Remove the Apply ControlNet nodes"):
         Sampling(1).run(
             share(model, timeline)[0], beat_prompts(timeline, control=control), one_prompt(), latent_shape(timeline)
         )

@@ -30,7 +30,7 @@ from tests.support.present import known
 from tests.support.random_scripts import random_script
 
 SHORT: dict[Unit, float] = {"seconds": 20.0, "frames": 200.0, "latent frames": 50.0}
-FIRST_LIGHT = ROOT / "example_workflows" / "kv_share_first_light.json"
+FIRST_LIGHT = ROOT / "example_workflows" / "First light.json"
 
 
 def ask(server: Server, body: Any) -> dict[str, Any]:
@@ -105,8 +105,9 @@ def test_route_answers_for_the_graph(server: Server) -> None:
     told = ask(server, {"graph": graph, "node": node})
     assert told["model_known"] and not told["problems"]
     assert told["sharing"]["blocks"] == "0-7" and told["sharing"]["all_steps"] == 20
-    (config,) = (one for one in graph.values() if one["class_type"] == "KVShareConfig")
-    config["inputs"]["start_layer"] = 5
+    config = {"class_type": "KVShareConfig", "inputs": {"start_layer": 5}}
+    (sharer,) = (one for one in graph.values() if one["class_type"] == "MaskGuidedKVShare")
+    sharer["inputs"]["config"], graph["config"] = ["config", 0], config
     assert ask(server, {"graph": graph, "node": node})["sharing"]["blocks"] == "5-7"
     config["inputs"]["start_layer"] = 50
     assert "start_layer" in ask(server, {"graph": graph, "node": node})["problems"][0]["message"]

@@ -95,7 +95,7 @@ def test_only_json_is_read(server: Server, kind: str) -> None:
     ],
 )
 def test_values_outside_the_node_s_own_ranges_are_refused(server: Server, inputs: Any, message: str) -> None:
-    assert f"LongVideoSegmenter: {message}" in refused(server, body_of(**inputs))
+    assert f"Long Video Segmenter: {message}" in refused(server, body_of(**inputs))
 
 
 def bodies_that_are_no_request() -> list[tuple[str, bytes]]:
@@ -218,7 +218,7 @@ def test_what_another_node_computes_is_assumed_with_a_note(server: Server) -> No
     assert (status, answer["problems"]) == (200, [])
     assert [note.split(";")[0] for note in answer["notes"]] == [
         "fps comes from another node",
-        "KVShareConfig: strength comes from another node",
+        "KV Sharing Config: strength comes from another node",
     ]
 
 

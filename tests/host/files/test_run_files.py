@@ -170,7 +170,7 @@ def test_a_file_of_another_kind_is_refused(folders: Path, metadata: Any) -> None
     safetensors.torch.save_file({"x": torch.zeros(1)}, str(folders / "input" / f"a{SUFFIX}"), metadata)
     (folders / "input" / f"b{SUFFIX}").write_bytes(b"no such file")
     for name in (f"a{SUFFIX}", f"b{SUFFIX}"):
-        with pytest.raises(ValueError, match=r"was not written by LongVideoSave") as reason:
+        with pytest.raises(ValueError, match=r"was not written by Long Video Save") as reason:
             load(name)
         assert len(str(reason.value)) < 500
 

@@ -582,10 +582,10 @@ def test_the_loader_looks_for_the_projection_in_the_checkpoint(models: Path) -> 
         weights = {**prefixed("model.diffusion_model.", module), **extra}
         safetensors.torch.save_file(weights, str(models / "checkpoints" / name), metadata=metadata)
     inputs = {**OWN, "text_encoder": "gemma.safetensors"}
-    with pytest.raises(ValueError, match=r"^LoadVideoDiT: text_encoder_2 is 'none', but a ltx2 model needs"):
+    with pytest.raises(ValueError, match=r"^Load Video DiT: text_encoder_2 is 'none', but a ltx2 model needs"):
         run(**{**inputs, "diffusion_model": "checkpoint: ltx2.safetensors"})
     # Its own VAE is too large for a test: that the next complaint is about the VAE shows that all else is right.
-    with pytest.raises(ValueError, match=r"^LoadVideoDiT: vae 'wan.safetensors' .*needs video latents of 128 channels"):
+    with pytest.raises(ValueError, match=r"^Load Video DiT: vae 'wan.safetensors' .*needs video latents of 128"):
         run(**{**inputs, "diffusion_model": "checkpoint: ltx2_whole.safetensors"})
 
 
@@ -713,7 +713,7 @@ WRONG: dict[str, tuple[dict[str, str], str]] = {
 @pytest.mark.parametrize("case", WRONG)
 def test_a_wrong_choice_is_explained(models: Path, case: str) -> None:
     changes, complaint = WRONG[case]
-    with pytest.raises(ValueError, match=f"^LoadVideoDiT: {complaint}"):
+    with pytest.raises(ValueError, match=f"^Load Video DiT: {complaint}"):
         run(**{**OWN, **changes})
 
 
@@ -730,7 +730,7 @@ def test_one_part_of_very_many_is_told_in_a_few_words(models: Path) -> None:
 
 @allocates_lazily
 def test_a_text_encoder_that_the_host_cannot_finish_is_named(models: Path) -> None:
-    with pytest.raises(ValueError, match=r"^LoadVideoDiT: text_encoder 'umt5_without_tokenizer.safetensors' cannot be"):
+    with pytest.raises(ValueError, match=r"^Load Video DiT: text_encoder 'umt5_without_tokenizer.safetensors' cannot"):
         run(**{**OWN, "text_encoder": "umt5_without_tokenizer.safetensors"})
 
 
@@ -743,5 +743,5 @@ def test_the_embedded_models_share_the_names_of_their_other_parts() -> None:
 @pytest.mark.parametrize("own", ["diffusion_model", "text_encoder", "vae"])
 def test_the_embedded_model_is_not_mixed_with_other_files(own: str) -> None:
     inputs = dict.fromkeys(("diffusion_model", "text_encoder", "vae"), "embedded")
-    with pytest.raises(ValueError, match=rf"^LoadVideoDiT: .*'embedded' but {own} is a file of yours.*for all three"):
+    with pytest.raises(ValueError, match=rf"^Load Video DiT: .*'embedded' but {own} is a file of yours.*for all three"):
         run(**{**inputs, own: "mine.safetensors"}, weight_dtype="default")

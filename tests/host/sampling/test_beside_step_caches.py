@@ -86,7 +86,7 @@ def test_a_run_says_which_steps_did_not_share_and_who_answered(
     (reason,) = before or [why]
     assert reason.startswith(who) and "Take it off the model" in reason
     logged = [entry.getMessage() for entry in caplog.records if entry.name == "kvshare"]
-    assert logged == [f"MaskGuidedKVShare: {notice}" for notice in record.notices()]
+    assert logged == [f"Mask-Guided KV Share: {notice}" for notice in record.notices()]
 
 
 def test_a_cache_that_gives_a_segment_what_another_left_is_named_before_the_first_step() -> None:

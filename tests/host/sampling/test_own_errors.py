@@ -15,12 +15,12 @@ from tests.support.windows import share
 
 CASE = CASES["wan t2v"]
 RAISED: list[tuple[Exception, type[Exception], str]] = [
-    (RuntimeError("odd shapes"), RuntimeError, "MaskGuidedKVShare: odd shapes"),
-    (KeyError(3), RuntimeError, "MaskGuidedKVShare: 3"),
-    (AssertionError(), RuntimeError, "MaskGuidedKVShare: AssertionError"),
-    (ValueError("mask: wrong size"), ValueError, "MaskGuidedKVShare: mask: wrong size"),
-    (ValueError("KVShareConfig: strength is 11"), ValueError, "KVShareConfig: strength is 11"),
-    (torch.OutOfMemoryError("no room"), torch.OutOfMemoryError, "MaskGuidedKVShare: "),
+    (RuntimeError("odd shapes"), RuntimeError, "Mask-Guided KV Share: odd shapes"),
+    (KeyError(3), RuntimeError, "Mask-Guided KV Share: 3"),
+    (AssertionError(), RuntimeError, "Mask-Guided KV Share: AssertionError"),
+    (ValueError("mask: wrong size"), ValueError, "Mask-Guided KV Share: mask: wrong size"),
+    (ValueError("KV Sharing Config: strength is 11"), ValueError, "KV Sharing Config: strength is 11"),
+    (torch.OutOfMemoryError("no room"), torch.OutOfMemoryError, "Mask-Guided KV Share: "),
 ]
 
 
@@ -42,7 +42,7 @@ def test_an_error_of_the_pack_names_its_node(
         sample(CASE, model, timeline)
     assert type(found.value) is kind
     assert str(found.value).startswith(message)
-    assert not str(found.value).startswith("MaskGuidedKVShare: MaskGuidedKVShare")
+    assert not str(found.value).startswith("Mask-Guided KV Share: Mask-Guided KV Share")
 
 
 def test_an_interrupt_stays_an_interrupt(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -223,7 +223,7 @@ def test_noise_of_segments_is_arranged_behind_the_reference() -> None:
 def test_a_chain_with_a_reference_is_refused(node: Node, vae: Any) -> None:
     timeline = tiny_timeline(2)
     model, _ = share(model_of(node.name), timeline, KVShareConfig(order="chain"), subject="")
-    with pytest.raises(ValueError, match=r"^MaskGuidedKVShare: order 'chain' .*Set order to lockstep"):
+    with pytest.raises(ValueError, match=r"^Mask-Guided KV Share: order 'chain' .*Set order to lockstep"):
         node.of(vae, timeline).run(model)
 
 

@@ -141,7 +141,7 @@ def test_a_run_that_finds_nothing_shows_nothing_of_the_run_before(queue: Queue) 
     film = film_of(prompts="common: a red circle until 100%\na red circle moves right\na red circle moves up")
     film.record.put(RecordedMasks(film.made[0], torch.ones(1, film.made[0].latent_frames, 3, 3), torch.ones(1)), None)
     film.sample("a", 1)
-    with pytest.raises(ValueError, match=r"^AttentionMaskPreview: record: the run had a subject, but no step looked"):
+    with pytest.raises(ValueError, match=r"^Attention Mask Preview: record: the run had a subject, but no step looked"):
         film.preview("a")
     assert film.record.latest() is None
 

@@ -22,7 +22,7 @@ from comfy.patcher_extension import WrappersMP
 from kvshare_core.config import KVShareConfig, MaskKind, MaskSettings
 from kvshare_core.host import KEY
 from kvshare_core.host.conditioning.encoding import encode_timeline
-from kvshare_core.host.sampling.eager import EagerRegion
+from kvshare_core.host.sampling.eager import EAGER
 from kvshare_core.prompt_words import PromptWords
 from kvshare_core.script.film import Lora, Script, ScriptBeat
 from kvshare_core.timeline.planning import plan_timeline
@@ -317,7 +317,7 @@ def test_overlapping_forwards_leave_the_compiler_as_they_found_it() -> None:
         return graph.forward
 
     function = torch.compile(lambda tensor: tensor + 1, backend=count)
-    region = EagerRegion()
+    region = EAGER
     try:
         region.__enter__()
         function(torch.zeros(2))
