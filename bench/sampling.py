@@ -9,7 +9,8 @@ is beside it, and longer where something else runs on the machine.
 
 Methods:
     stock           the segments one after the other by a bare context handler without the pack, blended
-    core windows    the host's own context windows, as long and as many as the segments
+    core windows    the host's own context windows, as long and as many as the segments, with its defaults: every window
+                    but the first has a frame more in front
     off             the pack with mode off, and the record of the run not read
     off, record     the same for a preview of the subject, which is looked for then
     kvshare         the defaults: the subject is looked for by its word, in the first step by the effect of hiding it

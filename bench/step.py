@@ -18,7 +18,7 @@ Columns:
 import argparse
 import math
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -97,7 +97,7 @@ def pairs(masks: list[torch.Tensor], plan: Any, size: Size) -> int:
     return sum(counts[index] * counts[source] for index in range(len(counts)) for source in plan.sources(index))
 
 
-def counted(run: Callable[[], None]) -> float:
+def counted(run: Callable[[], object]) -> float:
     """Floating-point operations of what `run` computes, in units of 10^9."""
     fused = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu  # pyright: ignore[reportPrivateUsage]
     with FlopCounterMode(display=False, custom_mapping={fused: attention_flops}) as counter:
@@ -138,7 +138,7 @@ class OperationClock(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.seconds: Counter[str] = Counter()
+        self.seconds: defaultdict[str, float] = defaultdict(float)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         before = time.thread_time()
