@@ -30,7 +30,7 @@ from .files import (
     WEIGHTS,
     weight_file,
 )
-from .layouts import SIGMA_SHIFT
+from .layouts import SIGMA_SHIFT, with_unread_inputs
 from .vae import COGVIDEOX_SCALE, HUNYUAN_SCALE, in_scale
 
 EmbeddedKind = Literal["cross-attention", "image-to-video", "joint-attention", "one-stream-attention"]
@@ -50,6 +50,8 @@ LATENT_SCALES: Mapping[EmbeddedKind, float] = {
     ONE_STREAM_ATTENTION: COGVIDEOX_SCALE,
 }
 """Latent scales of the layouts other than Wan's."""
+DRAWS_PAIRS = (JOINT_ATTENTION, ONE_STREAM_ATTENTION)
+"""Models that were trained on scenes with two subjects."""
 
 
 class EmbeddedModel(NamedTuple):
@@ -82,14 +84,24 @@ def load_embedded(
             "or choose another model."
         )
     transformer, text_encoder = (weight_file(weights, name) for name in MODEL_FILES[kind])
-    # Loaded by path, which lets newer hosts load it again for a second GPU.
-    model = comfy.sd.load_diffusion_model(str(transformer), model_options=dict(model_options or {}))
+    model = load_transformer(transformer, dict(model_options or {}))
     if kind == ONE_STREAM_ATTENTION:
         # The host would sample it as CogVideoX, which predicts something else.
         sampling = FlowSampling(model.model.model_config)
         sampling.set_parameters(shift=SIGMA_SHIFT, multiplier=1000)
         model.add_object_patch("model_sampling", sampling)
-    return EmbeddedModel(model, load_text_encoder(text_encoder), load_vae(weights, kind))
+    return EmbeddedModel(model, load_text_encoder(text_encoder, kind in DRAWS_PAIRS), load_vae(weights, kind))
+
+
+def load_transformer(
+    file: Path, model_options: dict[str, Any], disable_dynamic: bool = False
+) -> comfy.model_patcher.ModelPatcher:
+    """What the host's loader makes of a stored transformer. Newer hosts call this again for a second copy, as for one
+    more GPU; like the VAE's, it ignores the last option."""
+    state: Any = comfy.utils.load_torch_file(str(file), safe_load=True)
+    model = comfy.sd.load_diffusion_model_state_dict(with_unread_inputs(state), model_options=model_options)
+    vars(model)["cached_patcher_init"] = (load_transformer, (file, model_options))
+    return model
 
 
 def load_vae(weights: Path = WEIGHTS, kind: EmbeddedKind = CROSS_ATTENTION) -> comfy.sd.VAE:
