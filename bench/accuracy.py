@@ -1,6 +1,7 @@
 """How well the embedded models follow captions whose attribute combination they have never seen.
 
 python -m bench.accuracy [--captions 200] [--models cross-attention] [--json FILE]
+python -m bench.accuracy --few-steps --steps 8 --cfg 1    # with the models' LoRAs for few steps
 python -m bench.accuracy --checkpoint FILE     # a training run in progress, without a host and a VAE
 """
 
@@ -157,6 +158,9 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=25)
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--cfg", type=float, default=GUIDANCE)
+    parser.add_argument(
+        "--few-steps", action="store_true", help="with the LoRA for 4 to 8 steps; give --steps, --cfg 1"
+    )
     parser.add_argument("--seed", type=int, default=1000)
     parser.add_argument("--json", type=Path, help="write the results here")
     parser.add_argument("--sheet", type=Path, help="write a contact sheet (PNG) of the last model's videos here")
@@ -183,12 +187,15 @@ def main() -> None:
     else:
         # A checkpoint is measured where there is no host.
         from kvshare_core.embedded.clip import knows_patterns
-        from kvshare_core.embedded.model import DRAWS_PAIRS
+        from kvshare_core.embedded.model import DRAWS_PAIRS, with_few_steps
 
         table: list[Row] = []
         videos, detections = [], []
         for model in options.models or models_of(find_host()):
             pipeline = load_pipeline(model)
+            if options.few_steps:
+                lora = with_few_steps(pipeline.model, model)
+                pipeline = Pipeline(pipeline.host, lora, pipeline.clip, pipeline.vae)
 
             def sample(prompts: list[str], seed: int, pipeline: Pipeline = pipeline) -> torch.Tensor:
                 return pipeline.single_clips(prompts, seed, *settings)

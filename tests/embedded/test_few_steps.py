@@ -6,9 +6,15 @@ from pathlib import Path
 import comfy.sd
 import pytest
 import torch
-from safetensors.torch import load_file
 
-from kvshare_core.embedded.model import CROSS_ATTENTION, JOINT_ATTENTION, ONE_STREAM_ATTENTION, EmbeddedKind
+from kvshare_core.embedded.model import (
+    CROSS_ATTENTION,
+    FEW_STEPS_FILES,
+    JOINT_ATTENTION,
+    ONE_STREAM_ATTENTION,
+    EmbeddedKind,
+    with_few_steps,
+)
 from kvshare_core.embedded.training import few_steps
 from kvshare_core.embedded.training.denoiser import (
     JOINT_RECIPE,
@@ -37,6 +43,8 @@ from tests.support.present import known
 from tests.tiny.models import lively_state_dict
 
 RECIPE = FewStepRecipe(sampling_shift=8.0)
+FEW = (1, 1, 1, 2)
+"""Steps of the original, of a short run."""
 SHAPES: tuple[tuple[EmbeddedKind, Shape], ...] = (
     (CROSS_ATTENTION, TransformerShape(ffn_dim=64, layers=2)),
     (JOINT_ATTENTION, JointShape(double_blocks=1, single_blocks=2)),
@@ -62,8 +70,8 @@ def test_the_hosts_lora_loader_adds_what_was_trained(attention: EmbeddedKind, sh
     layers = dict(additions(model.transformer))
     for layer in layers.values():
         torch.nn.init.normal_(layer.up.weight, std=0.1)
-    save_few_steps(model, tmp_path / "lora.safetensors")
-    patched, _ = comfy.sd.load_lora_for_models(host, None, load_file(tmp_path / "lora.safetensors"), 1.0, 0.0)
+    save_few_steps(model, tmp_path / FEW_STEPS_FILES[attention])
+    patched = with_few_steps(host, attention, tmp_path)
     assert len(patched.patches) == len(layers) > 10
     patched.patch_model()
     after = patched.model.diffusion_model.state_dict()
@@ -130,6 +138,21 @@ def test_the_way_ends_where_many_small_steps_end(phase: int) -> None:
     assert (ways[1] - ways[2]).abs().max() < 0.5 * (ways[0] - ways[2]).abs().max()
 
 
+def error_of(student: Denoiser, teacher: Denoiser) -> float:
+    """How far the student is from the way of the guided teacher, over all phases."""
+    generator = torch.Generator().manual_seed(9)
+    error = 0.0
+    for phase in range(PHASES):
+        start = torch.randn(4, 16, 5, 12, 12, generator=generator)
+        drawn = Drawn(start, start[:, :0], torch.randint(2, 30, (4, 24), generator=generator))
+        place = draw_places(4, phase, generator)
+        way = guided_way(teacher, start, drawn, place, phase, replace(RECIPE, teacher_steps=FEW))
+        with torch.no_grad():
+            velocity = student(start, shifted(place, RECIPE.sampling_shift), drawn.ids)
+        error += float((velocity - way).square().mean())
+    return error
+
+
 @pytest.mark.parametrize("original", [DenoiserRecipe(), JOINT_RECIPE], ids=["cross-attention", "joint-attention"])
 def test_a_short_run_learns_resumes_and_leaves_the_original_alone(
     original: DenoiserRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -139,21 +162,25 @@ def test_a_short_run_learns_resumes_and_leaves_the_original_alone(
     original = replace(original, shape=shape, first_scenes=64, pool_scenes=64, fresh_per_step=1)
     files = (tmp_path / "transformer.safetensors", tmp_path / "text.safetensors")
     save_weights(lively(shape), *files)
-    losses: list[float] = []
+    seen: list[int] = []
 
     def report(step: int, steps: int, loss: float) -> None:
-        losses.append(loss)
+        seen.append(step)
 
     def train(steps: int) -> Denoiser:
-        recipe = replace(RECIPE, steps=steps, batch=4, warmup_steps=1, learning_rate=5e-3, teacher_steps=(1, 1, 1, 2))
+        recipe = replace(
+            RECIPE, steps=steps, batch=4, warmup_steps=1, learning_rate=1e-2, ema_decay=0.5, teacher_steps=FEW
+        )
         with torch.compiler.set_stance("force_eager"):
             return train_few_steps(recipe, original, files, tmp_path / "few.pt", torch.device("cpu"), report)
 
     train(8)
-    average = train(16)
-    assert len(losses) == 16 and losses[-1] < losses[0]
+    average = train(20)
+    assert seen == list(range(1, 21))
+    teacher = load_original(original, *files)
+    assert error_of(average, teacher) < 0.85 * error_of(teacher, teacher)
     bases = {name: layer.base.weight for name, layer in additions(average.transformer)}
-    loaded = load_original(original, *files).transformer.state_dict()
+    loaded = teacher.transformer.state_dict()
     assert all(torch.equal(weight, loaded[f"{name}.weight"]) for name, weight in bases.items())
     assert all(layer.up.weight.abs().max() > 0 for _, layer in additions(average.transformer))
 
