@@ -108,9 +108,11 @@ def load_transformer(
     file: Path, model_options: dict[str, Any], disable_dynamic: bool = False
 ) -> comfy.model_patcher.ModelPatcher:
     """What the host's loader makes of a stored transformer. Newer hosts call this again for a second copy, as for one
-    more GPU; like the VAE's, it ignores the last option."""
+    more GPU; like the VAE's, it ignores the last option. Raises ValueError for a file that is no such model."""
     state: Any = comfy.utils.load_torch_file(str(file), safe_load=True)
     model = comfy.sd.load_diffusion_model_state_dict(with_unread_inputs(state), model_options=model_options)
+    if model is None:
+        raise ValueError(f"ComfyUI does not recognise {file}. Install the pack again, or train the model anew.")
     vars(model)["cached_patcher_init"] = (load_transformer, (file, model_options))
     return model
 

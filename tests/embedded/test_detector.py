@@ -80,7 +80,7 @@ def test_rendered_scenes_are_read_back(scenes: Scenes, rendered: tuple[torch.Ten
     assert (seen_centres - centres(scenes)).norm(dim=-1).max() < 0.01
     seen_masks, true_masks = torch.stack([seen.masks for seen in detections]), masks > 0.5
     overlap = (seen_masks & true_masks).sum((2, 3)) / (seen_masks | true_masks).sum((2, 3))
-    assert overlap.min() > 0.95
+    assert overlap.min() > 0.90 and overlap[scenes.pattern == 0].min() > 0.95
 
 
 def test_rows_of_the_linear_latent_round_trip_are_read_back(
