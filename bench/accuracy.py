@@ -1,6 +1,7 @@
 """How well the embedded models follow captions whose attribute combination they have never seen.
 
 python -m bench.accuracy [--captions 200] [--models cross-attention] [--json FILE]
+python -m bench.accuracy --few-steps --steps 8 --cfg 1    # with the models' LoRAs for few steps
 python -m bench.accuracy --checkpoint FILE     # a training run in progress, without a host and a VAE
 """
 
@@ -16,17 +17,15 @@ from devtools.environment import find_host
 from kvshare_core.embedded.detector import Detection, detect, detect_pair
 from kvshare_core.embedded.latents import fit_basis
 from kvshare_core.embedded.scenes import ATTRIBUTES, caption, pair_caption, sample_pairs, sample_scenes
+from kvshare_core.embedded.vocabulary import PAIR_WORDS
 
 from .form import Row, make_result, publish, show_progress
 from .lean import load_lean_sampler
 from .pictures import contact_sheet, save
 from .pipeline import GUIDANCE, MODELS, STEPS, Model, Pipeline, load_pipeline, models_of
 
-TARGETS = {"colour": 0.95, "shape": 0.90, "direction": 0.90, "background": 0.95, "size": None}
-DROPPED = ("colour", "size")
-DRAWS_PAIRS: tuple[Model, ...] = ("joint-attention", "one-stream-attention")
-"""Models that were trained on scenes with two subjects."""
-
+TARGETS = {"colour": 0.95, "pattern": 0.95, "shape": 0.90, "direction": 0.90, "background": 0.95, "size": None}
+DROPPED = ("colour", "size", "pattern")
 Sampler = Callable[[list[str], int], torch.Tensor]
 """Prompts and a seed to videos [n, f, 3, h, w] in 0..1."""
 
@@ -39,14 +38,17 @@ class Task:
     said: dict[str, str]
 
 
-def make_tasks(count: int, seed: int) -> list[Task]:
-    """`count` captions of held-out combinations; every second one leaves out colour and size, each by a coin."""
-    scenes = sample_scenes(count, torch.Generator().manual_seed(seed), held_out=True)
+def make_tasks(count: int, seed: int, patterned: bool = True) -> list[Task]:
+    """`count` captions of held-out combinations; every second one leaves out colour, size and pattern, each by a coin.
+    Without `patterned`, for a model that knows no patterns, none says one."""
+    scenes = sample_scenes(count, torch.Generator().manual_seed(seed), held_out=True, patterned=patterned)
     coin = random.Random(seed)
     tasks = []
     for index in range(count):
         words = scenes.attribute_words(index)
         unsaid = {name for name in DROPPED if index % 2 and coin.random() < 0.5}
+        if not patterned:
+            unsaid.add("pattern")
         said = {name: words[name] for name in ATTRIBUTES if name not in unsaid}
         tasks.append(Task(caption(words, set(said)), said))
     return tasks
@@ -60,28 +62,33 @@ class PairTask:
     said: tuple[dict[str, str], dict[str, str]]
 
 
-def make_pair_tasks(count: int, seed: int) -> list[PairTask]:
-    """`count` captions of two subjects, both of held-out combinations, that say everything."""
-    scenes = sample_pairs(count, torch.Generator().manual_seed(seed), held_out=True)
-    everything = frozenset(ATTRIBUTES)
-    words = [scenes.attribute_words(index) for index in range(count)]
-    return [PairTask(pair_caption(pair, (everything, everything)), pair) for pair in words]
+def make_pair_tasks(count: int, seed: int, patterned: bool = True) -> list[PairTask]:
+    """`count` captions of two subjects, both of held-out combinations, that say everything but, without `patterned`,
+    their patterns."""
+    scenes = sample_pairs(count, torch.Generator().manual_seed(seed), held_out=True, patterned=patterned)
+    said = frozenset(name for name in ATTRIBUTES if patterned or name != "pattern")
+    tasks = []
+    for index in range(count):
+        first, second = ({name: words[name] for name in said} for words in scenes.attribute_words(index))
+        tasks.append(PairTask(pair_caption((first, second), (said, said)), (first, second)))
+    return tasks
 
 
 def count_right_in_pairs(tasks: Sequence[PairTask], videos: Sequence[torch.Tensor]) -> list[Row]:
     """One row per attribute over both subjects, and one for how often both are there; each video's subjects are taken
     for those of its caption in the way that agrees best."""
-    right = dict.fromkeys((*TARGETS, "both subjects"), 0)
+    names = [name for name in TARGETS if name in tasks[0].said[0]]
+    right = dict.fromkeys((*names, "both subjects"), 0)
     for task, video in zip(tasks, videos, strict=True):
         seen = detect_pair(video)
         agreements = [
-            {name: sum(one.found and getattr(one, name) == said[name] for one, said in pairs) for name in TARGETS}
+            {name: sum(one.found and getattr(one, name) == said[name] for one, said in pairs) for name in names}
             for pairs in (list(zip(seen, task.said, strict=True)), list(zip(seen, task.said[::-1], strict=True)))
         ]
         for name, count in max(agreements, key=lambda found: sum(found.values())).items():
             right[name] += count
         right["both subjects"] += all(one.found for one in seen)
-    said = dict.fromkeys(TARGETS, 2 * len(tasks)) | {"both subjects": len(tasks)}
+    said = dict.fromkeys(names, 2 * len(tasks)) | {"both subjects": len(tasks)}
     return [
         {"attribute": name, "said": said[name], "right": count, "accuracy": count / said[name], "target": None}
         for name, count in right.items()
@@ -151,6 +158,9 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=25)
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--cfg", type=float, default=GUIDANCE)
+    parser.add_argument(
+        "--few-steps", action="store_true", help="with the LoRA for 4 to 8 steps; give --steps, --cfg 1"
+    )
     parser.add_argument("--seed", type=int, default=1000)
     parser.add_argument("--json", type=Path, help="write the results here")
     parser.add_argument("--sheet", type=Path, help="write a contact sheet (PNG) of the last model's videos here")
@@ -161,11 +171,12 @@ def main() -> None:
         parser.error("--captions and --batch must be at least 1")
     if options.log and not options.checkpoint:
         parser.error("--log follows a training run; name its --checkpoint too")
-    tasks = make_tasks(options.captions, options.seed)
+    tasks: Sequence[Task] = []
     settings = options.steps, options.cfg
 
     if options.checkpoint:
         lean = load_lean_sampler(options.checkpoint, fit_basis())
+        tasks = make_tasks(options.captions, options.seed, lean.model.text.words.shape[0] == len(PAIR_WORDS))
         rows, videos, detections = measure_accuracy(
             tasks, lambda prompts, seed: lean.sample(prompts, seed, *settings), options.batch, options.seed
         )
@@ -174,18 +185,27 @@ def main() -> None:
             with options.log.open("a", encoding="utf-8") as log:
                 log.write(log_line(lean.step, options.cfg, rows, detections) + "\n")
     else:
+        # A checkpoint is measured where there is no host.
+        from kvshare_core.embedded.clip import knows_patterns
+        from kvshare_core.embedded.model import DRAWS_PAIRS, with_few_steps
+
         table: list[Row] = []
         videos, detections = [], []
         for model in options.models or models_of(find_host()):
             pipeline = load_pipeline(model)
+            if options.few_steps:
+                lora = with_few_steps(pipeline.model, model)
+                pipeline = Pipeline(pipeline.host, lora, pipeline.clip, pipeline.vae)
 
             def sample(prompts: list[str], seed: int, pipeline: Pipeline = pipeline) -> torch.Tensor:
                 return pipeline.single_clips(prompts, seed, *settings)
 
+            patterned = knows_patterns(pipeline.clip)
+            tasks = make_tasks(options.captions, options.seed, patterned)
             rows, videos, detections = measure_accuracy(tasks, sample, options.batch, options.seed)
             table += of_model(model, 1, rows)
             if model in DRAWS_PAIRS:
-                pairs = make_pair_tasks(options.captions, options.seed)
+                pairs = make_pair_tasks(options.captions, options.seed, patterned)
                 both = make_videos([pair.text for pair in pairs], sample, options.batch, options.seed, "pairs")
                 table += of_model(model, 2, count_right_in_pairs(pairs, both))
         publish(make_result("accuracy", options.seed, table, find_host()), options.json)

@@ -14,7 +14,7 @@ from kvshare_core.embedded.training.denoiser import Denoiser, Shape
 from kvshare_core.embedded.training.joint_transformer import JointShape
 from kvshare_core.embedded.training.one_stream_transformer import OneStreamShape
 from kvshare_core.embedded.training.transformer import TransformerShape
-from kvshare_core.embedded.vocabulary import CHUNK_TOKENS, PAIR_CHUNK_TOKENS
+from kvshare_core.embedded.vocabulary import CHUNK_TOKENS, PAIR_CHUNK_TOKENS, PAIR_WORDS, with_rows
 
 WAN_SHIFT = 8.0
 HUNYUAN_SHIFT = 7.0
@@ -45,7 +45,7 @@ class LeanSampler:
             torch.randn(LATENT_SHAPE, generator=torch.Generator().manual_seed(seed + i)) for i in range(len(prompts))
         ]
         latents = torch.stack(noise)
-        known = self.model.text.words.shape[0]
+        known = with_rows(PAIR_WORDS, self.model.text.words.shape[0])
         texts = [*prompts, *[""] * len(prompts)]
         ids = torch.tensor([token_ids(text, known, self.chunk_tokens) for text in texts])
         for sigma, following in pairwise(flow_sigmas(steps, self.shift)):
@@ -85,8 +85,8 @@ def shape_of(weights: dict[str, torch.Tensor]) -> Shape:
     if "transformer.patch_embed.text_proj.weight" in weights:
         dim, text_dim = weights["transformer.patch_embed.text_proj.weight"].shape
         time_dim = weights["transformer.time_embedding_linear_1.weight"].shape[0]
-        channels = weights["transformer.patch_embed.proj.weight"].shape[1]
-        return OneStreamShape(dim, count("blocks"), time_dim, channels, text_dim)
+        channels, patch = weights["transformer.patch_embed.proj.weight"].shape[1:3]
+        return OneStreamShape(dim, count("blocks"), time_dim, patch, channels, text_dim)
     ffn_dim, dim = weights["transformer.blocks.0.ffn.0.weight"].shape
     channels = weights["transformer.patch_embedding.weight"].shape[1]
     return TransformerShape(dim=dim, ffn_dim=ffn_dim, layers=count("blocks"), channels=channels)

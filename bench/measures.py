@@ -13,7 +13,7 @@ import torch
 from kvshare_core.embedded.detector import Detection
 
 SAID = ("shape", "direction", "background")
-"""Attributes that a storyboard says; colour and size are left to the model."""
+"""Attributes that a storyboard says; colour, pattern and size are left to the model."""
 SIZE_TOLERANCE = 1.15
 """Largest over smallest radius of a subject that keeps its size."""
 LEAST_CHANGE = 0.5 / 255 / 100
@@ -49,13 +49,20 @@ class Measured:
 
 
 def identity(storyboards: Sequence[Measured]) -> float:
-    """Share of storyboards whose subject has the same colour and, within SIZE_TOLERANCE, the same size throughout."""
+    """Share of storyboards whose subject has one appearance and, within SIZE_TOLERANCE, one size throughout."""
     return sum(keeps_identity(storyboard.detections) for storyboard in storyboards) / len(storyboards)
 
 
 def keeps_identity(detections: Sequence[Detection]) -> bool:
-    """Whether all segments show a subject of one colour that has a name, and of one size."""
-    return keeps_colour(detections) and keeps_size(detections)
+    """Whether all segments show a subject of one appearance and of one size."""
+    return keeps_appearance(detections) and keeps_size(detections)
+
+
+def keeps_appearance(detections: Sequence[Detection]) -> bool:
+    """Whether all segments show a subject of one colour and one pattern that have names: what people mean by the same
+    character. Its size may change, as a camera changes it."""
+    appearances = {(seen.colour, seen.pattern) for seen in detections}
+    return keeps_colour(detections) and len(appearances) == 1 and None not in appearances.pop()
 
 
 def keeps_colour(detections: Sequence[Detection]) -> bool:

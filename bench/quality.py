@@ -2,7 +2,8 @@
 
 python -m bench.quality [--storyboards 64] [--json FILE] [--quick] [--keep FILE]
 
-Every storyboard leaves colour and size of its subject open. Methods get the same prompts and the same noise. Two
+Every storyboard leaves colour, pattern and size of its subject open. Identity has three figures: appearance (colour and
+pattern), size, and both. Methods get the same prompts and the same noise. Two
 processes share the work where there are two cores.
 """
 
@@ -23,7 +24,7 @@ from . import confidence, side_effects
 from .embedder import Embedder, load_embedder
 from .form import Row, Value, make_result, publish, show_progress
 from .kept import Cell, Kept, Seen, Task
-from .measures import Measured, adherence, identity, keeps_colour, keeps_size, mean_speed, seam_ratios
+from .measures import Measured, adherence, identity, keeps_appearance, keeps_colour, keeps_size, mean_speed, seam_ratios
 from .methods import METHODS, Method
 from .pipeline import BOTH_KINDS, MODELS, STEPS, HostLacksPromptsError, Model, Pipeline, load_pipeline
 from .storyboards import JOINS, SCENES, make_storyboard, measure_clip
@@ -35,7 +36,7 @@ BATCH = 8
 FIRST_SEED = 2000
 """Seeds below were looked at while settings were chosen."""
 
-JUDGED = ("identity", "adherence", "leak")
+JUDGED = ("identity", "appearance", "size", "adherence", "leak")
 """Figures with an interval."""
 MASKED, UNMASKED = "kvshare", "kvshare_nomask"
 """The two methods whose difference is what the mask does."""
@@ -46,6 +47,7 @@ def look_at(measured: Measured, embed: side_effects.Embed) -> Seen:
     return Seen(
         {
             "identity": [identity([measured])],
+            "appearance": [float(keeps_appearance(measured.detections))],
             "colour": [float(keeps_colour(measured.detections))],
             "size": [float(keeps_size(measured.detections))],
             "adherence": [adherence([measured])],

@@ -9,6 +9,7 @@ which is zero, and without an attention mask: training attended to the padding t
 
 import logging
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,11 +29,13 @@ from .vocabulary import (
     PAD,
     PAIR_CHUNK_TOKENS,
     PAIR_WORDS,
+    PATTERNS,
     UNKNOWN,
     WORD_IDS,
     WORDS,
     padded_length,
     unknown_words,
+    with_rows,
     word_id,
 )
 from .weight_syntax import prompt_words, weighted_words
@@ -44,23 +47,30 @@ Token = tuple[int, float] | tuple[int, float, int]
 
 
 class WordTokenizer:
-    """Prompt to `{"words": [chunk, ...]}`, each chunk a list of `chunk_tokens` (word id, weight) pairs."""
+    """Prompt to `{"words": [chunk, ...]}`, each chunk a list of `chunk_tokens` (word id, weight) pairs. It knows those
+    words of its vocabulary that the model's table of `rows` has a row for."""
 
     vocabulary = WORDS
     chunk_tokens = CHUNK_TOKENS
 
-    def __init__(self, embedding_directory: object = None, tokenizer_data: Mapping[str, Any] | None = None):
+    def __init__(
+        self,
+        embedding_directory: object = None,
+        tokenizer_data: Mapping[str, Any] | None = None,
+        rows: int = len(PAIR_WORDS),
+    ):
         """Takes, and has no use for, what the host hands to every tokenizer."""
+        self.known = with_rows(self.vocabulary, rows)
 
     def tokenize_with_weights(
         self, text: str, return_word_ids: bool = False, disable_weights: bool = False, **_options: object
     ) -> dict[str, list[list[Token]]]:
         """Tokens of `text`. With `return_word_ids` each also has the word's number from 1, and 0 for padding."""
         weighted = [(word, 1.0) for word in split_words(text)] if disable_weights else weighted_words(text)
-        warn_of_unknown([word for word, _ in weighted], self.vocabulary)
-        known, step = len(self.vocabulary), self.chunk_tokens
+        warn_of_unknown([word for word, _ in weighted], self.known)
+        step = self.chunk_tokens
         tokens: list[Token] = [
-            (word_id(word, known), weight, number) for number, (word, weight) in enumerate(weighted, 1)
+            (word_id(word, self.known), weight, number) for number, (word, weight) in enumerate(weighted, 1)
         ]
         tokens += [(WORD_IDS[PAD], 1.0, 0)] * (padded_length(len(tokens), step) - len(tokens))
         if not return_word_ids:
@@ -69,7 +79,7 @@ class WordTokenizer:
 
     def untokenize(self, token_weight_pair: Sequence[Token]) -> list[tuple[Token, str]]:
         """The tokens of one chunk, each with its word."""
-        return [(token, self.vocabulary[token[0]]) for token in token_weight_pair]
+        return [(token, PAIR_WORDS[token[0]]) for token in token_weight_pair]
 
     def locate_words(self, text: str) -> PromptWords:
         """The words of `text` with their token positions: the word's place in the prompt."""
@@ -88,21 +98,20 @@ class PairWordTokenizer(WordTokenizer):
     chunk_tokens = PAIR_CHUNK_TOKENS
 
 
-def warn_of_unknown(words: Sequence[str], vocabulary: Sequence[str]) -> None:
+def warn_of_unknown(words: Sequence[str], known: Sequence[str]) -> None:
     """Logs one warning that names those of `words` that an embedded model has never seen, if there are any."""
-    unknown = unknown_words(words, len(vocabulary))
+    unknown = unknown_words(words, known)
     if unknown:
         logging.warning(
             "The embedded KV Share model does not know: %s. It draws nothing for them. Known words are: %s.",
             ", ".join(unknown),
-            ", ".join(word for word in vocabulary if word not in (PAD, UNKNOWN)),
+            ", ".join(word for word in known if word not in (PAD, UNKNOWN)),
         )
 
 
 class WordTextModel(torch.nn.Module):
     """The host's side of `WordEmbedding`: same arithmetic, on layers that the host can move, cast and patch."""
 
-    known_words = len(WORDS)
     text_dim = TEXT_DIM
     pooled_dim: int | None = None
 
@@ -111,10 +120,11 @@ class WordTextModel(torch.nn.Module):
         device: torch.device | str = "cpu",
         dtype: torch.dtype | None = None,
         model_options: Mapping[str, Any] | None = None,
+        rows: int = len(PAIR_WORDS),
     ):
         super().__init__()
         operations = (model_options or {}).get("custom_operations", comfy.ops.manual_cast)
-        self.words = operations.Embedding(self.known_words, WORD_WIDTH, device=device, dtype=dtype)
+        self.words = operations.Embedding(rows, WORD_WIDTH, device=device, dtype=dtype)
         self.dtypes = set() if dtype is None else {dtype}
         self.execution_device: torch.device | None = None
 
@@ -150,25 +160,30 @@ class WordTextModel(torch.nn.Module):
 class PairWordTextModel(WordTextModel):
     """The same for the models that draw two subjects, in the shape of HunyuanVideo's conditioning."""
 
-    known_words = len(PAIR_WORDS)
     text_dim = TEXT_WIDTH
     pooled_dim = POOLED_DIM
 
 
-def load_text_encoder(file: Path, **options: Any) -> comfy.sd.CLIP:
-    """A ComfyUI CLIP with the word vectors in `file`, whose number says which model they belong to; `options` go to
-    the host's class."""
+def knows_patterns(clip: comfy.sd.CLIP) -> bool:
+    """Whether an embedded model's text encoder has learned the words for patterns, as all but old ones have."""
+    return set(PATTERNS) <= set(clip.tokenizer.known)
+
+
+def load_text_encoder(file: Path, pairs: bool = False, **options: Any) -> comfy.sd.CLIP:
+    """A ComfyUI CLIP with the word vectors in `file`, for a model that draws two subjects where `pairs`; `options` go
+    to the host's class."""
     state_dict = cast(dict[str, torch.Tensor], comfy.utils.load_torch_file(str(file), safe_load=True))
-    pairs = len(state_dict["words"]) == len(PAIR_WORDS)
+    rows = len(state_dict["words"])
     target = comfy.supported_models_base.ClipTarget(
-        PairWordTokenizer if pairs else WordTokenizer, PairWordTextModel if pairs else WordTextModel
+        partial(PairWordTokenizer if pairs else WordTokenizer, rows=rows),
+        partial(PairWordTextModel if pairs else WordTextModel, rows=rows),
     )
     clip = comfy.sd.CLIP(target, parameters=state_dict["words"].numel(), **options)
     clip.load_sd(state_dict)
-    vars(clip.patcher)["cached_patcher_init"] = (load_text_encoder_patcher, (file,))
+    vars(clip.patcher)["cached_patcher_init"] = (load_text_encoder_patcher, (file, pairs))
     return clip
 
 
-def load_text_encoder_patcher(file: Path, **options: Any) -> comfy.model_patcher.ModelPatcher:
+def load_text_encoder_patcher(file: Path, pairs: bool = False, **options: Any) -> comfy.model_patcher.ModelPatcher:
     """Newer hosts call this for a second copy: for one more GPU, or without dynamic loading."""
-    return load_text_encoder(file, **options).patcher
+    return load_text_encoder(file, pairs, **options).patcher

@@ -1,10 +1,10 @@
 """Reads the attributes of a scene back from its frames: what the benchmarks and tests measure with.
 
 No network and nothing learned: the background colour comes from the frame's border, the subject is the connected
-region that differs from it, and its outline is compared with the three analytic shapes. A second subject is what still
-differs once the first is taken away. Made for generated frames: soft
-edges, mild colour errors, faint ghosts and some frames without a subject are expected. Lengths are fractions of the
-frame side.
+region that differs from it, its outline is compared with the three analytic shapes, and what has the marks' colour in
+it with the three marks. A second subject is what still differs once the first is taken away. Made for generated frames:
+soft edges, mild colour errors, faint ghosts and some frames without a subject are expected. Lengths are fractions of
+the frame side.
 """
 
 import math
@@ -18,11 +18,13 @@ from .scenes import (
     BACKGROUND_VALUES,
     COLOUR_VALUES,
     DIRECTION_VECTORS,
+    MARK_VALUE,
     RADIUS_RANGES,
+    mark_distance,
     pixel_grid,
     signed_distance,
 )
-from .vocabulary import BACKGROUNDS, COLOURS, DIRECTIONS, SHAPES, SIZES
+from .vocabulary import BACKGROUNDS, COLOURS, DIRECTIONS, PATTERNS, SHAPES, SIZES
 
 BORDER = 1 / 24
 """Width of the frame's border that shows the background."""
@@ -36,6 +38,14 @@ MIN_FRAMES = 0.5
 """Share of the frames that must show the subject."""
 MIN_OVERLAP = 0.65
 """Overlap (intersection over union) with the best analytic shape below which the shape has no name."""
+BARE_DISTANCE = 0.6
+"""Distance in RGB from the marks' colour beyond which a pixel certainly shows no mark."""
+BARE_PART = 0.85
+"""A subject's colour is read from pixels at least this part as far from the marks' colour as its bare pixels are."""
+MIN_MARK_AREA = 0.07
+"""Share of the subject below which its mark counts as none; a rendered spot has at least 0.19."""
+MIN_MARK_OVERLAP = 0.35
+"""Overlap with the best analytic mark below which the pattern has no name."""
 ERASED_RIM = 2
 """Pixels around the first subject that are taken away with it before a second is looked for."""
 MIN_DISPLACEMENT = 0.06
@@ -54,14 +64,15 @@ CENTROID_OFFSETS = torch.tensor([0.0, 0.0, 0.85 - 2 / 3])
 class Detection:
     """What `detect` saw in a clip of f frames of h x h pixels.
 
-    `found` says whether enough frames show a subject; without one, `colour`, `shape`, `direction` and `radius` are
-    None. A word is also None where nothing in the vocabulary fits; `direction` is None for a subject that stands still.
-    `centres` [f, 2] in (x, y) is NaN and `masks` [f, h, h] is empty in frames without the subject. `displacement`
-    (x, y) is the way of the subject's mean centre from the first to the last third of the clip.
+    `found` says whether enough frames show a subject; without one, `colour`, `pattern`, `shape`, `direction` and
+    `radius` are None. A word is also None where nothing in the vocabulary fits; `direction` is None for a subject that
+    stands still. `centres` [f, 2] in (x, y) is NaN and `masks` [f, h, h] is empty in frames without the subject.
+    `displacement` (x, y) is the way of the subject's mean centre from the first to the last third of the clip.
     """
 
     found: bool
     colour: str | None
+    pattern: str | None
     shape: str | None
     direction: str | None
     background: str | None
@@ -157,15 +168,16 @@ def describe(video: torch.Tensor, background: torch.Tensor, alpha: torch.Tensor,
     background_word = vote(nearest(background, BACKGROUND_VALUES, MAX_BACKGROUND_DISTANCE), BACKGROUNDS)
     nowhere = torch.full((len(video), 2), math.nan)
     if present.float().mean() < MIN_FRAMES:
-        return Detection(False, None, None, None, background_word, None, nowhere, masks & False, (0.0, 0.0))
+        return Detection(False, None, None, None, None, background_word, None, nowhere, masks & False, (0.0, 0.0))
 
     seen = present.nonzero()[:, 0]
     shape, radius, centres = fit_shape(alpha[seen])
-    colours = opponents(core_colours(video[seen], masks[seen]))
+    cores = core_colours(video[seen], masks[seen])
     displacement = displacement_of(centres, seen, len(video))
     return Detection(
         found=True,
-        colour=vote(nearest(colours, opponents(COLOUR_VALUES), MAX_COLOUR_DISTANCE), COLOURS),
+        colour=vote(nearest(opponents(cores), opponents(COLOUR_VALUES), MAX_COLOUR_DISTANCE), COLOURS),
+        pattern=fit_pattern(mark_opacity(video[seen], alpha[seen], cores), alpha[seen], shape, radius, centres),
         shape=shape,
         direction=direction_word(displacement),
         background=background_word,
@@ -199,23 +211,42 @@ def subject_opacity(
 
     Only the pixels of `visible` [f, h, h] are looked at.
 
-    The subject's colour is read where the frame differs most from its background; opacity is how far a pixel is on
-    the way from the background to that colour, so its half-way line is the outline for every pair of colours.
+    The subject's colour is read where the frame differs most from its background and is no mark; opacity is how far a
+    pixel is on the way from the background to that colour and to the marks', so its half-way line is the outline for
+    every pair of colours.
     """
     frames, _, side, _ = video.shape
     difference = video - background[:, :, None, None] * background_shade(side)
     if visible is not None:
         difference = difference * visible[:, None]
-    distance = difference.norm(dim=1).clamp(max=0.6)
+    distance = difference.norm(dim=1).clamp(max=0.6)[:, None]
     window = 2 * round(side * SEED_WINDOW / 2) + 1
-    mass = F.avg_pool2d(distance[:, None], window, stride=1, padding=window // 2)[:, 0]
-    seed = mass.flatten(1).argmax(1)
+    mass = F.avg_pool2d(distance, window, stride=1, padding=window // 2)
+    bare = (mark_distances(video)[:, None] / BARE_DISTANCE).clamp(max=1).square()
+    seed = (mass * F.avg_pool2d(distance * bare, 5, stride=1, padding=2)).flatten(1).argmax(1)
     every = torch.arange(frames)
-    colour = F.avg_pool2d(difference, 5, stride=1, padding=2).flatten(2)[every, :, seed]
-    contrast = colour.norm(dim=1)
-    projected = torch.einsum("fchw,fc->fhw", difference, colour) / contrast.square().clamp(min=1e-6)[:, None, None]
-    alpha = projected.clamp(0, 1)
-    return alpha * connected_region(alpha, seed), contrast
+    shown, weights = (F.avg_pool2d(part, 5, stride=1, padding=2) for part in (difference * bare, bare))
+    colour = (shown / weights.clamp(min=1e-6)).flatten(2)[every, :, seed]
+    mark = MARK_VALUE - background * background_shade(side).mean()
+    alpha = on_the_way(difference, colour, mark)
+    return alpha * connected_region(alpha, seed), colour.norm(dim=1)
+
+
+def mark_distances(video: torch.Tensor) -> torch.Tensor:
+    """Distance in RGB [f, h, h] of every pixel from the marks' colour."""
+    return (video - MARK_VALUE.reshape(3, 1, 1)).norm(dim=1)
+
+
+def on_the_way(difference: torch.Tensor, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    """How far [f, h, h] in 0..1 every pixel's `difference` [f, 3, h, h] from the background is on the way to either of
+    two [f, 3] or a mixture of both: the sum of the two weights, neither below zero, that come nearest to it."""
+    ways = torch.stack([first, second], dim=1)
+    likeness = ways @ ways.mT + 1e-4 * torch.eye(2)
+    along = torch.einsum("fchw,fkc->fkhw", difference, ways)
+    weights = torch.einsum("fjk,fkhw->fjhw", torch.linalg.inv(likeness), along)
+    alone = along / likeness.diagonal(dim1=1, dim2=2)[..., None, None]
+    both = torch.where(weights[:, 0] < 0, alone[:, 1], torch.where(weights[:, 1] < 0, alone[:, 0], weights.sum(1)))
+    return both.clamp(0, 1)
 
 
 def connected_region(alpha: torch.Tensor, seed: torch.Tensor) -> torch.Tensor:
@@ -239,10 +270,47 @@ def connected_region(alpha: torch.Tensor, seed: torch.Tensor) -> torch.Tensor:
 
 
 def core_colours(video: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
-    """Mean colour [f, 3] of each mask away from its outline; of the whole mask where it is too thin."""
-    core = 1 - F.max_pool2d(1 - masks.float()[:, None], 5, stride=1, padding=2)
-    core = torch.where(core.sum((1, 2, 3), keepdim=True) > 0, core, masks.float()[:, None])
-    return (video * core).sum((2, 3)) / core.sum((2, 3))
+    """Mean colour [f, 3] of each mask away from its outline, of the whole mask where it is too thin; of the pixels that
+    are no mark."""
+    whole = masks[:, None]
+    core = F.max_pool2d((~whole).float(), 5, stride=1, padding=2) == 0
+    core = torch.where(core.any(dim=(1, 2, 3), keepdim=True), core, whole)
+    distances = mark_distances(video)[:, None].masked_fill(~core, math.nan)
+    bare = distances.flatten(1).nanquantile(0.8, dim=1).reshape(-1, 1, 1, 1)
+    shown = (distances >= BARE_PART * bare).float()
+    return (video * shown).sum((2, 3)) / shown.sum((2, 3))
+
+
+def mark_opacity(video: torch.Tensor, alpha: torch.Tensor, colours: torch.Tensor) -> torch.Tensor:
+    """How far [f, h, h] in 0..1 every pixel of a subject with opacity `alpha` [f, h, h] is on the way from the
+    subject's colour [f, 3] to the marks'."""
+    way = MARK_VALUE - colours
+    projected = torch.einsum("fchw,fc->fhw", video - colours[:, :, None, None], way)
+    return (projected / way.square().sum(1).clamp(min=1e-6)[:, None, None]).clamp(0, 1) * (alpha > 0.5)
+
+
+def fit_pattern(
+    mark: torch.Tensor, alpha: torch.Tensor, shape: str | None, radius: float, centres: torch.Tensor
+) -> str | None:
+    """Pattern word of a subject whose mark has opacity `mark` [f, h, h]: plain where there is hardly any, else the
+    mark of that shape, radius and centres [f, 2] that covers it best over all frames."""
+    if float((mark > 0.5).sum() / alpha.sum()) < MIN_MARK_AREA:
+        return PATTERNS[0]
+    side = mark.shape[-1]
+    x, y = pixel_grid(side)
+    offset_x, offset_y = x - centres[:, 0, None, None] * side, y - centres[:, 1, None, None] * side
+    candidates = len(PATTERNS) - 1
+    distance = mark_distance(
+        torch.arange(1, len(PATTERNS)),
+        torch.full((candidates,), SHAPES.index(shape) if shape else 0),
+        offset_x.expand(candidates, -1, -1, -1),
+        offset_y.expand(candidates, -1, -1, -1),
+        torch.full((candidates, 1, 1, 1), radius * side),
+    )
+    candidate = (distance + 0.5).clamp(0, 1) * (alpha > 0.5)
+    overlap = torch.minimum(mark, candidate).sum((1, 2, 3)) / torch.maximum(mark, candidate).sum((1, 2, 3))
+    score, winner = overlap.max(0)
+    return PATTERNS[1 + int(winner)] if score >= MIN_MARK_OVERLAP else None
 
 
 def opponents(colours: torch.Tensor) -> torch.Tensor:

@@ -19,9 +19,13 @@ import comfy.utils
 
 from .clip import load_text_encoder
 from .files import (
+    FEW_STEPS_FILE,
+    IMAGE_FEW_STEPS_FILE,
     IMAGE_TRANSFORMER_FILE,
+    JOINT_FEW_STEPS_FILE,
     JOINT_TEXT_ENCODER_FILE,
     JOINT_TRANSFORMER_FILE,
+    ONE_STREAM_FEW_STEPS_FILE,
     ONE_STREAM_TEXT_ENCODER_FILE,
     ONE_STREAM_TRANSFORMER_FILE,
     TEXT_ENCODER_FILE,
@@ -30,7 +34,7 @@ from .files import (
     WEIGHTS,
     weight_file,
 )
-from .layouts import SIGMA_SHIFT
+from .layouts import SIGMA_SHIFT, with_unread_inputs
 from .vae import COGVIDEOX_SCALE, HUNYUAN_SCALE, in_scale
 
 EmbeddedKind = Literal["cross-attention", "image-to-video", "joint-attention", "one-stream-attention"]
@@ -45,11 +49,20 @@ MODEL_FILES: dict[EmbeddedKind, tuple[str, str]] = {
     ONE_STREAM_ATTENTION: (ONE_STREAM_TRANSFORMER_FILE, ONE_STREAM_TEXT_ENCODER_FILE),
 }
 """Transformer and text encoder of each model."""
+FEW_STEPS_FILES: Mapping[EmbeddedKind, str] = {
+    CROSS_ATTENTION: FEW_STEPS_FILE,
+    IMAGE_TO_VIDEO: IMAGE_FEW_STEPS_FILE,
+    JOINT_ATTENTION: JOINT_FEW_STEPS_FILE,
+    ONE_STREAM_ATTENTION: ONE_STREAM_FEW_STEPS_FILE,
+}
+"""The LoRA of each model that makes it draw in 4 to 8 steps without guidance."""
 LATENT_SCALES: Mapping[EmbeddedKind, float] = {
     JOINT_ATTENTION: HUNYUAN_SCALE,
     ONE_STREAM_ATTENTION: COGVIDEOX_SCALE,
 }
 """Latent scales of the layouts other than Wan's."""
+DRAWS_PAIRS = (JOINT_ATTENTION, ONE_STREAM_ATTENTION)
+"""Models that were trained on scenes with two subjects."""
 
 
 class EmbeddedModel(NamedTuple):
@@ -82,14 +95,36 @@ def load_embedded(
             "or choose another model."
         )
     transformer, text_encoder = (weight_file(weights, name) for name in MODEL_FILES[kind])
-    # Loaded by path, which lets newer hosts load it again for a second GPU.
-    model = comfy.sd.load_diffusion_model(str(transformer), model_options=dict(model_options or {}))
+    model = load_transformer(transformer, dict(model_options or {}))
     if kind == ONE_STREAM_ATTENTION:
         # The host would sample it as CogVideoX, which predicts something else.
         sampling = FlowSampling(model.model.model_config)
         sampling.set_parameters(shift=SIGMA_SHIFT, multiplier=1000)
         model.add_object_patch("model_sampling", sampling)
-    return EmbeddedModel(model, load_text_encoder(text_encoder), load_vae(weights, kind))
+    return EmbeddedModel(model, load_text_encoder(text_encoder, kind in DRAWS_PAIRS), load_vae(weights, kind))
+
+
+def load_transformer(
+    file: Path, model_options: dict[str, Any], disable_dynamic: bool = False
+) -> comfy.model_patcher.ModelPatcher:
+    """What the host's loader makes of a stored transformer. Newer hosts call this again for a second copy, as for one
+    more GPU; like the VAE's, it ignores the last option. Raises ValueError for a file that is no such model."""
+    state: Any = comfy.utils.load_torch_file(str(file), safe_load=True)
+    model = comfy.sd.load_diffusion_model_state_dict(with_unread_inputs(state), model_options=model_options)
+    if model is None:
+        raise ValueError(f"ComfyUI does not recognise {file}. Install the pack again, or train the model anew.")
+    vars(model)["cached_patcher_init"] = (load_transformer, (file, model_options))
+    return model
+
+
+def with_few_steps(
+    model: comfy.model_patcher.ModelPatcher, kind: EmbeddedKind, weights: Path = WEIGHTS
+) -> comfy.model_patcher.ModelPatcher:
+    """`model`, one of that kind, with its LoRA for 4 to 8 steps at cfg 1, as the host's LoRA nodes load it. Raises
+    FileNotFoundError without its file."""
+    state: Any = comfy.utils.load_torch_file(str(weight_file(weights, FEW_STEPS_FILES[kind])), safe_load=True)
+    patched: Any = comfy.sd.load_lora_for_models(model, None, state, 1.0, 0.0)[0]
+    return patched
 
 
 def load_vae(weights: Path = WEIGHTS, kind: EmbeddedKind = CROSS_ATTENTION) -> comfy.sd.VAE:

@@ -1,16 +1,17 @@
 """Generated scenes with ground truth: one coloured shape, or two, that move over a background.
 
-Everything about a scene is known (mask, colour, shape, size, direction and background of every frame), so quality can
-be measured without any downloaded network. Lengths are fractions of the frame side unless said otherwise; images have
-values in 0..1; the y axis points down.
+Everything about a scene is known (mask, colour, pattern, shape, size, direction and background of every frame), so
+quality can be measured without any downloaded network. Lengths are fractions of the frame side unless said otherwise;
+images have values in 0..1; the y axis points down.
 """
 
+import math
 import random
 from dataclasses import dataclass
 
 import torch
 
-from .vocabulary import BACKGROUNDS, COLOURS, DIRECTIONS, SHAPES, SIZES
+from .vocabulary import BACKGROUNDS, COLOURS, DIRECTIONS, PATTERNS, SHAPES, SIZES
 
 FRAME_SIDE = 96
 FRAMES = 17
@@ -28,6 +29,8 @@ COLOUR_VALUES = torch.tensor(
     ]
 )
 BACKGROUND_VALUES = torch.tensor([(0.05, 0.06, 0.12), (0.72, 0.60, 0.40), (0.12, 0.32, 0.12), (0.08, 0.30, 0.38)])
+MARK_VALUE = torch.tensor((0.10, 0.85, 0.90))
+"""Colour of every mark: the one that is farthest from all subjects and backgrounds."""
 DIRECTION_VECTORS = torch.tensor([(1.0, 0.0), (-1.0, 0.0), (0.0, -1.0), (0.0, 1.0)])
 RADIUS_RANGES = ((0.13, 0.17), (0.20, 0.25))
 TRAVEL_RANGE = (0.30, 0.50)
@@ -44,7 +47,12 @@ PAIR_PLACEMENTS = 48
 EXTENTS = torch.tensor([(1.0, 1.0, 1.0), (0.90, 0.90, 0.90), (1.0, 1.15, 0.85)])
 """How far each shape of `signed_distance` at radius one reaches sideways, up and down."""
 
-ATTRIBUTES = ("size", "colour", "shape", "direction", "background")
+MIDDLES = torch.tensor([0.0, 0.0, 0.18])
+"""How far below its centre the middle of each shape at radius one lies, where its mark is."""
+STRIPE, SPOT = 0.30, 0.45
+"""Half the height of a stripe and the radius of a spot at radius one."""
+
+ATTRIBUTES = ("size", "colour", "pattern", "shape", "direction", "background")
 
 
 @dataclass(frozen=True)
@@ -54,6 +62,7 @@ class Scenes:
 
     size: torch.Tensor
     colour: torch.Tensor
+    pattern: torch.Tensor
     shape: torch.Tensor
     direction: torch.Tensor
     background: torch.Tensor
@@ -65,10 +74,11 @@ class Scenes:
         return self.radius.shape[0]
 
     def attribute_words(self, index: int) -> dict[str, str]:
-        """The five words that describe scene `index` in full."""
+        """The six words that describe scene `index` in full."""
         return {
             "size": SIZES[int(self.size[index])],
             "colour": COLOURS[int(self.colour[index])],
+            "pattern": PATTERNS[int(self.pattern[index])],
             "shape": SHAPES[int(self.shape[index])],
             "direction": DIRECTIONS[int(self.direction[index])],
             "background": BACKGROUNDS[int(self.background[index])],
@@ -86,7 +96,7 @@ class PairScenes:
         return len(self.first)
 
     def attribute_words(self, index: int) -> tuple[dict[str, str], dict[str, str]]:
-        """The five words of either subject of scene `index`."""
+        """The six words of either subject of scene `index`."""
         return self.first.attribute_words(index), self.second.attribute_words(index)
 
 
@@ -98,10 +108,10 @@ def is_held_out(
     return (colour + 2 * shape + 3 * direction + 5 * background) % 6 == 0
 
 
-def sample_scenes(count: int, generator: torch.Generator, held_out: bool = False) -> Scenes:
+def sample_scenes(count: int, generator: torch.Generator, held_out: bool = False, patterned: bool = False) -> Scenes:
     """Draws `count` scenes whose attribute combination is held out from training, or is not.
 
-    The subject stays inside the frame over its whole path.
+    The subject stays inside the frame over its whole path. Subjects are plain, or of any pattern where `patterned`.
     """
 
     def draw(choices: int) -> torch.Tensor:
@@ -126,13 +136,21 @@ def sample_scenes(count: int, generator: torch.Generator, held_out: bool = False
     moves = DIRECTION_VECTORS[direction].abs()
     room = 0.5 - radius[:, None] - moves * travel[:, None] / 2
     centre = 0.5 + (2 * uniform(count, 2) - 1) * room.clamp(0, 0.15)
-    return Scenes(size, colour, shape, direction, background, radius, travel, centre)
+    pattern = sample_patterns(count, generator, patterned)
+    return Scenes(size, colour, pattern, shape, direction, background, radius, travel, centre)
 
 
-def sample_pairs(count: int, generator: torch.Generator, held_out: bool = False) -> PairScenes:
+def sample_patterns(count: int, generator: torch.Generator, patterned: bool) -> torch.Tensor:
+    """Indices [count] into PATTERNS: plain ones, or any where `patterned`. Drawn last, so that the rest of a seed's
+    scenes is the same either way."""
+    return torch.randint(len(PATTERNS), (count,), generator=generator) if patterned else torch.zeros(count).long()
+
+
+def sample_pairs(count: int, generator: torch.Generator, held_out: bool = False, patterned: bool = False) -> PairScenes:
     """Draws `count` scenes with two subjects, whose attribute combinations are both held out from training, or neither.
 
-    The subjects stay inside the frame and apart from each other over their whole paths.
+    The subjects stay inside the frame and apart from each other over their whole paths. Both are plain, or of any
+    pattern where `patterned`.
     """
     pairs, good = draw_pairs(count, generator, held_out)
     while not bool(good.all()):
@@ -141,11 +159,13 @@ def sample_pairs(count: int, generator: torch.Generator, held_out: bool = False)
             for name, values in vars(fresh_scenes).items():
                 getattr(scenes, name)[~good] = values
         good[~good] = fresh_good
+    for scenes in (pairs.first, pairs.second):
+        scenes.pattern[:] = sample_patterns(count, generator, patterned)
     return pairs
 
 
 def draw_pairs(count: int, generator: torch.Generator, held_out: bool) -> tuple[PairScenes, torch.Tensor]:
-    """`count` attempts at a scene with two subjects, and which of them [count] succeeded."""
+    """`count` attempts at a scene with two plain subjects, and which of them [count] succeeded."""
 
     def draw(choices: int) -> torch.Tensor:
         return torch.randint(choices, (count,), generator=generator)
@@ -168,7 +188,7 @@ def draw_pairs(count: int, generator: torch.Generator, held_out: bool) -> tuple[
 
 
 def place_anywhere(attributes: torch.Tensor, generator: torch.Generator) -> Scenes:
-    """Scenes whose subject is anywhere in the frame, inside it over its whole path.
+    """Scenes whose subject is plain and anywhere in the frame, inside it over its whole path.
 
     `attributes` [5, n] index the vocabulary for size, colour, shape, direction and background.
     """
@@ -183,7 +203,8 @@ def place_anywhere(attributes: torch.Tensor, generator: torch.Generator) -> Scen
     way = DIRECTION_VECTORS[direction].abs() * travel[:, None] / 2
     low = torch.stack([sideways, upwards], dim=1) + way
     high = 1 - torch.stack([sideways, downwards], dim=1) - way
-    return Scenes(size, colour, shape, direction, background, radius, travel, between(low, high))
+    plain = torch.zeros_like(shape)
+    return Scenes(size, colour, plain, shape, direction, background, radius, travel, between(low, high))
 
 
 def stay_apart(first: Scenes, second: Scenes) -> torch.Tensor:
@@ -223,6 +244,24 @@ def signed_distance(shape: torch.Tensor, offset_x: torch.Tensor, offset_y: torch
     return torch.where(choice == 0, circle, torch.where(choice == 1, square, triangle))
 
 
+def mark_distance(
+    pattern: torch.Tensor, shape: torch.Tensor, offset_x: torch.Tensor, offset_y: torch.Tensor, radius: torch.Tensor
+) -> torch.Tensor:
+    """Distance to the outline of the mark of each pattern, positive inside; all in one unit. Nothing is inside the mark
+    of a plain subject.
+
+    `pattern` and `shape` [n] index PATTERNS and SHAPES; offsets are from the shape's centre, and broadcast with
+    `radius` to [n, ...].
+    """
+    trailing = [1] * (offset_x.ndim - 1)
+    offset_y = offset_y - MIDDLES[shape].reshape(-1, *trailing) * radius
+    stripe = STRIPE * radius - offset_y.abs()
+    spot = SPOT * radius - torch.hypot(offset_x, offset_y)
+    choice = pattern.reshape(-1, *trailing)
+    marked = torch.where(choice == 1, stripe, torch.where(choice == 2, spot, offset_y))
+    return torch.where(choice == 0, -math.inf, marked)
+
+
 def pixel_grid(side: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Pixel centres (x, y), each [side, side], in pixels."""
     axis = torch.arange(side) + 0.5
@@ -248,25 +287,38 @@ def render_pairs(pairs: PairScenes, side: int = FRAME_SIDE, frames: int = FRAMES
 
 def subject_masks(scenes: Scenes, side: int, frames: int) -> torch.Tensor:
     """Opacity of the subjects in every frame, [n, frames, side, side] in 0..1."""
+    return (signed_distance(scenes.shape, *offsets(scenes, side, frames)) + 0.5).clamp(0, 1)
+
+
+def mark_masks(scenes: Scenes, side: int, frames: int) -> torch.Tensor:
+    """Opacity of the marks on the subjects, which may reach beyond these, [n, frames, side, side] in 0..1."""
+    return (mark_distance(scenes.pattern, scenes.shape, *offsets(scenes, side, frames)) + 0.5).clamp(0, 1)
+
+
+def offsets(scenes: Scenes, side: int, frames: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Every pixel's (x, y) from the subject's centre, each [n, frames, side, side], and the radius [n, 1, 1, 1], in
+    pixels."""
     x, y = pixel_grid(side)
     centre = centres(scenes, frames) * side
-    offset_x = x - centre[..., 0, None, None]
-    offset_y = y - centre[..., 1, None, None]
     radius = scenes.radius.reshape(-1, 1, 1, 1) * side
-    return (signed_distance(scenes.shape, offset_x, offset_y, radius) + 0.5).clamp(0, 1)
+    return x - centre[..., 0, None, None], y - centre[..., 1, None, None], radius
 
 
 def paint(video: torch.Tensor, scenes: Scenes, mask: torch.Tensor) -> torch.Tensor:
     """`video` [n, frames or 1, 3, side, side] with the subjects of `scenes` where `mask` [n, frames, side, side] is."""
     alpha = mask[:, :, None]
-    return video * (1 - alpha) + COLOUR_VALUES[scenes.colour][:, None, :, None, None] * alpha
+    colour = COLOUR_VALUES[scenes.colour][:, None, :, None, None]
+    if bool(scenes.pattern.any()):
+        mark = mark_masks(scenes, mask.shape[-1], mask.shape[1])[:, :, None]
+        colour = colour * (1 - mark) + MARK_VALUE.reshape(3, 1, 1) * mark
+    return video * (1 - alpha) + colour * alpha
 
 
 def caption(words: dict[str, str], said: frozenset[str] | set[str], wording: random.Random | None = None) -> str:
     """A plain sentence that says the attributes in `said` and leaves the others open.
 
     `words` holds one word per name in ATTRIBUTES. With `wording`, articles and verbs vary; without, the sentence is the
-    canonical one: "a large red circle moving right over grass".
+    canonical one: "a large red striped circle moving right over grass".
     """
 
     return " ".join([*clause(words, said, wording), *place(words, said, wording)])
@@ -288,7 +340,7 @@ def pair_caption(
 def clause(words: dict[str, str], said: frozenset[str] | set[str], wording: random.Random | None) -> list[str]:
     """The words of one subject and its movement."""
     parts = [pick(wording, "a", "the")]
-    parts += [words[name] for name in ("size", "colour") if name in said]
+    parts += [words[name] for name in ("size", "colour", "pattern") if name in said]
     parts.append(words["shape"] if "shape" in said else "shape")
     parts.append(pick(wording, "moving", "moves", "going", "goes"))
     if "direction" in said:

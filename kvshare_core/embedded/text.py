@@ -5,19 +5,21 @@ insists on) is reached by zeros, so only the first `TEXT_WIDTH` columns of that 
 weights; the other layouts take the rows as they are.
 """
 
+from collections.abc import Collection
+
 import torch
 from torch import nn
 
 from ..prompt_words import split_words
-from .vocabulary import CHUNK_TOKENS, PAD, WORD_IDS, WORDS, padded_length, word_id
+from .vocabulary import CHUNK_TOKENS, PAD, PAIR_WORDS, WORD_IDS, WORDS, padded_length, word_id
 
 WORD_WIDTH = 128
 POSITION_WIDTH = 32
 TEXT_WIDTH = WORD_WIDTH + POSITION_WIDTH
 
 
-def token_ids(text: str, known: int = len(WORDS), chunk_tokens: int = CHUNK_TOKENS) -> list[int]:
-    """Ids of the words of `text` in an embedding table of `known` rows, padded to a multiple of `chunk_tokens`."""
+def token_ids(text: str, known: Collection[str] = WORDS, chunk_tokens: int = CHUNK_TOKENS) -> list[int]:
+    """Ids of the words of `text` for a model that knows those of `known`, padded to a multiple of `chunk_tokens`."""
     ids = [word_id(word, known) for word in split_words(text)]
     return ids + [WORD_IDS[PAD]] * (padded_length(len(ids), chunk_tokens) - len(ids))
 
@@ -30,11 +32,11 @@ def position_code(length: int, width: int = POSITION_WIDTH) -> torch.Tensor:
 
 
 class WordEmbedding(nn.Module):
-    """Token ids [n, tokens] to text [n, tokens, TEXT_WIDTH]; `known` is the number of words with a row."""
+    """Token ids [n, tokens] to text [n, tokens, TEXT_WIDTH] by a table of that many `rows`."""
 
-    def __init__(self, known: int = len(WORDS)) -> None:
+    def __init__(self, rows: int = len(PAIR_WORDS)) -> None:
         super().__init__()
-        self.words = nn.Parameter(torch.randn(known, WORD_WIDTH))
+        self.words = nn.Parameter(torch.randn(rows, WORD_WIDTH))
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         vectors = self.words[ids]

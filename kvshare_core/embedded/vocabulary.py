@@ -1,10 +1,11 @@
-"""The words that the embedded model knows, and how a text becomes token ids.
+"""The words that the embedded models know, and how a text becomes token ids.
 
 Pure Python: the text encoder, the scene captions and the tests share this one list. The order is part of the committed
-weights (a word's place is its row in the embedding table), so words are only ever appended.
+weights (a word's place is its row in the embedding table), so words are only ever appended. A table that is older than
+a word lacks its row.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 PAD = "<pad>"
 UNKNOWN = "<unknown>"
@@ -15,30 +16,34 @@ SIZES = ("small", "large")
 DIRECTIONS = ("right", "left", "up", "down")
 BACKGROUNDS = ("night", "sand", "grass", "water")
 FILLERS = ("a", "the", "shape", "moving", "moves", "going", "goes", "to", "over", "across", "on")
-
 PAIR_FILLERS = ("and", "while")
+PATTERNS = ("plain", "striped", "spotted", "halved")
 
-WORDS = (PAD, UNKNOWN, *COLOURS, *SHAPES, *SIZES, *DIRECTIONS, *BACKGROUNDS, *FILLERS)
-"""What the cross-attention model knows: its captions speak of one subject."""
-PAIR_WORDS = (*WORDS, *PAIR_FILLERS)
-"""What the other models know: their captions speak of one subject or two."""
+PAIR_WORDS = (PAD, UNKNOWN, *COLOURS, *SHAPES, *SIZES, *DIRECTIONS, *BACKGROUNDS, *FILLERS, *PAIR_FILLERS, *PATTERNS)
+"""The rows of an embedding table, and what the models know whose captions speak of one subject or two."""
+WORDS = tuple(word for word in PAIR_WORDS if word not in PAIR_FILLERS)
+"""What the models know whose captions speak of one subject."""
 WORD_IDS = {word: index for index, word in enumerate(PAIR_WORDS)}
 
 CHUNK_TOKENS = 16
 """A text is padded to a multiple of this many tokens, so that texts of ordinary length share one shape."""
 PAIR_CHUNK_TOKENS = 24
-"""The same for the other models, whose captions of two subjects are longer."""
+"""The same for the models whose captions speak of two subjects, which are longer."""
 
 
-def word_id(word: str, known: int = len(WORDS)) -> int:
-    """Row of `word` in an embedding table of `known` rows; words that have none share the `<unknown>` row."""
-    index = WORD_IDS.get(word, known)
-    return index if index < known else WORD_IDS[UNKNOWN]
+def word_id(word: str, known: Collection[str] = WORDS) -> int:
+    """Row of `word` in an embedding table; words that are not `known` share the `<unknown>` row."""
+    return WORD_IDS[word if word in known else UNKNOWN]
 
 
-def unknown_words(words: Iterable[str], known: int = len(WORDS)) -> list[str]:
-    """Those of `words` that an embedding table of `known` rows has no row for, in order, each once."""
-    return list(dict.fromkeys(word for word in words if WORD_IDS.get(word, known) >= known))
+def unknown_words(words: Iterable[str], known: Collection[str] = WORDS) -> list[str]:
+    """Those of `words` that are not `known`, in order, each once."""
+    return list(dict.fromkeys(word for word in words if word not in known))
+
+
+def with_rows(known: Iterable[str], rows: int) -> tuple[str, ...]:
+    """Those of `known` that an embedding table of `rows` has a row for."""
+    return tuple(word for word in known if WORD_IDS[word] < rows)
 
 
 def padded_length(count: int, chunk_tokens: int = CHUNK_TOKENS) -> int:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from bench.accuracy import (
+    DROPPED,
     TARGETS,
     PairTask,
     Task,
@@ -26,16 +27,23 @@ from kvshare_core.embedded.training.denoiser import Denoiser, Shape
 from kvshare_core.embedded.training.joint_transformer import JointShape
 from kvshare_core.embedded.training.one_stream_transformer import OneStreamShape
 from kvshare_core.embedded.training.transformer import TransformerShape
-from kvshare_core.embedded.vocabulary import BACKGROUNDS, COLOURS, DIRECTIONS, PAIR_WORDS, SHAPES, SIZES, WORDS
+from kvshare_core.embedded.vocabulary import BACKGROUNDS, COLOURS, DIRECTIONS, PAIR_WORDS, PATTERNS, SHAPES, SIZES
 from tests.support.latent_bases import latent_basis
 
 TASKS = make_tasks(40, seed=5)
 
 
 def show(said: dict[str, str]) -> torch.Tensor:
-    """A rendered video of what is said; what is not said is small and red."""
-    words = {"size": "small", "colour": "red", **said}
-    options = {"colour": COLOURS, "shape": SHAPES, "direction": DIRECTIONS, "background": BACKGROUNDS, "size": SIZES}
+    """A rendered video of what is said; what is not said is small, red and plain."""
+    words = {"size": "small", "colour": "red", "pattern": "plain", **said}
+    options = {
+        "colour": COLOURS,
+        "pattern": PATTERNS,
+        "shape": SHAPES,
+        "direction": DIRECTIONS,
+        "background": BACKGROUNDS,
+        "size": SIZES,
+    }
     indices = {name: torch.tensor([values.index(words[name])]) for name, values in options.items()}
     radius = torch.tensor([(0.15, 0.22)[int(indices["size"])]])
     return render(Scenes(radius=radius, travel=torch.tensor([0.4]), centre=torch.tensor([[0.5, 0.5]]), **indices))[0][0]
@@ -44,13 +52,9 @@ def show(said: dict[str, str]) -> torch.Tensor:
 def test_half_of_the_captions_say_everything() -> None:
     assert all(set(task.said) == set(TARGETS) for task in TASKS[::2])
     dropped = [set(TARGETS) - set(task.said) for task in TASKS[1::2]]
-    assert all(names <= {"colour", "size"} for names in dropped)
-    assert {frozenset(names) for names in dropped} == {
-        frozenset(),
-        frozenset({"colour"}),
-        frozenset({"size"}),
-        frozenset({"colour", "size"}),
-    }
+    assert all(names <= {"colour", "size", "pattern"} for names in dropped)
+    assert {name: 4 < sum(name in names for names in dropped) < 16 for name in DROPPED} == dict.fromkeys(DROPPED, True)
+    assert any(not names for names in dropped)
     for task in TASKS:
         assert all(word in task.text.split() for word in task.said.values())
 
@@ -73,7 +77,7 @@ def test_right_videos_are_right_and_wrong_ones_wrong() -> None:
     rows, videos, detections = measure_accuracy(tasks, right, batch=5, seed=100)
     assert seeds == [100, 105, 110]
     assert len(videos) == len(detections) == 12
-    assert [row["attribute"] for row in rows] == ["colour", "shape", "direction", "background", "size"]
+    assert [row["attribute"] for row in rows] == ["colour", "pattern", "shape", "direction", "background", "size"]
     assert all(row["accuracy"] == 1 and row["right"] == row["said"] for row in rows)
     assert describe(tasks[0], detections[0])[1].count("!") == 0
 
@@ -89,8 +93,8 @@ def test_a_video_without_subject_is_all_wrong() -> None:
     task = Task("a circle moving right over night", {"shape": "circle", "direction": "right", "background": "night"})
     empty = show(task.said)[:, :, :1, :1].expand(17, 3, 96, 96)
     rows, _, detections = measure_accuracy([task], lambda prompts, seed: empty[None], 1, 0)
-    assert [row["right"] for row in rows] == [0] * 5
-    assert [row["accuracy"] for row in rows] == [None, 0, 0, 0, None]
+    assert [row["right"] for row in rows] == [0] * 6
+    assert [row["accuracy"] for row in rows] == [None, None, 0, 0, 0, None]
     assert describe(task, detections[0])[1] == "! no subject, night"
     assert log_line(250, 4, rows, detections).startswith("step=250 captions=1 cfg=4 found=0 shape=0.000")
     assert count_right([task], detections) == rows
@@ -100,7 +104,7 @@ def test_two_subjects_are_right_in_either_order() -> None:
     tasks = make_pair_tasks(8, seed=3)
     for task in tasks:
         assert all(word in task.text.split() for said in task.said for word in said.values())
-    scenes = sample_pairs(8, torch.Generator().manual_seed(3), held_out=True)
+    scenes = sample_pairs(8, torch.Generator().manual_seed(3), held_out=True, patterned=True)
     videos = list(render_pairs(scenes)[0])
     rows = {row["attribute"]: row for row in count_right_in_pairs(tasks, videos)}
     assert {row["accuracy"] for row in rows.values()} == {1}
@@ -109,6 +113,14 @@ def test_two_subjects_are_right_in_either_order() -> None:
     assert count_right_in_pairs(swapped, videos) == list(rows.values())
     turned = {row["attribute"]: row for row in count_right_in_pairs(tasks, [video.flip(0) for video in videos])}
     assert turned["direction"]["accuracy"] < 0.5 and turned["colour"]["accuracy"] == 1
+
+
+def test_a_model_that_knows_no_patterns_is_asked_for_none() -> None:
+    tasks, pairs = make_tasks(20, seed=5, patterned=False), make_pair_tasks(4, seed=3, patterned=False)
+    assert not any("pattern" in task.said for task in tasks)
+    assert not any(word in task.text.split() for task in (*tasks, *pairs) for word in PATTERNS)
+    videos = list(render_pairs(sample_pairs(4, torch.Generator().manual_seed(3), held_out=True))[0])
+    assert "pattern" not in {row["attribute"] for row in count_right_in_pairs(pairs, videos)}
 
 
 def test_one_subject_of_two_is_not_both() -> None:
@@ -135,7 +147,7 @@ def test_the_schedule_is_the_hosts() -> None:
 @pytest.mark.parametrize(
     ("shape", "words"),
     [
-        (TransformerShape(ffn_dim=64, layers=2), WORDS),
+        (TransformerShape(ffn_dim=64, layers=2), PAIR_WORDS[:32]),
         (JointShape(double_blocks=1, single_blocks=2), PAIR_WORDS),
         (OneStreamShape(layers=2), PAIR_WORDS),
     ],

@@ -4,7 +4,17 @@ import math
 
 import pytest
 
-from bench.measures import Measured, adherence, identity, motion, seam, seam_ratios, summary
+from bench.measures import (
+    Measured,
+    adherence,
+    identity,
+    keeps_appearance,
+    keeps_size,
+    motion,
+    seam,
+    seam_ratios,
+    summary,
+)
 from bench.spans import own_pictures, seam_pictures
 from tests.support.measured_beats import beat, measured, render_beat, timeline_of
 
@@ -17,6 +27,22 @@ def test_identity_needs_one_colour_and_one_size() -> None:
     assert identity([measured([beat(), beat(colour="blue"), beat()])]) == 0
     assert identity([measured([beat(), beat(radius=0.22), beat()])]) == 1
     assert identity([measured([beat(), beat(radius=0.24), beat()])]) == 0
+
+
+def test_appearance_is_colour_and_pattern_and_not_size() -> None:
+    striped = beat(pattern="striped")
+    kept, resized = measured([striped] * 3), measured([striped, beat(pattern="striped", radius=0.24), striped])
+    mixed = measured([striped, beat(pattern="spotted"), striped])
+    recoloured = measured([striped, beat(pattern="striped", colour="blue"), striped])
+    assert [keeps_appearance(film.detections) for film in (kept, resized, mixed, recoloured)] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+    assert [keeps_size(film.detections) for film in (kept, resized, mixed, recoloured)] == [True, False, True, True]
+    assert [identity([film]) for film in (kept, resized, mixed, recoloured)] == [1, 0, 0, 0]
+    assert not keeps_appearance(measured([EMPTY, EMPTY]).detections)
 
 
 def test_identity_compares_every_pair_of_segments() -> None:

@@ -25,6 +25,7 @@ def render_storyboard(storyboard: Storyboard, overlap: int, colours: tuple[str, 
         scenes = Scenes(
             size=torch.tensor([0]),
             colour=torch.tensor([COLOURS.index(colour)]),
+            pattern=torch.tensor([0]),
             shape=torch.tensor([SHAPES.index(words["shape"])]),
             direction=torch.tensor([DIRECTIONS.index(words["direction"])]),
             background=torch.tensor([BACKGROUNDS.index(words["background"])]),

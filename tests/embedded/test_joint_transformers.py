@@ -13,7 +13,7 @@ from kvshare_core.embedded.training.one_stream_transformer import OneStreamShape
 from kvshare_core.embedded.training.transformer import parameter_count
 from tests.support.present import known
 
-FILE_LIMIT = 7_000_000
+FILE_LIMIT = 7_500_000
 """Bytes of the half-precision file, which is part of the node pack."""
 
 

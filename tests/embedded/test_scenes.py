@@ -1,6 +1,7 @@
 """Rendered scenes, the ground truth of quality measurements."""
 
 import random
+from dataclasses import replace
 from itertools import combinations, product
 
 import pytest
@@ -14,6 +15,7 @@ from kvshare_core.embedded.scenes import (
     DIRECTION_VECTORS,
     FRAME_SIDE,
     FRAMES,
+    MARK_VALUE,
     PAIR_GAP,
     PairScenes,
     Scenes,
@@ -34,11 +36,21 @@ from kvshare_core.embedded.vocabulary import (
     DIRECTIONS,
     PAIR_CHUNK_TOKENS,
     PAIR_WORDS,
+    PATTERNS,
     SHAPES,
     SIZES,
     unknown_words,
 )
 from kvshare_core.prompt_words import split_words
+
+WORDS_OF_ONE = {
+    "size": "large",
+    "colour": "red",
+    "pattern": "striped",
+    "shape": "circle",
+    "direction": "right",
+    "background": "grass",
+}
 
 
 def scenes_of_all_shapes(radius: float = 0.2, travel: float = 0.4) -> Scenes:
@@ -48,6 +60,7 @@ def scenes_of_all_shapes(radius: float = 0.2, travel: float = 0.4) -> Scenes:
     return Scenes(
         size=zeros,
         colour=zeros,
+        pattern=zeros,
         shape=torch.arange(count),
         direction=zeros,
         background=zeros,
@@ -100,6 +113,37 @@ def test_pixels_have_the_true_colours() -> None:
         assert BACKGROUND_SHADE[0] - 1e-3 <= outside.min() and outside.max() <= BACKGROUND_SHADE[1] + 1e-3
 
 
+def test_marks_cover_their_part_of_each_shape() -> None:
+    scenes = scenes_of_all_shapes()
+    _, masks = render(scenes)
+    for pattern, parts in enumerate([(0, 0, 0), (0.38, 0.33, 0.34), (0.20, 0.20, 0.33), (0.5, 0.5, 0.56)]):
+        video, same = render(replace(scenes, pattern=torch.full((len(SHAPES),), pattern)))
+        assert torch.equal(same, masks)
+        marked = (video - MARK_VALUE.reshape(3, 1, 1)).norm(dim=2) < 0.1
+        share = marked.sum((1, 2, 3)) / (masks > 0.5).sum((1, 2, 3))
+        torch.testing.assert_close(share, torch.tensor(parts, dtype=torch.float32), atol=0.07, rtol=0)
+        assert not (marked & (masks < 0.5)).any()
+
+
+def test_marks_have_the_colour_that_is_farthest_from_all_others() -> None:
+    others = torch.cat(
+        [COLOUR_VALUES, BACKGROUND_VALUES * BACKGROUND_SHADE[0], BACKGROUND_VALUES * BACKGROUND_SHADE[1]]
+    )
+    assert (others - MARK_VALUE).norm(dim=1).min() > 0.5
+
+
+def test_patterns_change_nothing_else_of_a_seed() -> None:
+    plain, patterned = (
+        sample_scenes(64, torch.Generator().manual_seed(6), patterned=wanted) for wanted in (False, True)
+    )
+    assert not bool(plain.pattern.any()) and set(patterned.pattern.tolist()) == set(range(len(PATTERNS)))
+    for name, values in vars(plain).items():
+        assert name == "pattern" or torch.equal(values, getattr(patterned, name))
+    pairs = sample_pairs(64, torch.Generator().manual_seed(6), patterned=True)
+    assert not torch.equal(pairs.first.pattern, pairs.second.pattern)
+    assert torch.equal(pairs.first.centre, sample_pairs(64, torch.Generator().manual_seed(6)).first.centre)
+
+
 def test_subject_stays_inside_the_frame(drawn: Scenes) -> None:
     centre = centres(drawn)
     radius = drawn.radius[:, None, None]
@@ -131,31 +175,31 @@ def test_seed_decides_the_scenes() -> None:
 
 
 def test_canonical_caption() -> None:
-    words = {"size": "large", "colour": "red", "shape": "circle", "direction": "right", "background": "grass"}
-    assert caption(words, set(ATTRIBUTES)) == "a large red circle moving right over grass"
+    assert caption(WORDS_OF_ONE, set(ATTRIBUTES)) == "a large red striped circle moving right over grass"
+    words = WORDS_OF_ONE
     assert caption(words, {"shape"}) == "a circle moving"
     assert caption(words, {"colour"}) == "a red shape moving"
 
 
 def test_captions_say_what_is_asked_in_known_words() -> None:
     wording = random.Random(0)
-    scenes = sample_scenes(64, torch.Generator().manual_seed(4))
+    scenes = sample_scenes(64, torch.Generator().manual_seed(4), patterned=True)
     for index in range(len(scenes)):
         words = scenes.attribute_words(index)
         said = {name for name in ATTRIBUTES if wording.random() < 0.5}
         text = caption(words, said, wording)
         assert not unknown_words(split_words(text))
         present = set(split_words(text))
-        attribute_words = {*SIZES, *COLOURS, *SHAPES, *DIRECTIONS, *BACKGROUNDS}
+        attribute_words = {*SIZES, *COLOURS, *PATTERNS, *SHAPES, *DIRECTIONS, *BACKGROUNDS}
         assert present & attribute_words == {words[name] for name in said}
         assert len(training_ids((words,), wording, CHUNK_TOKENS)) == CHUNK_TOKENS
 
 
 def test_single_scenes_of_a_seed_never_change() -> None:
-    """The first model's training data: what was drawn before scenes with two subjects existed."""
+    """What was drawn before scenes with two subjects and patterns existed: the latent space is fitted to it."""
     scenes = sample_scenes(3, torch.Generator().manual_seed(0))
     video, mask = render(scenes)
-    assert [caption(scenes.attribute_words(index), set(ATTRIBUTES)) for index in range(3)] == [
+    assert [caption(scenes.attribute_words(index), {*ATTRIBUTES} - {"pattern"}) for index in range(3)] == [
         "a small blue circle moving down over water",
         "a large yellow square moving down over sand",
         "a large purple circle moving up over grass",
@@ -204,16 +248,14 @@ def test_each_mask_shows_its_own_subject(pairs: PairScenes) -> None:
 
 
 def test_captions_of_two_subjects() -> None:
-    words = (
-        {"size": "large", "colour": "red", "shape": "circle", "direction": "right", "background": "grass"},
-        {"size": "small", "colour": "blue", "shape": "square", "direction": "left", "background": "grass"},
-    )
+    other = {"size": "small", "colour": "blue", "pattern": "plain", "shape": "square", "direction": "left"}
+    words = (WORDS_OF_ONE, {**other, "background": "grass"})
     everything = (set(ATTRIBUTES), set(ATTRIBUTES))
-    expected = "a large red circle moving right and a small blue square moving left over grass"
+    expected = "a large red striped circle moving right and a small blue plain square moving left over grass"
     assert pair_caption(words, everything) == expected
     assert pair_caption(words, ({"shape"}, {"colour", "shape"})) == "a circle moving and a blue square moving"
     wording = random.Random(0)
     for _ in range(200):
         text = pair_caption(words, everything, wording)
-        assert not unknown_words(split_words(text), known=len(PAIR_WORDS))
+        assert not unknown_words(split_words(text), PAIR_WORDS)
         assert len(training_ids(words, wording, PAIR_CHUNK_TOKENS)) == PAIR_CHUNK_TOKENS

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from kvshare_core.embedded.clip import TOKENS, WordTokenizer, load_text_encoder, load_text_encoder_patcher
 from kvshare_core.embedded.files import TEXT_ENCODER_FILE
 from kvshare_core.embedded.text import TEXT_WIDTH, WORD_WIDTH, WordEmbedding, position_code, token_ids
-from kvshare_core.embedded.vocabulary import CHUNK_TOKENS, PAD, UNKNOWN, WORD_IDS, WORDS
+from kvshare_core.embedded.vocabulary import CHUNK_TOKENS, PAD, PAIR_WORDS, UNKNOWN, WORD_IDS, WORDS
 from kvshare_core.embedded.weight_syntax import prompt_words, weighted_words
 from kvshare_core.prompt_words import split_words
 from tests.support.growth import assert_linear
@@ -95,7 +95,7 @@ def test_stock_conditioning_nodes(clip: comfy.sd.CLIP) -> None:
 
 def test_model_patches_reach_the_word_vectors(clip: comfy.sd.CLIP) -> None:
     patched = clip.clone()
-    difference = torch.ones(len(WORDS), WORD_WIDTH)
+    difference = torch.ones(len(PAIR_WORDS), WORD_WIDTH)
     assert patched.add_patches({"words.weight": (difference,)}, 0.5) == ["words.weight"]
     before, after = encode(clip, "red"), encode(patched, "red")
     torch.testing.assert_close(after[..., :WORD_WIDTH], before[..., :WORD_WIDTH] + 0.5, atol=5e-3, rtol=5e-3)
@@ -193,7 +193,7 @@ def test_any_text_makes_whole_chunks_of_valid_ids(text: str) -> None:
     chunks = WordTokenizer().tokenize_with_weights(text)[TOKENS]
     assert chunks and all(len(chunk) == CHUNK_TOKENS for chunk in chunks)
     ids = [token[0] for chunk in chunks for token in chunk]
-    assert all(0 <= word_id < len(WORDS) for word_id in ids)
+    assert all(0 <= word_id < len(PAIR_WORDS) for word_id in ids)
     words = prompt_words(text)
     assert [word_id != WORD_IDS[PAD] for word_id in ids] == [True] * len(words) + [False] * (len(ids) - len(words))
 

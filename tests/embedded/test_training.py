@@ -7,9 +7,12 @@ import pytest
 import torch
 from torch import nn
 
-from kvshare_core.embedded.latents import BLOCK_FRAMES
-from kvshare_core.embedded.scenes import centres, sample_scenes
+from kvshare_core.embedded.files import TEXT_ENCODER_FILE, TRANSFORMER_FILE, VAE_FILE, WEIGHTS
+from kvshare_core.embedded.latents import BLOCK_FRAMES, BLOCK_SIDE
+from kvshare_core.embedded.layouts import without_unread_inputs
+from kvshare_core.embedded.scenes import FRAME_SIDE, centres, sample_scenes
 from kvshare_core.embedded.training import denoiser
+from kvshare_core.embedded.training.__main__ import DENOISERS, FEW_STEPS
 from kvshare_core.embedded.training.denoiser import (
     IMAGE_RECIPE,
     JOINT_RECIPE,
@@ -23,10 +26,13 @@ from kvshare_core.embedded.training.denoiser import (
 from kvshare_core.embedded.training.image_scenes import LATEST_TURN, approach
 from kvshare_core.embedded.training.joint_transformer import JointShape
 from kvshare_core.embedded.training.loop import Schedule, TrainingRun, checkpoint_loss
+from kvshare_core.embedded.training.low_rank import add_low_rank, low_rank_state
 from kvshare_core.embedded.training.one_stream_transformer import OneStreamShape
-from kvshare_core.embedded.training.transformer import TransformerShape
+from kvshare_core.embedded.training.transformer import TransformerShape, token_grid
 from tests.support.latent_bases import latent_basis
 
+WEIGHTS_LIMIT, HEADERS = 24_000_000, 150_000
+"""Bytes that all weights of the node pack may take, and that the names in their files do at most."""
 SCHEDULE = Schedule(steps=12, learning_rate=0.1, warmup_steps=3, decay_fraction=0.5, ema_decay=0.9)
 
 
@@ -76,7 +82,7 @@ def test_the_learning_rate_rises_holds_and_falls_to_zero() -> None:
     ("recipe", "shape"),
     [
         (DenoiserRecipe(), TransformerShape(ffn_dim=128, layers=1)),
-        (replace(IMAGE_RECIPE, learning_rate=2e-4), IMAGE_RECIPE.shape),
+        (IMAGE_RECIPE, IMAGE_RECIPE.shape),
         (JOINT_RECIPE, JointShape(double_blocks=1, single_blocks=1)),
         (ONE_STREAM_RECIPE, OneStreamShape(layers=1)),
     ],
@@ -96,10 +102,18 @@ def test_a_short_run_of_the_denoiser_learns(
         fresh_per_step=1,
         shape=shape,
     )
+    if recipe.begins_with_text_to_video:
+        first = denoiser.Denoiser(TransformerShape(), recipe.known_words)
+        denoiser.save_weights(first, tmp_path / TRANSFORMER_FILE, tmp_path / TEXT_ENCODER_FILE)
+        recipe = replace(recipe, learning_rate=5e-3)
     losses: list[float] = []
     with torch.compiler.set_stance("force_eager"):
         average = train_denoiser(
-            recipe, tmp_path / "denoiser.pt", torch.device("cpu"), lambda step, steps, loss: losses.append(loss)
+            recipe,
+            tmp_path / "denoiser.pt",
+            torch.device("cpu"),
+            lambda step, steps, loss: losses.append(loss),
+            tmp_path,
         )
     assert len(losses) == recipe.steps
     assert losses[-1] < losses[0]
@@ -143,3 +157,25 @@ def test_a_scene_turns_where_the_said_one_is_at_that_time() -> None:
     assert bool((before.direction != scenes.direction).all())
     rows = torch.arange(32)
     torch.testing.assert_close(centres(before)[rows, turn], centres(scenes)[rows, turn])
+
+
+def test_all_weights_that_the_recipes_make_fit_the_pack() -> None:
+    values = 0
+    for part, (recipe, _, text_file) in DENOISERS.items():
+        model = denoiser.Denoiser(recipe.shape, recipe.known_words)
+        stored = without_unread_inputs(model.transformer.state_dict())
+        add_low_rank(model.transformer, FEW_STEPS[f"{part}-few-steps"][1].rank)
+        trained = [
+            *stored.values(),
+            *low_rank_state(model.transformer).values(),
+            *([model.text.words] if text_file else []),
+        ]
+        values += sum(tensor.numel() for tensor in trained)
+    assert 2 * values + (WEIGHTS / VAE_FILE).stat().st_size < WEIGHTS_LIMIT - HEADERS
+
+
+def test_one_model_has_four_heads_and_a_fine_grid() -> None:
+    shape = ONE_STREAM_RECIPE.shape
+    assert isinstance(shape, OneStreamShape)
+    side = FRAME_SIDE // BLOCK_SIDE
+    assert shape.heads == 4 and token_grid(torch.zeros(1, 16, 5, side, side), shape.patch) == (5, 12, 12)

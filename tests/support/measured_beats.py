@@ -6,7 +6,7 @@ from bench.measures import Measured
 from bench.spans import own_pictures, seam_pictures
 from kvshare_core.embedded.detector import detect
 from kvshare_core.embedded.scenes import Scenes, render
-from kvshare_core.embedded.vocabulary import BACKGROUNDS, COLOURS, DIRECTIONS, SHAPES
+from kvshare_core.embedded.vocabulary import BACKGROUNDS, COLOURS, DIRECTIONS, PATTERNS, SHAPES
 from kvshare_core.script.parsing import parse_script
 from kvshare_core.timeline.planning import plan_timeline
 from kvshare_core.timeline.timeline import Timeline
@@ -15,12 +15,12 @@ SIDE = 96
 
 
 def beat(**changes: float | str) -> dict[str, float | str]:
-    standard = dict(colour="red", shape="circle", direction="right", background="night", radius=0.20, travel=0.4)
-    return {**standard, **changes}
+    standard = dict(colour="red", pattern="plain", shape="circle", direction="right", background="night")
+    return {**standard, "radius": 0.20, "travel": 0.4, **changes}
 
 
 def render_beat(attributes: dict[str, float | str], frames: int) -> torch.Tensor:
-    words = dict(colour=COLOURS, shape=SHAPES, direction=DIRECTIONS, background=BACKGROUNDS)
+    words = dict(colour=COLOURS, pattern=PATTERNS, shape=SHAPES, direction=DIRECTIONS, background=BACKGROUNDS)
     values = {name: torch.tensor([options.index(attributes[name])]) for name, options in words.items()}
     lengths = {name: torch.tensor([attributes[name]]) for name in ("radius", "travel")}
     scenes = Scenes(size=torch.tensor([0]), centre=torch.tensor([[0.5, 0.5]]), **values, **lengths)

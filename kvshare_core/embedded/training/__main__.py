@@ -1,8 +1,9 @@
 """Trains the embedded models and writes their weights and what was measured:
-`python -m kvshare_core.embedded.training [all|denoiser|image|joint|one-stream|vae]`. The denoiser is the
-cross-attention model, image the image-to-video one that begins with its weights, joint the joint-attention one,
-one-stream the one whose text and video share all weights; they share the VAE. An interrupted run goes on where it
-stopped.
+`python -m kvshare_core.embedded.training [all|PART]`, where PART is denoiser, image, joint, one-stream, vae, or one of
+the first four with -few-steps. The denoiser is the cross-attention model, image the image-to-video one that begins with
+its weights, joint the joint-attention one, one-stream the one whose text and video share all weights; they share the
+VAE. With -few-steps it is the LoRA that makes a finished model draw in 4 to 8 steps. An interrupted run goes on where
+it stopped.
 """
 
 import argparse
@@ -16,9 +17,13 @@ from typing import Any
 import torch
 
 from ..files import (
+    FEW_STEPS_FILE,
+    IMAGE_FEW_STEPS_FILE,
     IMAGE_TRANSFORMER_FILE,
+    JOINT_FEW_STEPS_FILE,
     JOINT_TEXT_ENCODER_FILE,
     JOINT_TRANSFORMER_FILE,
+    ONE_STREAM_FEW_STEPS_FILE,
     ONE_STREAM_TEXT_ENCODER_FILE,
     ONE_STREAM_TRANSFORMER_FILE,
     RESULTS_FILE,
@@ -29,7 +34,7 @@ from ..files import (
     weight_file,
 )
 from ..latents import LatentBasis, fit_basis
-from . import denoiser, vae
+from . import denoiser, few_steps, vae
 from .evaluation import evaluate
 from .loop import checkpoint_loss
 from .progress import Progress
@@ -42,6 +47,17 @@ DENOISERS = {
     "one-stream": (denoiser.ONE_STREAM_RECIPE, ONE_STREAM_TRANSFORMER_FILE, ONE_STREAM_TEXT_ENCODER_FILE),
 }
 """Recipe and weight files of each transformer, by its part's name; one without a text encoder shares the first's."""
+FEW_STEPS = {
+    "denoiser-few-steps": ("denoiser", few_steps.FewStepRecipe(sampling_shift=8.0), FEW_STEPS_FILE),
+    "image-few-steps": ("image", few_steps.FewStepRecipe(sampling_shift=8.0), IMAGE_FEW_STEPS_FILE),
+    "joint-few-steps": ("joint", few_steps.FewStepRecipe(sampling_shift=7.0), JOINT_FEW_STEPS_FILE),
+    "one-stream-few-steps": (
+        "one-stream",
+        few_steps.FewStepRecipe(sampling_shift=7.0, steps=1_200, batch=8),
+        ONE_STREAM_FEW_STEPS_FILE,
+    ),
+}
+"""The part of DENOISERS that each is made from, with the shift that the host samples it with, its recipe and file."""
 WORK = Path(__file__).resolve().parents[3] / ".dev" / "training"
 
 
@@ -55,6 +71,9 @@ def main(arguments: list[str]) -> None:
     for part in DENOISERS:
         if options.part in ("all", part) and not options.evaluate_only:
             record(results, part, train_denoiser(part, options.steps, options.work, options.output, device))
+    for part in FEW_STEPS:
+        if options.part in ("all", part) and not options.evaluate_only:
+            record(results, part, train_few_steps(part, options.steps, options.work, options.output, device))
     if options.part in ("all", "vae"):
         basis = fit_basis()
         if not options.evaluate_only:
@@ -65,7 +84,9 @@ def main(arguments: list[str]) -> None:
 def parse(arguments: list[str]) -> argparse.Namespace:
     """Reads the command line; a wrong one ends the program with a message."""
     parser = argparse.ArgumentParser(prog="python -m kvshare_core.embedded.training", description=__doc__)
-    parser.add_argument("part", nargs="?", choices=("all", *DENOISERS, "vae"), default="all", help="what to train")
+    parser.add_argument(
+        "part", nargs="?", choices=("all", *DENOISERS, *FEW_STEPS, "vae"), default="all", help="what to train"
+    )
     parser.add_argument("--steps", type=int, help="training steps of each part, instead of the recipe's")
     parser.add_argument(
         "--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto: CUDA when there is one"
@@ -74,7 +95,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--output", type=Path, default=WEIGHTS, metavar="DIR", help="weights (%(default)s)")
     parser.add_argument("--evaluate-only", action="store_true", help="only measure the VAE weights")
     options = parser.parse_args(arguments)
-    if options.evaluate_only and options.part in DENOISERS:
+    if options.evaluate_only and options.part not in ("all", "vae"):
         parser.error("--evaluate-only measures the VAE; generated videos are measured by the bench, not here")
     return options
 
@@ -84,10 +105,22 @@ def train_denoiser(part: str, steps: int | None, work: Path, output: Path, devic
     recipe, transformer_file, text_file = DENOISERS[part]
     recipe = replace(recipe, steps=steps or recipe.steps)
     checkpoint = work / f"{part}.pt"
-    model = denoiser.train_denoiser(recipe, checkpoint, device, Progress(part))
+    model = denoiser.train_denoiser(recipe, checkpoint, device, Progress(part), output)
     denoiser.save_weights(model.cpu(), output / transformer_file, output / text_file if text_file else None)
     loss = checkpoint_loss(checkpoint)
     return {"recipe": asdict(recipe), "parameters": parameter_count(model), "loss": loss, **versions(device)}
+
+
+def train_few_steps(part: str, steps: int | None, work: Path, output: Path, device: torch.device) -> dict[str, Any]:
+    """Distils one of FEW_STEPS from the model in `output`, writes its LoRA and returns its entry in the results."""
+    name, recipe, file = FEW_STEPS[part]
+    original, transformer_file, text_file = DENOISERS[name]
+    recipe = replace(recipe, steps=steps or recipe.steps)
+    files = (output / transformer_file, output / (text_file or TEXT_ENCODER_FILE))
+    checkpoint = work / f"{part}.pt"
+    model = few_steps.train_few_steps(recipe, original, files, checkpoint, device, Progress(part))
+    few_steps.save_few_steps(model.cpu(), output / file)
+    return {"recipe": asdict(recipe), "loss": checkpoint_loss(checkpoint), **versions(device)}
 
 
 def train_vae(steps: int | None, basis: LatentBasis, work: Path, output: Path, device: torch.device) -> dict[str, Any]:

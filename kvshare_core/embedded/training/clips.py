@@ -55,7 +55,7 @@ class ClipSampler:
 
     def _recoloured(self, count: int) -> torch.Tensor:
         """Rendered scenes, half of them with subject and background moved a little off their palette colour."""
-        video, mask = render(sample_scenes(count, self.generator))
+        video, mask = render(sample_scenes(count, self.generator, patterned=True))
         amount = 0.08 * (self._uniform(count, 1, 1, 1, 1) < 0.5)
         subject, background = (amount * torch.randn(count, 1, 3, 1, 1, generator=self.generator) for _ in range(2))
         return (video + torch.lerp(background, subject, mask[:, :, None])).clamp(0, 1)

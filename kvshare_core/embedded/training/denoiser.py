@@ -17,6 +17,7 @@ from ...prompt_words import split_words
 from ..files import TEXT_ENCODER_FILE, TRANSFORMER_FILE, WEIGHTS, weight_file
 from ..latents import BLOCK_SIDE, CHANNELS, NATIVE_LATENT_FRAMES, LatentBasis, fit_basis
 from ..layouts import SIGMA_SHIFT as ONE_STREAM_SHIFT
+from ..layouts import with_unread_inputs, without_unread_inputs
 from ..scenes import (
     ATTRIBUTES,
     FRAME_SIDE,
@@ -29,14 +30,14 @@ from ..scenes import (
     sample_scenes,
 )
 from ..text import WordEmbedding
-from ..vocabulary import CHUNK_TOKENS, PAD, PAIR_CHUNK_TOKENS, PAIR_WORDS, UNKNOWN, WORD_IDS, WORDS, word_id
+from ..vocabulary import CHUNK_TOKENS, PAD, PAIR_CHUNK_TOKENS, PAIR_WORDS, UNKNOWN, WORD_IDS, word_id
 from .image_scenes import CONDITION_CHANNELS, condition, grey_latents, last_frame_latents, render_changing
 from .joint_transformer import JointShape, JointTransformer
 from .loop import Report, Schedule, TrainingRun
 from .one_stream_transformer import OneStreamShape, OneStreamTransformer
 from .transformer import TransformerShape, WanTransformer
 
-SAID_PROBABILITY = {"size": 0.5, "colour": 0.6, "shape": 0.9, "direction": 0.85, "background": 0.85}
+SAID_PROBABILITY = {"size": 0.6, "colour": 0.6, "pattern": 0.5, "shape": 0.9, "direction": 0.85, "background": 0.85}
 EMPTY_PROBABILITY = 0.1
 UNKNOWN_PROBABILITY = 0.1
 
@@ -48,12 +49,12 @@ class DenoiserRecipe:
     """Everything that decides the result of a training run besides the machine's rounding.
 
     `pair_fraction` is the share of scenes with two subjects; `text_tokens` is the length of every caption in tokens;
-    `known_words` is the number of words with a vector of their own. A recipe that `begins_with_text_to_video` goes on
+    `known_words` is the number of words that have a vector. A recipe that `begins_with_text_to_video` goes on
     from the weights of the cross-attention model and leaves its text encoder as it is.
     """
 
     seed: int = 0
-    steps: int = 7_500
+    steps: int = 9_000
     batch: int = 32
     learning_rate: float = 4e-3
     warmup_steps: int = 100
@@ -65,7 +66,7 @@ class DenoiserRecipe:
     fresh_per_step: int = 4
     pair_fraction: float = 0.0
     text_tokens: int = CHUNK_TOKENS
-    known_words: int = len(WORDS)
+    known_words: int = len(PAIR_WORDS)
     shape: Shape = field(default_factory=TransformerShape)
     begins_with_text_to_video: bool = False
 
@@ -75,20 +76,21 @@ class DenoiserRecipe:
 
 
 JOINT_RECIPE = DenoiserRecipe(
-    steps=8_000,
+    steps=12_000,
     sigma_shift=7.0,
     pair_fraction=0.3,
     text_tokens=PAIR_CHUNK_TOKENS,
-    known_words=len(PAIR_WORDS),
     shape=JointShape(),
 )
 """What the joint-attention model is trained with, in the layout and by the schedule of HunyuanVideo."""
 
-ONE_STREAM_RECIPE = replace(JOINT_RECIPE, steps=6_000, sigma_shift=ONE_STREAM_SHIFT, shape=OneStreamShape())
-"""The same for the one-stream model, in the layout of CogVideoX."""
+ONE_STREAM_RECIPE = replace(
+    JOINT_RECIPE, steps=8_000, batch=16, learning_rate=3e-3, sigma_shift=ONE_STREAM_SHIFT, shape=OneStreamShape()
+)
+"""The same for the one-stream model, in the layout of CogVideoX: four times the tokens, so half the batch."""
 
 IMAGE_RECIPE = DenoiserRecipe(
-    steps=3_500,
+    steps=4_000,
     learning_rate=2e-3,
     decay_fraction=0.5,
     shape=TransformerShape(condition_channels=CONDITION_CHANNELS),
@@ -97,7 +99,7 @@ IMAGE_RECIPE = DenoiserRecipe(
 """What the image-to-video model is trained with: like Wan's own, it goes on from the text-to-video model."""
 
 SubjectWords = tuple[dict[str, str], ...]
-"""The five words of each subject of a scene."""
+"""The six words of each subject of a scene."""
 
 
 class Drawn(NamedTuple):
@@ -133,9 +135,9 @@ class ScenePool:
         pairs = 0
         if self.pair_fraction:
             pairs = int((torch.rand(count, generator=self.generator) < self.pair_fraction).sum())
-            two = sample_pairs(pairs, self.generator)
+            two = sample_pairs(pairs, self.generator, patterned=True)
             self._store_all(render_pairs(two)[0], [two.attribute_words(index) for index in range(pairs)])
-        one = sample_scenes(count - pairs, self.generator)
+        one = sample_scenes(count - pairs, self.generator, patterned=True)
         self._store_all(self.render(one), [(one.attribute_words(index),) for index in range(count - pairs)])
 
     def render(self, scenes: Scenes) -> torch.Tensor:
@@ -188,6 +190,12 @@ class ImageScenePool(ScenePool):
         return condition(latents, self.last[places].float(), self.grey, self.wording, self.generator)
 
 
+def make_pool(recipe: DenoiserRecipe, basis: LatentBasis, seed: int) -> ScenePool:
+    """The pool of a model: one with given frames where the model reads a condition."""
+    conditioned = isinstance(recipe.shape, TransformerShape) and recipe.shape.condition_channels > 0
+    return (ImageScenePool if conditioned else ScenePool)(basis, recipe, seed)
+
+
 def training_ids(words: SubjectWords, wording: random.Random, tokens: int) -> list[int]:
     """Token ids, `tokens` of them, of a random caption of a scene of one subject or two: some attributes unsaid,
     sometimes nothing said at all."""
@@ -199,7 +207,7 @@ def training_ids(words: SubjectWords, wording: random.Random, tokens: int) -> li
             text = caption(words[0], said[0], wording)
         else:
             text = pair_caption((words[0], words[1]), (said[0], said[1]), wording)
-        ids = [word_id(word, len(PAIR_WORDS)) for word in split_words(text)]
+        ids = [word_id(word, PAIR_WORDS) for word in split_words(text)]
         if wording.random() < UNKNOWN_PROBABILITY:
             ids.insert(wording.randrange(len(ids) + 1), WORD_IDS[UNKNOWN])
     return ids + [WORD_IDS[PAD]] * (tokens - len(ids))
@@ -220,9 +228,9 @@ class Denoiser(torch.nn.Module):
         self.transformer = make_transformer(shape)
         self.text = WordEmbedding(known_words)
 
-    def begin_with_text_to_video(self, weights: Path = WEIGHTS) -> None:
+    def begin_with_text_to_video(self, weights: Path) -> None:
         """Takes the weights of the cross-attention model, reads the condition with weight zero, freezes the text."""
-        state = load_file(weight_file(weights, TRANSFORMER_FILE))
+        state = with_unread_inputs(load_file(weight_file(weights, TRANSFORMER_FILE)))
         read = self.transformer.state_dict()["patch_embedding.weight"]
         known = state["patch_embedding.weight"]
         state["patch_embedding.weight"] = torch.cat([known, torch.zeros_like(read[:, known.shape[1] :])], dim=1)
@@ -255,20 +263,21 @@ def make_optimizers(model: Denoiser, learning_rate: float) -> list[torch.optim.O
     ]
 
 
-def train_denoiser(recipe: DenoiserRecipe, checkpoint: Path, device: torch.device, report: Report) -> Denoiser:
-    """Trains, or resumes from `checkpoint`, and returns the averaged weights."""
+def train_denoiser(
+    recipe: DenoiserRecipe, checkpoint: Path, device: torch.device, report: Report, weights: Path = WEIGHTS
+) -> Denoiser:
+    """Trains, or resumes from `checkpoint`, and returns the averaged weights. `weights` has those of the
+    cross-attention model, for a recipe that begins with them."""
     torch.manual_seed(recipe.seed)
     model, average = (Denoiser(recipe.shape, recipe.known_words).to(device) for _ in range(2))
     if recipe.begins_with_text_to_video:
-        model.begin_with_text_to_video()
+        model.begin_with_text_to_video(weights)
     optimizers = make_optimizers(model, recipe.learning_rate)
     run = TrainingRun(model, average, optimizers, recipe.schedule, checkpoint, save_every=250)
     if run.start >= recipe.steps:
         return average
 
-    conditioned = isinstance(recipe.shape, TransformerShape) and recipe.shape.condition_channels > 0
-    make_pool = ImageScenePool if conditioned else ScenePool
-    pool = make_pool(fit_basis(), recipe, seed=recipe.seed + run.start)
+    pool = make_pool(recipe, fit_basis(), recipe.seed + run.start)
     generator = torch.Generator().manual_seed(recipe.seed + run.start + 1)
     forward = torch.compile(model, dynamic=False)
     for step in range(run.start, recipe.steps):
@@ -285,7 +294,9 @@ def train_denoiser(recipe: DenoiserRecipe, checkpoint: Path, device: torch.devic
 
 
 def save_weights(average: Denoiser, transformer_file: Path, text_file: Path | None) -> None:
-    """Writes the transformer as half-precision safetensors, and the text encoder unless it is another model's."""
-    for part, file in ((average.transformer, transformer_file), (average.text, text_file)):
+    """Writes the transformer as half-precision safetensors, without the columns that only ever read zeros, and the
+    text encoder unless it is another model's."""
+    states = (without_unread_inputs(average.transformer.state_dict()), average.text.state_dict())
+    for state, file in zip(states, (transformer_file, text_file), strict=True):
         if file:
-            save_file({name: tensor.half().contiguous() for name, tensor in part.state_dict().items()}, file)
+            save_file({name: tensor.half().contiguous() for name, tensor in state.items()}, file)

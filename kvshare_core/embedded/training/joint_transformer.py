@@ -40,7 +40,7 @@ class JointShape:
     """Sizes of the joint-attention transformer; heads are 128 wide because the host rotates 16 + 56 + 56 channels."""
 
     dim: int = 128
-    double_blocks: int = 2
+    double_blocks: int = 1
     single_blocks: int = 6
     channels: int = 16
     text_dim: int = TEXT_WIDTH

@@ -30,7 +30,7 @@ class TransformerShape:
 
     dim: int = 128
     ffn_dim: int = 512
-    layers: int = 8
+    layers: int = 7
     channels: int = 16
     condition_channels: int = 0
 
@@ -78,22 +78,25 @@ def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch
     return rearrange(attended, "n h l d -> n l (h d)")
 
 
-def token_grid(latents: torch.Tensor) -> tuple[int, int, int]:
+def token_grid(latents: torch.Tensor, patch: int = PATCH) -> tuple[int, int, int]:
     """Tokens of `latents` [n, channels, t, h, w] along (frame, height, width)."""
-    return latents.shape[2], latents.shape[3] // PATCH, latents.shape[4] // PATCH
+    return latents.shape[2], latents.shape[3] // patch, latents.shape[4] // patch
 
 
 def project_patches(latents: torch.Tensor, projection: nn.Conv2d | nn.Conv3d) -> torch.Tensor:
     """Tokens [n, t * h * w, dim] of `latents`: what a convolution over patches gives, by one matrix product."""
-    patches = rearrange(latents, "n c t (h p) (w q) -> n (t h w) (c p q)", p=PATCH, q=PATCH)
+    patch = projection.weight.shape[-1]
+    patches = rearrange(latents, "n c t (h p) (w q) -> n (t h w) (c p q)", p=patch, q=patch)
     return F.linear(patches, projection.weight.flatten(1), projection.bias)
 
 
-def from_patches(patches: torch.Tensor, grid: tuple[int, int, int], order: str = "c p q") -> torch.Tensor:
-    """Latents of patches [n, t * h * w, channels * PATCH * PATCH] whose values lie in `order`."""
+def from_patches(
+    patches: torch.Tensor, grid: tuple[int, int, int], order: str = "c p q", patch: int = PATCH
+) -> torch.Tensor:
+    """Latents of patches [n, t * h * w, channels * patch * patch] whose values lie in `order`."""
     frames, height, width = grid
     pattern = f"n (t h w) ({order}) -> n c t (h p) (w q)"
-    return rearrange(patches, pattern, t=frames, h=height, w=width, p=PATCH, q=PATCH)
+    return rearrange(patches, pattern, t=frames, h=height, w=width, p=patch, q=patch)
 
 
 def start_plainly(module: nn.Module) -> None:

@@ -28,8 +28,8 @@ class AutoencoderRecipe:
 
     seed: int = 0
     dim: int = 8
-    decoder_steps: int = 6_000
-    encoder_steps: int = 2_000
+    decoder_steps: int = 8_000
+    encoder_steps: int = 3_000
     learning_rate: float = 3e-3
     warmup_steps: int = 100
     decay_fraction: float = 0.6
