@@ -78,7 +78,7 @@ BOUNDARIES: tuple[Boundary, ...] = (
     Boundary("drift control", f"{HOST}.patch:match_to_anchor", "drift control", TENSORS),
     Boundary("between stages", "kvshare_core.session.sampling_run:SamplingRun.next_stage", "maps, sources first"),
     Boundary("a finished segment", f"{HOST}.chain:Chain.finish", "chain of images"),
-    Boundary("an image carried on", f"{HOST}.segment_handler:carry_image", "chain of images"),
+    Boundary("an image carried on", "kvshare_core.host.conditioning.carried_image:carry_image", "chain of images"),
     Boundary("the masks found", "kvshare_core.subject.tracker:SubjectTracker.recorded", "lockstep"),
     Boundary("the record", "kvshare_core.record.record:KVShareRecord.put", "lockstep"),
     Boundary("masks of another sampler", "kvshare_core.record.handover:Handover.masks_of", "lockstep"),

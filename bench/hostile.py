@@ -449,9 +449,9 @@ KINDS: tuple[Kind, ...] = (
     Kind("scripts as text", TEXTS, read_script, IN_A_SCRIPT),
     Kind("scripts as JSON", JSON_TEXTS, read_script, IN_A_SCRIPT, every=2),
     Kind("large scripts", LARGE_TEXTS, read_script, IN_A_SCRIPT, every=500),
-    Kind("widgets", st.sampled_from(SETTINGS).flatmap(_settings), set_widgets, r"^\w+: \w+", every=10),
-    Kind("tensors", st.tuples(TENSOR_PLACES, TENSORS), give_tensor, r"^\w+: \w+", every=20),
-    Kind("saved runs", RUN_BYTES, load_run, r"^\w+: \w+", every=20),
-    Kind("presets", PRESET_BYTES, load_preset, r"^\w+: file", every=20),
+    Kind("widgets", st.sampled_from(SETTINGS).flatmap(_settings), set_widgets, r"^[\w() -]+: \w+", every=10),
+    Kind("tensors", st.tuples(TENSOR_PLACES, TENSORS), give_tensor, r"^[\w() -]+: \w+", every=20),
+    Kind("saved runs", RUN_BYTES, load_run, r"^[\w() -]+: \w+", every=20),
+    Kind("presets", PRESET_BYTES, load_preset, r"^[\w() -]+: file", every=20),
     Kind("requests of the editor", REQUESTS, ask_route, r"\w{3}", every=10),
 )

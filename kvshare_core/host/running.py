@@ -6,11 +6,10 @@ from comfy_execution.utils import get_executing_context
 
 from ..record.record import Findings, KVShareRecord
 from .graph import Graph, GraphNode
-from .own_errors import SAMPLING_NODE
 from .server import running_server
 
-RECORD_OUTPUT = 1
-"""The number of that node's output with the record."""
+SHARER, RECORD_OUTPUT = "MaskGuidedKVShare", 1
+"""The id of the node that shares, and the number of its output with the record."""
 
 
 def running_node() -> tuple[Graph, GraphNode] | None:
@@ -51,7 +50,7 @@ def record_is_read() -> bool:
     """Whether a node takes the record of a MaskGuidedKVShare that the running node depends on; true where that is
     unknown."""
     found = running_node()
-    sharers = [] if found is None else [node for node in found[0].above(found[1]) if node.kind == SAMPLING_NODE]
+    sharers = [] if found is None else [node for node in found[0].above(found[1]) if node.kind == SHARER]
     return found is None or not sharers or any(found[0].is_taken(node, RECORD_OUTPUT) for node in sharers)
 
 

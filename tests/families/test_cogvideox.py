@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from kvshare_core.attention.rope import rotate
+from kvshare_core.attention.rope import rotate, rotation_of
 from kvshare_core.config import KVShareConfig
 from kvshare_core.families.base import AttentionCall, CallSite, UnexpectedCallError
 from kvshare_core.host.loading.model_info import model_info
@@ -125,14 +125,14 @@ def test_a_gap_counts_latent_frames(name: str, gap: int, tokens: float) -> None:
     config = KVShareConfig(position="gap", position_gap=gap)
     patched, _ = share(model(name), timeline, config, subject="")
     moves: list[list[float]] = []
-    real = rotate
+    real = rotation_of
 
-    def spy(key: torch.Tensor, scheme: Any, offset: torch.Tensor) -> torch.Tensor:
+    def spy(key: torch.Tensor, scheme: Any, offset: torch.Tensor) -> Any:
         moves.append(offset.tolist())
         return real(key, scheme, offset)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("kvshare_core.attention.positions.rotate", spy)
+        patch.setattr("kvshare_core.attention.positions.rotation_of", spy)
         sample(CASES[name], patched, timeline)
     assert moves and all(move == [-tokens, 0, 0] for move in moves)
 

@@ -281,7 +281,7 @@ def test_a_subject_whose_words_cannot_be_hidden_is_named_and_left() -> None:
     short = model_of(plan_of(cast=one_subject(SubjectTokens((9,), (1,)))))
     textless = FakeModel(plan_of(), self_only(2), GRID)
     only = model_of(plan_of(cast=one_subject(SubjectTokens(tuple(range(5)), ()))))
-    cases = [(unknown, "LongVideoSegmenter"), (short, "more tokens"), (only, "no tokens but"), (textless, "changed")]
+    cases = [(unknown, "Long Video Segmenter"), (short, "more tokens"), (only, "no tokens but"), (textless, "changed")]
     for model, named in cases:
         session = model.session()
         asked = 0

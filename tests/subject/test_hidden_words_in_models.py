@@ -172,7 +172,7 @@ def test_a_prompt_of_other_nodes_is_named_and_left(caplog: pytest.LogCaptureFixt
     Sampling(2).run(outputs.on(patched), [[random_text(1), {}]], case.negative(timeline), case.shape(timeline))
     assert outputs.hidden == []
     assert record.latest() is None
-    assert "LongVideoSegmenter" in caplog.text
+    assert "Long Video Segmenter" in caplog.text
 
 
 def test_segments_with_held_frames_are_found_by_maps_and_the_others_by_the_effect() -> None:

@@ -366,7 +366,9 @@ def test_nothing_stays_after_clearing() -> None:
     assert watcher.tracker.finds_in_pass(MaskPass(3, 4))
 
 
-@pytest.mark.parametrize(("values", "named"), [({"prompts": None}, "LongVideoSegmenter"), ({"text_tokens": 2}, "more")])
+@pytest.mark.parametrize(
+    ("values", "named"), [({"prompts": None}, "Long Video Segmenter"), ({"text_tokens": 2}, "more")]
+)
 def test_a_subject_that_cannot_be_followed_is_named_and_left(values: dict[str, Any], named: str) -> None:
     watcher = Watcher(plan_of(CONTRAST))
     forward = watcher.forward(**values)
