@@ -1,9 +1,7 @@
 """Films of storyboards on a user's own ComfyUI: one workflow in API format, changed into each way to compare."""
 
 import copy
-import json
 import time
-import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -29,7 +27,6 @@ PICTURE_SINKS = ("CreateVideo", "SaveAnimatedWEBP", "SaveAnimatedPNG", "SaveWEBM
 SEEDS = ("seed", "noise_seed")
 PAPER_STEPS = 50
 """Steps of DiTCtrl's released configuration, which its start_step and end_step count."""
-PLAN_SECONDS = 60
 
 Json = dict[str, Any]
 
@@ -194,11 +191,7 @@ class Studio:
 
     def _plan(self, workflow: Workflow) -> Json:
         """The editor's plan of a workflow. Raises ValueError with what is wrong with its film."""
-        body = json.dumps({"node": self.segmenter, "graph": workflow}).encode()
-        request = urllib.request.Request(f"{self.url}/kv_share/plan", body, {"Content-Type": "application/json"})
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(request, timeout=PLAN_SECONDS) as response:
-            plan: Json = json.loads(response.read())
+        plan = client.ask(self.url, "/kv_share/plan", {"node": self.segmenter, "graph": workflow})
         if plan.get("error"):
             raise ValueError(plan["error"]["message"])
         return plan

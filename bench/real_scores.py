@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from .form import Row
 from .measures import LEAST_CHANGE
 from .real_films import RealFilm
-from .side_effects import CSCV_LAMBDA
+from .side_effects import cscv
 
 FRAMES_PER_BEAT = 8
 """Pictures of a beat that are looked at, evenly spread."""
@@ -71,14 +71,6 @@ def look_at(film: RealFilm, eye: Eye | None) -> Seen:
         seams(film),
         film.seconds,
     )
-
-
-def cscv(features: torch.Tensor) -> float:
-    """DiTCtrl's CSCV of features [f, width] of a film's frames: 1 / (1 + 10 * spread / mean) of the likenesses of
-    neighbours. A still film has 1, so it says nothing without the film's motion."""
-    normed = F.normalize(features, dim=1)
-    likeness = (normed[1:] * normed[:-1]).sum(1)
-    return float(1 / (1 + CSCV_LAMBDA * likeness.std(correction=0) / likeness.mean()))
 
 
 def subject_likeness(

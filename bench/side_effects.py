@@ -84,11 +84,16 @@ def in_tokens(masks: torch.Tensor) -> torch.Tensor:
 
 
 def cscv_lite(storyboard: Measured, embed: Embed) -> list[float]:
-    """DiTCtrl's CSCV with another embedding than CLIP's: 1 / (1 + 10 * spread / mean) of the likenesses of neighbouring
-    frames. A still picture has 1. Not comparable with published CSCV, which is of CLIP features."""
-    features = F.normalize(embed(storyboard.frames), dim=1)
-    likeness = (features[1:] * features[:-1]).sum(1)
-    return [float(1 / (1 + CSCV_LAMBDA * likeness.std(correction=0) / likeness.mean()))]
+    """DiTCtrl's CSCV with another embedding than CLIP's, so not comparable with published CSCV."""
+    return [cscv(embed(storyboard.frames))]
+
+
+def cscv(features: torch.Tensor) -> float:
+    """DiTCtrl's CSCV of features [f, width] of a film's frames: 1 / (1 + 10 * spread / mean) of the likenesses of
+    neighbours. A still film has 1, so it says nothing without the film's motion."""
+    normed = F.normalize(features, dim=1)
+    likeness = (normed[1:] * normed[:-1]).sum(1)
+    return float(1 / (1 + CSCV_LAMBDA * likeness.std(correction=0) / likeness.mean()))
 
 
 def _background_error(storyboard: Measured, segment: int) -> float:

@@ -27,8 +27,7 @@ from devtools.environment import find_host
 from devtools.server import Server, running_server
 
 from .form import Row, make_result, publish, show_progress
-
-Workflow = dict[str, dict[str, Any]]
+from .graphs import Workflow
 
 BATCH = 20
 """Prompts that wait in the server's queue at once."""

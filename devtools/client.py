@@ -20,6 +20,7 @@ __all__ = [
     "Progress",
     "WorkflowError",
     "WorkflowInterruptedError",
+    "ask",
     "fetch_view",
     "history",
     "interrupt",
@@ -112,6 +113,11 @@ def wait(
 def run(url: str, workflow: Mapping[str, Any], on_progress: Callable[[Progress], None] | None = None) -> Json:
     """Queues a workflow in API format, waits and returns its history entry. Raises like queue_prompt and wait."""
     return wait(url, queue_prompt(url, workflow), on_progress)
+
+
+def ask(url: str, path: str, body: Mapping[str, Any]) -> Json:
+    """What a route of the host answers to a JSON body. Raises urllib.error.HTTPError when it refuses."""
+    return cast(Json, json.loads(_request(url + path, body)))
 
 
 def interrupt(url: str) -> None:

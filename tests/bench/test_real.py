@@ -11,7 +11,8 @@ from bench.graphs import nodes_of
 from bench.real import KeptFilms, make_films, rows
 from bench.real_boards import Board, read_boards
 from bench.real_films import FRAMES, MASKS, WAYS, RealFilm, Studio, Way, pictures_of, seeded
-from bench.real_scores import Eye, Seen, cscv, look_at, rim_likeness, seams, speed, subject_crop, summary
+from bench.real_scores import Eye, Seen, look_at, rim_likeness, seams, speed, subject_crop, summary
+from bench.side_effects import cscv
 from devtools import client
 from devtools.environment import ROOT
 from devtools.server import Server
