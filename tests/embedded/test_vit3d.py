@@ -136,7 +136,7 @@ def test_a_frozen_backbone_learns_nothing() -> None:
     [{"time_dim": 7}, {"embed_dim": 15}, {"num_temporal_heads": 3}, {"mixing_every": 3}],
 )
 def test_sizes_that_do_not_go_together_are_refused(wrong: dict[str, int]) -> None:
-    with pytest.raises(ValueError, match="must|does not divide"):
+    with pytest.raises(ValueError, match=r"must|does not divide"):
         replace(TINY, **wrong).model()
 
 
