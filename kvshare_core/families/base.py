@@ -57,6 +57,9 @@ class AttentionCall:
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """What the host tells of the call, its transformer options, and the model's inputs that are no tensors."""
 
+    grid: tuple[int, int, int] = (0, 0, 0)
+    """Tokens of the segment's video as masks have them: frames, height, width. Known to `classify`."""
+
     @property
     def query_tokens(self) -> int:
         """Number of query tokens."""
@@ -90,6 +93,14 @@ class CallSite:
 
     origin: float = 0.0
     """Position in time of the video's first frame, in models that count positions through the whole sequence."""
+
+    grid: tuple[int, int, int] | None = None
+    """Tokens of the video in this block: frames, height, width; None where they are those of the masks
+    (`FamilyInfo.grid`)."""
+
+    frames_as_rows: bool = False
+    """Whether the call has a batch row for every frame, [latents x frames, heads, tokens of a frame, head_dim], with
+    `video_start` and the text's tokens in each of them (forward/view.py)."""
 
 
 @dataclass(frozen=True)
@@ -140,6 +151,9 @@ class FamilyInfo:
 
     reference_frames: ReferenceFrames | None = None
     """How the conditioning tells of reference frames in front of the video; None where nodes add none."""
+
+    frames_as_rows: bool = False
+    """Whether its blocks attend over space frame by frame, with a batch row for every frame (forward/view.py)."""
 
     def grid(self, frames: int, height: int, width: int) -> tuple[int, int, int]:
         """Token grid of a latent of that size; sizes that the patch does not divide are padded, as the models do."""

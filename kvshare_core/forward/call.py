@@ -23,6 +23,7 @@ from ..attention.parts import (
 from ..families.base import AttentionCall, BlockName, CallSite, Family, UnexpectedCallError
 from .forward import Forward, Layout
 from .rows import alike, stretches, take_rows
+from .view import View
 
 EVERY_HEAD = slice(None)
 
@@ -45,14 +46,27 @@ class AttentionContext:
     lse_attention: LogSumExpAttention
 
     @property
+    def view(self) -> View:
+        """How the call has the video."""
+        name, views = (self.site.grid, self.site.frames_as_rows), self.forward.cache.views
+        if name not in views:
+            views[name] = View(self.forward.grid, self.site.grid or self.forward.grid, self.site.frames_as_rows)
+        return views[name]
+
+    @property
     def video(self) -> slice:
-        """Where the video's tokens lie in the sequence."""
-        return slice(self.site.video_start, self.site.video_start + self.forward.video_tokens)
+        """Where the video's tokens lie in the sequence of a row."""
+        return slice(self.site.video_start, self.site.video_start + self.view.tokens)
+
+    @property
+    def chunk_rows(self) -> int:
+        """Batch rows of each chunk."""
+        return self.forward.batch.latents * self.view.rows
 
     @property
     def conditional_rows(self) -> slice | None:
         """The batch rows with the segment's own prompt; None when the batch has none."""
-        return self.forward.batch.conditional_rows
+        return self.view.rows_of(self.forward.batch.conditional_rows)
 
     @property
     def rows(self) -> range:
@@ -119,7 +133,7 @@ class AttentionContext:
     def _layout(self, *kinds: str) -> Layout:
         """Where the video lies among the keys in calls of these kinds; nowhere in others."""
         video = self.video if self.site.kind in kinds else slice(0, 0)
-        return video.start, video.stop, self.call.key_tokens
+        return video.start, video.stop, self.call.key_tokens, self.call.key.shape[0]
 
 
 class CallOutput:
@@ -205,7 +219,7 @@ def _site_of(
     if number is None:
         raise UnexpectedCallError("no place among those that the model's own blocks make")
     tokens = forward.lead_tokens + forward.video_tokens
-    site = family.classify(diffusion_model, number, call, tokens, forward.text.tokens)
+    site = family.classify(diffusion_model, number, replace(call, grid=forward.grid), tokens, forward.text.tokens)
     _check_rows(site, forward, call)
     return replace(site, video_start=site.video_start + forward.lead_tokens) if forward.lead_tokens else site
 
@@ -219,6 +233,6 @@ def told_block(call: AttentionCall) -> BlockName | None:
 def _check_rows(site: CallSite, forward: Forward, call: AttentionCall) -> None:
     """Raises UnexpectedCallError for a call over the video with other batch rows than the forward's, whose prompts are
     not known."""
-    rows = len(forward.batch.chunks) * forward.batch.latents
+    rows = len(forward.batch.chunks) * forward.batch.latents * (forward.grid[0] if site.frames_as_rows else 1)
     if site.kind not in ("aside", "other") and call.query.shape[0] != rows:
         raise UnexpectedCallError(f"{call.query.shape[0]} batch rows where the evaluation has {rows}")

@@ -24,7 +24,7 @@ def attend_routed(context: AttentionContext, masks: Sequence[KeyMask], frame_pat
     forward = context.forward
     outputs: list[torch.Tensor] = []
     for row, mask in enumerate(masks):
-        lengths = forward.text.routes.get(row // forward.batch.latents)
+        lengths = forward.text.routes.get(row // context.chunk_rows)
         if lengths is None:
             groups = [QueryGroup(None, (_visible_keys(context, row, range(context.call.key_tokens), mask),))]
         else:
@@ -52,9 +52,12 @@ def routed_groups(
         )
         for span in pairwise(starts)
     ]
-    frame_tokens = context.forward.frame_tokens
+    view = context.view
+    frame_tokens = view.frame_tokens
     queries: dict[tuple[float, ...], list[int]] = {}
-    weights_of_frames = zip(*(text.of_token_frames(frame_patch) for text in segment.texts), strict=True)
+    weights_of_frames = list(zip(*(text.of_token_frames(frame_patch) for text in segment.texts), strict=True))
+    if view.frames_as_rows:
+        weights_of_frames = [weights_of_frames[row % view.rows]]
     for frame, weights in enumerate(weights_of_frames):
         first = video.start + frame * frame_tokens
         queries.setdefault(weights, []).extend(range(first, first + frame_tokens))

@@ -4,6 +4,7 @@ Scores are [subjects shown in the segment, rows, tokens].
 """
 
 from collections.abc import Collection
+from dataclasses import replace
 
 import torch
 
@@ -50,8 +51,14 @@ class Evidence:
         examples = self.examples.get(forward.segment.index)
         if not self._by_appearance or examples is None or rows is None or forward.batch.prompts is None:
             return False
-        value = context.call.value[rows, :, context.video]
-        likeness = appearance.likeness(value, self._weights_of(forward.segment.index, examples, value.device))
+        # Over the whole clip, also where frames are rows: a frame alone may have no example.
+        value = context.view.clip(context.call.value[rows, :, context.video])
+        weights = context.view.to_block(self._weights_of(forward.segment.index, examples, value.device))
+        if not context.view.is_plain:
+            weights = weights / weights.sum(-1, keepdim=True)
+        likeness = appearance.likeness(value, weights)
+        if context.view.block != context.view.masks:
+            likeness = replace(context.view, frames_as_rows=False).to_masks(likeness)
         _add(self._likeness, forward.segment.index, maps.standardised(likeness))
         return True
 
