@@ -26,6 +26,7 @@ from .ltx2 import LTX2Family
 from .ltxv import LTXVideoFamily
 from .minimax_h3 import MiniMaxH3Family
 from .mochi import MochiFamily
+from .vit3d import ViT3DFamily
 from .wan import WanFamily
 
 FAMILIES: tuple[Family, ...] = (
@@ -39,6 +40,7 @@ FAMILIES: tuple[Family, ...] = (
     CosmosFamily(),
     LTX2Family(),
     MiniMaxH3Family(),
+    ViT3DFamily(),
 )
 
 

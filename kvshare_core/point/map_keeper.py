@@ -156,7 +156,9 @@ class _Sums:
         self._frame_patch = frame_patch
         call = context.call
         self._rows = context.conditional_rows or slice(0, 0)
-        self._grid = context.forward.grid
+        self._view = context.view
+        self._grid = context.view.block
+        self._latents = (self._rows.stop - self._rows.start) // context.view.rows
         self._period = _repeats(context)
         columns = [one.columns(call.key_tokens, self._period) for one in texts]
         self._columns = upload(torch.cat(columns, 1), call.query.device) if columns else None
@@ -167,20 +169,22 @@ class _Sums:
         frames, tokens = self._grid[0], self._grid[1] * self._grid[2]
         words = sum(len(one.words.words) for one in self._texts)
         numbers = words * (frames * tokens + words) + (tokens**2 + frames**2 if self._over_video else 0)
-        return 4 * numbers * (self._rows.stop - self._rows.start)
+        return 4 * numbers * self._latents
 
     def computed(self) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
-        """The spatial, temporal and text-video map, None for those that are not asked for."""
-        frames, height, width = self._grid
-        tokens, rows = height * width, self._rows.stop - self._rows.start
+        """The spatial, temporal and text-video map, None for those that are not asked for or not in the call."""
+        frames, tokens, latents = self._grid[0], self._view.frame_tokens, self._latents
         device = self._context.call.query.device
-        spatial = torch.zeros(rows, tokens, tokens, device=device) if self._over_video else None
-        temporal = torch.zeros(rows, frames, frames, device=device) if self._over_video else None
+        apart = self._view.frames_as_rows
+        spatial = torch.zeros(latents, tokens, tokens, device=device) if self._over_video else None
+        # Where frames are rows they attend to each other in other calls.
+        temporal = torch.zeros(latents, frames, frames, device=device) if self._over_video and not apart else None
         to_words: list[torch.Tensor] = []
         for frame, queries, probabilities in self._probabilities():
-            if spatial is not None and temporal is not None:
-                by_frame = probabilities[..., self._context.video].unflatten(-1, (frames, tokens))
-                spatial[:, queries] += by_frame[:, :, frame] / frames
+            by_frame = probabilities[..., self._context.video].unflatten(-1, (-1, tokens)) if self._over_video else None
+            if spatial is not None and by_frame is not None:
+                spatial[:, queries] += by_frame[:, :, 0 if apart else frame] / frames
+            if temporal is not None and by_frame is not None:
                 temporal[:, frame] += by_frame.sum(-1).sum(1) / tokens
             if self._columns is not None:
                 to_words.append((probabilities @ self._columns).cpu())
@@ -190,16 +194,16 @@ class _Sums:
         return None if spatial is None else spatial.cpu(), None if temporal is None else temporal.cpu(), text_video
 
     def _probabilities(self) -> Iterator[tuple[int, slice, torch.Tensor]]:
-        """Token frame, places in it, and what these attend to: [rows, places, keys], mean over heads."""
-        call, rows, video = self._context.call, self._rows, self._context.video
-        tokens = self._grid[1] * self._grid[2]
-        size = chunk_length((rows.stop - rows.start) * call.query.shape[1] * call.key_tokens, SCORES_AT_ONCE)
+        """Token frame, places in it, and what these attend to: [latents, places, keys], mean over heads."""
+        call, rows, video, tokens = self._context.call, self._rows, self._context.video, self._view.frame_tokens
+        size = chunk_length(self._latents * call.query.shape[1] * call.key_tokens, SCORES_AT_ONCE)
         for frame in range(self._grid[0]):
-            bias = self._bias(frame)
+            bias, begin = self._bias(frame), video.start + frame * tokens
+            if self._view.frames_as_rows:
+                rows, begin = slice(self._rows.start + frame, self._rows.stop, self._view.rows), video.start
             for start in range(0, tokens, size):
                 places = slice(start, min(start + size, tokens))
-                first = video.start + frame * tokens
-                queries = slice(first + places.start, first + places.stop)
+                queries = slice(begin + places.start, begin + places.stop)
                 mask = maps.mask_of_queries(call.mask, rows, queries)
                 scores = maps.attention_scores(call.query[rows, :, queries], call.key[rows], call.scale, mask)
                 yield frame, places, (scores if bias is None else scores + bias).softmax(-1).mean(1)
@@ -225,13 +229,14 @@ def _repeats(context: AttentionContext) -> int | None:
 
 
 def _between_words(context: AttentionContext, texts: tuple[_Words, ...]) -> torch.Tensor:
-    """Attention of each word to each word in a joint call: [rows, words, words]."""
+    """Attention of each word to each word in a joint call, mean over frames that are rows: [latents, words, words]."""
     call, rows = context.call, context.conditional_rows or slice(0, 0)
     columns = torch.cat([one.columns(call.key_tokens, None) for one in texts], 1)
     places = upload(columns.any(1).nonzero()[:, 0], call.query.device)
     query = call.query[rows].index_select(TOKEN_DIM, places)
     mask = maps.mask_of_queries(call.mask, rows, places)
     probabilities = maps.attention_scores(query, call.key[rows], call.scale, mask).softmax(-1).mean(1).cpu()
+    probabilities = probabilities.unflatten(0, (-1, context.view.rows)).mean(1)
     chosen_rows = columns[places.cpu()]
     means = chosen_rows.T / chosen_rows.sum(0).clamp(min=1)[:, None]
     return means @ probabilities @ columns

@@ -33,7 +33,7 @@ class KeptMap:
     [batch, h * w, h * w]."""
     temporal: torch.Tensor | None = None
     """Attention of each token frame (a row) to each token frame, mean over the places of the first:
-    [batch, frames, frames]."""
+    [batch, frames, frames]. Not of models that have every frame as a batch row."""
 
     def found(self) -> dict[MapKind, torch.Tensor]:
         """The maps that there are."""

@@ -222,6 +222,31 @@ def test_nothing_stays_after_a_run() -> None:
     assert session.kept_maps == ()
 
 
+@pytest.mark.parametrize("block", [GRID, (3, 1, 2)])
+def test_frames_that_are_rows_have_maps_within_each_frame(block: tuple[int, int, int]) -> None:
+    """A class token stands in front of every frame; a block may have a grid of its own."""
+    places = block[1] * block[2]
+    sites = [
+        CallSite(0, "self", video_start=1, grid=block, frames_as_rows=True),
+        CallSite(0, "cross", grid=block, frames_as_rows=True),
+    ]
+    model = FakeModel(keeping(MapSettings("all")), sites, GRID, rows=2, outside=1, text_tokens=5)
+    (one,) = kept_by(model)
+    assert one.temporal is None and one.text_text is None
+    for latent in range(2):
+        spatial, words = torch.zeros(places, places).double(), torch.zeros(2, *block).double()
+        for frame in range(3):
+            query, key, _ = model.tensors(0, "plain", 0, COND, latent)
+            attended = (query[frame] @ key[frame].transpose(-1, -2) / 2).softmax(-1).mean(0)
+            spatial += attended[1:, 1:] / 3
+            query, key, _ = model.tensors(0, "plain", 1, COND, latent)
+            attended = (query[frame] @ key[frame].transpose(-1, -2) / 2).softmax(-1).mean(0)
+            words[:, frame] = word_sums(attended, 0).T.reshape(2, *block[1:])
+        assert one.spatial is not None and one.text_video is not None
+        torch.testing.assert_close(one.spatial[latent].double(), spatial, rtol=0, atol=1e-6)
+        torch.testing.assert_close(one.text_video[latent].double(), words, rtol=0, atol=1e-6)
+
+
 def test_a_record_keeps_the_maps_of_its_newest_run_only() -> None:
     record, kept = KVShareRecord(), (KeptMap(0, 0, 0, temporal=torch.eye(2)[None]),)
     record.put(None, None, origin=RunOrigin("one"), maps=kept)
