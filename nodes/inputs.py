@@ -7,6 +7,7 @@ import torch
 from comfy_api.latest import io
 
 from ..kvshare_core.config import MAX_INDEX, KVShareConfig
+from ..kvshare_core.timeline.pictures import as_pictures, as_video
 from .sockets import ConfigSocket
 
 MAX_LAYER = 1000
@@ -130,20 +131,35 @@ def check_connected(**inputs: Any) -> None:
 
 
 def video_samples(name: str, latent: dict[str, Any] | None) -> torch.Tensor:
-    """The tensor of a LATENT input. Raises ValueError if there is none, it holds audio as well, or
-    is no video's."""
+    """The tensor of a LATENT input as a video, also of a batch of pictures. Raises ValueError if there is none, it
+    holds audio as well, or is no video's."""
     samples = _samples(name, latent)
     if not isinstance(samples, torch.Tensor):
         raise ValueError(
             f"{name}: it holds video and audio together. Split them with Separate AV Latent before this node, "
             "and combine them again after it."
         )
+    if samples.ndim == 4 and 0 not in samples.shape:
+        return as_video(samples)
     if samples.ndim != 5 or 0 in samples.shape:
         raise ValueError(
             f"{name}: it has the shape {list(samples.shape)}; that of a video is [batch, channels, latent frames, "
             "height, width]. Connect the latent of a video."
         )
     return samples
+
+
+def like_latent(video: torch.Tensor, latent: dict[str, Any]) -> torch.Tensor:
+    """A video, or a noise mask of one, in the form of a LATENT input: as pictures where that is a batch of pictures."""
+    return as_pictures(video) if latent["samples"].ndim == 4 else video
+
+
+def noise_mask_of(latent: dict[str, Any]) -> torch.Tensor | None:
+    """The noise mask of a LATENT input, in the form of a video's where it is one of a batch of pictures."""
+    mask = latent.get("noise_mask")
+    if mask is None or latent["samples"].ndim != 4:
+        return mask
+    return as_video(mask if mask.ndim == 4 else mask.reshape(-1, 1, *mask.shape[-2:]))
 
 
 def video_part(latent: dict[str, Any] | None, name: str = "latent") -> torch.Tensor:

@@ -5,9 +5,10 @@ from comfy_api.latest import io
 
 from ..kvshare_core.host.conditioning.pictures import encode_stretch
 from ..kvshare_core.timeline.holding import HOLD_PLACES, HoldPlace, first_frame, hold_frames, latent_frames_of
+from ..kvshare_core.timeline.pictures import as_video
 from ..kvshare_core.timeline.timeline import Timeline
 from .errors import named_errors
-from .inputs import search_words, video_samples
+from .inputs import like_latent, noise_mask_of, search_words, video_samples
 from .sockets import CATEGORY, TimelineSocket
 
 
@@ -101,7 +102,8 @@ class LongVideoContinue(io.ComfyNode):
             frames = latent_frames_of(timeline, place, beat, len(images))
             start = first_frame(timeline, place, beat, frames)
             video = encode_stretch(vae, images, timeline, start, frames)
+            video = as_video(video) if video.ndim == 4 else video
         else:
             raise ValueError("vae: connect the model's VAE to encode the images.")
-        held, mask = hold_frames(timeline, samples, latent.get("noise_mask"), video, start, soft)
-        return {**latent, "samples": held, "noise_mask": mask}
+        held, mask = hold_frames(timeline, samples, noise_mask_of(latent), video, start, soft)
+        return {**latent, "samples": like_latent(held, latent), "noise_mask": like_latent(mask, latent)}

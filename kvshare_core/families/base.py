@@ -19,6 +19,10 @@ from .text_encoders import TextEncoders
 Shapes = Mapping[str, tuple[tuple[int, ...], ...]]
 """Shapes of a model's inputs by the host's names; several for an input that is a list."""
 
+BLOCK_INDEX, BLOCK_KIND, BLOCK_PART, BLOCK_SHAPE = "block_index", "block_type", "block", "activations_shape"
+"""Transformer options in which hosts name the block, and in UNets its place and the shape [rows, channels, height,
+width] of its input."""
+
 CallKind = Literal["self", "joint", "cross", "aside", "other"]
 """What attends to what in an attention call.
 
@@ -104,6 +108,24 @@ class CallSite:
 
 
 @dataclass(frozen=True)
+class BlockSize:
+    """The size of one block, in models whose blocks differ."""
+
+    heads: int
+    """Attention heads."""
+
+    head_dim: int
+    """Channels of a head."""
+
+    scale: int
+    """Latent steps of a token in height and width."""
+
+    def grid(self, frames: int, height: int, width: int) -> tuple[int, int, int]:
+        """Token grid of a latent of that size."""
+        return frames, -(-height // self.scale), -(-width // self.scale)
+
+
+@dataclass(frozen=True)
 class FamilyInfo:
     """What one loaded model is."""
 
@@ -155,6 +177,13 @@ class FamilyInfo:
     frames_as_rows: bool = False
     """Whether its blocks attend over space frame by frame, with a batch row for every frame (forward/view.py)."""
 
+    frames_in_batch: bool = False
+    """Whether its latent is a batch of pictures [frames, channels, height, width], which is one film; other latents are
+    [batch, channels, frames, height, width]."""
+
+    block_sizes: tuple[BlockSize, ...] = ()
+    """Of each block, where they differ; without, all have `heads`, `head_dim` and the masks' grid."""
+
     def grid(self, frames: int, height: int, width: int) -> tuple[int, int, int]:
         """Token grid of a latent of that size; sizes that the patch does not divide are padded, as the models do."""
         frame_patch, height_patch, width_patch = self.patch
@@ -170,6 +199,10 @@ class BlockName:
 
     kind: str = "double"
     """`double`, or `single` for the second half of models whose blocks are of two kinds."""
+
+    part: tuple[str, int] | None = None
+    """Of a UNet's block, its part (`input`, `middle`, `output`) and the place in it; `index` then counts in that
+    place."""
 
 
 def calls_in_turn(block: BlockName, blocks: int, each: int, before: int = 0) -> range:

@@ -20,7 +20,16 @@ from ..attention.parts import (
     empty_output,
     group_outputs,
 )
-from ..families.base import AttentionCall, BlockName, CallSite, Family, UnexpectedCallError
+from ..families.base import (
+    BLOCK_INDEX,
+    BLOCK_KIND,
+    BLOCK_PART,
+    AttentionCall,
+    BlockName,
+    CallSite,
+    Family,
+    UnexpectedCallError,
+)
 from .forward import Forward, Layout
 from .rows import alike, stretches, take_rows
 from .view import View
@@ -29,9 +38,6 @@ EVERY_HEAD = slice(None)
 
 OVER_VIDEO = ("self", "joint")
 """Kinds of calls in which the video attends to itself."""
-
-BLOCK_INDEX, BLOCK_KIND = "block_index", "block_type"
-"""Transformer options in which hosts name the block."""
 
 
 @dataclass(frozen=True)
@@ -226,8 +232,10 @@ def _site_of(
 
 def told_block(call: AttentionCall) -> BlockName | None:
     """The block that the host names with a call, None where it names none."""
-    index = call.options.get(BLOCK_INDEX)
-    return BlockName(index, call.options.get(BLOCK_KIND, "double")) if isinstance(index, int) else None
+    index, part = call.options.get(BLOCK_INDEX), call.options.get(BLOCK_PART)
+    if not isinstance(index, int):
+        return None
+    return BlockName(index, call.options.get(BLOCK_KIND, "double"), part if isinstance(part, tuple) else None)
 
 
 def _check_rows(site: CallSite, forward: Forward, call: AttentionCall) -> None:

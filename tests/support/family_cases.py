@@ -18,6 +18,7 @@ from tests.tiny import hunyuan as tiny_hunyuan
 from tests.tiny import ltx2 as tiny_ltx2
 from tests.tiny import minimax_h3 as tiny_h3
 from tests.tiny import mochi as tiny_mochi
+from tests.tiny import unets as tiny_unets
 from tests.tiny.cross_attention import (
     COSMOS_TEXT_WIDTH,
     LTXV_CHANNELS,
@@ -187,6 +188,21 @@ def h3_case(
     )
 
 
+def unet_case(name: str, kind: str, window: int = 3, overlap: int = 1) -> FamilyCase:
+    """A UNet, whose latent is a batch of pictures and so one film; a window of 1 makes stills."""
+    return FamilyCase(
+        name,
+        "unet",
+        partial(tiny_unets.tiny_unet, kind),
+        partial(tiny_unets.text_of, kind),
+        (tiny_unets.CHANNELS, 8, 8),
+        batches=(1,),
+        run=tiny_unets.sample_pictures,
+        window=window,
+        overlap=overlap,
+    )
+
+
 CASES: dict[str, FamilyCase] = {
     case.name: case
     for case in (
@@ -230,6 +246,11 @@ CASES: dict[str, FamilyCase] = {
         h3_case("minimax h3"),
         h3_case("minimax h3 i2v", tiny_h3.first_and_last_picture),
         h3_case("minimax h3 references", tiny_h3.references),
+        unet_case("sd 1.5", "SD15"),
+        unet_case("sd 1.5 stills", "SD15", window=1, overlap=0),
+        unet_case("sd 2.x", "SD20"),
+        unet_case("sdxl", "SDXL"),
+        unet_case("sdxl stills", "SDXL", window=1, overlap=0),
     )
 }
 
