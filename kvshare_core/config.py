@@ -15,6 +15,7 @@ Order = Literal["lockstep", "sources_first", "ditctrl", "chain"]
 Position = Literal["same", "gap", "matched", "frame", "centred"]
 MaskKind = Literal["contrast", "threshold", "appearance"]
 MaskStart = Literal["effect", "maps"]
+KeepMaps = Literal["none", "words", "video", "all"]
 StorePlace = Literal["auto", "device", "cpu"]
 StoreDtype = Literal["model", "fp8"]
 WhenOutOfMemory = Literal["stop", "save_memory"]
@@ -27,6 +28,7 @@ LAYER_PRESETS: tuple[str, ...] = get_args(LayerPreset)
 POSITIONS: tuple[str, ...] = get_args(Position)
 MASK_KINDS: tuple[str, ...] = get_args(MaskKind)
 MASK_STARTS: tuple[str, ...] = get_args(MaskStart)
+KEEP_MAPS: tuple[str, ...] = get_args(KeepMaps)
 STORE_PLACES: tuple[str, ...] = get_args(StorePlace)
 STORE_DTYPES: tuple[str, ...] = get_args(StoreDtype)
 WHEN_OUT_OF_MEMORY: tuple[str, ...] = get_args(WhenOutOfMemory)
@@ -140,6 +142,37 @@ class MaskSettings:
 
 
 @dataclass(frozen=True)
+class MapSettings:
+    """Which attention maps of a run are kept as numbers, for files.
+
+    keep: `words` what the video and the words attend to of the words; `video` what frames and places attend to of each
+        other; `all` both.
+    step_idx, layer_idx: steps and blocks whose maps are kept. Empty means every fifth, and the last.
+
+    Raises ValueError on values outside these.
+    """
+
+    keep: KeepMaps = "none"
+    step_idx: tuple[int, ...] = ()
+    layer_idx: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check_choice("keep_maps", self.keep, KEEP_MAPS)
+        _check_indices("map_step_idx", self.step_idx)
+        _check_indices("map_layer_idx", self.layer_idx)
+
+    @property
+    def of_words(self) -> bool:
+        """Whether maps of words are kept."""
+        return self.keep in ("words", "all")
+
+    @property
+    def over_video(self) -> bool:
+        """Whether maps over frames and places are kept."""
+        return self.keep in ("video", "all")
+
+
+@dataclass(frozen=True)
 class MeasuredModel:
     """The kind of model that a choice of blocks was measured on: its family and number of blocks."""
 
@@ -207,6 +240,7 @@ class KVShareConfig:
         it shares with the segments before it, as far as they are known: finished in `chain`, estimated elsewhere.
     measured_on: what layer_idx and attn_map_layer_idx were measured on, None where they were not; other models refuse
         them.
+    maps: which attention maps are kept for files.
 
     Raises ValueError on values outside these ranges.
     """
@@ -236,6 +270,7 @@ class KVShareConfig:
     memory: MemorySettings = MemorySettings()
     measured_on: MeasuredModel | None = None
     carry_image: bool = True
+    maps: MapSettings = MapSettings()
 
     def __post_init__(self) -> None:
         _check_choice("mode", self.mode, MODES)

@@ -23,9 +23,9 @@ def rare() -> dict[str, Any]:
     return {"advanced": True} if "advanced" in inspect.signature(io.String.Input).parameters else {}
 
 
-def indices_input(name: str, default: tuple[int, ...], tooltip: str) -> io.Input:
+def indices_input(name: str, default: tuple[int, ...], tooltip: str, optional: bool = False) -> io.Input:
     """A text input that config.parse_indices parses, folded away."""
-    return io.String.Input(name, default=", ".join(map(str, default)), tooltip=tooltip, **rare())
+    return io.String.Input(name, default=", ".join(map(str, default)), tooltip=tooltip, optional=optional, **rare())
 
 
 def incoming_config(kept: str) -> io.Input:

@@ -18,7 +18,9 @@ from ..forward.forward import Batch, Forward, PromptText
 from ..plan import schedule
 from ..plan.schedule import Evaluation
 from ..plan.stages import Stages
+from ..point.map_keeper import MapKeeper
 from ..point.watcher import PointWatcher
+from ..record.kept_maps import KeptMap
 from ..record.record import RecordedMasks, RecordedPoint
 from ..subject.hidden_words import HiddenWords
 from ..subject.map_reader import UNKNOWN_PROMPT
@@ -48,6 +50,7 @@ class SamplingRun:
         self.stages = Stages(plan)
         self.tracker = SubjectTracker(plan, self.warn_once, settings.frame_patch, settings.held)
         self._points = PointWatcher(plan, settings.frame_patch)
+        self._maps = MapKeeper(plan, settings.info.blocks, settings.frame_patch, self.warn_once)
         self._hidden_words = HiddenWords(plan, settings.info, self.warn_once)
         self.account = RunAccount(settings, self.warn_once)
         """What the run did and did not do."""
@@ -57,7 +60,8 @@ class SamplingRun:
             CallMaps(settings, self.tracker, self.warn_once),
             CallTexts(settings, self._hidden_words, self.warn_once),
             self._sharer,
-            self._points,
+            self._points.add_map,
+            self._maps.add_map,
         )
         self.early_blocks = EarlyBlocks(settings, self.tracker)
         self.outcome = Outcome()
@@ -85,6 +89,7 @@ class SamplingRun:
         self.early_blocks.clear()
         self.tracker.clear()
         self._points.clear()
+        self._maps.clear()
 
     def finish(self) -> tuple[RecordedMasks | None, RecordedPoint | None]:
         """Ends a run that sampled to its end: what it found, and a warning where it did not share as planned."""
@@ -93,6 +98,11 @@ class SamplingRun:
         if self.outcome.sentence is not None:
             self.warn_once(self.outcome.sentence)
         return masks, self._points.recorded()
+
+    @property
+    def kept_maps(self) -> tuple[KeptMap, ...]:
+        """The attention maps that the configuration asked for, so far."""
+        return self._maps.kept
 
     def next_stage(self) -> None:
         """Ends a stage; the latent is sampled from its beginning again."""
@@ -120,6 +130,7 @@ class SamplingRun:
         self._calls.prompted.clear()
         self._release()
         self.tracker.begin_pass(mask_pass)
+        self._maps.begin_pass(step, steps, repeats)
         trusted = self.part.trusted
         return self.stages.evaluations(trusted and now.shares, leaves_keys=trusted)
 
@@ -135,6 +146,7 @@ class SamplingRun:
         self._release()
         self.tracker.end_pass(self._calls.device)
         self._points.end_pass()
+        self._maps.end_pass()
 
     def begin_evaluation(self, evaluation: Evaluation) -> None:
         """Releases the keys that neither this evaluation nor a later one attends to."""
@@ -180,6 +192,7 @@ class SamplingRun:
             or self.part.in_maps(evaluation)
             or bool(evaluation.segment.texts)
             or self._points.wants(evaluation.segment)
+            or self._maps.wants(evaluation.segment)
         )
 
     def open_forward(
