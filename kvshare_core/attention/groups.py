@@ -141,7 +141,7 @@ def sharing_groups(
         (split.background, background if rules.share_background else ForeignTokens()),
         *zip(split.subjects, subjects, strict=True),
     ]
-    if not any(builder.sees_foreign(seen) for places, seen in assignments if len(places.on_cpu) > 0):
+    if not any(builder.sees_foreign(seen) for _, seen in assignments):
         return None
     texts = _foreign_tokens(sources, [entry.text for entry in sources], rules).texts
     video = [tokens for seen in (*subjects, background) for tokens in seen.video]
