@@ -120,6 +120,19 @@ def token_place_inputs(defaults: KVShareConfig, without: str) -> list[io.Input]:
     ]
 
 
+def edit_input(**shown: Any) -> io.Input:
+    """Whether later prompts are edits of the first; shown: further arguments of the input."""
+    return io.Boolean.Input(
+        "is_edit",
+        default=False,
+        optional=True,
+        tooltip="Later prompts are edits of the first one: they begin with its noise and attend to it, each frame at "
+        "its own time. Put [cut] between the prompts, and decode each of them by itself. Turn it on to change a word "
+        "of a prompt and keep the rest of the video.",
+        **shown,
+    )
+
+
 def check_connected(**inputs: Any) -> None:
     """Raises ValueError for an input through whose link nothing came, as from a checkpoint without a text encoder."""
     for name, value in inputs.items():

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 import torch
 
-from ..attention.groups import TokenSplit
 from ..attention.key_masks import KeyMask
 from ..attention.positions import Offsets
+from ..attention.token_split import TokenSplit
 from ..bank.bank import Chunk
 from ..families.base import BlockName
 from ..plan.schedule import Role
@@ -75,6 +75,10 @@ class ForwardCache:
     """The mask that the host passed, and what it hides from each batch row."""
     masks_without_words: dict[Layout, list[KeyMask]] = field(default_factory=dict[Layout, list[KeyMask]])
     """The same with the words of `PromptText.hidden_subject` hidden too; rows without any other key are left out."""
+    weighed_masks: dict[Layout, tuple[list[KeyMask], list[KeyMask]]] = field(
+        default_factory=dict[Layout, tuple[list[KeyMask], list[KeyMask]]]
+    )
+    """Masks of the batch rows, and the same with the words of the prompt weighed."""
     undivided: dict[Grid, TokenSplit] = field(default_factory=dict[Grid, TokenSplit])
     """By the tokens of a row, a split in which every video token is subject."""
     views: dict[tuple[Grid | None, bool], View] = field(default_factory=dict[tuple[Grid | None, bool], View])

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from ..attention.groups import TokenSplit, split_tokens
+from ..attention.token_split import TokenSplit, split_tokens
 
 Grid = tuple[int, int, int]
 """Tokens of a video: frames, height, width."""

@@ -55,7 +55,7 @@ class RunCalls:
         if forward.text.hidden_subject is not None:
             return self._texts.without_words(context)
         if site.kind == "aside":
-            return None
+            return self._texts.weighed(context)
         if context.conditional_rows is not None:
             if forward.text.own:
                 self.prompted.add(forward.segment.index)
@@ -63,11 +63,11 @@ class RunCalls:
                 watch(context)
         own_output = self._maps.gather(context)
         if site.kind == "cross":
-            return self._texts.routed(context) if forward.text.routes else None
-        if not forward.shares or site.block not in settings.blocks:
-            return own_output
-        shared = self._sharer.share(context)
-        return own_output if shared is None else shared
+            return self._texts.routed(context) if forward.text.routes else self._texts.weighed(context)
+        shares = forward.shares and site.block in settings.blocks
+        output = self._sharer.share(context, self._texts.masks(context)) if shares else None
+        output = self._texts.weighed(context) if output is None else output
+        return own_output if output is None else output
 
     def leave_unread(self, forward: Forward, what: str) -> None:
         """Counts a call that is left as it is because of arguments that are not known here, and says so of a run's

@@ -191,6 +191,7 @@ class SamplingRun:
             or self.part.in_sharing(evaluation)
             or self.part.in_maps(evaluation)
             or bool(evaluation.segment.texts)
+            or self.settings.plan.weighs(evaluation.segment)
             or self._points.wants(evaluation.segment)
             or self._maps.wants(evaluation.segment)
         )

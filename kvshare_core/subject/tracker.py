@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 
 import torch
 
-from ..attention.groups import TokenSplit
+from ..attention.token_split import TokenSplit
 from ..forward.call import AttentionContext
 from ..forward.forward import Forward
 from ..plan.schedule import Role

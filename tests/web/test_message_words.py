@@ -33,6 +33,9 @@ UNREADABLE = [
     "a fox | source: later",
     "a fox | source: beat 3",
     "a fox | lora: 0.5",
+    "a fox | weight: fox",
+    "a fox | weight: fox 11",
+    "a fox | weight: fox 1 | weight: fox 2",
     "a fox | colour: red",
     "a fox |",
     "a fox | loop: yes",
@@ -78,6 +81,8 @@ AROUND: list[dict[str, Any]] = [
     {"config": {"mode": "off"}},
     {"config": {"strength": 0.0}},
     {"config": {"step_idx": (999,)}},
+    {"config": {"is_edit": True}},
+    {"config": {"share_subject": False, "share_background": True}},
     {"alone": True, "config": None},
     {"notes": ("KV Sharing Config: strength comes from another node; 0.5 is assumed here.",)},
 ]
@@ -94,7 +99,14 @@ def messages() -> Iterator[str]:
         film = Film("a fox runs\na dog runs | lora: x.safetensors", width=96, height=96)
         answers.append(tell(film, Surroundings(facts_of("embedded"), config, steps=4, **rest)))
     one = Surroundings(facts_of("embedded"), KVShareConfig(), subject="fox")
-    answers += [tell(Film("a fox runs"), one), tell(Film("subject: fox\na fox runs\na fox sits"), one)]
+    weights = ("weight: foxes 2", "weight: cloud 2", "weight: fox 2 | weight: FOX 3")
+    answers += [tell(Film(f"a fox runs | {weight}"), one) for weight in weights]
+    edit = Surroundings(facts_of("embedded"), KVShareConfig(is_edit=True))
+    answers += [
+        tell(Film("a fox runs"), edit),
+        tell(Film("a fox runs"), one),
+        tell(Film("subject: fox\na fox runs\na fox sits"), one),
+    ]
     for answer in answers:
         remarks = [answer["error"], *answer["problems"], *answer["warnings"]]
         yield from (remark["message"] for remark in remarks if remark)
