@@ -1,27 +1,15 @@
 """What Python says in the editor before a run, in every language of the pack."""
 
-import json
-import subprocess
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from devtools.browser import find_node
-from devtools.environment import ROOT
 from kvshare_core.config import KVShareConfig, MemorySettings
 from kvshare_core.host.editor.live_plan import Film, Surroundings, tell
 from kvshare_core.host.editor.remarks import too_large
 from kvshare_core.host.loading.model_headers import facts_of
-from tests.support.languages import SCRIPTS
-
-RUN = f"""import {{ speak, translated }} from {json.dumps((ROOT / "web" / "shared" / "words.js").as_uri())};
-const languages = {json.dumps(["en", *SCRIPTS])};
-const all = languages.map((language) => {{
-    speak(language);
-    return MESSAGES.map(translated);
-}});
-process.stdout.write(JSON.stringify(all));"""
+from tests.support.languages import SCRIPTS, in_every_language
 
 UNREADABLE = [
     "",
@@ -109,11 +97,7 @@ def messages() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def told() -> dict[str, list[str]]:
-    found = list(dict.fromkeys(messages()))
-    code = f"const MESSAGES = {json.dumps(found)};\n{RUN}"
-    command = [find_node(), "--input-type=module", "--eval", code]
-    answer = subprocess.run(command, capture_output=True, check=True).stdout
-    return dict(zip(("en", *SCRIPTS), json.loads(answer), strict=True))
+    return in_every_language(list(dict.fromkeys(messages())))
 
 
 def test_english_messages_stay_as_python_says_them(told: dict[str, list[str]]) -> None:

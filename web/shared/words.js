@@ -3,12 +3,16 @@
  * is the key; what has no translation, such as a user's words, stays as it is.
  */
 
+import * as runJa from "./notices_ja.js";
+import * as runZh from "./notices_zh.js";
 import * as ja from "./words_ja.js";
 import * as zh from "./words_zh.js";
 
-const LANGUAGES = /** @type {Record<string, {WORDS: Record<string, string>, MESSAGES: Record<string, string>}>} */ ({ zh, ja });
-const PLACES = /\\\{\d(?:\\\+)?\\\}/g;
-const NOTHING = { WORDS: {}, MESSAGES: {} };
+/** @typedef {{WORDS: Record<string, string>, MESSAGES: Record<string, string>, NOTICES: Record<string, string>, BETWEEN_NAMES: string}} Language */
+
+const LANGUAGES = /** @type {Record<string, Language>} */ ({ zh: { ...zh, ...runZh }, ja: { ...ja, ...runJa } });
+const PLACES = /\\\{\d(?:\\\+|&)?\\\}/g;
+const ENGLISH = { WORDS: {}, MESSAGES: {}, NOTICES: {}, BETWEEN_NAMES: "" };
 
 export const TRANSLATIONS = { zh: zh.WORDS, ja: ja.WORDS };
 
@@ -16,16 +20,19 @@ export const TRANSLATIONS = { zh: zh.WORDS, ja: ja.WORDS };
 let table = {};
 /** @type {[RegExp, string, string][]} */
 let messages = [];
+let betweenNames = "";
 
 /**
  * Says everything that is made from now on in a language of the frontend.
  * @param {string} language Such as zh or ja; English for one that is not known.
  */
 export function speak(language) {
-    const { WORDS, MESSAGES } = LANGUAGES[language] ?? NOTHING;
+    const { WORDS, MESSAGES, NOTICES, BETWEEN_NAMES } = LANGUAGES[language] ?? ENGLISH;
     if (table !== WORDS) {
         table = WORDS;
-        messages = Object.entries(MESSAGES).map(([english, text]) => [patternOf(english), english, text]);
+        betweenNames = BETWEEN_NAMES;
+        const all = [...Object.entries(MESSAGES), ...Object.entries(NOTICES)];
+        messages = all.map(([english, text]) => [patternOf(english), english, text]);
     }
 }
 
@@ -56,11 +63,22 @@ export function translated(message) {
     for (const [pattern, english, text] of messages) {
         const found = pattern.exec(message);
         if (found) {
-            const values = found.slice(1).map((value, place) => (english.includes(`{${place}+}`) ? translated(value) : value));
-            return withValues(text, values);
+            return withValues(text, found.slice(1).map((value, place) => insertion(english, place, value)));
         }
     }
     return message;
+}
+
+/**
+ * A value of a message as it is put into the translation: itself, translated, or names in a list.
+ * @param {string} english The message, with places.
+ * @param {number} place
+ * @param {string} value
+ */
+function insertion(english, place, value) {
+    const names = english.includes(`{${place}&}`);
+    const text = names || english.includes(`{${place}+}`) ? translated(value) : value;
+    return names ? text.replaceAll(/ and | or /g, betweenNames) : text;
 }
 
 /**

@@ -154,6 +154,8 @@ export const WORDS = {
     "Beat {0}, {1}: {2}": "プロンプト {0}、{1}：{2}",
     "not shown": "映りません",
     "against {0}": "{0} との比較",
+    "token {0}": "トークン {0}",
+    "tokens {0}": "トークン {0}",
 };
 
 /** @type {Record<string, string>} */

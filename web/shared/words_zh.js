@@ -148,6 +148,8 @@ export const WORDS = {
     "Beat {0}, {1}: {2}": "提示词 {0}，{1}：{2}",
     "not shown": "不出现",
     "against {0}": "相对于 {0}",
+    "token {0}": "第 {0} 个 token",
+    "tokens {0}": "第 {0} 个 token",
 };
 
 /** @type {Record<string, string>} */
