@@ -3,16 +3,22 @@
  * is the key; what has no translation, such as a user's words, stays as it is.
  */
 
+import * as wrongJa from "./errors_ja.js";
+import * as wrongZh from "./errors_zh.js";
 import * as runJa from "./notices_ja.js";
 import * as runZh from "./notices_zh.js";
 import * as ja from "./words_ja.js";
 import * as zh from "./words_zh.js";
 
-/** @typedef {{WORDS: Record<string, string>, MESSAGES: Record<string, string>, NOTICES: Record<string, string>, BETWEEN_NAMES: string}} Language */
+/**
+ * @typedef {Record<string, string>} Table
+ * @typedef {{WORDS: Table, ERRORS: Table, MESSAGES: Table, NOTICES: Table, BETWEEN_NAMES: string}} Language
+ */
 
-const LANGUAGES = /** @type {Record<string, Language>} */ ({ zh: { ...zh, ...runZh }, ja: { ...ja, ...runJa } });
+/** @type {Record<string, Language>} */
+const LANGUAGES = { zh: { ...zh, ...wrongZh, ...runZh }, ja: { ...ja, ...wrongJa, ...runJa } };
 const PLACES = /\\\{\d(?:\\\+|&)?\\\}/g;
-const ENGLISH = { WORDS: {}, MESSAGES: {}, NOTICES: {}, BETWEEN_NAMES: "" };
+const ENGLISH = { WORDS: {}, ERRORS: {}, MESSAGES: {}, NOTICES: {}, BETWEEN_NAMES: "" };
 
 export const TRANSLATIONS = { zh: zh.WORDS, ja: ja.WORDS };
 
@@ -27,12 +33,12 @@ let betweenNames = "";
  * @param {string} language Such as zh or ja; English for one that is not known.
  */
 export function speak(language) {
-    const { WORDS, MESSAGES, NOTICES, BETWEEN_NAMES } = LANGUAGES[language] ?? ENGLISH;
+    const { WORDS, ERRORS, MESSAGES, NOTICES, BETWEEN_NAMES } = LANGUAGES[language] ?? ENGLISH;
     if (table !== WORDS) {
         table = WORDS;
         betweenNames = BETWEEN_NAMES;
-        const all = [...Object.entries(MESSAGES), ...Object.entries(NOTICES)];
-        messages = all.map(([english, text]) => [patternOf(english), english, text]);
+        // The first that matches counts: what begins with a name or a place comes first.
+        messages = [ERRORS, MESSAGES, NOTICES].flatMap(Object.entries).map(([english, text]) => [patternOf(english), english, text]);
     }
 }
 

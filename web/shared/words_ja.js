@@ -163,10 +163,6 @@ export const MESSAGES = {
     ["{0} would become a prompt of its own; delete it, or begin the line with # to keep it as a note; " +
         "for a prompt of these words write {1}."]:
         "{0} だけで一つのプロンプトになります。消すか、行頭に # を付けてメモにしてください。この語のプロンプトなら {1} と書いてください。",
-    "Prompt {0}: {1+}": "プロンプト {0}：{1}",
-    "prompt {0}: {1+}": "プロンプト {0}：{1}",
-    "prompts, line {0}, column {1}: {2+}": "プロンプトの {0} 行 {1} 文字目：{2}",
-    "Mask-Guided KV Share: {0+}": "マスク誘導 KV 共有：{0}",
     "subject: '{0}' is not in the prompt '{1}'. Did you mean '{2}'? Words of this prompt: {3}.":
         "被写体：「{0}」はプロンプト「{1}」にありません。「{2}」のことですか。このプロンプトの語：{3}。",
     "subject: '{0}' is not in the prompt '{1}'. Words of this prompt: {2}.":
@@ -257,9 +253,9 @@ export const MESSAGES = {
         "プロンプト {0} の参照元がプロンプト {1} です。参照元は前のプロンプトで、1 から数えます。",
     "its {0} takes {1} latent frames; it must be shorter than a segment's {2}.":
         "{0} に {1} 潜在フレームかかります。セグメントの {2} より短くしてください。",
-    "{0} is neither a duration nor a transition; write {1}, or \\[ for the character itself.":
+    "{0} is neither a duration nor a transition; write {1+}, or \\[ for the character itself.":
         "{0} は長さでもトランジションでもありません。{1} のいずれか、文字そのものなら \\[ と書いてください。",
-    "'[' without ']'; write {0}, or \\[ for the character itself.": "「[」に対する「]」がありません。{0} のいずれか、文字そのものなら \\[ と書いてください。",
+    "'[' without ']'; write {0+}, or \\[ for the character itself.": "「[」に対する「]」がありません。{0} のいずれか、文字そのものなら \\[ と書いてください。",
     "{0} is not a field; fields are {1}, as in | strength: 0.8. Write \\| for the character itself.":
         "{0} はフィールドではありません。フィールドは {1} です（例：| strength: 0.8）。文字そのものなら \\| と書いてください。",
     "'{0}' belongs to all prompts; write it on a line of its own above the first.":
