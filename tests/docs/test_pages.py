@@ -11,6 +11,7 @@ from devtools.environment import ROOT
 from devtools.server import Server
 from devtools.words import node_schemas
 from kvshare_core.script.parsing import parse_script
+from tests.support.pages import anchors_of, text_of
 
 REPOSITORY = "https://github.com/kv-share/kv-share"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -21,7 +22,6 @@ FOR_ARTISTS = [
 ]
 """Pages on which every name of a node, an input, an option or a template is checked."""
 
-FENCE = re.compile(r"^ *```.*?^ *```", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 ITALIC = re.compile(r"(?<![\w*])\*([^*\s][^*]*?)\*(?![\w*])")
 INPUT = re.compile(r"`([a-z][a-z_]*)`")
@@ -37,16 +37,6 @@ OF_THE_FRONTEND = {"Templates", "Run", "Wan 2.2", "LTX-2.3", "HunyuanVideo 1.5",
 """Of ComfyUI's window, and beginnings of names of templates."""
 SAID = {"KV Share", "Red fox", "i", "italics", "kv-share", "kvshare", "timeline"}
 """Other words in italics."""
-
-
-def text_of(path: Path) -> str:
-    return FENCE.sub("", path.read_text(encoding="utf-8"))
-
-
-def anchors_of(path: Path) -> set[str]:
-    """Anchors of a page's headings, as GitHub makes them."""
-    found = re.findall(r"^#+ (.*)$", text_of(path), re.MULTILINE)
-    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in found}
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
