@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
+from PIL import Image
 
 import dev
 from devtools.environment import PINNED_HOSTS, ROOT
@@ -69,3 +70,14 @@ def test_contributing_lists_every_command() -> None:
 def test_the_changelog_begins_with_the_version() -> None:
     (version, *_) = re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert f'\nversion = "{version}"\n' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("name", "shape"), [("Icon", 1.0), ("Banner", 21 / 9)])
+def test_the_pictures_for_the_registry_are_there_and_have_its_shapes(name: str, shape: float) -> None:
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    (path,) = re.findall(
+        rf'^{name} = "https://raw\.githubusercontent\.com/kv-share/kv-share/main/(.*)"$', text, re.MULTILINE
+    )
+    with Image.open(ROOT / path) as picture:
+        assert picture.width / picture.height == pytest.approx(shape, rel=1e-3)
+        assert name != "Icon" or picture.width <= 400
