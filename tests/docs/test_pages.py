@@ -94,6 +94,14 @@ def test_films_on_the_pages_can_be_read() -> None:
             assert parse_script(film).beats
 
 
+def test_the_test_that_a_page_shows_is_one() -> None:
+    text = (ROOT / "docs" / "tests.md").read_text(encoding="utf-8")
+    (name,) = re.findall(r"def (test_\w+)\(", text)
+    lines = text[text.index(f"    def {name}") :].split("\n\n")[0]
+    shown = "\n".join(line.removeprefix("    ") for line in lines.splitlines())
+    assert any(shown in path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
+
+
 def test_the_readme_fits_what_it_promises() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     (picture,) = re.findall(r"!\[[^\]]*\]\(([^)]+\.gif)\)", text)
