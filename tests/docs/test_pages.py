@@ -33,7 +33,16 @@ INPUTS_OF_THE_HOST = {"frames_number", "frame_rate", "trim_latent"}
 """Inputs of ComfyUI's own nodes that pages name."""
 CODE = {"custom_nodes", "fox", "transformer"}
 """Other words in the type of code."""
-OF_THE_FRONTEND = {"Templates", "Run", "Wan 2.2", "LTX-2.3", "HunyuanVideo 1.5", "MiniMax H3", "CogVideoX-2B"}
+OF_THE_FRONTEND = {
+    "Extensions",
+    "Templates",
+    "Run",
+    "Wan 2.2",
+    "LTX-2.3",
+    "HunyuanVideo 1.5",
+    "MiniMax H3",
+    "CogVideoX-2B",
+}
 """Of ComfyUI's window, and beginnings of names of templates."""
 SAID = {"KV Share", "Red fox", "i", "italics", "kv-share", "kvshare", "timeline"}
 """Other words in italics."""
@@ -67,6 +76,8 @@ def test_what_looks_like_an_input_is_one(path: Path) -> None:
 @pytest.mark.parametrize("path", FOR_ARTISTS, ids=lambda path: path.stem)
 def test_what_is_in_italics_is_a_node_a_template_or_an_option(server: Server, path: Path) -> None:
     nodes = client.object_info(server.url)
+    if "LTXVEmptyLatentAudio" not in nodes:
+        pytest.skip("pages use names of newer hosts")
     known = {node["display_name"] for node in nodes.values()} | set(nodes) | WORKFLOWS | BLUEPRINTS
     known |= {str(option) for schema in SCHEMAS for item in schema.inputs for option in getattr(item, "options", ())}
     known |= OF_THE_FRONTEND | SAID
