@@ -181,9 +181,9 @@ class SharePlan:
         """Segments whose keys segment `index` attends to, in order."""
         return self._sources[index]
 
-    def sources_from(self, index: int) -> set[int]:
-        """Segments whose keys segment `index` or a later one attends to."""
-        return {source for source, last in self._last_consumers.items() if last >= index}
+    def is_attended_from(self, index: int, source: int) -> bool:
+        """Whether segment `index` or a later one attends to the keys of segment `source`."""
+        return self._last_consumers.get(source, -1) >= index
 
     def consumers(self, index: int) -> int:
         """How many later segments attend to segment `index`."""

@@ -7,6 +7,7 @@ is sampled once for each, with `next_stage` in between.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import torch
 
@@ -139,7 +140,7 @@ class SamplingRun:
         """Releases the keys that neither this evaluation nor a later one attends to."""
         self.account.begin_evaluation()
         if not self.stages.has_early_stages:
-            self.bank.keep_segments(self.settings.plan.sources_from(evaluation.segment.index))
+            self.bank.keep_segments(partial(self.settings.plan.is_attended_from, evaluation.segment.index))
 
     def end_evaluation(self, evaluation: Evaluation) -> None:
         """Counts what the ordinary evaluation of a segment came to."""
