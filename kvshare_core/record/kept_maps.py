@@ -37,5 +37,5 @@ class KeptMap:
 
     def found(self) -> dict[MapKind, torch.Tensor]:
         """The maps that there are."""
-        maps = {kind: getattr(self, kind) for kind in MAP_KINDS}
+        maps: dict[MapKind, torch.Tensor | None] = {kind: getattr(self, kind) for kind in MAP_KINDS}
         return {kind: values for kind, values in maps.items() if values is not None}
