@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from ..attention.key_masks import KeyMask, weigh_words
-from .attended_texts import AttendedText, attended_texts
+from .attended_texts import AttendedText, attended_texts, copies
 from .call import AttentionContext
 
 BeatWeights = Mapping[int, float]
@@ -29,13 +29,8 @@ def weighed_masks(
     known = context.forward.cache.weighed_masks.get(context.layout)
     if known is not None and known[0] is masks:
         return known[1]
-    texts = attended_texts(context, frame_patch)
-    weights = weights_of_places(texts, of_beats)
-    if context.forward.text.routes and texts:
-        # The host repeats joined texts to fit another row's; every copy counts alike.
-        length = texts[-1].start + texts[-1].length
-        copies = range(0, context.call.key_tokens, length)
-        weights = {copy + place: weight for copy in copies for place, weight in weights.items()}
+    weights = weights_of_places(attended_texts(context, frame_patch), of_beats)
+    weights = {copy + place: weight for copy in copies(context) for place, weight in weights.items()}
     found = list(masks)
     if weights:
         video = slice(*context.layout[:2])
