@@ -128,8 +128,8 @@ COG_FILES = (
 )
 COG_SETTINGS = (
     "The settings of DiTCtrl's released code, for comparison: segments of 13 latent frames that overlap by 9, 2 "
-    "transition segments between prompts, 50 steps of dpmpp_2m_sde. For your own videos, *KV Sharing Config* in place "
-    "of *DiTCtrl Config* follows the prompts better."
+    "transition segments between prompts, 50 steps of dpmpp_2m_sde. For your own videos, put *KV Sharing Config* in "
+    "place of *DiTCtrl Config (paper)*."
 )
 FOUR_STEPS = (
     "With the LoRA, 4 steps at cfg 1 are enough: the first 2 on the high-noise expert, the others on the low-noise one."

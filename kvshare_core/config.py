@@ -94,8 +94,9 @@ class MaskSettings:
         call and used from the next on; `threshold` is DiTCtrl's: per-frame minimum to maximum of the attention to the
         subject's words, averaged over the blocks so far of the same forward.
     start: what `appearance` begins with: `effect` is where the prediction changes when the subject's words are hidden,
-        for which a segment is evaluated once more for each subject that it shows, once in a run (words_effect.py),
-        except where a run holds frames; `maps` is `contrast`.
+        for which the first segment that shows a subject is evaluated once more, once in a run (hidden_words.py), and by
+        what it looks like there it is found in the other segments (first_look.py); where a run holds frames, and with
+        `maps`, it is `contrast`.
     thres: threshold on the normalised map, 0 to 1.
     presence: a frame whose strongest response is less than this part of the clip's has no subject; 0 does not ask.
     rim: tokens around the subject that are shared with it; the mask that is recorded has none.

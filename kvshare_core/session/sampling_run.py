@@ -48,7 +48,7 @@ class SamplingRun:
         self.settings = settings
         self.warn_once = WarnOnce(warn)
         self.stages = Stages(plan)
-        self.tracker = SubjectTracker(plan, self.warn_once, settings.frame_patch, settings.held)
+        self.tracker = SubjectTracker(plan, self.warn_once, settings.info.blocks, settings.frame_patch, settings.held)
         self._points = PointWatcher(plan, settings.frame_patch)
         self._maps = MapKeeper(plan, settings.info.blocks, settings.frame_patch, self.warn_once)
         self._hidden_words = HiddenWords(plan, settings.info, self.warn_once)

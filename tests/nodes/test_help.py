@@ -11,6 +11,7 @@ from devtools.environment import ROOT
 from devtools.server import PACK_FOLDER, Server
 from devtools.words import node_schemas, read_words
 from kvshare_core.script.parsing import parse_script
+from tests.support.pages import anchors_of
 
 DOCS = ROOT / "web" / "docs"
 SCHEMAS = node_schemas()
@@ -19,6 +20,8 @@ WORKFLOW = r"(?:workflow|工作流|ワークフロー) `([^`]+)`|\| `([A-Z][^`]+
 """Where a page names an example, in a sentence and in a table."""
 QUOTED_FILE = re.compile(r"`((?:bench|docs)/[\w./-]+)`")
 
+
+PAGES_OF_THE_REPOSITORY = "https://github.com/kv-share/kv-share/blob/main/"
 
 OUTPUTS = {"en": "Output", "zh": "输出", "ja": "出力"}
 """The languages, and what begins the table of outputs."""
@@ -77,8 +80,21 @@ def test_what_a_page_links_to_is_there(schema: Any, language: str) -> None:
             assert (DOCS / (source or target)).is_file()
         else:
             assert target.startswith("https://")
+        if target.startswith(PAGES_OF_THE_REPOSITORY):
+            file, _, anchor = target.removeprefix(PAGES_OF_THE_REPOSITORY).partition("#")
+            assert (ROOT / file).is_file()
+            assert not anchor or anchor in anchors_of(ROOT / file)
     for file in QUOTED_FILE.findall(page(schema, language)):
         assert (ROOT / file).is_file()
+
+
+@pytest.mark.parametrize(("schema", "language"), PAGES)
+def test_a_page_ends_with_links_to_the_pages_of_the_repository(schema: Any, language: str) -> None:
+    last = page(schema, language).rstrip().splitlines()[-1]
+    targets = [target for _, target, _ in LINK.findall(last)]
+    assert len(targets) > 1 and all(target.startswith(PAGES_OF_THE_REPOSITORY) for target in targets)
+    english = [target for _, target, _ in LINK.findall(page(schema).rstrip().splitlines()[-1])]
+    assert targets == english
 
 
 def test_figures_on_pages_are_those_of_the_results_files() -> None:

@@ -60,7 +60,7 @@ class Watcher:
         self.rows = rows
         self.heads = heads
         self.warnings: list[str] = []
-        self.tracker = SubjectTracker(plan, self.warnings.append)
+        self.tracker = SubjectTracker(plan, self.warnings.append, 8)
 
     def forward(self, segment: int | Segment = 0, role: Role = "both", **values: Any) -> Forward:
         chosen = self.plan.timeline.segments[segment] if isinstance(segment, int) else segment

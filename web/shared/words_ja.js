@@ -157,6 +157,8 @@ export const WORDS = {
     "Beat {0}, {1}: {2}": "プロンプト {0}、{1}：{2}",
     "not shown": "映りません",
     "against {0}": "{0} との比較",
+    "token {0}": "トークン {0}",
+    "tokens {0}": "トークン {0}",
 };
 
 /** @type {Record<string, string>} */
@@ -164,10 +166,6 @@ export const MESSAGES = {
     ["{0} would become a prompt of its own; delete it, or begin the line with # to keep it as a note; " +
         "for a prompt of these words write {1}."]:
         "{0} だけで一つのプロンプトになります。消すか、行頭に # を付けてメモにしてください。この語のプロンプトなら {1} と書いてください。",
-    "Prompt {0}: {1+}": "プロンプト {0}：{1}",
-    "prompt {0}: {1+}": "プロンプト {0}：{1}",
-    "prompts, line {0}, column {1}: {2+}": "プロンプトの {0} 行 {1} 文字目：{2}",
-    "Mask-Guided KV Share: {0+}": "マスク誘導 KV 共有：{0}",
     ["config: is_edit takes later prompts for edits of the first, but there is one prompt. Write the edited " +
         "prompt below it, with [cut] in between."]:
         "設定：is_edit は後のプロンプトを最初の編集とみなしますが、プロンプトは一つだけです。その下に編集後のプロンプトを、間に [cut] を入れて書いてください。",
@@ -276,9 +274,9 @@ export const MESSAGES = {
         "プロンプト {0} の参照元がプロンプト {1} です。参照元は前のプロンプトで、1 から数えます。",
     "its {0} takes {1} latent frames; it must be shorter than a segment's {2}.":
         "{0} に {1} 潜在フレームかかります。セグメントの {2} より短くしてください。",
-    "{0} is neither a duration nor a transition; write {1}, or \\[ for the character itself.":
+    "{0} is neither a duration nor a transition; write {1+}, or \\[ for the character itself.":
         "{0} は長さでもトランジションでもありません。{1} のいずれか、文字そのものなら \\[ と書いてください。",
-    "'[' without ']'; write {0}, or \\[ for the character itself.": "「[」に対する「]」がありません。{0} のいずれか、文字そのものなら \\[ と書いてください。",
+    "'[' without ']'; write {0+}, or \\[ for the character itself.": "「[」に対する「]」がありません。{0} のいずれか、文字そのものなら \\[ と書いてください。",
     "{0} is not a field; fields are {1}, as in | strength: 0.8. Write \\| for the character itself.":
         "{0} はフィールドではありません。フィールドは {1} です（例：| strength: 0.8）。文字そのものなら \\| と書いてください。",
     "'{0}' belongs to all prompts; write it on a line of its own above the first.":

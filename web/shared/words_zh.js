@@ -151,6 +151,8 @@ export const WORDS = {
     "Beat {0}, {1}: {2}": "提示词 {0}，{1}：{2}",
     "not shown": "不出现",
     "against {0}": "相对于 {0}",
+    "token {0}": "第 {0} 个 token",
+    "tokens {0}": "第 {0} 个 token",
 };
 
 /** @type {Record<string, string>} */
@@ -158,10 +160,6 @@ export const MESSAGES = {
     ["{0} would become a prompt of its own; delete it, or begin the line with # to keep it as a note; " +
         "for a prompt of these words write {1}."]:
         "{0} 会单独成为一条提示词；请删去，或在行首加 # 作为注释；如果提示词就是这些词，请写 {1}。",
-    "Prompt {0}: {1+}": "提示词 {0}：{1}",
-    "prompt {0}: {1+}": "提示词 {0}：{1}",
-    "prompts, line {0}, column {1}: {2+}": "提示词第 {0} 行第 {1} 列：{2}",
-    "Mask-Guided KV Share: {0+}": "遮罩引导 KV 共享：{0}",
     ["config: is_edit takes later prompts for edits of the first, but there is one prompt. Write the edited " +
         "prompt below it, with [cut] in between."]:
         "配置：is_edit 把后面的提示词当作第一条的编辑，但只有一条提示词。请在其下方写出编辑后的提示词，中间写 [cut]。",
@@ -260,9 +258,9 @@ export const MESSAGES = {
         "提示词 {0} 以提示词 {1} 为来源；来源必须是更早的提示词，从 1 开始计数。",
     "its {0} takes {1} latent frames; it must be shorter than a segment's {2}.":
         "它的 {0} 占 {1} 个 Latent 帧；必须短于一个分段的 {2} 帧。",
-    "{0} is neither a duration nor a transition; write {1}, or \\[ for the character itself.":
+    "{0} is neither a duration nor a transition; write {1+}, or \\[ for the character itself.":
         "{0} 既不是时长也不是转场；请写 {1}，如果就是要这个字符，请写 \\[。",
-    "'[' without ']'; write {0}, or \\[ for the character itself.": "有“[”而没有“]”；请写 {0}，如果就是要这个字符，请写 \\[。",
+    "'[' without ']'; write {0+}, or \\[ for the character itself.": "有“[”而没有“]”；请写 {0}，如果就是要这个字符，请写 \\[。",
     "{0} is not a field; fields are {1}, as in | strength: 0.8. Write \\| for the character itself.":
         "{0} 不是字段；字段有 {1}，例如 | strength: 0.8。如果就是要这个字符，请写 \\|。",
     "'{0}' belongs to all prompts; write it on a line of its own above the first.": "“{0}”适用于全部提示词；请写在第一条上方单独的一行。",
