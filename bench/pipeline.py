@@ -14,6 +14,7 @@ from devtools.inprocess import enter_host
 from kvshare_core.config import KVShareConfig
 from kvshare_core.embedded.scenes import FPS, FRAME_SIDE
 from kvshare_core.probe.figures import ProbeSettings
+from kvshare_core.probe.watchers import ProbedCall
 from kvshare_core.script.parsing import parse_script
 from kvshare_core.session.sampling_run import SamplingRun
 from kvshare_core.timeline.planning import plan_timeline
@@ -69,12 +70,25 @@ class Clip:
 class Pointing:
     """A clip of one segment: its `frames` [f, 3, h, w] in 0..1, the pictures [first, last) of each of its latents, and
     by step what pointed at the subject while it was made: by block the score of its words [tokens], and the effect of
-    hiding them [tokens]."""
+    hiding them [tokens]; by block also the attention values of its tokens [1, heads, tokens, head_dim]."""
 
     frames: torch.Tensor
     latents: tuple[tuple[int, int], ...]
     scores: Mapping[int, Mapping[int, torch.Tensor]]
     effects: Mapping[int, torch.Tensor]
+    values: Mapping[int, Mapping[int, torch.Tensor]]
+
+
+class KeepValues:
+    """Keeps the values of the video's tokens of every block."""
+
+    def __init__(self) -> None:
+        self.values: dict[int, torch.Tensor] = {}
+
+    def at(self, probed: ProbedCall) -> None:
+        """Takes one call, which stays as it is."""
+        if probed.context.site.kind in ("self", "joint"):
+            self.values[probed.block] = probed.context.call.value[:, :, probed.context.video].clone()
 
 
 class HostLacksPromptsError(Exception):
@@ -210,15 +224,19 @@ class Pipeline:
         run = ProbeRun(self.model, family, info, plan, ProbeSettings(seed, steps, cfg, SCHEDULER))
         scores: dict[int, Mapping[int, torch.Tensor]] = {}
         effects: dict[int, torch.Tensor] = {}
+        values: dict[int, Mapping[int, torch.Tensor]] = {}
 
         def look(level: Level) -> None:
             reading = run.read(level, level.latent)
             scores[level.step], effects[level.step] = reading.scores, reading.effect
+            kept = KeepValues()
+            level.evaluate(level.latent, kept)
+            values[level.step] = kept.values
 
         noise = comfy.sample.prepare_noise(latent, seed)
         samples = run.sample(noise, positive, negative, {"samples": latent}, look, levels, steps)
         spans = tuple(timeline.picture_range(frame, frame + 1) for frame in range(timeline.latent_frames))
-        return Pointing(self.decode(samples)[0], spans, scores, effects)
+        return Pointing(self.decode(samples)[0], spans, scores, effects, values)
 
     def watched(self, look: Callable[[SamplingRun, int], None]) -> "Pipeline":
         """The same, and before each forward of a run of `generate`, `look` is shown the run's session and the bytes

@@ -7,6 +7,7 @@ import torch
 from comfy_api.latest import io
 
 from ..kvshare_core.config import MAX_INDEX, KVShareConfig
+from ..kvshare_core.timeline.pictures import as_pictures, as_video
 from .sockets import ConfigSocket
 
 MAX_LAYER = 1000
@@ -22,9 +23,9 @@ def rare() -> dict[str, Any]:
     return {"advanced": True} if "advanced" in inspect.signature(io.String.Input).parameters else {}
 
 
-def indices_input(name: str, default: tuple[int, ...], tooltip: str) -> io.Input:
+def indices_input(name: str, default: tuple[int, ...], tooltip: str, optional: bool = False) -> io.Input:
     """A text input that config.parse_indices parses, folded away."""
-    return io.String.Input(name, default=", ".join(map(str, default)), tooltip=tooltip, **rare())
+    return io.String.Input(name, default=", ".join(map(str, default)), tooltip=tooltip, optional=optional, **rare())
 
 
 def incoming_config(kept: str) -> io.Input:
@@ -119,6 +120,19 @@ def token_place_inputs(defaults: KVShareConfig, without: str) -> list[io.Input]:
     ]
 
 
+def edit_input(**shown: Any) -> io.Input:
+    """Whether later prompts are edits of the first; shown: further arguments of the input."""
+    return io.Boolean.Input(
+        "is_edit",
+        default=False,
+        optional=True,
+        tooltip="Later prompts are edits of the first one: they begin with its noise and attend to it, each frame at "
+        "its own time. Put [cut] between the prompts, and decode each of them by itself. Turn it on to change a word "
+        "of a prompt and keep the rest of the video.",
+        **shown,
+    )
+
+
 def check_connected(**inputs: Any) -> None:
     """Raises ValueError for an input through whose link nothing came, as from a checkpoint without a text encoder."""
     for name, value in inputs.items():
@@ -130,20 +144,35 @@ def check_connected(**inputs: Any) -> None:
 
 
 def video_samples(name: str, latent: dict[str, Any] | None) -> torch.Tensor:
-    """The tensor of a LATENT input. Raises ValueError if there is none, it holds audio as well, or
-    is no video's."""
+    """The tensor of a LATENT input as a video, also of a batch of pictures. Raises ValueError if there is none, it
+    holds audio as well, or is no video's."""
     samples = _samples(name, latent)
     if not isinstance(samples, torch.Tensor):
         raise ValueError(
             f"{name}: it holds video and audio together. Split them with Separate AV Latent before this node, "
             "and combine them again after it."
         )
+    if samples.ndim == 4 and 0 not in samples.shape:
+        return as_video(samples)
     if samples.ndim != 5 or 0 in samples.shape:
         raise ValueError(
             f"{name}: it has the shape {list(samples.shape)}; that of a video is [batch, channels, latent frames, "
             "height, width]. Connect the latent of a video."
         )
     return samples
+
+
+def like_latent(video: torch.Tensor, latent: dict[str, Any]) -> torch.Tensor:
+    """A video, or a noise mask of one, in the form of a LATENT input: as pictures where that is a batch of pictures."""
+    return as_pictures(video) if latent["samples"].ndim == 4 else video
+
+
+def noise_mask_of(latent: dict[str, Any]) -> torch.Tensor | None:
+    """The noise mask of a LATENT input, in the form of a video's where it is one of a batch of pictures."""
+    mask = latent.get("noise_mask")
+    if mask is None or latent["samples"].ndim != 4:
+        return mask
+    return as_video(mask if mask.ndim == 4 else mask.reshape(-1, 1, *mask.shape[-2:]))
 
 
 def video_part(latent: dict[str, Any] | None, name: str = "latent") -> torch.Tensor:

@@ -77,4 +77,7 @@ class LongVideoDecodeLoop(io.ComfyNode):
         with named_errors("Long Video Decode Loop"):
             check_connected(vae=vae)
             tiles = Tiles(tile_size, overlap, temporal_size, temporal_overlap) if tile_size else None
-            return io.NodeOutput(decode_loop(vae, video_samples("samples", samples), tiles))
+            video = video_samples("samples", samples)
+            if samples["samples"].ndim == 4:
+                raise ValueError("samples: this latent is a batch of pictures, which VAE Decode decodes one by one.")
+            return io.NodeOutput(decode_loop(vae, video, tiles))

@@ -5,7 +5,7 @@ from comfy_api.latest import io
 from ..kvshare_core.timeline.holding import redo_mask
 from ..kvshare_core.timeline.timeline import Timeline
 from .errors import named_errors
-from .inputs import search_words, video_samples
+from .inputs import like_latent, search_words, video_samples
 from .sockets import CATEGORY, TimelineSocket
 
 
@@ -48,4 +48,4 @@ class LongVideoRedoBeat(io.ComfyNode):
     ) -> io.NodeOutput:
         with named_errors("Long Video Redo Beat"):
             mask = redo_mask(timeline, video_samples("latent", latent), beat)
-            return io.NodeOutput({**latent, "noise_mask": mask})
+            return io.NodeOutput({**latent, "noise_mask": like_latent(mask, latent)})

@@ -26,6 +26,8 @@ from .ltx2 import LTX2Family
 from .ltxv import LTXVideoFamily
 from .minimax_h3 import MiniMaxH3Family
 from .mochi import MochiFamily
+from .unet import UNetFamily
+from .vit3d import ViT3DFamily
 from .wan import WanFamily
 
 FAMILIES: tuple[Family, ...] = (
@@ -39,6 +41,8 @@ FAMILIES: tuple[Family, ...] = (
     CosmosFamily(),
     LTX2Family(),
     MiniMaxH3Family(),
+    UNetFamily(),
+    ViT3DFamily(),
 )
 
 
@@ -50,6 +54,6 @@ def find_family(diffusion_model: Any, latent_channels: int) -> tuple[Family, Fam
             return family, info
     names = ", ".join(family.name for family in FAMILIES)
     raise UnsupportedModelError(
-        f"the model is a {type(diffusion_model).__name__}, but KV Share works with video diffusion transformers of "
-        f"these families: {names}. Load one of those."
+        f"the model is a {type(diffusion_model).__name__}, but KV Share works with models of these families: {names}. "
+        "Load one of those."
     )

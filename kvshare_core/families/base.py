@@ -19,6 +19,10 @@ from .text_encoders import TextEncoders
 Shapes = Mapping[str, tuple[tuple[int, ...], ...]]
 """Shapes of a model's inputs by the host's names; several for an input that is a list."""
 
+BLOCK_INDEX, BLOCK_KIND, BLOCK_PART, BLOCK_SHAPE = "block_index", "block_type", "block", "activations_shape"
+"""Transformer options in which hosts name the block, and in UNets its place and the shape [rows, channels, height,
+width] of its input."""
+
 CallKind = Literal["self", "joint", "cross", "aside", "other"]
 """What attends to what in an attention call.
 
@@ -57,6 +61,9 @@ class AttentionCall:
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """What the host tells of the call, its transformer options, and the model's inputs that are no tensors."""
 
+    grid: tuple[int, int, int] = (0, 0, 0)
+    """Tokens of the segment's video as masks have them: frames, height, width. Known to `classify`."""
+
     @property
     def query_tokens(self) -> int:
         """Number of query tokens."""
@@ -90,6 +97,32 @@ class CallSite:
 
     origin: float = 0.0
     """Position in time of the video's first frame, in models that count positions through the whole sequence."""
+
+    grid: tuple[int, int, int] | None = None
+    """Tokens of the video in this block: frames, height, width; None where they are those of the masks
+    (`FamilyInfo.grid`)."""
+
+    frames_as_rows: bool = False
+    """Whether the call has a batch row for every frame, [latents x frames, heads, tokens of a frame, head_dim], with
+    `video_start` and the text's tokens in each of them (forward/view.py)."""
+
+
+@dataclass(frozen=True)
+class BlockSize:
+    """The size of one block, in models whose blocks differ."""
+
+    heads: int
+    """Attention heads."""
+
+    head_dim: int
+    """Channels of a head."""
+
+    scale: int
+    """Latent steps of a token in height and width."""
+
+    def grid(self, frames: int, height: int, width: int) -> tuple[int, int, int]:
+        """Token grid of a latent of that size."""
+        return frames, -(-height // self.scale), -(-width // self.scale)
 
 
 @dataclass(frozen=True)
@@ -141,6 +174,16 @@ class FamilyInfo:
     reference_frames: ReferenceFrames | None = None
     """How the conditioning tells of reference frames in front of the video; None where nodes add none."""
 
+    frames_as_rows: bool = False
+    """Whether its blocks attend over space frame by frame, with a batch row for every frame (forward/view.py)."""
+
+    frames_in_batch: bool = False
+    """Whether its latent is a batch of pictures [frames, channels, height, width], which is one film; other latents are
+    [batch, channels, frames, height, width]."""
+
+    block_sizes: tuple[BlockSize, ...] = ()
+    """Of each block, where they differ; without, all have `heads`, `head_dim` and the masks' grid."""
+
     def grid(self, frames: int, height: int, width: int) -> tuple[int, int, int]:
         """Token grid of a latent of that size; sizes that the patch does not divide are padded, as the models do."""
         frame_patch, height_patch, width_patch = self.patch
@@ -156,6 +199,10 @@ class BlockName:
 
     kind: str = "double"
     """`double`, or `single` for the second half of models whose blocks are of two kinds."""
+
+    part: tuple[str, int] | None = None
+    """Of a UNet's block, its part (`input`, `middle`, `output`) and the place in it; `index` then counts in that
+    place."""
 
 
 def calls_in_turn(block: BlockName, blocks: int, each: int, before: int = 0) -> range:

@@ -69,6 +69,9 @@ class PromptTokens:
     """Attribute of the host's tokenizer and key of the tokens for that language model; None for those that its `clip`
     and `clip_name` attributes name."""
 
+    tokens_name: str | None = None
+    """The key of the tokens, where it is another than `tokenizer_part`."""
+
 
 @dataclass(frozen=True)
 class TextEncoders:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ..attention.groups import OwnTokens
+from ..attention.groups import OwnTokens, outside_groups
 from ..attention.key_masks import KeyMask, hide, read_key_mask
 from ..attention.log_sum_exp import LogSumExpAttention
 from ..attention.parts import (
@@ -20,17 +20,24 @@ from ..attention.parts import (
     empty_output,
     group_outputs,
 )
-from ..families.base import AttentionCall, BlockName, CallSite, Family, UnexpectedCallError
+from ..families.base import (
+    BLOCK_INDEX,
+    BLOCK_KIND,
+    BLOCK_PART,
+    AttentionCall,
+    BlockName,
+    CallSite,
+    Family,
+    UnexpectedCallError,
+)
 from .forward import Forward, Layout
 from .rows import alike, stretches, take_rows
+from .view import View
 
 EVERY_HEAD = slice(None)
 
 OVER_VIDEO = ("self", "joint")
 """Kinds of calls in which the video attends to itself."""
-
-BLOCK_INDEX, BLOCK_KIND = "block_index", "block_type"
-"""Transformer options in which hosts name the block."""
 
 
 @dataclass(frozen=True)
@@ -45,14 +52,27 @@ class AttentionContext:
     lse_attention: LogSumExpAttention
 
     @property
+    def view(self) -> View:
+        """How the call has the video."""
+        name, views = (self.site.grid, self.site.frames_as_rows), self.forward.cache.views
+        if name not in views:
+            views[name] = View(self.forward.grid, self.site.grid or self.forward.grid, self.site.frames_as_rows)
+        return views[name]
+
+    @property
     def video(self) -> slice:
-        """Where the video's tokens lie in the sequence."""
-        return slice(self.site.video_start, self.site.video_start + self.forward.video_tokens)
+        """Where the video's tokens lie in the sequence of a row."""
+        return slice(self.site.video_start, self.site.video_start + self.view.tokens)
+
+    @property
+    def chunk_rows(self) -> int:
+        """Batch rows of each chunk."""
+        return self.forward.batch.latents * self.view.rows
 
     @property
     def conditional_rows(self) -> slice | None:
         """The batch rows with the segment's own prompt; None when the batch has none."""
-        return self.forward.batch.conditional_rows
+        return self.view.rows_of(self.forward.batch.conditional_rows)
 
     @property
     def rows(self) -> range:
@@ -63,7 +83,7 @@ class AttentionContext:
     def key_masks(self) -> list[KeyMask] | None:
         """What the call's own mask hides from each batch row; None for a mask that differs between queries or hides
         video. Read once per forward and layout."""
-        layout = self._layout("self", "joint")
+        layout = self.layout
         known = self.forward.cache.key_masks.get(layout)
         if known is None or known[0] is not self.call.mask:
             video = slice(layout[0], layout[1])
@@ -74,7 +94,7 @@ class AttentionContext:
     def key_masks_without(self, masks: Sequence[KeyMask], tokens: frozenset[int]) -> list[KeyMask] | None:
         """`masks`, with the keys at indices `tokens` hidden from the conditional rows too; computed once per forward
         and layout. None when that leaves a row without a key."""
-        layout = self._layout("joint")
+        layout = self.layout
         cache = self.forward.cache.masks_without_words
         if layout not in cache:
             rows = self.rows[self.conditional_rows or slice(0, 0)]
@@ -100,7 +120,15 @@ class AttentionContext:
     def own_tokens(self, rows: Sequence[int], mask: KeyMask, key_heads: slice = EVERY_HEAD) -> OwnTokens:
         """Keys and values of some batch rows, which `mask` holds for, and of some heads."""
         key, value = (take_rows(tensor, rows)[:, key_heads] for tensor in (self.call.key, self.call.value))
-        return OwnTokens(key, value, self.video, mask.outside, mask.visible, mask.visible_outside, mask.key_bias)
+        known = mask.outside, mask.visible, mask.visible_outside, mask.key_bias, mask.words
+        return OwnTokens(key, value, self.video, *known)
+
+    def own_groups(self, own: OwnTokens) -> list[QueryGroup]:
+        """Query groups of attention to `own` keys alone, with words weighed: in joint attention for the video and for
+        the words, in cross-attention for every query."""
+        if own.words is None or self.site.kind != "joint":
+            return [QueryGroup(None, own.seen_by_video())]
+        return [QueryGroup(own.video_queries, own.seen_by_video()), *outside_groups(own)]
 
     def attend(self, query: torch.Tensor, parts: Sequence[KeyValuePart]) -> torch.Tensor:
         """Attention of `query` over `parts`."""
@@ -116,10 +144,12 @@ class AttentionContext:
         """As attention.parts.group_outputs."""
         return group_outputs(query, groups, self.backend, self.lse_attention, self.call.scale, queries_at_once)
 
-    def _layout(self, *kinds: str) -> Layout:
-        """Where the video lies among the keys in calls of these kinds; nowhere in others."""
-        video = self.video if self.site.kind in kinds else slice(0, 0)
-        return video.start, video.stop, self.call.key_tokens
+    @property
+    def layout(self) -> Layout:
+        """Where the video lies among the keys, nowhere in attention to the text alone, and how many keys and rows there
+        are."""
+        video = self.video if self.site.kind in OVER_VIDEO else slice(0, 0)
+        return video.start, video.stop, self.call.key_tokens, self.call.key.shape[0]
 
 
 class CallOutput:
@@ -160,8 +190,9 @@ class CallOutput:
         context = self._context
         rest = [row for row in context.rows if row not in self._rows]
         for rows, mask in alike(rest, masks.__getitem__) if rest else ():
-            own = context.own_tokens(rows, mask).everything()
-            self.put(rows, EVERY_HEAD, None, context.attend(context.query(rows), [own]))
+            groups = context.own_groups(context.own_tokens(rows, mask))
+            for tokens, piece in context.group_outputs(context.query(rows), groups, None):
+                self.put(rows, EVERY_HEAD, tokens, piece)
         assert self._whole is not None
         return self._whole
 
@@ -205,20 +236,22 @@ def _site_of(
     if number is None:
         raise UnexpectedCallError("no place among those that the model's own blocks make")
     tokens = forward.lead_tokens + forward.video_tokens
-    site = family.classify(diffusion_model, number, call, tokens, forward.text.tokens)
+    site = family.classify(diffusion_model, number, replace(call, grid=forward.grid), tokens, forward.text.tokens)
     _check_rows(site, forward, call)
     return replace(site, video_start=site.video_start + forward.lead_tokens) if forward.lead_tokens else site
 
 
 def told_block(call: AttentionCall) -> BlockName | None:
     """The block that the host names with a call, None where it names none."""
-    index = call.options.get(BLOCK_INDEX)
-    return BlockName(index, call.options.get(BLOCK_KIND, "double")) if isinstance(index, int) else None
+    index, part = call.options.get(BLOCK_INDEX), call.options.get(BLOCK_PART)
+    if not isinstance(index, int):
+        return None
+    return BlockName(index, call.options.get(BLOCK_KIND, "double"), part if isinstance(part, tuple) else None)
 
 
 def _check_rows(site: CallSite, forward: Forward, call: AttentionCall) -> None:
     """Raises UnexpectedCallError for a call over the video with other batch rows than the forward's, whose prompts are
     not known."""
-    rows = len(forward.batch.chunks) * forward.batch.latents
+    rows = len(forward.batch.chunks) * forward.batch.latents * (forward.grid[0] if site.frames_as_rows else 1)
     if site.kind not in ("aside", "other") and call.query.shape[0] != rows:
         raise UnexpectedCallError(f"{call.query.shape[0]} batch rows where the evaluation has {rows}")

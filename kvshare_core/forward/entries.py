@@ -4,21 +4,22 @@ from dataclasses import replace
 
 import torch
 
-from ..attention.groups import OwnTokens, TokenPlaces, TokenSplit
+from ..attention.groups import OwnTokens
 from ..attention.parts import TOKEN_DIM
+from ..attention.token_split import TokenPlaces, TokenSplit
 from ..bank.bank import BankEntry, StoredTokens
 from ..plan.share_plan import SharePlan
 from .forward import Forward
 
 
 def exported_entry(plan: SharePlan, forward: Forward, own: OwnTokens, split: TokenSplit | None, row: int) -> BankEntry:
-    """What latent `row` of a segment leaves for later ones, by the `split` of its video; None leaves all of it as one
-    subject."""
+    """What batch row `row` of a segment's chunk leaves for later ones, by the `split` of its video; None leaves all of
+    it as one subject."""
     config = plan.config
     text = own.outside_part() if config.share_text else None
     stored_text = None if text is None else StoredTokens(text.key, text.value, torch.arange(text.key.shape[TOKEN_DIM]))
     if split is None:
-        places = torch.arange(forward.video_tokens)
+        places = torch.arange(own.video.stop - own.video.start)
         kept = _drop_tokens(places, config.token_dropout, forward, row)
         if kept is places:
             video = own.video_part(0.0)

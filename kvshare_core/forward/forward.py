@@ -6,16 +6,17 @@ from dataclasses import dataclass, field
 
 import torch
 
-from ..attention.groups import TokenSplit
 from ..attention.key_masks import KeyMask
 from ..attention.positions import Offsets
+from ..attention.token_split import TokenSplit
 from ..bank.bank import Chunk
 from ..families.base import BlockName
 from ..plan.schedule import Role
 from ..timeline.timeline import Segment
+from .view import Grid, View
 
-Layout = tuple[int, int, int]
-"""Start and stop of the video in a sequence of keys, and the length of that sequence."""
+Layout = tuple[int, int, int, int]
+"""Start and stop of the video in a sequence of keys, the length of that sequence, and its batch rows."""
 
 
 @dataclass(frozen=True)
@@ -74,12 +75,20 @@ class ForwardCache:
     """The mask that the host passed, and what it hides from each batch row."""
     masks_without_words: dict[Layout, list[KeyMask]] = field(default_factory=dict[Layout, list[KeyMask]])
     """The same with the words of `PromptText.hidden_subject` hidden too; rows without any other key are left out."""
-    undivided: TokenSplit | None = None
-    """A split in which every video token is subject."""
+    weighed_masks: dict[Layout, tuple[list[KeyMask], list[KeyMask]]] = field(
+        default_factory=dict[Layout, tuple[list[KeyMask], list[KeyMask]]]
+    )
+    """Masks of the batch rows, and the same with the words of the prompt weighed."""
+    undivided: dict[Grid, TokenSplit] = field(default_factory=dict[Grid, TokenSplit])
+    """By the tokens of a row, a split in which every video token is subject."""
+    views: dict[tuple[Grid | None, bool], View] = field(default_factory=dict[tuple[Grid | None, bool], View])
+    """How calls have the video, by `grid` and `frames_as_rows` of their CallSite."""
+    splits: dict[tuple[View, int], list[TokenSplit]] = field(default_factory=dict[tuple[View, int], list[TokenSplit]])
+    """The splits of the rows of calls, by their view and block (0 where all blocks share their masks)."""
     offsets: dict[tuple[int, int, int], Offsets | None] = field(
         default_factory=dict[tuple[int, int, int], Offsets | None]
     )
-    """How far source keys move, by block (0 where all blocks share their masks), batch row and source segment."""
+    """How far source keys move, by block (0 where all blocks share masks and grid), batch row and source segment."""
 
 
 @dataclass(frozen=True)

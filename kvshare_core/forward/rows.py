@@ -12,8 +12,8 @@ from ..bank.bank import BankEntry, StoredTokens
 
 @dataclass(frozen=True)
 class SharedRow:
-    """One batch row that sees source keys: its place in the batch, its latent, what it sees of which segments, what its
-    mask hides."""
+    """One batch row that sees source keys: its place in the batch and in its chunk, what it sees of which segments,
+    what its mask hides."""
 
     index: int
     row: int

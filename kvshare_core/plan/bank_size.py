@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from ..config import KVShareConfig, MemorySettings
 from . import schedule
+from .block_parts import block_parts
 from .model_fit import FittedPlan
 from .share_plan import ExportedParts, SharePlan
 from .stages import Stages
@@ -109,13 +110,17 @@ def plan_bytes(
         replace(plan.config, token_dropout=0.0) if plan.finds_subjects and plan.config.share_background else plan.config
     )
     text = text_tokens if info.joint else 0
-    counts = [
-        kept_tokens(config, plan.guided, video_tokens, subject, text, max(1, len(plan.names)))
-        for subject in subject_tokens
-    ]
-    uses = bank_uses(plan, counts)
-    size = predict_bytes(uses, len(fitted.blocks), rows, info.heads, info.head_dim, element_size, config.memory)
-    return size, not plan.finds_subjects
+    total = 0
+    for part in block_parts(fitted, subject_tokens, video_tokens, rows):
+        counts = [
+            kept_tokens(config, plan.guided, part.video_tokens, subject, text, max(1, len(plan.names)))
+            for subject in part.subject_tokens
+        ]
+        size, blocks = part.fitted.info, len(part.fitted.blocks)
+        uses = bank_uses(plan, counts)
+        total += predict_bytes(uses, blocks, part.rows, size.heads, size.head_dim, element_size, config.memory)
+    # How much of a coarser grid is a subject's, its mask decides.
+    return total, not plan.finds_subjects and not (plan.guided and info.frames_as_rows)
 
 
 def predict_bytes(

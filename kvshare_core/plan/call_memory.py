@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from ..attention.parts import MERGED_ELEMENTS, MERGED_PARTS
 from ..attention.pieces import divide
+from .block_parts import BlockPart, block_parts
 from .model_fit import FittedPlan
 
 MERGING_BYTES = 12
@@ -38,9 +39,16 @@ def call_bytes(
     subject_tokens: of each segment, of its `video_tokens`, all where they are not known yet; text_tokens: those outside
     the video in a joint attention; rows: of the batch; element_size: bytes of a number in the model's dtype.
     """
-    plan, info = fitted.plan, fitted.info
-    if not plan.shares or rows == 0:
+    if not fitted.plan.shares or rows == 0:
         return 0
+    parts = block_parts(fitted, subject_tokens, video_tokens, rows)
+    return max((_part_bytes(part, text_tokens, element_size) for part in parts if part.fitted.blocks), default=0)
+
+
+def _part_bytes(part: BlockPart, text_tokens: int, element_size: int) -> int:
+    """The same of blocks of one size."""
+    fitted, subject_tokens, video_tokens, rows = part.fitted, part.subject_tokens, part.video_tokens, part.rows
+    plan, info = fitted.plan, fitted.info
     tokens = video_tokens + (text_tokens if info.joint else 0)
     division = divide(rows, info.heads, info.heads, tokens, info.head_dim)
     heads = max(part.stop - part.start for part in division.key_heads) * (1 if division.by_row else rows)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ..families.base import FamilyInfo
 from . import schedule
 from .bank_size import plan_bytes
+from .block_parts import BlockPart, block_parts
 from .call_memory import call_bytes
 from .model_fit import FittedPlan
 from .share_plan import SharePlan
@@ -125,10 +126,17 @@ def windows_extra(plan: SharePlan) -> float:
 
 
 def _finding_evaluations(plan: SharePlan) -> int:
-    """Additional evaluations of segments that locate the subjects by the effect of their words."""
+    """Additional evaluations of segments that locate the subjects by the effect of their words: for all subjects of
+    each segment that shows one for the first time."""
     if not (plan.finds_subjects and plan.may_share and plan.config.masks.by_effect):
         return 0
-    return sum(len(plan.shown(segment)) for segment in plan.timeline.segments)
+    count, found = 0, set[int]()
+    for segment in plan.timeline.segments:
+        shown = plan.shown(segment)
+        if not found.issuperset(shown):
+            count += len(shown)
+            found.update(shown)
+    return count
 
 
 def _finding_extra(plan: SharePlan, evaluations: int, sampling: Sampling) -> float:
@@ -174,9 +182,15 @@ def _indices(plan: SharePlan) -> range:
 def _step_extra(fitted: FittedPlan, video: int, subject: float, rows_part: float, replaced: frozenset[int]) -> float:
     """Additional computation of a step that shares, as a fraction of that of a plain one; subject: its fraction of the
     video's tokens. A block is counted as attention, four square matrices and a feed-forward four times as wide."""
-    plan, info = fitted.plan, fitted.info
+    costs = [_part_costs(part, subject, rows_part, replaced) for part in block_parts(fitted, (), video, 1)]
+    return sum(added for added, _ in costs) / sum(whole for _, whole in costs)
+
+
+def _part_costs(part: BlockPart, subject: float, rows_part: float, replaced: frozenset[int]) -> tuple[float, float]:
+    """What sharing adds in the blocks of one size, and what a plain step takes in them."""
+    plan, info, video = part.fitted.plan, part.fitted.info, part.video_tokens
     width = info.heads * info.head_dim
-    block = 4 * video**2 * width + 24 * video * width**2
+    block = (4 * video**2 * width + 24 * video * width**2) * part.rows
     plain = schedule.plain_evaluations(plan.timeline, plan.config.order)
     sharing = schedule.sharing_evaluations(plan.timeline, plan.config.order)
     *early, last = stages_of(plan)
@@ -187,8 +201,9 @@ def _step_extra(fitted: FittedPlan, video: int, subject: float, rows_part: float
         if evaluation.role in ("both", "target") and evaluation.segment.index in last
     ]
     pairs = sum(_further_pairs(plan, index, video, subject, index in replaced) for index in targets)
-    added = (len(sharing) - len(plain)) * block * info.blocks + rows_part * pairs * 4 * width * len(fitted.blocks)
-    return added / (len(plain) * block * info.blocks)
+    shared = rows_part * pairs * 4 * width * len(part.fitted.blocks) * part.rows
+    added = (len(sharing) - len(plain)) * block * info.blocks + shared
+    return added, len(plain) * block * info.blocks
 
 
 def _further_pairs(plan: SharePlan, index: int, video: int, subject: float, replaced: bool) -> float:

@@ -52,25 +52,26 @@ class PointWatcher:
         forward, call, site, rows = context.forward, context.call, context.site, context.conditional_rows
         if rows is None or not self.wants(forward.segment):
             return
-        self._grid = forward.grid
-        token_frame, token = self._place(forward)
+        self._grid, look, view = forward.grid, self.plan.look, context.view
+        assert look is not None
+        token_frame = self._token_frame(forward)
+        row, token = view.place(token_frame, look.y, look.x)
         query = slice(site.video_start + token, site.video_start + token + 1)
+        # Where frames are rows, those of one frame of each latent.
+        rows = slice(rows.start + row, rows.stop, view.rows)
         scores = maps.attention_scores(
             call.query[rows, :, query], call.key[rows], call.scale, maps.mask_of_queries(call.mask, rows, query)
         ).squeeze(2)
         if site.kind != "cross":
-            self._maps.add(forward.segment.index, scores[..., context.video].softmax(-1).mean(1))
+            attended = scores[..., context.video].softmax(-1).mean(1)
+            self._maps.add(forward.segment.index, view.of_one_row(attended, row))
         if site.kind != "self" and forward.text.own:
             self._words.add_map(context, scores, token_frame)
 
-    def _place(self, forward: Forward) -> tuple[int, int]:
-        """The token frame of the point, and its token among those of the video."""
-        look, frame = self.plan.look, self.frame
-        assert look is not None and frame is not None
-        _, height, width = forward.grid
-        place = self.plan.timeline.frames_of(forward.segment).index(frame) // self.frame_patch
-        row, column = min(int(look.y * height), height - 1), min(int(look.x * width), width - 1)
-        return place, (place * height + row) * width + column
+    def _token_frame(self, forward: Forward) -> int:
+        """The token frame of the point."""
+        assert self.frame is not None
+        return self.plan.timeline.frames_of(forward.segment).index(self.frame) // self.frame_patch
 
     def recorded(self) -> RecordedPoint | None:
         """What the point attends to over the whole timeline by the newest maps; None when there are none."""

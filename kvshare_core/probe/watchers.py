@@ -10,11 +10,12 @@ from typing import Protocol
 
 import torch
 
-from ..attention.groups import OwnTokens, TokenSplit, sharing_groups
+from ..attention.groups import OwnTokens, sharing_groups
 from ..attention.key_masks import ODD_MASK, KeyMask
 from ..attention.log_sum_exp import LogSumExpAttention
 from ..attention.parts import TOKEN_DIM, Backend, KeyValuePart, QueryGroup
 from ..attention.rope import RopeScheme, position_offsets, rotate
+from ..attention.token_split import TokenSplit
 from ..bank.bank import BankEntry, BankKey, KeyValueBank
 from ..config import KVShareConfig
 from ..devices import upload
@@ -46,6 +47,15 @@ class ProbedCall:
     def video_query(self) -> torch.Tensor:
         """Queries of the video [1, heads, video tokens, head_dim]."""
         return self.context.call.query[:, :, self.context.video]
+
+    def splits(self, split: TokenSplit) -> list[TokenSplit]:
+        """The split of the latent as those of the call's batch rows."""
+        device = self.context.call.key.device
+        return self.context.view.splits([split.on(device)], device)
+
+    def own_of(self, row: int) -> OwnTokens:
+        """Keys and values of one batch row."""
+        return self.own if len(self.context.rows) == 1 else self.context.own_tokens([row], self.mask)
 
     def attend_groups(self, groups: Iterable[QueryGroup]) -> torch.Tensor:
         """The output of all queries, each in one of the groups."""
@@ -87,7 +97,8 @@ class ReadMaps:
         index = upload(torch.tensor(self.tokens) + probed.context.site.text_start, probed.context.call.key.device)
         text_key = probed.context.call.key.index_select(TOKEN_DIM, index)
         probabilities = maps.text_probabilities(probed.video_query, text_key, probed.context.call.scale)
-        self.scores[probed.block] = maps.subject_score(probabilities, self.tokens, self.subject)[0].cpu()
+        score = maps.subject_score(probabilities, self.tokens, self.subject)
+        self.scores[probed.block] = probed.context.view.to_masks(score)[0].cpu()
         return None
 
 
@@ -115,9 +126,9 @@ class KeepSubject:
 
     def at(self, probed: ProbedCall) -> torch.Tensor | None:
         if probed.context.site.kind in ("self", "joint"):
-            split = self.split.on(probed.context.call.key.device)
-            stored = probed.own.stored(split.subjects[0])
-            self.bank.put(bank_key(probed.block), BankEntry((stored,)), 1)
+            for row, split in enumerate(probed.splits(self.split)):
+                stored = probed.own_of(row).stored(split.subjects[0])
+                self.bank.put(bank_key(probed.block, row), BankEntry((stored,)), 1)
         return None
 
 
@@ -136,9 +147,9 @@ class ChangeBlock:
         return self.change(probed)
 
 
-def bank_key(block: int) -> BankKey:
-    """Where the bank of a share probe has the subject of `block`."""
-    return BankKey(0, block, (0, 0), 0)
+def bank_key(block: int, row: int) -> BankKey:
+    """Where the bank of a share probe has the subject of a batch row of `block`."""
+    return BankKey(0, block, (0, 0), row)
 
 
 def see_only_oneself(probed: ProbedCall) -> torch.Tensor:
@@ -184,13 +195,17 @@ def see_another(split: TokenSplit, bank: KeyValueBank) -> Change:
     """The subject sees that of another clip, which KeepSubject has put into `bank`, instead of itself."""
 
     def change(probed: ProbedCall) -> torch.Tensor:
-        entry = bank.get(bank_key(probed.block))
-        if entry is None:
-            raise ValueError(NO_CALL.format(block=probed.block))
-        device = probed.context.call.key.device
-        groups = sharing_groups(probed.own, split.on(device), [entry.on(device)], SHARED.rules(SHARED.strength))
-        assert groups is not None
-        return probed.attend_groups(groups)
+        device, context = probed.context.call.key.device, probed.context
+        outputs: list[torch.Tensor] = []
+        for row, own_split in enumerate(probed.splits(split)):
+            entry, own = bank.get(bank_key(probed.block, row)), probed.own_of(row)
+            if entry is None:
+                raise ValueError(NO_CALL.format(block=probed.block))
+            groups = sharing_groups(own, own_split, [entry.on(device)], SHARED.rules(SHARED.strength))
+            # A coarse block may have no token of the subject in this frame.
+            groups = [QueryGroup(None, (own.everything(),))] if groups is None else groups
+            outputs.append(context.attend_groups(context.query([row]), groups))
+        return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
     return change
 

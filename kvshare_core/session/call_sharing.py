@@ -7,9 +7,10 @@ from typing import TypeVar
 
 import torch
 
-from ..attention.groups import TokenSplit, sharing_groups, split_tokens
+from ..attention.groups import sharing_groups
 from ..attention.key_masks import ODD_MASK, KeyMask
 from ..attention.pieces import Division, divide
+from ..attention.token_split import TokenSplit, split_tokens
 from ..bank.bank import BankEntry, BankKey, Chunk, KeyValueBank
 from ..forward.call import AttentionContext, CallOutput
 from ..forward.entries import exported_entry, imported_entry
@@ -44,10 +45,9 @@ class CallSharer:
         self._mover = settings.position_mover()
         self._shortage = MemoryShortage(settings.plan.config.memory, warn)
 
-    def share(self, context: AttentionContext) -> torch.Tensor | None:
+    def share(self, context: AttentionContext, masks: Sequence[KeyMask] | None) -> torch.Tensor | None:
         """The output [rows, heads, tokens, head_dim] of a self- or joint attention in a block that shares; None where
-        no row attends to source keys."""
-        masks = context.key_masks
+        no row attends to source keys. masks: what each batch row may attend to, None where that cannot be told."""
         tally = self.account.tally
         if masks is None:
             what = f"{self._settings.info.family}: {ODD_MASK}; it is left unshared."
@@ -77,6 +77,7 @@ class CallSharer:
 
     def prefetch(self, forward: Forward, block: int) -> None:
         """Starts fetching what `forward` attends to in the first block that shares, from `block` on."""
+        info = self._settings.info
         following = next((shared for shared in self._settings.blocks if shared >= block), None)
         if following is None or not forward.shares:
             return
@@ -86,7 +87,7 @@ class CallSharer:
                     BankKey(source, following, chunk, row)
                     for source in forward.sources
                     for chunk in forward.batch.chunks
-                    for row in range(forward.batch.latents)
+                    for row in range(forward.batch.latents * (forward.grid[0] if info.frames_as_rows else 1))
                 ]
             )
         except torch.OutOfMemoryError:
@@ -94,19 +95,29 @@ class CallSharer:
             return
 
     def _splits(self, context: AttentionContext) -> Splits | None:
-        """The split of every latent; None where it is not known yet."""
-        forward, device = context.forward, context.call.query.device
+        """The split of every row of a chunk; None where it is not known yet."""
+        forward, device, view = context.forward, context.call.query.device, context.view
         if self._plan.guided:
             # Masks of a block that another thread is still finding would be there in some runs and not in others.
             if self._tracker.per_block and not forward.batch.alone and context.conditional_rows is None:
                 return None
             splits = self._tracker.splits(forward, context.site.block, device)
-            return None if splits is None else [split.on(device) for split in splits]
+            if splits is None or view.is_plain:
+                return None if splits is None else [split.on(device) for split in splits]
+            known, name = forward.cache.splits, (view, self._masks_of(context))
+            if name not in known:
+                known[name] = view.splits(splits, device)
+            return known[name]
         if self._plan.config.position != "frame":
-            return [None] * forward.batch.latents
-        if forward.cache.undivided is None:
-            forward.cache.undivided = split_tokens(torch.ones(forward.video_tokens, dtype=torch.bool), device)
-        return [forward.cache.undivided] * forward.batch.latents
+            return [None] * context.chunk_rows
+        undivided = forward.cache.undivided
+        if view.grid not in undivided:
+            undivided[view.grid] = split_tokens(torch.ones(view.tokens, dtype=torch.bool), device)
+        return [undivided[view.grid]] * context.chunk_rows
+
+    def _masks_of(self, context: AttentionContext) -> int:
+        """The block whose masks count in a call; 0 where all blocks share their masks."""
+        return context.site.block if self._tracker.per_block else 0
 
     def _warn_of_early_negative(self, forward: Forward) -> None:
         """Masks of a block exist only once the prompt itself has passed it."""
@@ -122,22 +133,22 @@ class CallSharer:
     ) -> Iterator[list[SharedRow]]:
         """The batch rows for which there was something to fetch: one after the other, or those together that are alike.
         Of each row that shares the sources are fetched, and its own keys and values stored."""
-        batch = context.forward.batch
+        batch, count = context.forward.batch, context.chunk_rows
         places = [
-            (place * batch.latents + latent, latent, chunk)
-            for latent in range(batch.latents)
+            (place * count + row, row, chunk)
+            for row in range(count)
             for place, chunk in enumerate(batch.chunks)
             if chunk[0] == batch.prompts or self._plan.config.share_uncond
         ]
         if by_row:
-            for index, latent, chunk in places:
-                if rows := self._exchange(context, index, latent, chunk, masks[index], splits[latent]):
+            for index, row, chunk in places:
+                if rows := self._exchange(context, index, row, chunk, masks[index], splits[row]):
                     yield rows
         else:
             rows = [
-                row
-                for index, latent, chunk in places
-                for row in self._exchange(context, index, latent, chunk, masks[index], splits[latent])
+                shared
+                for index, row, chunk in places
+                for shared in self._exchange(context, index, row, chunk, masks[index], splits[row])
             ]
             yield from grouped(rows)
 
@@ -145,7 +156,7 @@ class CallSharer:
         self,
         context: AttentionContext,
         index: int,
-        latent: int,
+        row: int,
         chunk: Chunk,
         mask: KeyMask,
         split: TokenSplit | None,
@@ -154,7 +165,7 @@ class CallSharer:
         something to fetch."""
         forward, device = context.forward, context.call.key.device
         segment = forward.segment.index
-        key = BankKey(segment, context.site.block, chunk, latent)
+        key = BankKey(segment, context.site.block, chunk, row)
         fetched = [
             (source, self._within_memory(context, partial(self.bank.get, replace(key, segment=source))))
             for source in forward.sources
@@ -169,7 +180,7 @@ class CallSharer:
         if not found:
             return []
         sources, entries = zip(*found, strict=True)
-        return [SharedRow(index, latent, sources, entries, mask)]
+        return [SharedRow(index, row, sources, entries, mask)]
 
     def _store(
         self, context: AttentionContext, key: BankKey, index: int, mask: KeyMask, split: TokenSplit | None
@@ -208,13 +219,13 @@ class CallSharer:
         output: CallOutput,
     ) -> bool:
         """The same of some heads; whether any query attends to a source's keys."""
-        forward, indices = context.forward, [row.index for row in rows]
+        indices = [row.index for row in rows]
         moved = [self._moved(context, row, split, key_heads) for row in rows]
         entries = [join_entries(entries) for entries in zip(*moved, strict=True)]
         del moved
         own = context.own_tokens(indices, rows[0].mask, key_heads)
-        rules = self._plan.config.rules(forward.strength)
-        groups = sharing_groups(own, split, entries, rules, forward.frame_tokens)
+        rules = self._plan.config.rules(context.forward.strength)
+        groups = sharing_groups(own, split, entries, rules, context.view.frame_tokens)
         if groups is None:
             return False
         query = context.query(indices, key_heads)
@@ -232,13 +243,13 @@ class CallSharer:
         per forward, unless every block has masks of its own."""
         forward = context.forward
         own = context.own_tokens([row.index], row.mask)
-        block = context.site.block if self._tracker.per_block else 0
+        block = self._masks_of(context) if context.view.is_plain else context.site.block
         offsets = forward.cache.offsets
         moved: list[BankEntry] = []
         for source, entry in zip(row.sources, row.entries, strict=True):
             name = block, row.index, source
             if name not in offsets:
                 gap = self._plan.gap(source, forward.segment.index)
-                offsets[name] = self._mover.offsets(entry, own, split, forward.grid, gap, context.site.origin)
+                offsets[name] = self._mover.offsets(entry, own, split, context.view.grid, gap, context.site.origin)
             moved.append(self._mover.move(entry.of_heads(key_heads), offsets[name]))
         return moved

@@ -48,8 +48,8 @@ class MapReader:
         self._hidden = None
 
     def scores(self, context: AttentionContext, log_sum_exp: torch.Tensor | None) -> dict[int, torch.Tensor] | None:
-        """The score [rows, video tokens] of each subject that the texts of the segment name, by its number; None where
-        the call has no conditional rows or its text does not fit the prompt.
+        """The score [latents, tokens of the masks' grid] of each subject that the texts of the segment name, by its
+        number; None where the call has no conditional rows or its text does not fit the prompt.
 
         log_sum_exp: [conditional rows, heads, video tokens] of a joint call, for exact probabilities in it.
         """
@@ -66,7 +66,7 @@ class MapReader:
             if scores is None:
                 return None
             for number, score in scores.items():
-                weighted = score * _weight(text, forward, query.device)
+                weighted = context.view.to_masks(score) * _weight(text, forward, query.device)
                 totals[number] = totals[number] + weighted if number in totals else weighted
         return totals
 
@@ -77,8 +77,8 @@ class MapReader:
         text: AttendedText,
         log_sum_exp: torch.Tensor | None,
     ) -> dict[int, torch.Tensor] | None:
-        """The score [rows, video tokens] of each subject that one text names, by its number; None where the text has
-        fewer tokens than the prompt."""
+        """The score [rows, video tokens of the call] of each subject that one text names, by its number; None where
+        the text has fewer tokens than the prompt."""
         call, rows = context.call, context.conditional_rows or slice(0, 0)
         subjects = {
             number: subject
@@ -129,7 +129,7 @@ class MapReader:
 
 
 def _weight(text: AttendedText, forward: Forward, device: torch.device) -> float | torch.Tensor:
-    """The weight of a text: one number, or one per video token where the weight differs between frames."""
+    """The weight of a text: one number, or one per token of the masks' grid where the weight differs between frames."""
     if not isinstance(text.weight, tuple):
         return text.weight
     of_frames = upload(torch.tensor(text.weight), device)

@@ -41,11 +41,14 @@ def plan_timeline(
     are evenly spaced between the two; with 0, the overlap is blended. Both numbers are those of DiTCtrl's released
     code, which has no durations.
 
-    Segments are shorter only when the whole video is shorter than one. Raises TimelineError when the window or the
+    Segments are shorter only when the whole video is shorter than one, and do not overlap where a segment is one latent
+    frame, as the stills of an image model are. Raises TimelineError when the window or the
     overlap is impossible, a number is negative, or a transition does not fit between its beats, for a loop of latent
     frames that come in groups, and for a film beyond the limits of limits.py, before it takes time or memory.
     """
     check_inputs(len(script.beats), window, fps, longer_mid_segment)
+    # A still has nothing to overlap with, and the node's default is for videos.
+    overlap = 0 if window == 1 and overlap > 0 else overlap
     _check(window, overlap, fps, num_transition_blocks, longer_mid_segment)
     if frame_cycle is not None:
         _check_cycle(script, window, overlap, frame_cycle)

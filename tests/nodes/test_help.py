@@ -139,7 +139,7 @@ def test_the_prompts_on_a_page_can_be_read() -> None:
 def test_what_the_segmenter_s_page_says_of_scripts_holds(line: str) -> None:
     text = (DOCS / "LongVideoSegmenter.md").read_text(encoding="utf-8")
     assert f"| `{line}`" in text
-    fields = "| strength: 0.8 | negative: blurry | lora: style.safetensors 0.8 | seed: +5"
+    fields = "| strength: 0.8 | negative: blurry | lora: style.safetensors 0.8 | seed: +5 | weight: red 1.5"
     for field in fields.strip("| ").split(" | "):
         assert f"<code>&#124; {field}</code>" in text
     script = parse_script(f"prompt: cinematic\nloop: yes\n[3s] a fox runs\n{line}\n[48f] a fox sleeps {fields}")

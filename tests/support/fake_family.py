@@ -1,7 +1,7 @@
 """A model family without a model: attention calls with seeded tensors, in the order and batches a test asks for."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from kvshare_core.attention.rope import RopeScheme
 from kvshare_core.bank.bank import Chunk
 from kvshare_core.families.base import AttentionCall, BlockName, CallSite, FamilyInfo, UnexpectedCallError
 from kvshare_core.forward.forward import Batch, Forward, PromptText
+from kvshare_core.forward.view import View
 from kvshare_core.plan.model_fit import fit_plan
 from kvshare_core.plan.schedule import Evaluation
 from kvshare_core.plan.share_plan import SharePlan
@@ -25,7 +26,7 @@ SIGMAS = (1.0, 0.75, 0.5, 0.25, 0.0)
 """Four steps."""
 
 Outputs = dict[tuple[Chunk, int], list[torch.Tensor]]
-"""For every latent of every chunk the outputs [1, heads, tokens, head_dim] of a forward's attention calls."""
+"""For every latent of every chunk the outputs [1 or frames, heads, tokens, head_dim] of a forward's attention calls."""
 
 
 class FakeFamily:
@@ -40,7 +41,8 @@ class FakeFamily:
     def describe(self, diffusion_model: torch.nn.Module, latent_channels: int) -> FamilyInfo:
         blocks = 1 + max(site.block for site in self.sites)
         routes_text = all(site.kind != "joint" for site in self.sites)
-        return FamilyInfo(self.name, blocks, 2, 4, True, (1, 1, 1), (4, 8, 8), latent_channels, 21, routes_text)
+        info = FamilyInfo(self.name, blocks, 2, 4, True, (1, 1, 1), (4, 8, 8), latent_channels, 21, routes_text)
+        return replace(info, frames_as_rows=any(site.frames_as_rows for site in self.sites))
 
     def classify(
         self,
@@ -126,16 +128,22 @@ class FakeModel:
         frames, height, width = self.grid
         return frames * height * width
 
-    def tensors(self, segment: int, role: str, call: int, chunk: Chunk, row: int) -> tuple[torch.Tensor, ...]:
-        """Query, key and value [1, heads, tokens, head_dim] of one latent in one call."""
+    def view(self, call: int) -> View:
+        """How a call has the video."""
         site = self.sites[call]
-        length = self.video_tokens + self.outside
+        return View(self.grid, site.grid or self.grid, site.frames_as_rows)
+
+    def tensors(self, segment: int, role: str, call: int, chunk: Chunk, row: int) -> tuple[torch.Tensor, ...]:
+        """Query, key and value [1, heads, tokens, head_dim] of one latent in one call; where its frames are rows,
+        [frames, heads, tokens, head_dim]."""
+        site, view = self.sites[call], self.view(call)
+        length = view.tokens + self.outside
         keys = self.text_tokens if site.kind == "cross" else length
-        queries = self.video_tokens if site.kind == "cross" else length
+        queries = view.tokens if site.kind == "cross" else length
         seed = hash((self.step, segment, ("plain", "both", "source", "target").index(role), call, *chunk, row))
         generator = torch.Generator().manual_seed(seed % 2**31)
         return tuple(
-            torch.randn(1, heads, tokens, self.head_dim, generator=generator, dtype=torch.float64).to(
+            torch.randn(view.rows, heads, tokens, self.head_dim, generator=generator, dtype=torch.float64).to(
                 self.device, self.dtype
             )
             for heads, tokens in ((self.heads[0], queries), (self.heads[1], keys), (self.heads[1], keys))
@@ -181,8 +189,8 @@ class FakeModel:
                 output = session.attend(forward, call, self.backend)
             if output is None:
                 output = scaled_dot_product_attention(query, key, value, own_mask, enable_gqa=True)
-            for place, piece in zip(batch, output, strict=True):
-                outputs[place].append(piece[None])
+            for place, piece in zip(batch, output.split(self.view(number).rows), strict=True):
+                outputs[place].append(piece)
         return outputs
 
     def run_pass(

@@ -1,12 +1,13 @@
 """One tiny model of every family and layout, made by the host's own classes, with what it needs to run."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Any
 
 import torch
 
+from kvshare_core.embedded.text import TEXT_WIDTH
 from kvshare_core.families.minimax_h3 import CYCLE
 from kvshare_core.host import BEAT_TAG
 from kvshare_core.timeline.frame_cycle import FrameCycle
@@ -17,6 +18,7 @@ from tests.tiny import hunyuan as tiny_hunyuan
 from tests.tiny import ltx2 as tiny_ltx2
 from tests.tiny import minimax_h3 as tiny_h3
 from tests.tiny import mochi as tiny_mochi
+from tests.tiny import unets as tiny_unets
 from tests.tiny.cross_attention import (
     COSMOS_TEXT_WIDTH,
     LTXV_CHANNELS,
@@ -30,6 +32,7 @@ from tests.tiny.cross_attention import (
 )
 from tests.tiny.models import Sampling, joint_text, random_text, tiny_wan
 from tests.tiny.models import tiny_hunyuan as tiny_hunyuan_video
+from tests.tiny.vit3d import TINY, tiny_vit3d
 from tests.tiny.wan_variants import BUILDERS, lacks
 
 Conditioning = list[list[Any]]
@@ -185,6 +188,21 @@ def h3_case(
     )
 
 
+def unet_case(name: str, kind: str, window: int = 3, overlap: int = 1) -> FamilyCase:
+    """A UNet, whose latent is a batch of pictures and so one film; a window of 1 makes stills."""
+    return FamilyCase(
+        name,
+        "unet",
+        partial(tiny_unets.tiny_unet, kind),
+        partial(tiny_unets.text_of, kind),
+        (tiny_unets.CHANNELS, 8, 8),
+        batches=(1,),
+        run=tiny_unets.sample_pictures,
+        window=window,
+        overlap=overlap,
+    )
+
+
 CASES: dict[str, FamilyCase] = {
     case.name: case
     for case in (
@@ -211,6 +229,14 @@ CASES: dict[str, FamilyCase] = {
         FamilyCase("ltxv", "ltxv", tiny_ltxv, masked_text, latent=(LTXV_CHANNELS, 3, 3)),
         FamilyCase("cosmos predict2", "cosmos_predict2", tiny_predict2, plain_text(PREDICT2_TEXT_WIDTH)),
         FamilyCase("kandinsky 5", "kandinsky5", where_known(tiny_kandinsky5), pooled_text),
+        FamilyCase("vit3d", "vit3d", tiny_vit3d, plain_text(TEXT_WIDTH), latent=(3, 16, 16)),
+        FamilyCase(
+            "vit3d global features",
+            "vit3d",
+            lambda: tiny_vit3d(replace(TINY, patch_features=False)),
+            plain_text(TEXT_WIDTH),
+            latent=(3, 16, 16),
+        ),
         FamilyCase("cosmos 1", "cosmos", tiny_cosmos, plain_text(COSMOS_TEXT_WIDTH)),
         ltx2_case("ltx-2", run=tiny_ltx2.sample_both),
         ltx2_case("ltx-2 without audio"),
@@ -220,6 +246,11 @@ CASES: dict[str, FamilyCase] = {
         h3_case("minimax h3"),
         h3_case("minimax h3 i2v", tiny_h3.first_and_last_picture),
         h3_case("minimax h3 references", tiny_h3.references),
+        unet_case("sd 1.5", "SD15"),
+        unet_case("sd 1.5 stills", "SD15", window=1, overlap=0),
+        unet_case("sd 2.x", "SD20"),
+        unet_case("sdxl", "SDXL"),
+        unet_case("sdxl stills", "SDXL", window=1, overlap=0),
     )
 }
 

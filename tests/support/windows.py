@@ -136,8 +136,9 @@ class PlainWindows(ContextHandlerABC):
         shapes = next((cond["model_conds"]["latent_shapes"].cond for cond in conds[0] or () if x_in.ndim == 3), None)
         if shapes is not None:
             return self._execute_packed(calc_cond_batch, model, conds, x_in, timestep, model_options, shapes)
+        time = 0 if x_in.ndim == 4 else 2
         totals = [torch.zeros_like(x_in) for _ in conds]
-        weight = torch.zeros(x_in.shape[2])
+        weight = torch.zeros(x_in.shape[time])
         overlap, segments = self.timeline.overlap, self.timeline.segments
         for segment in segments:
             ramp = torch.ones(segment.length)
@@ -149,14 +150,16 @@ class PlainWindows(ContextHandlerABC):
             if self.sharing is not None:
                 self.sharing.begin_segment(segment.index, segment.beat)
             resized = [self.get_resized_cond(cond, x_in, segment) for cond in conds]
-            piece = x_in[:, :, segment.start : segment.stop].clone()
-            for total, output in zip(
-                totals, calc_cond_batch(model, resized, piece, timestep, model_options), strict=True
-            ):
-                total[:, :, segment.start : segment.stop] += output * ramp[:, None, None]
+            piece = x_in.narrow(time, segment.start, segment.length).clone()
+            # A batch of pictures has a noise level for each.
+            levels = timestep if time else timestep[: segment.length]
+            outputs = calc_cond_batch(model, resized, piece, levels, model_options)
+            for total, output in zip(totals, outputs, strict=True):
+                shaped = ramp.reshape(-1, *[1] * (x_in.ndim - time - 1))
+                total.narrow(time, segment.start, segment.length).add_(output * shaped)
         if self.sharing is not None:
             self.sharing.end_pass()
-        return [total / weight[:, None, None] for total in totals]
+        return [total / weight.reshape(-1, *[1] * (x_in.ndim - time - 1)) for total in totals]
 
     def _execute_packed(
         self,

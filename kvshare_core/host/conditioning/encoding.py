@@ -92,9 +92,9 @@ def empty_latent(
     audio: PackedAudio | None = None,
     diffusion_model: Any = None,
 ) -> Any:
-    """Zeros [batch, channels, frames, height, width] for the whole timeline; where the model cannot do without `audio`,
-    nested with zeros for that. Raises ValueError for sizes that the model
-    cannot have."""
+    """Zeros [batch, channels, frames, height, width] for the whole timeline, or [frames, channels, height, width] where
+    the model's latent is a batch of pictures; where it cannot do without `audio`, nested with zeros for that. Raises
+    ValueError for sizes that the model cannot have."""
     _, down_height, down_width = info.compression
     for name, size, factor in (("width", width, down_width), ("height", height, down_height)):
         step = factor * info.patch[1 if name == "height" else 2]
@@ -103,6 +103,14 @@ def empty_latent(
                 f"{name} is {size}, but this model needs a multiple of {step}; "
                 f"choose {max(step, round(size / step) * step)}."
             )
+    if info.frames_in_batch:
+        if batch != 1:
+            raise ValueError(
+                f"batch_size is {batch}, but this model's latent is a batch of pictures, the frames of one film. Set "
+                "it to 1, and queue the workflow again for more."
+            )
+        pictures = (timeline.latent_frames, info.latent_channels, height // down_height, width // down_width)
+        return torch.zeros(pictures, device=intermediate_device())
     shape = (batch, info.latent_channels, timeline.latent_frames, height // down_height, width // down_width)
     video = torch.zeros(shape, device=intermediate_device())
     if audio is None or audio.shape is None or isinstance(audio.pictures_per_second, str):

@@ -72,6 +72,9 @@ def slice_conditioning(
     mask = cond.get("mask")
     if isinstance(mask, torch.Tensor) and mask.ndim == 4 and mask.shape[1] > 1:
         result["mask"] = _cut(PerFrame(1), "mask", mask, segment, frames)
+    if isinstance(mask, torch.Tensor) and mask.ndim == 3 and len(mask) > 1:
+        # Of a batch of pictures.
+        result["mask"] = _cut(PerFrame(0), "mask", mask, segment, frames)
     layouts: dict[str, InputLayout] = {**COMMON_INPUTS, **family_inputs}
 
     def resized(name: str, value: Any) -> Any:
@@ -115,6 +118,9 @@ def _slice_input(
         return value if segment.start == 0 else None
     if layout == "reference latents":
         return value._copy_with([_cut_reference(name, latent, segment, frames) for latent in content or ()])
+    if layout == "pictures":
+        whole = not isinstance(content, torch.Tensor) or len(content) == 1
+        return value if whole else value._copy_with(_cut(PerFrame(0), name, content, segment, frames))
     if not isinstance(content, torch.Tensor):
         return resized(name, value) or value
     if isinstance(layout, Mapping):

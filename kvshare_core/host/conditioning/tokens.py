@@ -132,7 +132,7 @@ def _language_model(clip: Any, prompt: PromptTokens, streams: Any) -> tuple[Any,
     return (
         getattr(encoder, prompt.encoder_part or encoder.clip),
         getattr(tokenizer, prompt.tokenizer_part or tokenizer.clip),
-        streams[prompt.tokenizer_part or tokenizer.clip_name],
+        streams[prompt.tokens_name or prompt.tokenizer_part or tokenizer.clip_name],
     )
 
 

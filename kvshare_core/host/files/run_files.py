@@ -17,7 +17,8 @@ from comfy.utils import pack_latents
 
 from ...plain_values import from_document, parse_json, to_document
 from ...record.record import KVShareRecord, RecordedMasks
-from ...timeline.timeline import Timeline
+from ...timeline.pictures import video_shape
+from ...timeline.timeline import FRAME_DIM, Timeline
 from ..running import signatures_above
 from .run_checks import check_timeline
 from .user_files import change_of, names_of, new_file, path_of, refused
@@ -37,8 +38,8 @@ class LongVideoFile:
 
     timeline: Timeline
     samples: tuple[torch.Tensor, ...]
-    """The latent of the video [batch, channels, latent frames, height, width], and that of the audio if there is
-    any."""
+    """The latent of the video [batch, channels, latent frames, height, width], or of a batch of pictures [latent
+    frames, channels, height, width], and that of the audio if there is any."""
     noise_mask: tuple[torch.Tensor, ...] = ()
     """One for each of `samples`; empty for none."""
     batch_index: tuple[int, ...] = ()
@@ -67,7 +68,7 @@ def file_of(timeline: Timeline, latent: dict[str, Any], record: KVShareRecord | 
     """What to save of a timeline's latent, with the masks of the run that made it. Raises ValueError for the latent of
     another timeline."""
     samples = _parts(latent["samples"])
-    if samples[0].ndim != 5 or samples[0].shape[2] != timeline.latent_frames:
+    if not _is_of(timeline, samples[0]):
         raise ValueError(
             f"latent: it has the shape {list(samples[0].shape)}, but the timeline has {timeline.latent_frames} latent "
             "frames. Connect the latent of the same timeline."
@@ -117,7 +118,7 @@ def check(content: LongVideoFile) -> None:
     """Raises ValueError if what a file holds does not belong together."""
     check_timeline(content.timeline)
     frames, first = content.timeline.latent_frames, content.samples[0] if content.samples else torch.empty(0)
-    if first.ndim != 5 or first.shape[2] != frames:
+    if not _is_of(content.timeline, first):
         raise ValueError(f"its latent has the shape {list(first.shape)}, its timeline {frames} latent frames")
     if content.noise_mask and len(content.noise_mask) != len(content.samples):
         raise ValueError("it has not one noise mask for each latent")
@@ -128,6 +129,12 @@ def check(content: LongVideoFile) -> None:
     for tensor in (tensor for one in maps for tensor in (one.heat, one.mask)):
         if tensor.ndim != 4 or tensor.shape[1] != content.masks.timeline.latent_frames or 0 in tensor.shape:
             raise ValueError(f"its masks have the shape {list(tensor.shape)}, which is not that of the film")
+
+
+def _is_of(timeline: Timeline, samples: torch.Tensor) -> bool:
+    """Whether a latent has the frames of the timeline."""
+    shape = video_shape(samples.shape)
+    return len(shape) == 5 and shape[FRAME_DIM] == timeline.latent_frames
 
 
 def file_names() -> list[str]:

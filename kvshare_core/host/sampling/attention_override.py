@@ -11,9 +11,8 @@ import comfy.ldm.modules.attention as host_attention
 import torch
 from comfy.cli_args import args as host_options
 
-from ...families.base import AttentionCall, BlockName
+from ...families.base import BLOCK_INDEX, BLOCK_KIND, BLOCK_PART, BLOCK_SHAPE, AttentionCall, BlockName
 from ...families.model_inputs import InputLayout
-from ...forward.call import BLOCK_INDEX, BLOCK_KIND
 from ...forward.forward import Forward
 from ...session.early_blocks import EarlyBlocks
 from ..conditioning.mixing import TEXT
@@ -93,7 +92,8 @@ def apply_model_wrapper(opened: Callable[[ModelInputs], OpenedForward | None]) -
         own_backend = layers_backend(diffusion_model)
         override = attention_override(outside_records(found.attend), found.unread, options, inputs, own_backend)
         # What the host wrote there in an earlier call of the model must not pass for this one's.
-        options = {name: value for name, value in options.items() if name not in (BLOCK_INDEX, BLOCK_KIND)}
+        told = (BLOCK_INDEX, BLOCK_KIND, BLOCK_PART, BLOCK_SHAPE)
+        options = {name: value for name, value in options.items() if name not in told}
         options["optimized_attention_override"] = override
         given = options.get("patches_replace") or {}
         replacements = given

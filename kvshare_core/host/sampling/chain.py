@@ -9,10 +9,9 @@ from typing import Any
 
 import torch
 
-from ...families.model_inputs import PackedAudio
-from ...timeline.timeline import Timeline
+from ...timeline.pictures import as_video
 from ..conditioning.carried_image import KnownFrames
-from .packed_latent import joined, part_times, stretches_of, video_part
+from .packed_latent import Stretch, joined, video_part
 
 
 class Chain:
@@ -20,17 +19,17 @@ class Chain:
 
     def __init__(
         self,
-        timeline: Timeline,
         arguments: Mapping[str, Any],
         shapes: Sequence[Any],
         model: Any,
-        audio: PackedAudio | None,
+        times: Sequence[int],
+        stretches: Sequence[Sequence[Stretch]],
     ):
         """arguments: of the host's `outer_sample`, by name; shapes: of the latent's parts, the video first; model: the
-        host's, which knows how latents are scaled; audio: what its family states about audio in the latent."""
+        host's, which knows how latents are scaled; times, stretches: of each part, the dimension that is time and the
+        stretch of every segment."""
         self._arguments, self._model, self._shapes = arguments, model, shapes
-        self._times = part_times(audio, len(shapes))
-        self._stretches = stretches_of(timeline, shapes, audio)
+        self._times, self._stretches = times, stretches
         self._result: torch.Tensor = arguments["latent_image"]
         # The host scales no latent that is all zeros, but will scale one in which the first segment is finished.
         empty = not bool(self._result.any())
@@ -48,7 +47,8 @@ class Chain:
     def known_frames(self) -> KnownFrames:
         """The finished frames of the video, as the model gets latents."""
         latent = self._model.process_latent_in(self._known)
-        return KnownFrames(video_part(latent, self._shapes), self._finished[0].clone())
+        video = video_part(latent, self._shapes)
+        return KnownFrames(as_video(video) if self._times[0] == 0 else video, self._finished[0].clone())
 
     def arguments(self, segment: int) -> dict[str, Any]:
         """The arguments with which a segment is sampled; everything else is held."""

@@ -70,10 +70,14 @@ def holds_without_noise(base_model: Any) -> bool:
 
 
 def held_frames(
-    arguments: Mapping[str, Any], model_options: Mapping[str, Any], audio: PackedAudio | None
+    arguments: Mapping[str, Any],
+    model_options: Mapping[str, Any],
+    audio: PackedAudio | None,
+    frames_in_batch: bool = False,
 ) -> HeldFrames | None:
     """The frames held by the arguments of the host's `outer_sample`; None when there are none, or when another node
-    changes the mask from step to step. audio: what the model's family states about audio in the latent."""
+    changes the mask from step to step. audio: what the model's family states about audio in the latent;
+    frames_in_batch: whether that is a batch of pictures."""
     noise, mask = arguments["noise"], arguments["denoise_mask"]
     if mask is None or "denoise_mask_function" in model_options:
         return None
@@ -81,7 +85,7 @@ def held_frames(
         mask = prepare_mask(mask, noise.shape, "cpu")
     shapes = arguments.get("latent_shapes") or ()
     parts = unpack_latents(mask, shapes) if len(shapes) > 1 else [mask]
-    times = part_times(audio, len(parts))
+    times = part_times(audio, len(parts), frames_in_batch)
     free = tuple(
         tuple((part > 0).movedim(time, 0).flatten(1).any(1).tolist()) for part, time in zip(parts, times, strict=True)
     )

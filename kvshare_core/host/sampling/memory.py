@@ -88,7 +88,7 @@ def report_held(size: int) -> None:
 def frames_to_reserve(model: Any, noise_shape: Sequence[int], size: int) -> int:
     """Latent frames to add to the shape that the host budgets for, so that it keeps `size` bytes free; model: a
     MODEL."""
-    one_frame = [*noise_shape[:2], 1, *noise_shape[3:]]
+    one_frame = [1, *noise_shape[1:]] if len(noise_shape) == 4 else [*noise_shape[:2], 1, *noise_shape[3:]]
     return math.ceil(size / model.model.memory_required(one_frame))
 
 

@@ -17,6 +17,7 @@ from ...record.resampling import masks_in_size
 from ...session.account import BY_CACHES
 from ...session.sampling_run import SamplingRun
 from ...session.settings import RunSettings
+from ...timeline.pictures import as_video, video_shape
 from ...timeline.timeline import FRAME_DIM
 from .. import HANDOVER_TAG, KEY
 from ..conditioning.carried_image import KnownFrames
@@ -27,7 +28,7 @@ from .chain import Chain
 from .held_frames import HeldFrames, held_frames, holds_without_noise
 from .neighbours import mixed_up_by, neighbours_of
 from .notices import Notices
-from .packed_latent import video_part
+from .packed_latent import part_times, stretches_of, video_part
 from .pinned_slabs import HostSlabs
 from .progress import RunProgress
 from .run_noise import arrange_noise
@@ -66,7 +67,8 @@ def outer_sample_wrapper(sampled: SampledPlan) -> Callable[..., Any]:
             )
         original = guider.model_options
         arguments: Arguments = {**dict.fromkeys(POSITIONAL), **dict(zip(POSITIONAL, args, strict=False)), **kwargs}
-        held = held_frames(arguments, original, sampled.family.audio)
+        in_batch = sampled.fitted.info.frames_in_batch
+        held = held_frames(arguments, original, sampled.family.audio, in_batch)
         # Hosts pack what is several tensors, the video first.
         shapes: list[Any] = arguments.get("latent_shapes") or [arguments["noise"].shape]
         handover = next((entry[HANDOVER_TAG] for entry in _entries(guider) if HANDOVER_TAG in entry), Handover())
@@ -74,7 +76,7 @@ def outer_sample_wrapper(sampled: SampledPlan) -> Callable[..., Any]:
         held = held and held.behind(lead)
         plan, window = _plan_of_run(sampled, guider, arguments, handover, shapes[0])
         notices = Notices()
-        noise = arrange_noise(plan.timeline, arguments["noise"], arguments["seed"], shapes, notices, lead)
+        noise = arrange_noise(plan.timeline, arguments["noise"], arguments["seed"], shapes, notices, lead, in_batch)
         fitted = replace(sampled.fitted, plan=plan)
         # A later sampler takes over what one that stops early has found.
         read = float(arguments["sigmas"][-1]) > 0 or record_is_read()
@@ -86,8 +88,9 @@ def outer_sample_wrapper(sampled: SampledPlan) -> Callable[..., Any]:
             if held is not None:
                 result = held.put_back(result)
             masks, point = state.run.finish()
+            maps = state.run.kept_maps
             origin = RunOrigin(latent_digest(result), signature_of_running())
-            sampled.record.put(masks, point, plan.guided, origin, notices.said)
+            sampled.record.put(masks, point, plan.guided, origin, notices.said, maps)
             if masks is not None and float(arguments["sigmas"][-1]) > 0:
                 handover.leave(result, masks)
             memory.report_held(state.run.bank.peak_bytes)
@@ -164,7 +167,8 @@ def _make_state(
     """The state of a run that is about to start. shapes: of the whole latent's parts; masks_read: as in RunSettings."""
     fitted, plan, base_model = sampled.fitted, sampled.fitted.plan, guider.model_patcher.model
     budget = memory.bank_budget(plan.config.memory, guider.model_patcher.load_device)
-    expected = memory.expected_bytes(fitted, guider, shapes[0])
+    in_batch = fitted.info.frames_in_batch
+    expected = memory.expected_bytes(fitted, guider, video_shape(shapes[0]) if in_batch else shapes[0])
     memory.report(expected, fitted.blocks)
     settings = RunSettings(
         fitted,
@@ -185,7 +189,7 @@ def _make_state(
     mixed_up = mixed_up_by(settings.neighbours) if len(plan.timeline.segments) > 1 else None
     if mixed_up is not None:
         run.account.explain(mixed_up, *BY_CACHES)
-    known = None if held is None else _known_frames(held, base_model, shapes)
+    known = None if held is None else _known_frames(held, base_model, shapes, in_batch)
     bank = memory.bytes_to_reserve(plan.config.memory, expected.bank, budget, len(fitted.blocks))
     return RunState(run, progress, held, known, bank, expected.call)
 
@@ -198,9 +202,11 @@ def _segments_with_held_frames(plan: SharePlan, held: HeldFrames | None, base_mo
     return frozenset(touched)
 
 
-def _known_frames(held: HeldFrames, base_model: Any, shapes: list[Any]) -> KnownFrames:
-    """The video's frames that a run holds, as the model gets latents."""
+def _known_frames(held: HeldFrames, base_model: Any, shapes: list[Any], in_batch: bool) -> KnownFrames:
+    """The video's frames that a run holds, as the model gets latents. in_batch: whether these are a batch of
+    pictures."""
     video = video_part(base_model.process_latent_in(held.content), shapes)
+    video = as_video(video) if in_batch else video
     free = held.free[0]
     return KnownFrames(video[:, :, video.shape[FRAME_DIM] - len(free) :], torch.tensor([not one for one in free]))
 
@@ -215,7 +221,9 @@ def _sample_stages(executor: Any, state: RunState, arguments: Arguments, shapes:
         arguments = {**arguments, "callback": state.progress.counted(arguments["callback"])}
     plan, bank_bytes, held, chain = run.settings.plan, state.bank_bytes, state.known, None
     if plan.config.order == "chain":
-        chain = Chain(plan.timeline, arguments, shapes, guider.model_patcher.model, run.settings.family.audio)
+        times = part_times(run.settings.family.audio, len(shapes), run.settings.info.frames_in_batch)
+        stretches = stretches_of(plan.timeline, shapes, run.settings.family.audio)
+        chain = Chain(arguments, shapes, guider.model_patcher.model, times, stretches)
     while True:
         # Copied, since the host prepares the conditioning of a guider in place.
         conds = {name: [dict(entry) for entry in entries] for name, entries in guider.conds.items()}

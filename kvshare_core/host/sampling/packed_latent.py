@@ -13,6 +13,7 @@ from comfy.utils import pack_latents, unpack_latents
 
 from ...families.model_inputs import LATENT_SHAPES, PackedAudio
 from ...timeline.fades import Fade, OverlapAdd, fade_of, take_frames
+from ...timeline.pictures import as_pictures, as_video
 from ...timeline.timeline import FRAME_DIM, Timeline
 
 Conditioning = list[dict[str, Any]]
@@ -158,9 +159,10 @@ def stretches_of(
     return (video, *sounds)
 
 
-def part_times(audio: PackedAudio | None, parts: int) -> tuple[int, ...]:
-    """For each of that many parts of a latent, the dimension that is time."""
-    return (FRAME_DIM, *(FRAME_DIM if audio is None else audio.time_dim,) * (parts - 1))
+def part_times(audio: PackedAudio | None, parts: int, frames_in_batch: bool = False) -> tuple[int, ...]:
+    """For each of that many parts of a latent, the dimension that is time. frames_in_batch: whether it is a batch of
+    pictures."""
+    return (0 if frames_in_batch else FRAME_DIM, *(FRAME_DIM if audio is None else audio.time_dim,) * (parts - 1))
 
 
 def audio_stretches(timeline: Timeline, steps: int) -> tuple[Stretch, ...]:
@@ -224,6 +226,20 @@ def check_audio(
 
 def _inputs(conds: Sequence[Conditioning | None]) -> list[dict[str, Any]]:
     return [entry.get("model_conds", {}) for cond in conds for entry in cond or ()]
+
+
+def evaluating_pictures(calc_cond_batch: Callable[..., list[torch.Tensor]]) -> Callable[..., list[torch.Tensor]]:
+    """The host's evaluation of a segment, for models whose latent is a batch of pictures: takes and gives videos."""
+
+    def calc(
+        model: Any, conds: list[Any], piece: torch.Tensor, timestep: torch.Tensor, model_options: dict[str, Any]
+    ) -> list[torch.Tensor]:
+        pictures = as_pictures(piece)
+        # Samplers give every picture the same noise level.
+        levels = timestep[:1].expand(len(pictures))
+        return [as_video(output) for output in calc_cond_batch(model, conds, pictures, levels, model_options)]
+
+    return calc
 
 
 def video_part(latent: torch.Tensor, shapes: Sequence[Any]) -> torch.Tensor:

@@ -22,6 +22,7 @@ from ...plan.stages import stages_of
 from ...record.record import KVShareRecord
 from ...session.drift import match_to_anchor
 from ...session.sampling_run import SamplingRun
+from ...timeline.pictures import as_pictures, as_video
 from ...timeline.timeline import FRAME_DIM
 from .. import KEY
 from ..loading.model_info import model_info
@@ -75,11 +76,12 @@ def apply(model: Any, plan: SharePlan, earlier: KVShareRecord | None = None) -> 
         plan.config.carry_image,
         channels is not None and channels.optional(diffusion_model),
         info.reference_frames,
+        info.frames_in_batch,
     )
     for wrapper_type, wrapper in (
         (WrappersMP.OUTER_SAMPLE, outer_sample_wrapper(SampledPlan(fitted, family, record, earlier))),
         (WrappersMP.PREPARE_SAMPLING, _prepare_sampling_wrapper),
-        (WrappersMP.PREDICT_NOISE, _predict_noise_wrapper(plan, family.audio)),
+        (WrappersMP.PREDICT_NOISE, _predict_noise_wrapper(plan, family.audio, info.frames_in_batch)),
         (WrappersMP.APPLY_MODEL, apply_model_wrapper(_open_forward)),
     ):
         patched.remove_wrappers_with_key(wrapper_type, KEY)
@@ -105,9 +107,14 @@ def _prepare_sampling_wrapper(
 ) -> Any:
     """Makes the host budget memory for one segment, since no forward evaluates the long latent, and for the bank."""
     handler = model.model_options.get("context_handler")
-    if isinstance(handler, SegmentHandler) and len(noise_shape) in (3, 5):
+    if isinstance(handler, SegmentHandler) and (handler.frames_in_batch or len(noise_shape) in (3, 5)):
         state = run_state((model_options or {}).get("transformer_options", {}))
         noise_shape = list(noise_shape)
+        reserve = 0 if state is None else state.bank_bytes + state.call_bytes
+        if handler.frames_in_batch:
+            noise_shape[0] = min(noise_shape[0], handler.context_length)
+            noise_shape[0] += memory.frames_to_reserve(model, noise_shape, reserve)
+            return executor(model, noise_shape, conds, model_options=model_options, **kwargs)
         # Packed video and audio are [batch, 1, numbers], of which a segment has its share.
         window = (
             handler.context_length
@@ -116,12 +123,13 @@ def _prepare_sampling_wrapper(
         )
         lead = max(0, noise_shape[FRAME_DIM] - handler.timeline.latent_frames) if handler.references else 0
         noise_shape[FRAME_DIM] = min(noise_shape[FRAME_DIM], window + lead)
-        reserve = 0 if state is None else state.bank_bytes + state.call_bytes
         noise_shape[FRAME_DIM] += memory.frames_to_reserve(model, noise_shape, reserve)
     return executor(model, noise_shape, conds, model_options=model_options, **kwargs)
 
 
-def _predict_noise_wrapper(plan: SharePlan, audio: PackedAudio | None) -> Callable[..., Any] | None:
+def _predict_noise_wrapper(
+    plan: SharePlan, audio: PackedAudio | None, frames_in_batch: bool
+) -> Callable[..., Any] | None:
     """Drift control of a guider's prediction, once for every model call, after any guidance; None when there is nothing
     to control."""
     strength, timeline = plan.config.drift_control, plan.timeline
@@ -134,6 +142,8 @@ def _predict_noise_wrapper(plan: SharePlan, audio: PackedAudio | None) -> Callab
         state = run_state(executor.class_obj.model_options["transformer_options"])
         if state is not None and state.run.stages.early:
             return denoised
+        if frames_in_batch:
+            return as_pictures(match_to_anchor(as_video(denoised), parts, strength))
         conds = list(executor.class_obj.conds.values())
         # The segment handler has refused what is longer for another reason than reference frames.
         lead = 0 if part_shapes(conds) else max(0, denoised.shape[FRAME_DIM] - timeline.latent_frames)
@@ -154,17 +164,17 @@ def _open_forward(inputs: ModelInputs) -> OpenedForward | None:
     run = state.run
     if not run.takes_part(window.evaluation, window.hides) or not _is_whole_segment(run, window, inputs):
         return None
-    names = list(zip(options["cond_or_uncond"], options["uuids"], strict=True))
+    names, info = list(zip(options["cond_or_uncond"], options["uuids"], strict=True)), run.settings.info
+    rows = inputs.latent.shape[0] // len(names)
     batch = Batch(
         tuple((index, window.places[(index, identity)]) for index, identity in names),
         window.prompts,
-        inputs.latent.shape[0] // len(names),
+        rows // window.shape[0] if info.frames_in_batch else rows,
         SEVERAL_DEVICES not in options,
     )
     routes = {place: window.routes[identity] for place, (_, identity) in enumerate(names) if identity in window.routes}
     # A common prompt does not name the beat's subject.
     text = PromptText(inputs.text_tokens(run.settings.family.inputs), not window.common, routes, window.hides)
-    info = run.settings.info
     grid, lead = info.grid(*window.shape), info.grid(window.lead, *window.shape[1:])
     forward = run.open_forward(window.evaluation, batch, text, grid, math.prod(lead))
     return OpenedForward(
@@ -189,7 +199,10 @@ def _is_whole_segment(run: SamplingRun, window: SegmentWindow, inputs: ModelInpu
         return False
     frames, *size = window.shape
     expected = (frames + window.lead, *size) if window.packed is None else (window.packed,)
-    if inputs.latent.shape[2:] != expected:
+    found = inputs.latent.shape[2:]
+    if run.settings.info.frames_in_batch:
+        found = (inputs.latent.shape[0] // len(inputs.options["uuids"]), *found)
+    if found != expected:
         run.account.leave_conditioning(
             "conditioning for a part of the frame is left unshared. Connect the conditioning of Long Video Segmenter "
             "alone."

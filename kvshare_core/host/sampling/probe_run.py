@@ -12,8 +12,8 @@ from comfy.model_management import throw_exception_if_processing_interrupted
 from comfy.patcher_extension import WrappersMP
 from comfy.utils import ProgressBar, unpack_latents
 
-from ...attention.groups import split_tokens
 from ...attention.rope import RopeScheme
+from ...attention.token_split import split_tokens
 from ...bank.bank import KeyValueBank
 from ...config import KVShareConfig, MeasuredModel, MemorySettings
 from ...families.base import Family, FamilyInfo
@@ -48,6 +48,7 @@ from ...probe.watchers import (
     see_only_oneself,
 )
 from ...subject.hidden_words import words_effect
+from ...timeline.pictures import as_video, video_shape
 from ...timeline.timeline import Timeline
 from .. import KEY, is_prompt
 from ..loading.model_info import model_info
@@ -214,6 +215,7 @@ class ProbeRun:
                     watched = {**model_options, "transformer_options": {**options, WATCHER_KEY: watcher}}
                     (output,) = executor(base_model, [prompt], x, timestep, watched)
                     self.after_call()
+                    output = as_video(output) if self.info.frames_in_batch else output
                     return unpack_latents(output, shapes)[0] if shapes else output
 
                 visit(Level(waiting.pop(0), x_in, evaluate, options.get("rope_options") or {}))
@@ -309,7 +311,8 @@ class ProbeRun:
         if watcher is None:
             return None
         shapes = inputs.others.get(LATENT_SHAPES) or [inputs.latent.shape]
-        self.grid = self.info.grid(*shapes[0][2:])
+        shape = video_shape(shapes[0]) if self.info.frames_in_batch else shapes[0]
+        self.grid = self.info.grid(*shape[2:])
         segment = self.plan.timeline.segments[0]
         forward = Forward(segment, Batch(((0, 0),)), PromptText(inputs.text_tokens(self.family.inputs)), self.grid)
         watched = WatchedForward(self.family, self.info, self.diffusion_model, forward, watcher)
@@ -344,6 +347,6 @@ def _check(model: Any, plan: SharePlan, positive: list[Any], latent: dict[str, A
             f"positive: it has {len(positive)} conditionings, {len(prompts)} of Long Video Segmenter, but one is "
             "probed. Connect the positive of the Long Video Segmenter that made the timeline."
         )
-    videos = latent["samples"].shape[0]
+    videos = video_shape(latent["samples"].shape)[0]
     if videos != 1:
         raise ValueError(f"latent: it has {videos} videos, but one is probed. Set batch_size to 1.")

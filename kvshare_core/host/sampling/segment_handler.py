@@ -19,6 +19,7 @@ from ...families.model_inputs import ImageChannels, InputLayout, PackedAudio, Re
 from ...plan.schedule import Evaluation, needed_evaluations, plain_evaluations, sharing_evaluations, step_of
 from ...session.sampling_run import SamplingRun
 from ...session.taking_part import PromptNeededError
+from ...timeline.pictures import as_pictures, as_video, video_shape
 from ...timeline.timeline import FRAME_DIM, Timeline
 from .. import BEAT_TAG, COMMON_TAG, is_for, is_prompt
 from ..conditioning.carried_image import ImagesGiven, KnownFrames, with_images
@@ -28,7 +29,7 @@ from ..conditioning.of_beats import EntriesOfBeats
 from ..conditioning.sequence import fit_sequence
 from ..conditioning.slicing import check_divisible, slice_conditioning
 from .lead import Lead, check_front, has_front, inputs_behind, lead_frames
-from .packed_latent import Blend, Latent, check_audio, latent_of, part_shapes
+from .packed_latent import Blend, Latent, check_audio, evaluating_pictures, latent_of, part_shapes
 from .run_state import RunState, run_state
 from .segment_weights import segment_weights
 from .segment_window import Conditioning, SegmentWindow
@@ -68,6 +69,8 @@ class SegmentHandler(ContextHandlerABC):
     """Whether the model may be a text-to-video one with the same channels."""
     references: ReferenceFrames | None = None
     """How the conditioning tells of reference frames in front of the video; None for models whose nodes add none."""
+    frames_in_batch: bool = False
+    """Whether the latent is a batch of pictures, the film's frames."""
 
     @property
     def dim(self) -> int:
@@ -91,7 +94,7 @@ class SegmentHandler(ContextHandlerABC):
             check_divisible(cond or (), self.family_inputs)
         planned = self.timeline.latent_frames
         parts = part_shapes(conds)
-        shape = parts[0] if parts else x_in.shape
+        shape = parts[0] if parts else video_shape(x_in.shape) if self.frames_in_batch else x_in.shape
         lead = 0 if len(shape) != 5 or parts else lead_frames(self.references, shape[FRAME_DIM], planned, conds)
         if len(shape) != 5 or shape[FRAME_DIM] - lead != planned:
             found = f"{shape[FRAME_DIM]} frames" if len(shape) == 5 else f"the shape {tuple(shape)}"
@@ -195,6 +198,10 @@ class SegmentHandler(ContextHandlerABC):
         The host's outputs are denoised predictions, and guidance is linear in them: blending them here is blending
         after guidance, as DiTCtrl does. Frames of segments that are not evaluated are returned as they were.
         """
+        if self.frames_in_batch:
+            of_video, evaluate = replace(self, frames_in_batch=False), evaluating_pictures(calc_cond_batch)
+            outputs = of_video.execute(evaluate, model, conds, as_video(x_in), timestep, model_options)
+            return [as_pictures(output) for output in outputs]
         options = model_options["transformer_options"]
         state = run_state(options)
         run = None if state is None else state.run
