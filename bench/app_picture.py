@@ -5,6 +5,7 @@ python -m bench.app_picture [--mode classic|"nodes 2.0"] [--picture FILE]
 """
 
 import argparse
+import importlib
 import io
 import sys
 from pathlib import Path
@@ -50,6 +51,8 @@ def film_in_app(page: Any) -> bytes:
 
 def picture_of(server: Server, mode: Any) -> Image.Image:
     """The picture of a run on a server."""
+    # Hosts have a package of that name too.
+    importlib.import_module("tests").__path__.append(str(ROOT / "tests"))
     from tests.support.comfy_page import comfy_page
 
     with running_browser() as browser, comfy_page(browser, server, mode, size=SIZE) as opened:
