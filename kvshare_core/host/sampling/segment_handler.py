@@ -21,7 +21,7 @@ from ...session.sampling_run import SamplingRun
 from ...session.taking_part import PromptNeededError
 from ...timeline.pictures import as_pictures, as_video, video_shape
 from ...timeline.timeline import FRAME_DIM, Timeline
-from .. import BEAT_TAG, COMMON_TAG, is_for, is_prompt
+from .. import BEAT_TAG, COMMON_TAG, is_for
 from ..conditioning.carried_image import ImagesGiven, KnownFrames, with_images
 from ..conditioning.controls import Controls
 from ..conditioning.joining import join_texts
