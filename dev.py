@@ -85,7 +85,7 @@ def map(arguments: Sequence[str], host_name: str | None) -> int:
 
 
 def package(arguments: Sequence[str], host_name: str | None) -> int:
-    """build the registry's archive in out/, check it and load it [--no-host]"""
+    """build the registry's archive in out/, check it and make a film with it [--no-host]"""
     return _run_module("devtools.package", arguments, host_name)
 
 

@@ -43,11 +43,12 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from kvshare_core.attention.groups import OwnTokens, TokenSplit, sharing_groups, split_tokens
+from kvshare_core.attention.groups import OwnTokens, sharing_groups
 from kvshare_core.attention.log_sum_exp import LogSumExpAttention
 from kvshare_core.attention.parts import attend_groups
 from kvshare_core.attention.positions import PositionMover
 from kvshare_core.attention.rope import RopeScheme, centred_offsets, embed_nd_scheme, rotate
+from kvshare_core.attention.token_split import TokenSplit, split_tokens
 from kvshare_core.bank.bank import BankEntry, StoredTokens
 from kvshare_core.config import DITCTRL, KVShareConfig
 from kvshare_core.subject.maps import text_probabilities

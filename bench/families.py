@@ -1,7 +1,7 @@
 """Every family against every contract of the design, on tiny models of native layout.
 
 python -m bench.families [--json FILE] [--quick]
-python -m bench.families --table     # README's table, from the committed results
+python -m bench.families --table     # the table of docs/compatibility.md, from the committed results
 """
 
 import argparse
@@ -61,7 +61,7 @@ def _holds(contract: object, case: object) -> bool:
 
 
 def support_table(results: Sequence[Path]) -> str:
-    """README's table: one line per layout, one column per results file, which are of one host each."""
+    """The table of docs/compatibility.md: a line per layout, a column per results file, which are of one host each."""
     hosts: dict[str, dict[str, Row]] = {}
     families: dict[str, str] = {}
     for file in results:
@@ -87,7 +87,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="every family against every contract, on tiny models")
     parser.add_argument("--json", type=Path, help="write the results here")
     parser.add_argument("--quick", action="store_true", help="one family and two contracts, to see that it runs")
-    parser.add_argument("--table", action="store_true", help="print README's table from the committed results instead")
+    parser.add_argument(
+        "--table", action="store_true", help="print the table of the docs from the committed results instead"
+    )
     options = parser.parse_args()
     if options.table:
         print(support_table(sorted(RESULTS.glob("families-*.json"))))

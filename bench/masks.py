@@ -2,7 +2,9 @@
 
 python -m bench.masks [--clips 24] [--models NAME ...] [--json FILE] [--quick]
 
-Clips are of one prompt, by the unpatched models; what is seen in the finished clip is the truth at every step. Columns:
+Clips are of one prompt, by the unpatched models; what is seen in the finished clip is the truth at every step. A `first
+look` is what the subject of another clip, of another prompt and noise, looks like by the effect of its words: by it the
+later segments of a film are searched. Columns:
 
     rank        probability that a token of the subject scores higher than another token; 0.5 is chance
     mask_iou    overlap of the mask that the shipped threshold makes of the score with the true one
@@ -22,6 +24,7 @@ from devtools.environment import find_host
 from kvshare_core.config import MaskSettings
 from kvshare_core.embedded.detector import detect
 from kvshare_core.embedded.vocabulary import SHAPES
+from kvshare_core.subject.appearance import Features, choose_examples, example_weights, mean_value
 from kvshare_core.subject.maps import normalise_over_clip, standardised
 
 from .confidence import interval, mean
@@ -37,7 +40,7 @@ LEVELS = (0, 1, 3, 6, 10, 15)
 THRESHOLD = MaskSettings().thres
 
 Source = str
-"""What points: `effect`, `all blocks` or one block."""
+"""What points: `effect`, `first look`, `all blocks` or one block."""
 Place = tuple[int, Source]
 """A step and what points in it."""
 
@@ -86,13 +89,27 @@ def scores_of(pointing: Pointing) -> Iterator[tuple[Place, torch.Tensor]]:
             yield (step, f"block {block}"), score
 
 
-def judge(pointing: Pointing) -> dict[Place, Found]:
-    """How well everything that points finds the subject that is seen in the end; nothing where none is seen."""
+def first_looks(pointing: Pointing, other: Pointing) -> Iterator[tuple[Place, torch.Tensor]]:
+    """How much every token is like the subject of the `other` clip in the same step, [tokens]."""
+    for step, values in pointing.values.items():
+        weights = example_weights(choose_examples(standardised(other.effects[step][None, None])))
+        total = torch.zeros_like(other.effects[step])
+        for block, value in values.items():
+            there = other.values[step][block]
+            directions = Features(there, mean_value(there)).directions(weights)
+            total += standardised(Features(value, mean_value(value)).along(directions))[0, 0]
+        yield (step, "first look"), total
+
+
+def judge(pointing: Pointing, other: Pointing | None = None) -> dict[Place, Found]:
+    """How well everything that points finds the subject that is seen in the end; nothing where none is seen. other: a
+    clip of another subject of the same shape, by which this one is searched."""
     masks = detect(pointing.frames).masks
     true = torch.cat([in_tokens(masks[first:last]).flatten() for first, last in pointing.latents])
     if not bool(true.any()):
         return {}
-    return {place: Found(rank(score, true), overlap(score, true)) for place, score in scores_of(pointing)}
+    scores = (*scores_of(pointing), *([] if other is None else first_looks(pointing, other)))
+    return {place: Found(rank(score, true), overlap(score, true)) for place, score in scores}
 
 
 def rows_of(model: Model, judged: Sequence[Mapping[Place, Found]]) -> list[Row]:
@@ -119,8 +136,12 @@ def measure(model: Model, boards: Sequence[Storyboard]) -> list[Row]:
     """The rows of one model."""
     pipeline = load_pipeline(model)
     judged: list[dict[Place, Found]] = []
-    for board in boards:
-        judged.append(judge(pipeline.pointing(board.prompts[0], board.shape, board.seed, LEVELS)))
+    for shape in SHAPES:
+        alike = [board for board in boards if board.shape == shape]
+        clips = [pipeline.pointing(board.prompts[0], board.shape, board.seed, LEVELS) for board in alike]
+        # Each is searched by the clip before it, the first by the last.
+        others = [None] if len(clips) == 1 else [clips[-1], *clips[:-1]]
+        judged += [judge(clip, other) for clip, other in zip(clips, others, strict=True)]
         show_progress(len(judged), len(boards), f"clips, {model}")
     rows = rows_of(model, judged)
     if not rows:

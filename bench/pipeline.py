@@ -14,6 +14,7 @@ from devtools.inprocess import enter_host
 from kvshare_core.config import KVShareConfig
 from kvshare_core.embedded.scenes import FPS, FRAME_SIDE
 from kvshare_core.probe.figures import ProbeSettings
+from kvshare_core.probe.watchers import ProbedCall
 from kvshare_core.script.parsing import parse_script
 from kvshare_core.session.sampling_run import SamplingRun
 from kvshare_core.timeline.planning import plan_timeline
@@ -69,12 +70,25 @@ class Clip:
 class Pointing:
     """A clip of one segment: its `frames` [f, 3, h, w] in 0..1, the pictures [first, last) of each of its latents, and
     by step what pointed at the subject while it was made: by block the score of its words [tokens], and the effect of
-    hiding them [tokens]."""
+    hiding them [tokens]; by block also the attention values of its tokens [1, heads, tokens, head_dim]."""
 
     frames: torch.Tensor
     latents: tuple[tuple[int, int], ...]
     scores: Mapping[int, Mapping[int, torch.Tensor]]
     effects: Mapping[int, torch.Tensor]
+    values: Mapping[int, Mapping[int, torch.Tensor]]
+
+
+class KeepValues:
+    """Keeps the values of the video's tokens of every block."""
+
+    def __init__(self) -> None:
+        self.values: dict[int, torch.Tensor] = {}
+
+    def at(self, probed: ProbedCall) -> None:
+        """Takes one call, which stays as it is."""
+        if probed.context.site.kind in ("self", "joint"):
+            self.values[probed.block] = probed.context.call.value[:, :, probed.context.video].clone()
 
 
 class HostLacksPromptsError(Exception):
@@ -174,10 +188,10 @@ class Pipeline:
 
     @torch.inference_mode()
     def single_clips(
-        self, prompts: Sequence[str], seed: int, steps: int = STEPS, cfg: float = GUIDANCE
+        self, prompts: Sequence[str], seed: int, steps: int = STEPS, cfg: float = GUIDANCE, side: int = FRAME_SIDE
     ) -> torch.Tensor:
-        """Videos [n, f, 3, h, w] of one segment each, sampled together by the unpatched model; the noise of place i is
-        that of `seed` + i."""
+        """Videos [n, f, 3, side, side] of one segment each, sampled together by the unpatched model; the noise of
+        place i is that of `seed` + i."""
         from kvshare_core.host.conditioning.encoding import empty_latent, encode
         from kvshare_core.host.loading.model_info import model_info
 
@@ -185,7 +199,7 @@ class Pipeline:
         timeline = plan_timeline(parse_script(prompts[0]), info.native_frames, 0, FPS, info.compression[0])
         encoded = [encode(self.clip, prompt) for prompt in prompts]
         positive = [[torch.cat([cond[0][0] for cond in encoded]), dict(encoded[0][0][1])]]
-        latent = empty_latent(info, timeline, FRAME_SIDE, FRAME_SIDE, len(prompts))
+        latent = empty_latent(info, timeline, side, side, len(prompts))
         seeds = range(seed, seed + len(prompts))
         samples = self.sample(self.model, latent, seeds, positive, encode(self.clip, ""), steps, cfg)
         return self.decode(samples)
@@ -210,15 +224,19 @@ class Pipeline:
         run = ProbeRun(self.model, family, info, plan, ProbeSettings(seed, steps, cfg, SCHEDULER))
         scores: dict[int, Mapping[int, torch.Tensor]] = {}
         effects: dict[int, torch.Tensor] = {}
+        values: dict[int, Mapping[int, torch.Tensor]] = {}
 
         def look(level: Level) -> None:
             reading = run.read(level, level.latent)
             scores[level.step], effects[level.step] = reading.scores, reading.effect
+            kept = KeepValues()
+            level.evaluate(level.latent, kept)
+            values[level.step] = kept.values
 
         noise = comfy.sample.prepare_noise(latent, seed)
         samples = run.sample(noise, positive, negative, {"samples": latent}, look, levels, steps)
         spans = tuple(timeline.picture_range(frame, frame + 1) for frame in range(timeline.latent_frames))
-        return Pointing(self.decode(samples)[0], spans, scores, effects)
+        return Pointing(self.decode(samples)[0], spans, scores, effects, values)
 
     def watched(self, look: Callable[[SamplingRun, int], None]) -> "Pipeline":
         """The same, and before each forward of a run of `generate`, `look` is shown the run's session and the bytes
@@ -287,6 +305,17 @@ def load_pipeline(model: Model | Literal["image-to-video"] = "cross-attention") 
 
     name = next(name for name, attention in EMBEDDED_MODELS.items() if attention == model)
     return Pipeline(host, *load_video_model(name, EMBEDDED, EMBEDDED, "default"))
+
+
+def load_pixel_pipeline(file: Path) -> tuple[Pipeline, int]:
+    """The same of a ViT3D file, and the side of the frames that it was trained on. Raises ValueError for another
+    file."""
+    host = find_host()
+    enter_host(host)
+    from kvshare_core.embedded.vit3d_model import load_vit3d, load_vit3d_clip, pixel_vae, vit3d_content
+
+    side = vit3d_content(file).shape.height
+    return Pipeline(host, load_vit3d(file), load_vit3d_clip(file), pixel_vae()), side
 
 
 def host_windows(model: Any, timeline: Timeline) -> Any:

@@ -51,7 +51,7 @@ SHAPES: dict[str, Shape] = {
         380,
     ),
     "LoadVideoDiT": _shape("", "model:MODEL clip:CLIP vae:VAE info:STRING", 420, 200),
-    "DiTCtrlConfig": _shape("", "config:KVSHARE_CONFIG", 340, 270),
+    "DiTCtrlConfig": _shape("", "config:KVSHARE_CONFIG", 340, 360),
     "MaskGuidedKVShare": _shape(
         "model:MODEL timeline:KVSHARE_TIMELINE config:KVSHARE_CONFIG mask:MASK earlier_record:KVSHARE_RECORD",
         "model:MODEL record:KVSHARE_RECORD",

@@ -13,11 +13,15 @@ IGNORED = ".comfyignore"
 MAX_BYTES, MAX_FILE_BYTES = 40 << 20, 16 << 20
 """All files together, and one of them."""
 
+WEIGHTS = "kvshare_core/embedded/weights/"
+MAX_WEIGHT_BYTES = 30 << 20
+"""The small models that come with the pack, and what they may take: every install from the registry fetches them."""
+
 NEEDED = ("__init__.py", "pyproject.toml", "README.md", "LICENSE", "nodes/__init__.py", "web/kv_share.js")
 DEVELOPERS = frozenset({"tests", "bench", "devtools", "training", "dev.py", ".ci", ".github"})
 """Names of files and folders that are for developers only."""
 SUFFIXES = frozenset(
-    {"", ".css", ".gitignore", ".jpg", ".js", ".json", ".md", ".png", ".py", ".safetensors", ".svg", ".toml"}
+    {"", ".css", ".gif", ".gitignore", ".jpg", ".js", ".json", ".md", ".png", ".py", ".safetensors", ".svg", ".toml"}
 )
 """Kinds of files: no pickles, no archives, no programs."""
 
@@ -72,9 +76,16 @@ def problems_of(files: Mapping[str, bytes]) -> list[str]:
     size = sum(map(len, files.values()))
     if size > MAX_BYTES:
         found.append(f"{size >> 20} MiB, more than {MAX_BYTES >> 20}")
+    if weights_in(files) > MAX_WEIGHT_BYTES:
+        found.append(f"{WEIGHTS}: {weights_in(files) >> 20} MiB, more than {MAX_WEIGHT_BYTES >> 20}")
     for name, content in files.items():
         found += [f"{name}: {problem}" for problem in _problems(PurePosixPath(name), content)]
     return found
+
+
+def weights_in(files: Mapping[str, bytes]) -> int:
+    """Bytes of the small models among the files."""
+    return sum(len(content) for name, content in files.items() if name.startswith(WEIGHTS))
 
 
 def _patterns(text: str) -> list[str]:

@@ -132,8 +132,8 @@ COG_FILES = (
 )
 COG_SETTINGS = (
     "The settings of DiTCtrl's released code, for comparison: segments of 13 latent frames that overlap by 9, 2 "
-    "transition segments between prompts, 50 steps of dpmpp_2m_sde. For your own videos, *KV Sharing Config* in place "
-    "of *DiTCtrl Config* follows the prompts better."
+    "transition segments between prompts, 50 steps of dpmpp_2m_sde. For your own videos, put *KV Sharing Config* in "
+    "place of *DiTCtrl Config (paper)*."
 )
 STILLS = (
     "Any checkpoint of SD 1.x, 2.x or SDXL works the same way; for SDXL set `width` and `height` to 1024.",

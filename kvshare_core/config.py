@@ -15,10 +15,12 @@ Order = Literal["lockstep", "sources_first", "ditctrl", "chain"]
 Position = Literal["same", "gap", "matched", "frame", "centred"]
 MaskKind = Literal["contrast", "threshold", "appearance"]
 MaskStart = Literal["effect", "maps"]
+KeepMaps = Literal["none", "words", "video", "all"]
 StorePlace = Literal["auto", "device", "cpu"]
 StoreDtype = Literal["model", "fp8"]
 WhenOutOfMemory = Literal["stop", "save_memory"]
 LayerPreset = Literal["custom", "late", "middle", "family"]
+ReweightForm = Literal["normalised", "paper"]
 
 MODES: tuple[str, ...] = get_args(Mode)
 SOURCES: tuple[str, ...] = get_args(Sources)
@@ -27,9 +29,11 @@ LAYER_PRESETS: tuple[str, ...] = get_args(LayerPreset)
 POSITIONS: tuple[str, ...] = get_args(Position)
 MASK_KINDS: tuple[str, ...] = get_args(MaskKind)
 MASK_STARTS: tuple[str, ...] = get_args(MaskStart)
+KEEP_MAPS: tuple[str, ...] = get_args(KeepMaps)
 STORE_PLACES: tuple[str, ...] = get_args(StorePlace)
 STORE_DTYPES: tuple[str, ...] = get_args(StoreDtype)
 WHEN_OUT_OF_MEMORY: tuple[str, ...] = get_args(WhenOutOfMemory)
+REWEIGHT_FORMS: tuple[str, ...] = get_args(ReweightForm)
 MAX_STRENGTH = 10.0
 MAX_INDEX = 10_000
 """Largest step or block that can be named."""
@@ -90,8 +94,9 @@ class MaskSettings:
         call and used from the next on; `threshold` is DiTCtrl's: per-frame minimum to maximum of the attention to the
         subject's words, averaged over the blocks so far of the same forward.
     start: what `appearance` begins with: `effect` is where the prediction changes when the subject's words are hidden,
-        for which a segment is evaluated once more for each subject that it shows, once in a run (words_effect.py),
-        except where a run holds frames; `maps` is `contrast`.
+        for which the first segment that shows a subject is evaluated once more, once in a run (hidden_words.py), and by
+        what it looks like there it is found in the other segments (first_look.py); where a run holds frames, and with
+        `maps`, it is `contrast`.
     thres: threshold on the normalised map, 0 to 1.
     presence: a frame whose strongest response is less than this part of the clip's has no subject; 0 does not ask.
     rim: tokens around the subject that are shared with it; the mask that is recorded has none.
@@ -137,6 +142,37 @@ class MaskSettings:
     def by_effect(self) -> bool:
         """Whether subjects are first looked for by what hiding their words changes."""
         return self.kind == "appearance" and self.start == "effect"
+
+
+@dataclass(frozen=True)
+class MapSettings:
+    """Which attention maps of a run are kept as numbers, for files.
+
+    keep: `words` what the video and the words attend to of the words; `video` what frames and places attend to of each
+        other; `all` both.
+    step_idx, layer_idx: steps and blocks whose maps are kept. Empty means every fifth, and the last.
+
+    Raises ValueError on values outside these.
+    """
+
+    keep: KeepMaps = "none"
+    step_idx: tuple[int, ...] = ()
+    layer_idx: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check_choice("keep_maps", self.keep, KEEP_MAPS)
+        _check_indices("map_step_idx", self.step_idx)
+        _check_indices("map_layer_idx", self.layer_idx)
+
+    @property
+    def of_words(self) -> bool:
+        """Whether maps of words are kept."""
+        return self.keep in ("words", "all")
+
+    @property
+    def over_video(self) -> bool:
+        """Whether maps over frames and places are kept."""
+        return self.keep in ("video", "all")
 
 
 @dataclass(frozen=True)
@@ -192,6 +228,7 @@ class KVShareConfig:
     layer_preset: a named choice of blocks that replaces start_layer, end_layer and layer_idx: presets.GENERAL has
         those for every model, `family` is what is known of the model at hand (presets.for_model).
     share_background: background tokens also attend to the source's background.
+    share_subject: subject tokens attend to the source's subject; without it everything but the subject is shared.
     share_uncond: the unconditional rows share among themselves too.
     share_text: in `replace`, the source's keys outside the video stand in for the segment's own as its video does, and
         queries outside the video see the source too (joint attention only); the paper does so, and it costs adherence
@@ -205,8 +242,16 @@ class KVShareConfig:
         drift.match_to_anchor.
     carry_image: in image-to-video models, a segment whose beginning has no image of its own is given the frames that
         it shares with the segments before it, as far as they are known: finished in `chain`, estimated elsewhere.
+    is_edit: whether later beats are edits of the first (name of the paper's code): they begin with its noise, each of
+        their segments attends to the first beat's at the same time, in place of `sources`, and the first beat's to
+        none.
+    reweight_form: what a weight of words does: `normalised` counts them so often among all that is attended to, `paper`
+        multiplies their probabilities and leaves the sum as it comes out (weighed_words.py).
+    reweight_token_idx, reweight_scale: text tokens by their places, and the weight that they have in all prompts but
+        the first, or in the only one (names of the paper's code); the script's own weights are words.
     measured_on: what layer_idx and attn_map_layer_idx were measured on, None where they were not; other models refuse
         them.
+    maps: which attention maps are kept for files.
 
     Raises ValueError on values outside these ranges.
     """
@@ -236,6 +281,12 @@ class KVShareConfig:
     memory: MemorySettings = MemorySettings()
     measured_on: MeasuredModel | None = None
     carry_image: bool = True
+    maps: MapSettings = MapSettings()
+    share_subject: bool = True
+    is_edit: bool = False
+    reweight_form: ReweightForm = "normalised"
+    reweight_token_idx: tuple[int, ...] = ()
+    reweight_scale: float = 1.0
 
     def __post_init__(self) -> None:
         _check_choice("mode", self.mode, MODES)
@@ -253,6 +304,9 @@ class KVShareConfig:
                 f"end_percent ({self.end_percent:g}) must be larger than start_percent ({self.start_percent:g})."
             )
         _check_range("drift_control", self.drift_control, 1.0)
+        _check_choice("reweight_form", self.reweight_form, REWEIGHT_FORMS)
+        _check_range("reweight_scale", self.reweight_scale, MAX_STRENGTH)
+        _check_indices("reweight_token_idx", self.reweight_token_idx)
         if self.drift_control > 0 and self.order == "chain":
             raise ValueError(
                 "drift_control compares segments that are denoised together, but in order 'chain' one is finished "
@@ -269,6 +323,13 @@ class KVShareConfig:
                     f"end_{what} ({end}) must be larger than start_{what} ({start}); use -1 for the last {what}."
                 )
             _check_indices(f"{what}_idx", getattr(self, f"{what}_idx"))
+        if self.mode != "off" and not (self.share_subject or self.share_background):
+            raise ValueError(
+                "share_subject and share_background are both off, so nothing would be shared. Turn one on, or set mode "
+                "to off."
+            )
+        if self.is_edit and self.order == "ditctrl":
+            raise ValueError("is_edit pairs each later prompt with the first; choose order 'lockstep'.")
         if self.share_text and self.mode not in ("off", "replace"):
             raise ValueError("share_text works in mode 'replace' only; own and foreign text would mix.")
 
@@ -290,6 +351,7 @@ DITCTRL = KVShareConfig(
     share_text=True,
     position="same",
     masks=MaskSettings(kind="threshold", thres=0.3, rim=0),
+    reweight_form="paper",
 )
 """The paper's method with the values of its released code (configs/inference.yaml)."""
 

@@ -145,28 +145,29 @@ def find_words(characters: Iterable[tuple[str, tuple[int, ...]]]) -> PromptWords
     )
 
 
-def find_subject(prompt: str, known: PromptWords, subject: str) -> SubjectTokens:
+def find_subject(prompt: str, known: PromptWords, subject: str, what: str = "subject") -> SubjectTokens:
     """Tokens of every word of `subject` (one or more, separated by spaces or commas) in a prompt.
 
     A word that occurs several times counts with all its places. In scripts without spaces any unbroken part of the
-    prompt can be named. Raises WordError when a word is not in the prompt, for no words and for too many.
+    prompt can be named. Raises WordError, whose message begins with `what`, when a word is not in the prompt, for no
+    words and for too many.
     """
     wanted = _words_of_text(subject).runs
     if not wanted:
         raise WordError(
-            f"subject: '{_shortened(subject)}' has no words; name what should stay the same, for example 'fox'."
+            f"{what}: '{_shortened(subject)}' has no words; name what should stay the same, for example 'fox'."
         )
     count = sum(map(len, wanted))
     if count > MOST_SUBJECT_WORDS:
         raise WordError(
-            f"subject: '{_shortened(subject)}' has {count} words; name what should stay the same with at most "
+            f"{what}: '{_shortened(subject)}' has {count} words; name what should stay the same with at most "
             f"{MOST_SUBJECT_WORDS}."
         )
     places: set[int] = set()
     for run in dict.fromkeys(wanted):
         found = known.places_of(run)
         if not found:
-            raise WordError(_not_found("".join(run), run, prompt, known))
+            raise WordError(f"{what}: {_not_found(''.join(run), run, prompt, known)}")
         places |= found
     tokens = _unique(token for place in sorted(places) for token in known.positions[place])
     taken = frozenset(tokens)
@@ -206,12 +207,12 @@ def _not_found(word: str, run: tuple[str, ...], prompt: str, known: PromptWords)
     word, quoted = _shortened(word), _shortened(prompt)
     if _words_of_text(prompt).places_of(run):
         return (
-            f"subject: the text encoder of this model cannot read '{word}' in the prompt '{quoted}'. "
+            f"the text encoder of this model cannot read '{word}' in the prompt '{quoted}'. "
             f"Words it reads there: {readable}."
         )
     near = nearest_word(word, known)
     hint = "" if near is None else f" Did you mean '{near}'?"
-    return f"subject: '{word}' is not in the prompt '{quoted}'.{hint} Words of this prompt: {readable}."
+    return f"'{word}' is not in the prompt '{quoted}'.{hint} Words of this prompt: {readable}."
 
 
 def _shortened(text: str) -> str:

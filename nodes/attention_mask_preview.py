@@ -2,12 +2,13 @@ import torch
 from comfy_api.latest import io
 
 from ..kvshare_core.choices import wrong_choice
+from ..kvshare_core.host.files.map_files import save_maps
 from ..kvshare_core.host.files.viewer import view_of
 from ..kvshare_core.host.running import findings_above
-from ..kvshare_core.record.preview import heat_of_pictures, overlay_heat, pictures_of, rgb_of
+from ..kvshare_core.record.preview import heat_of_pictures, overlay_heat, pictures_of, rgb_of, without_heat
 from ..kvshare_core.record.record import Findings, KVShareRecord
 from .errors import named_errors
-from .inputs import check_connected, search_words
+from .inputs import check_connected, rare, search_words
 from .sockets import CATEGORY, RecordSocket
 
 SUBJECT, POINT = "subject", "look_at"
@@ -54,6 +55,16 @@ class AttentionMaskPreview(io.ComfyNode):
                     optional=True,
                     tooltip="Name of one subject from the script, to show only that one. Empty shows all subjects.",
                 ),
+                io.String.Input(
+                    "mask_save_dir",
+                    default="",
+                    optional=True,
+                    tooltip="A folder inside the output folder, such as kvshare/maps. Every run is saved in a new "
+                    "folder of its own there: the masks, and the attention maps that keep_maps of KV Sharing Mask "
+                    "Settings names, as numbers (safetensors), pictures (PNG) and an animation (WebP). Empty saves "
+                    "nothing.",
+                    **rare(),
+                ),
             ],
             outputs=[
                 io.Image.Output(
@@ -66,7 +77,13 @@ class AttentionMaskPreview(io.ComfyNode):
 
     @classmethod
     def execute(  # pyright: ignore[reportIncompatibleMethodOverride]
-        cls, record: KVShareRecord, images: torch.Tensor, opacity: float, show: str = SUBJECT, subject: str = ""
+        cls,
+        record: KVShareRecord,
+        images: torch.Tensor,
+        opacity: float,
+        show: str = SUBJECT,
+        subject: str = "",
+        mask_save_dir: str = "",
     ) -> io.NodeOutput:
         with named_errors("Attention Mask Preview"):
             check_connected(record=record, images=images)
@@ -74,11 +91,17 @@ class AttentionMaskPreview(io.ComfyNode):
                 raise ValueError(wrong_choice("show", show, (SUBJECT, POINT)))
             findings = findings_above(record, "images")
             images = rgb_of(images)
-            if show == POINT:
+            folder = mask_save_dir.strip()
+            if folder and findings.maps and findings.masks is None and show == SUBJECT:
+                shown = without_heat(images)
+            elif show == POINT:
                 shown = cls._point(findings, images, opacity)
             else:
                 shown = cls._masks(findings, images, opacity, subject.strip())
+            saved = save_maps(findings, shown[0], folder) if folder else []
             view = view_of(findings, images, show=show, subject=subject.strip(), opacity=opacity)
+            if saved:
+                view["kvshare_saved"] = saved
         return io.NodeOutput(*shown, ui=view)
 
     @classmethod

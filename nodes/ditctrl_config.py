@@ -2,9 +2,18 @@ from dataclasses import replace
 
 from comfy_api.latest import io
 
-from ..kvshare_core.config import DITCTRL, parse_indices
+from ..kvshare_core.config import DITCTRL, MAX_STRENGTH, parse_indices
 from .errors import named_errors
-from .inputs import config_output, range_inputs, search_words, threshold_input, token_place_inputs
+from .inputs import (
+    config_output,
+    edit_input,
+    indices_input,
+    range_inputs,
+    rare,
+    search_words,
+    threshold_input,
+    token_place_inputs,
+)
 from .sockets import CATEGORY
 
 
@@ -32,6 +41,26 @@ class DiTCtrlConfig(io.ComfyNode):
                     "If empty, the words are used. Without token positions, words or a mask, everything is shared, as "
                     "in the paper's variant without masks.",
                 ),
+                edit_input(**rare()),
+                indices_input(
+                    "reweight_token_idx",
+                    DITCTRL.reweight_token_idx,
+                    "Positions of the text tokens to reweight in all prompts but the first, or in the only one, "
+                    "counted from 0, such as 5. Words are easier: weight: night 1.5 after a prompt, as a field of the "
+                    "script.",
+                    optional=True,
+                ),
+                io.Float.Input(
+                    "reweight_scale",
+                    default=DITCTRL.reweight_scale,
+                    min=0.0,
+                    max=MAX_STRENGTH,
+                    step=0.05,
+                    optional=True,
+                    tooltip="How much those tokens count: 1 as usual, 0 not at all. The part of the video that follows "
+                    "them is multiplied by it, as in the paper's code; nothing is made smaller for it.",
+                    **rare(),
+                ),
             ],
             outputs=[config_output()],
         )
@@ -48,6 +77,9 @@ class DiTCtrlConfig(io.ComfyNode):
         thres: float,
         ref_token_idx: str,
         cur_token_idx: str,
+        is_edit: bool = False,
+        reweight_token_idx: str = "",
+        reweight_scale: float = DITCTRL.reweight_scale,
     ) -> io.NodeOutput:
         with named_errors("DiTCtrl Config (paper)"):
             masks = replace(
@@ -66,5 +98,10 @@ class DiTCtrlConfig(io.ComfyNode):
                     step_idx=parse_indices(step_idx, "step_idx"),
                     layer_idx=parse_indices(layer_idx, "layer_idx"),
                     masks=masks,
+                    # The paper's pairs of a source and its edit are what this order evaluates.
+                    order="lockstep" if is_edit else DITCTRL.order,
+                    is_edit=is_edit,
+                    reweight_token_idx=parse_indices(reweight_token_idx, "reweight_token_idx"),
+                    reweight_scale=reweight_scale,
                 )
             )

@@ -23,9 +23,9 @@ def rare() -> dict[str, Any]:
     return {"advanced": True} if "advanced" in inspect.signature(io.String.Input).parameters else {}
 
 
-def indices_input(name: str, default: tuple[int, ...], tooltip: str) -> io.Input:
+def indices_input(name: str, default: tuple[int, ...], tooltip: str, optional: bool = False) -> io.Input:
     """A text input that config.parse_indices parses, folded away."""
-    return io.String.Input(name, default=", ".join(map(str, default)), tooltip=tooltip, **rare())
+    return io.String.Input(name, default=", ".join(map(str, default)), tooltip=tooltip, optional=optional, **rare())
 
 
 def incoming_config(kept: str) -> io.Input:
@@ -118,6 +118,19 @@ def token_place_inputs(defaults: KVShareConfig, without: str) -> list[io.Input]:
             "The same for the segment that attends to the source. Set both or neither.",
         ),
     ]
+
+
+def edit_input(**shown: Any) -> io.Input:
+    """Whether later prompts are edits of the first; shown: further arguments of the input."""
+    return io.Boolean.Input(
+        "is_edit",
+        default=False,
+        optional=True,
+        tooltip="Later prompts are edits of the first one: they begin with its noise and attend to it, each frame at "
+        "its own time. Put [cut] between the prompts, and decode each of them by itself. Turn it on to change a word "
+        "of a prompt and keep the rest of the video.",
+        **shown,
+    )
 
 
 def check_connected(**inputs: Any) -> None:

@@ -5,13 +5,14 @@ from ..kvshare_core.config import (
     MAX_STRENGTH,
     MODES,
     POSITIONS,
+    REWEIGHT_FORMS,
     SOURCES,
     KVShareConfig,
     MaskSettings,
     parse_indices,
 )
 from .errors import named_errors
-from .inputs import config_output, range_inputs, rare, search_words, threshold_input
+from .inputs import config_output, edit_input, range_inputs, rare, search_words, threshold_input
 from .sockets import CATEGORY
 
 DEFAULTS = KVShareConfig()
@@ -184,6 +185,25 @@ class KVShareConfigNode(io.ComfyNode):
                     "prompt should show a new subject.",
                     **rare(),
                 ),
+                io.Boolean.Input(
+                    "share_subject",
+                    default=DEFAULTS.share_subject,
+                    optional=True,
+                    tooltip="Subject tokens attend to the source's subject. Off, with share_background on: everything "
+                    "but the subject stays the same. Turn it off to put something else in the subject's place.",
+                    **rare(),
+                ),
+                edit_input(),
+                io.Combo.Input(
+                    "reweight_form",
+                    options=list(REWEIGHT_FORMS),
+                    default=DEFAULTS.reweight_form,
+                    optional=True,
+                    tooltip="For word weights of the script. normalised: a word of weight 2 counts like two such "
+                    "words. paper: as in DiTCtrl, which multiplies the word's part and lowers no other. Try paper if a "
+                    "weight does too little.",
+                    **rare(),
+                ),
             ],
             outputs=[config_output()],
         )
@@ -213,6 +233,9 @@ class KVShareConfigNode(io.ComfyNode):
         drift_control: float = DEFAULTS.drift_control,
         order: str = DEFAULTS.order,
         carry_image: bool = DEFAULTS.carry_image,
+        share_subject: bool = DEFAULTS.share_subject,
+        is_edit: bool = DEFAULTS.is_edit,
+        reweight_form: str = DEFAULTS.reweight_form,
     ) -> io.NodeOutput:
         with named_errors("KV Sharing Config"):
             return io.NodeOutput(
@@ -239,5 +262,8 @@ class KVShareConfigNode(io.ComfyNode):
                     drift_control=drift_control,
                     masks=MaskSettings(thres=thres),
                     carry_image=carry_image,
+                    share_subject=share_subject,
+                    is_edit=is_edit,
+                    reweight_form=reweight_form,  # pyright: ignore[reportArgumentType]
                 )
             )

@@ -2,9 +2,18 @@ from dataclasses import replace
 
 from comfy_api.latest import io
 
-from ..kvshare_core.config import MASK_KINDS, MASK_STARTS, MAX_RIM, KVShareConfig, MaskSettings, parse_indices
+from ..kvshare_core.config import (
+    KEEP_MAPS,
+    MASK_KINDS,
+    MASK_STARTS,
+    MAX_RIM,
+    KVShareConfig,
+    MapSettings,
+    MaskSettings,
+    parse_indices,
+)
 from .errors import named_errors
-from .inputs import config_output, incoming_config, indices_input, search_words, token_place_inputs
+from .inputs import config_output, incoming_config, indices_input, rare, search_words, token_place_inputs
 from .sockets import CATEGORY
 
 DEFAULTS = KVShareConfig()
@@ -20,7 +29,8 @@ class KVShareMaskSettings(io.ComfyNode):
             node_id="KVShareMaskSettings",
             display_name="KV Sharing Mask Settings",
             category=CATEGORY,
-            description="How the subject is found. Not used when a mask is connected to Mask-Guided KV Share.",
+            description="How the subject is found, which is not used when a mask is connected to Mask-Guided KV Share, "
+            "and which attention maps Attention Mask Preview can save.",
             **search_words("subject mask", "attention map"),
             inputs=[
                 incoming_config("Its thres is kept. This node sets all other mask settings."),
@@ -96,9 +106,33 @@ class KVShareMaskSettings(io.ComfyNode):
                     default=masks.start,
                     optional=True,
                     tooltip="How appearance gets its first mask. effect: where the prediction changes when the "
-                    "subject's words are hidden. It works on any model, for one extra evaluation per segment and "
-                    "subject. maps: as contrast, in the blocks of attn_map_layer_idx. Try maps if the mask begins in "
-                    "the wrong place.",
+                    "subject's words are hidden. It works on any model, for one extra evaluation of the first segment "
+                    "that shows the subject; in the others it is found by what it looks like there. maps: as contrast, "
+                    "in the blocks of attn_map_layer_idx. Try maps if the mask begins in the wrong place.",
+                ),
+                io.Combo.Input(
+                    "keep_maps",
+                    options=list(KEEP_MAPS),
+                    default=DEFAULTS.maps.keep,
+                    optional=True,
+                    tooltip="Attention maps to keep as numbers, for mask_save_dir of Attention Mask Preview. words: "
+                    "how much the video, and in joint models every word, attends to each word. video: how much frames "
+                    "and places of a frame attend to each other. They take time and memory and do not change the "
+                    "video.",
+                    **rare(),
+                ),
+                indices_input(
+                    "map_step_idx",
+                    DEFAULTS.maps.step_idx,
+                    "Steps whose maps are kept, such as 2, 5, 8-12. Empty means every fifth step and the last.",
+                    optional=True,
+                ),
+                indices_input(
+                    "map_layer_idx",
+                    DEFAULTS.maps.layer_idx,
+                    "Transformer blocks whose maps are kept, such as 10-20. Empty means every fifth block and the "
+                    "last.",
+                    optional=True,
                 ),
             ],
             outputs=[config_output()],
@@ -119,6 +153,9 @@ class KVShareMaskSettings(io.ComfyNode):
         cur_token_idx: str,
         rim: int = DEFAULTS.masks.rim,
         mask_start: str = DEFAULTS.masks.start,
+        keep_maps: str = DEFAULTS.maps.keep,
+        map_step_idx: str = "",
+        map_layer_idx: str = "",
     ) -> io.NodeOutput:
         with named_errors("KV Sharing Mask Settings"):
             masks = MaskSettings(
@@ -135,4 +172,9 @@ class KVShareMaskSettings(io.ComfyNode):
                 rim=rim,
                 start=mask_start,  # pyright: ignore[reportArgumentType]
             )
-            return io.NodeOutput(replace(config, masks=masks))
+            maps = MapSettings(
+                keep=keep_maps,  # pyright: ignore[reportArgumentType]
+                step_idx=parse_indices(map_step_idx, "map_step_idx"),
+                layer_idx=parse_indices(map_layer_idx, "map_layer_idx"),
+            )
+            return io.NodeOutput(replace(config, masks=masks, maps=maps))

@@ -145,7 +145,8 @@ class LongVideoSegmenter(io.ComfyNode):
                     default="plain",
                     optional=True,
                     tooltip="Initial noise of the segments. plain: the sampler's noise. freenoise: all segments reuse "
-                    "the first segment's noise, shuffled, which makes a long scene more consistent (FreeNoise).",
+                    "the first segment's noise, shuffled, which makes a long scene more consistent (FreeNoise). same: "
+                    "every prompt begins with the first prompt's noise, as an edit of it does.",
                     **rare(),
                 ),
                 io.Vae.Input("vae", optional=True, tooltip="The model's VAE, to encode references and start_image."),

@@ -12,7 +12,7 @@ MODULES = sorted(TESTS.rglob("*.py"))
 CORE = ROOT / "kvshare_core"
 HELPERS = {"oracles", "support", "tiny"}
 """Folders without tests: slow references, shared helpers, and tiny models."""
-OUTSIDE_THE_CORE = {"bench", "devtools", "nodes", "web"}
+OUTSIDE_THE_CORE = {"bench", "devtools", "docs", "nodes", "web"}
 """Folders of the repository beside the core that have tests of their own."""
 
 

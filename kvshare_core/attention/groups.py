@@ -5,93 +5,16 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
 import torch
 
 from ..bank.bank import BankEntry, StoredTokens
 from ..config import SharingRules
-from ..devices import upload
-from .parts import TOKEN_DIM, KeyValuePart, QueryGroup
-
-
-@dataclass(frozen=True)
-class TokenPlaces:
-    """Which tokens of a segment's video: indices into its grid, int64 [tokens], ascending."""
-
-    on_cpu: torch.Tensor
-    """The indices on the CPU, to compute with without waiting for the device."""
-    on_device: torch.Tensor
-    """The same indices where the model computes, to gather with."""
-
-    @classmethod
-    def of(cls, places: torch.Tensor, device: torch.device) -> "TokenPlaces":
-        """`places`, which are on the CPU, for a model on `device`."""
-        return cls(places, upload(places, device))
-
-    def on(self, device: torch.device) -> "TokenPlaces":
-        """The same places for a model on `device`."""
-        return TokenPlaces(self.on_cpu, upload(self.on_device, device))
-
-
-@dataclass(frozen=True)
-class TokenSplit:
-    """One latent's video tokens, divided: every token is one subject's or the background's."""
-
-    subjects: tuple[TokenPlaces, ...]
-    """The tokens of each subject, in the order of the plan's cast."""
-    background: TokenPlaces
-    """The tokens that no subject claims."""
-    _places: "list[SequencePlaces]" = field(default_factory=list["SequencePlaces"], compare=False, repr=False)
-    """The newest of `in_sequence`."""
-
-    def on(self, device: torch.device) -> "TokenSplit":
-        """The same split for a model on `device`: a host may spread one model call over several."""
-        if self.background.on_device.device == device:
-            return self
-        return TokenSplit(tuple(places.on(device) for places in self.subjects), self.background.on(device))
-
-    def in_sequence(self, start: int, outside: torch.Tensor | None) -> "SequencePlaces":
-        """Where the same tokens stand in a sequence whose video begins at `start`; outside: indices of the keys outside
-        the video that may be seen, None for none. Made once for all blocks."""
-        for known in self._places:
-            if known.start == start and known.outside is outside:
-                return known
-        parts = [
-            places.on_device + start if start else places.on_device for places in (self.background, *self.subjects)
-        ]
-        made = SequencePlaces(start, outside, tuple(parts))
-        self._places[:] = [made]
-        return made
-
-
-@dataclass(frozen=True)
-class SequencePlaces:
-    """The parts of a split, background first, as indices of a sequence; the arguments of `TokenSplit.in_sequence`."""
-
-    start: int
-    outside: torch.Tensor | None
-    parts: tuple[torch.Tensor, ...]
-    _rests: dict[int, torch.Tensor] = field(default_factory=dict[int, torch.Tensor], compare=False, repr=False)
-
-    def rest(self, number: int) -> torch.Tensor:
-        """The keys that may be seen and are not of part `number`."""
-        if number not in self._rests:
-            others = [part for place, part in enumerate(self.parts) if place != number]
-            self._rests[number] = torch.cat([*([] if self.outside is None else [self.outside]), *others])
-        return self._rests[number]
-
-
-def split_tokens(masks: torch.Tensor, device: torch.device | str = "cpu") -> TokenSplit:
-    """Splits tokens by boolean masks on the CPU: [tokens] of the only subject, or [subjects, tokens] without a token in
-    common."""
-    device = torch.device(device)
-    masks = masks.reshape(-1, masks.shape[-1])
-    return TokenSplit(
-        tuple(TokenPlaces.of(mask.nonzero().squeeze(1), device) for mask in masks),
-        TokenPlaces.of((~masks.any(0)).nonzero().squeeze(1), device),
-    )
+from .parts import TOKEN_DIM, KeyValuePart, QueryGroup, log_weight
+from .token_split import SequencePlaces, TokenPlaces, TokenSplit
+from .weighed_words import WeighedWords
 
 
 @dataclass(frozen=True)
@@ -101,6 +24,7 @@ class OwnTokens:
     video: where the video's tokens stand; outside: indices of all other tokens, None when there are none.
     visible, visible_outside: the keys that the call's own mask does not hide, of all and of those outside the video, as
     in KeyMask; None when it hides none. key_bias: what the mask adds to the scores beyond hiding, [rows, tokens].
+    words: those that are weighed.
     """
 
     key: torch.Tensor
@@ -110,16 +34,36 @@ class OwnTokens:
     visible: torch.Tensor | slice | None = None
     visible_outside: torch.Tensor | None = None
     key_bias: torch.Tensor | None = None
+    words: WeighedWords | None = None
 
     def everything(self) -> KeyValuePart:
-        """All keys that may be seen; several groups of queries share one copy."""
+        """All keys that may be seen, unweighed; several groups of queries share one copy."""
         return self._everything
 
     @cached_property
     def _everything(self) -> KeyValuePart:
-        if isinstance(self.visible, slice):
-            return self._stretch(self.visible, 0.0)
-        return KeyValuePart(self.key, self.value, 0.0, self.key_bias, self.visible).taken()
+        return self._chosen(self.visible)
+
+    @cached_property
+    def _without_words(self) -> KeyValuePart:
+        assert self.words is not None
+        return self._chosen(self.words.visible)
+
+    def _chosen(self, places: torch.Tensor | slice | None) -> KeyValuePart:
+        if isinstance(places, slice):
+            return self._stretch(places, 0.0)
+        return KeyValuePart(self.key, self.value, 0.0, self.key_bias, places).taken()
+
+    def seen_by_video(self) -> tuple[KeyValuePart, ...]:
+        """All keys that may be seen, as queries of the video see them."""
+        return (self.everything(),) if self.words is None else (self._without_words, *self.word_parts())
+
+    def word_parts(self, bias: float = 0.0) -> list[KeyValuePart]:
+        """The weighed words as queries of the video see them, beside text of weight exp(bias)."""
+        words = self.words
+        if words is None:
+            return []
+        return [words.weigh(self.part_at(index, bias), weight) for weight, index in words.by_weight]
 
     def video_part(self, bias: float) -> KeyValuePart:
         """The video's keys, weighed by exp(bias)."""
@@ -129,6 +73,13 @@ class OwnTokens:
         """The keys outside the video that may be seen, copied and weighed by exp(bias): text, reference frames."""
         return None if self.outside_keys is None else self.part_at(self.outside_keys, bias).taken()
 
+    def outside_parts(self, bias: float = 0.0) -> list[KeyValuePart]:
+        """The same as queries of the video see it."""
+        if self.words is not None:
+            return [self.part_at(self.words.visible_outside, bias).taken(), *self.word_parts(bias)]
+        outside = self.outside_part(bias)
+        return [] if outside is None else [outside]
+
     def part_at(self, index: torch.Tensor, bias: float = 0.0) -> KeyValuePart:
         """The keys at `index` of the sequence, weighed by exp(bias)."""
         return KeyValuePart(self.key, self.value, bias, self.key_bias, index)
@@ -137,6 +88,16 @@ class OwnTokens:
     def outside_keys(self) -> torch.Tensor | None:
         """Indices of the keys outside the video that may be seen; None where all tokens are the video's."""
         return self.outside if self.outside is None or self.visible_outside is None else self.visible_outside
+
+    @property
+    def unweighed_outside(self) -> torch.Tensor | None:
+        """The same without weighed words."""
+        return self.outside_keys if self.words is None else self.words.visible_outside
+
+    @property
+    def video_queries(self) -> torch.Tensor:
+        """Indices of the video's tokens."""
+        return torch.arange(self.video.start, self.video.stop, device=self.key.device)
 
     def take_video(self, places: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Keys and values of the video tokens `places`, which are on the device, copied."""
@@ -185,7 +146,26 @@ def sharing_groups(
     texts = _foreign_tokens(sources, [entry.text for entry in sources], rules).texts
     video = [tokens for seen in (*subjects, background) for tokens in seen.video]
     beside = ForeignTokens(texts, video) if texts else ForeignTokens()
-    return _guided(builder, assignments, split.in_sequence(own.video.start, own.outside_keys), beside, frame_tokens)
+    sequence = split.in_sequence(own.video.start, own.unweighed_outside)
+    return _guided(builder, assignments, sequence, beside, frame_tokens)
+
+
+def outside_groups(
+    own: OwnTokens, bias: float = 0.0, texts: Sequence[KeyValuePart] = (), video: Sequence[KeyValuePart] = ()
+) -> Iterator[QueryGroup]:
+    """The groups of queries outside the video, which see the foreign `texts` and `video` beside own keys weighed by
+    exp(bias), or own keys alone; a weighed word sees the video with its weight."""
+    text, own_video = own.outside_part(bias), own.video_part(bias)
+    assert own.outside is not None and text is not None
+    everything = (text, own_video, *texts, *video) if texts or video else (own.everything(),)
+    words = own.words
+    if words is None:
+        yield QueryGroup(own.outside, everything)
+        return
+    yield QueryGroup(words.other_queries, everything)
+    for weight, index in words.by_weight:
+        seen = [words.weigh(part, weight) for part in (own_video, *video)]
+        yield QueryGroup(index, (text, *texts, *seen))
 
 
 def _guided(
@@ -205,7 +185,7 @@ def _guided(
         else:
             yield builder.group(tokens[number], seen, same_kind)
     if own.outside is not None:
-        yield builder.group(own.outside, beside)
+        yield from builder.outside_groups(beside)
 
 
 @dataclass(frozen=True)
@@ -249,12 +229,16 @@ class GroupBuilder:
     @property
     def _own_bias(self) -> float:
         """Log-weight of the own keys that source keys stand in for."""
-        weight = self.rules.own_weight
-        return math.log(weight) if weight > 0 else -math.inf
+        return log_weight(self.rules.own_weight)
 
     def group(self, queries: torch.Tensor, seen: ForeignTokens, same_kind: SameKindTokens | None = None) -> QueryGroup:
-        """The group of `queries` that see `seen`, or their own keys alone when there is nothing to see."""
-        return QueryGroup(queries, self.parts_of(seen, same_kind) or (self.own.everything(),))
+        """The group of `queries` of the video that see `seen`, or their own keys alone when there is nothing to see."""
+        return QueryGroup(queries, self.parts_of(seen, same_kind) or self.own.seen_by_video())
+
+    def outside_groups(self, seen: ForeignTokens) -> Iterator[QueryGroup]:
+        """The groups of queries outside the video that see `seen`, or their own keys alone."""
+        texts, video = (self.foreign_parts(part) for part in (ForeignTokens(seen.texts), ForeignTokens((), seen.video)))
+        return outside_groups(self.own, self._own_bias if texts or video else 0.0, texts, video)
 
     @staticmethod
     def sees_foreign(seen: ForeignTokens) -> bool:
@@ -281,23 +265,22 @@ class GroupBuilder:
         if not foreign:
             return None
         if self.rules.mode == "extend":
-            return (self.own.everything(), *foreign)
+            return (*self.own.seen_by_video(), *foreign)
         if self.rules.mode == "swap":
             if same_kind is not None and same_kind.tokens.numel() == 0:
                 return None
             return self._swapped(seen, sum(part.key.shape[TOKEN_DIM] for part in foreign), same_kind)
         replaced = self._own_bias
-        outside = self.own.outside_part(replaced if seen.texts else 0.0)
-        return (*([] if outside is None else [outside]), self.own.video_part(replaced), *foreign)
+        outside = self.own.outside_parts(replaced if seen.texts else 0.0)
+        return (*outside, self.own.video_part(replaced), *foreign)
 
     def _swapped(self, seen: ForeignTokens, count: int, same_kind: SameKindTokens | None) -> tuple[KeyValuePart, ...]:
         """All parts where `count` source tokens take over a part of what the own tokens of their kind count for."""
         if same_kind is None:
-            outside = self.own.outside_part()
-            kept, same = ([] if outside is None else [outside]), self.own.video_part(self._own_bias)
+            kept, same = self.own.outside_parts(), self.own.video_part(self._own_bias)
         else:
             rest, same = same_kind.parts or self.own_parts(same_kind)
-            kept = [rest]
+            kept = [rest, *self.own.word_parts()]
         return (*kept, same, *self.foreign_parts(seen, same.count / count))
 
 
@@ -305,10 +288,10 @@ def _unguided(own: OwnTokens, seen: ForeignTokens, builder: GroupBuilder) -> Ite
     parts = builder.parts_of(seen)
     if parts is None:
         return None
-    if own.outside is None or seen.texts:
+    if own.outside is None or (seen.texts and own.words is None):
         return iter([QueryGroup(None, parts)])
-    video = torch.arange(own.video.start, own.video.stop, device=own.key.device)
-    return iter([QueryGroup(video, parts), QueryGroup(own.outside, (own.everything(),))])
+    beside = builder.outside_groups(seen if seen.texts else ForeignTokens())
+    return iter([QueryGroup(own.video_queries, parts), *beside])
 
 
 def _frames(

@@ -1,11 +1,12 @@
 """What an attention call's own mask hides, as indices: padding of a prompt never needs a mask tensor."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
 
 from ..devices import upload
+from .weighed_words import WeighedWords
 
 HIDDEN = -1e4
 """Additive masks down to this or below hide a key: hosts write the lowest number of the dtype there."""
@@ -22,7 +23,7 @@ class KeyMask:
     hidden: places of the hidden keys. outside: indices of the tokens outside the video, None when there are none.
     visible, visible_outside: indices of the keys that are not hidden, of all and of those outside the video; None when
     none is hidden, and of all a slice where they stand together. key_bias: [1, tokens], what the mask adds to visible
-    keys; None for nothing. All on the device.
+    keys; None for nothing. words: those that are weighed for the row; None for none. All on the device.
     """
 
     hidden: tuple[int, ...] = ()
@@ -31,6 +32,7 @@ class KeyMask:
     visible: torch.Tensor | slice | None = field(default=None, compare=False)
     visible_outside: torch.Tensor | None = field(default=None, compare=False)
     key_bias: torch.Tensor | None = field(default=None, compare=False)
+    words: WeighedWords | None = None
 
 
 def read_key_mask(mask: torch.Tensor | None, key: torch.Tensor, video: slice) -> list[KeyMask] | None:
@@ -81,6 +83,35 @@ def hide(mask: KeyMask, places: Collection[int], tokens: int, video: slice, devi
     visible = _chosen(left, device)
     left[video] = False
     return replace(mask, hidden=hidden, visible=visible, visible_outside=upload(left.nonzero().squeeze(1), device))
+
+
+def weigh_words(
+    mask: KeyMask, weights: Mapping[int, float], normalised: bool, tokens: int, video: slice, device: torch.device
+) -> KeyMask | None:
+    """`mask` of a sequence of that many tokens, whose video stands at `video`, with the words at the places `weights`
+    weighed; None when that leaves the video nothing to attend to. normalised: as in WeighedWords."""
+    hidden = set(mask.hidden)
+    places = {place: weight for place, weight in sorted(weights.items()) if place not in hidden}
+    by_weight: dict[float, list[int]] = {}
+    for place, weight in places.items():
+        by_weight.setdefault(weight, []).append(place)
+    left = torch.ones(tokens, dtype=torch.bool)
+    left[[*hidden, *places]] = False
+    if not bool(left.any()) and not any(by_weight):
+        return None
+    outside = torch.ones(tokens, dtype=torch.bool)
+    outside[video] = False
+    others = outside.clone()
+    others[list(places)] = False
+    words = WeighedWords(
+        tuple(places.items()),
+        normalised,
+        tuple((weight, upload(torch.tensor(found), device)) for weight, found in by_weight.items()),
+        _chosen(left, device),
+        upload((left & outside).nonzero().squeeze(1), device),
+        upload(others.nonzero().squeeze(1), device),
+    )
+    return replace(mask, words=words)
 
 
 def _chosen(marked: torch.Tensor, device: torch.device) -> torch.Tensor | slice:

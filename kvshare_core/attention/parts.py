@@ -32,6 +32,7 @@ class KeyValuePart:
 
     bias: natural logarithm of the part's weight: 0 is plain concatenation, log(w) weighs the part by w, -inf removes
         it.
+    gain: factor on what the part contributes once all weights are normalised, which they then no longer are.
     key_bias: [rows, tokens] or None, added to the scores key by key (a prompt's own soft attention mask).
     tokens: indices of the keys that count, which are copied only while they are attended to; None for all.
     """
@@ -41,6 +42,7 @@ class KeyValuePart:
     bias: float = 0.0
     key_bias: torch.Tensor | None = None
     tokens: torch.Tensor | None = None
+    gain: float = 1.0
 
     @property
     def count(self) -> int:
@@ -56,11 +58,21 @@ class KeyValuePart:
             take_tokens(self.value, self.tokens),
             self.bias,
             None if self.key_bias is None else self.key_bias.index_select(1, self.tokens),
+            gain=self.gain,
         )
 
     def weighed(self, weight: float) -> "KeyValuePart":
-        """The same keys counting `weight` times, which must be more than 0."""
-        return self if weight == 1 else replace(self, bias=self.bias + math.log(weight))
+        """The same keys counting `weight` times, 0 or more."""
+        return self if weight == 1 else replace(self, bias=self.bias + log_weight(weight))
+
+    def amplified(self, gain: float) -> "KeyValuePart":
+        """The same part contributing `gain` times what it does, 0 or more."""
+        return self if gain == 1 else replace(self, gain=self.gain * gain)
+
+
+def log_weight(weight: float) -> float:
+    """The bias of keys that count `weight` times, 0 or more."""
+    return math.log(weight) if weight > 0 else -math.inf
 
 
 @dataclass(frozen=True)
@@ -78,27 +90,28 @@ def attend(
     lse_attention: LogSumExpAttention,
     scale: float | None = None,
 ) -> torch.Tensor:
-    """Attention of `query` over all `parts`, each weighed by exp(bias).
+    """Attention of `query` over all `parts`, each weighed by exp(bias) and contributing `gain` times.
 
     Parts of one weight are concatenated. One weight in all goes through `backend` in one call; otherwise results per
-    weight are merged by their log-sum-exp, out = sum exp(l_p + b_p) o_p / sum exp(l_p + b_p)
+    weight are merged by their log-sum-exp, out = sum g_p exp(l_p + b_p) o_p / sum exp(l_p + b_p)
     (docs/architecture.md#the-algebra-of-sharing; DiTCtrl section 3.3 is the case bias(own) = -inf). `scale` is the
     factor on the scores, head_dim ** -0.5 for None.
 
     Raises ValueError when nothing is left to attend to.
     """
-    weights: dict[float, list[KeyValuePart]] = {}
+    weights: dict[Weight, list[KeyValuePart]] = {}
     for part in parts:
         if part.bias != -math.inf and part.count > 0:
-            weights.setdefault(part.bias, []).append(part)
+            weights.setdefault((part.bias, part.gain), []).append(part)
     if not weights:
         raise ValueError("attention: every part is empty or removed")
-    results: dict[float, OutputWithLogSumExp] = {}
-    for bias, same in weights.items():
+    results: dict[Weight, OutputWithLogSumExp] = {}
+    for weight, same in weights.items():
         part = _join(same)
         if len(weights) == 1 and part.key_bias is None:
-            return backend(query, part.key, part.value)
-        results[bias] = lse_attention(query, part.key, part.value, scale, part.key_bias)
+            output = backend(query, part.key, part.value)
+            return output if part.gain == 1 else output * part.gain
+        results[weight] = lse_attention(query, part.key, part.value, scale, part.key_bias)
         # Before the next part is copied.
         del part
     return merge(results).to(query.dtype)
@@ -126,17 +139,24 @@ def _join(parts: Sequence[KeyValuePart]) -> KeyValuePart:
         torch.cat([part.value for part in parts], TOKEN_DIM),
         parts[0].bias,
         key_bias,
+        gain=parts[0].gain,
     )
 
 
-def merge(results: dict[float, OutputWithLogSumExp]) -> torch.Tensor:
-    """The attention over all keys from the partial results over disjoint sets of them, by their biases; takes the place
-    of the first output, so that no output of higher precision is ever held whole."""
+Weight = tuple[float, float]
+"""The bias and the gain of a part."""
+
+
+def merge(results: dict[Weight, OutputWithLogSumExp]) -> torch.Tensor:
+    """The attention over all keys from the partial results over disjoint sets of them, by their biases and gains; takes
+    the place of the first output, so that no output of higher precision is ever held whole."""
     outputs = [output for output, _ in results.values()]
-    merged = outputs[0]
+    merged, gains = outputs[0], [gain for _, gain in results]
     if len(outputs) == 1:
-        return merged
-    weights = torch.stack([total + bias for bias, (_, total) in results.items()]).softmax(dim=0)[..., None]
+        return merged if gains[0] == 1 else merged * gains[0]
+    weights = torch.stack([total + bias for (bias, _), (_, total) in results.items()]).softmax(dim=0)[..., None]
+    if any(gain != 1 for gain in gains):
+        weights = weights * weights.new_tensor(gains).view(-1, 1, 1, 1, 1)
     rows, heads, tokens, width = merged.shape
     if merged.numel() <= MERGED_ELEMENTS:
         total = outputs[0] * weights[0]

@@ -7,7 +7,7 @@ import torch
 from ..bank.bank import BankEntry, StoredTokens
 from ..config import KVShareConfig
 from ..devices import upload
-from .groups import OwnTokens, TokenSplit
+from .groups import OwnTokens
 from .rope import (
     FLOAT64_DEVICES,
     RopeScheme,
@@ -19,6 +19,7 @@ from .rope import (
     position_offsets,
     rotation_of,
 )
+from .token_split import TokenSplit
 
 FOLLOWING = ("matched", "centred")
 """Position modes in which keys go where the target's subject is."""

@@ -4,7 +4,7 @@
 """
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -268,16 +268,16 @@ class KeyValueBank:
                 self._count(stored.device_bytes - before, stored.device_bytes - before)
         return changed
 
-    def keep_segments(self, segments: set[int]) -> None:
-        """Releases the entries of all other segments. What `get` returned before is used no more."""
+    def keep_segments(self, is_wanted: Callable[[int], bool]) -> None:
+        """Releases the entries of all segments but the wanted. What `get` returned before is used no more."""
         with self._lock:
             self._take_back()
-            for key in [key for key in self._entries if key.segment not in segments]:
+            for key in [key for key in self._entries if not is_wanted(key.segment)]:
                 self._drop(key)
 
     def clear(self) -> None:
         """Releases everything; the peaks stay, and so does memory reserved for the next pass."""
-        self.keep_segments(set())
+        self.keep_segments(lambda _: False)
 
     def close(self) -> None:
         """Releases everything and gives back the computer's memory; the peaks stay."""

@@ -69,9 +69,7 @@ class WordTokenizer:
         weighted = [(word, 1.0) for word in split_words(text)] if disable_weights else weighted_words(text)
         warn_of_unknown([word for word, _ in weighted], self.known)
         step = self.chunk_tokens
-        tokens: list[Token] = [
-            (word_id(word, self.known), weight, number) for number, (word, weight) in enumerate(weighted, 1)
-        ]
+        tokens: list[Token] = [(self.id_of(word), weight, number) for number, (word, weight) in enumerate(weighted, 1)]
         tokens += [(WORD_IDS[PAD], 1.0, 0)] * (padded_length(len(tokens), step) - len(tokens))
         if not return_word_ids:
             tokens = [token[:2] for token in tokens]
@@ -79,7 +77,15 @@ class WordTokenizer:
 
     def untokenize(self, token_weight_pair: Sequence[Token]) -> list[tuple[Token, str]]:
         """The tokens of one chunk, each with its word."""
-        return [(token, PAIR_WORDS[token[0]]) for token in token_weight_pair]
+        return [(token, self.word_of(token[0])) for token in token_weight_pair]
+
+    def id_of(self, word: str) -> int:
+        """Row of `word` in the table of word vectors."""
+        return word_id(word, self.known)
+
+    def word_of(self, number: int) -> str:
+        """The word of a row."""
+        return PAIR_WORDS[number]
 
     def locate_words(self, text: str) -> PromptWords:
         """The words of `text` with their token positions: the word's place in the prompt."""

@@ -27,6 +27,7 @@ from .ltxv import LTXVideoFamily
 from .minimax_h3 import MiniMaxH3Family
 from .mochi import MochiFamily
 from .unet import UNetFamily
+from .vit3d import ViT3DFamily
 from .wan import WanFamily
 
 FAMILIES: tuple[Family, ...] = (
@@ -41,6 +42,7 @@ FAMILIES: tuple[Family, ...] = (
     LTX2Family(),
     MiniMaxH3Family(),
     UNetFamily(),
+    ViT3DFamily(),
 )
 
 

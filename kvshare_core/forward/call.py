@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ..attention.groups import OwnTokens
+from ..attention.groups import OwnTokens, outside_groups
 from ..attention.key_masks import KeyMask, hide, read_key_mask
 from ..attention.log_sum_exp import LogSumExpAttention
 from ..attention.parts import (
@@ -83,7 +83,7 @@ class AttentionContext:
     def key_masks(self) -> list[KeyMask] | None:
         """What the call's own mask hides from each batch row; None for a mask that differs between queries or hides
         video. Read once per forward and layout."""
-        layout = self._layout("self", "joint")
+        layout = self.layout
         known = self.forward.cache.key_masks.get(layout)
         if known is None or known[0] is not self.call.mask:
             video = slice(layout[0], layout[1])
@@ -94,7 +94,7 @@ class AttentionContext:
     def key_masks_without(self, masks: Sequence[KeyMask], tokens: frozenset[int]) -> list[KeyMask] | None:
         """`masks`, with the keys at indices `tokens` hidden from the conditional rows too; computed once per forward
         and layout. None when that leaves a row without a key."""
-        layout = self._layout("joint")
+        layout = self.layout
         cache = self.forward.cache.masks_without_words
         if layout not in cache:
             rows = self.rows[self.conditional_rows or slice(0, 0)]
@@ -120,7 +120,15 @@ class AttentionContext:
     def own_tokens(self, rows: Sequence[int], mask: KeyMask, key_heads: slice = EVERY_HEAD) -> OwnTokens:
         """Keys and values of some batch rows, which `mask` holds for, and of some heads."""
         key, value = (take_rows(tensor, rows)[:, key_heads] for tensor in (self.call.key, self.call.value))
-        return OwnTokens(key, value, self.video, mask.outside, mask.visible, mask.visible_outside, mask.key_bias)
+        known = mask.outside, mask.visible, mask.visible_outside, mask.key_bias, mask.words
+        return OwnTokens(key, value, self.video, *known)
+
+    def own_groups(self, own: OwnTokens) -> list[QueryGroup]:
+        """Query groups of attention to `own` keys alone, with words weighed: in joint attention for the video and for
+        the words, in cross-attention for every query."""
+        if own.words is None or self.site.kind != "joint":
+            return [QueryGroup(None, own.seen_by_video())]
+        return [QueryGroup(own.video_queries, own.seen_by_video()), *outside_groups(own)]
 
     def attend(self, query: torch.Tensor, parts: Sequence[KeyValuePart]) -> torch.Tensor:
         """Attention of `query` over `parts`."""
@@ -136,9 +144,11 @@ class AttentionContext:
         """As attention.parts.group_outputs."""
         return group_outputs(query, groups, self.backend, self.lse_attention, self.call.scale, queries_at_once)
 
-    def _layout(self, *kinds: str) -> Layout:
-        """Where the video lies among the keys in calls of these kinds; nowhere in others."""
-        video = self.video if self.site.kind in kinds else slice(0, 0)
+    @property
+    def layout(self) -> Layout:
+        """Where the video lies among the keys, nowhere in attention to the text alone, and how many keys and rows there
+        are."""
+        video = self.video if self.site.kind in OVER_VIDEO else slice(0, 0)
         return video.start, video.stop, self.call.key_tokens, self.call.key.shape[0]
 
 
@@ -180,8 +190,9 @@ class CallOutput:
         context = self._context
         rest = [row for row in context.rows if row not in self._rows]
         for rows, mask in alike(rest, masks.__getitem__) if rest else ():
-            own = context.own_tokens(rows, mask).everything()
-            self.put(rows, EVERY_HEAD, None, context.attend(context.query(rows), [own]))
+            groups = context.own_groups(context.own_tokens(rows, mask))
+            for tokens, piece in context.group_outputs(context.query(rows), groups, None):
+                self.put(rows, EVERY_HEAD, tokens, piece)
         assert self._whole is not None
         return self._whole
 

@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import torch
 
-from ..attention.groups import OwnTokens, TokenPlaces, TokenSplit
+from ..attention.groups import OwnTokens
 from ..attention.parts import TOKEN_DIM
+from ..attention.token_split import TokenPlaces, TokenSplit
 from ..bank.bank import BankEntry, StoredTokens
 from ..plan.share_plan import SharePlan
 from .forward import Forward

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 import torch
 
-from ..attention.groups import TokenSplit
 from ..attention.key_masks import KeyMask
 from ..attention.positions import Offsets
+from ..attention.token_split import TokenSplit
 from ..bank.bank import Chunk
 from ..families.base import BlockName
 from ..plan.schedule import Role
@@ -53,6 +53,9 @@ class PromptText:
     """For chunks whose frames have texts of their own, by the chunk's index, the length of each text."""
     hidden_subject: int | None = None
     """Number of a subject whose words no token may attend to, or None."""
+    own_tokens: int | None = None
+    """Length of the prompt's own conditioning, which hosts repeat to fit another's in the batch; None where it is not
+    known."""
 
 
 @dataclass
@@ -75,6 +78,10 @@ class ForwardCache:
     """The mask that the host passed, and what it hides from each batch row."""
     masks_without_words: dict[Layout, list[KeyMask]] = field(default_factory=dict[Layout, list[KeyMask]])
     """The same with the words of `PromptText.hidden_subject` hidden too; rows without any other key are left out."""
+    weighed_masks: dict[Layout, tuple[list[KeyMask], list[KeyMask]]] = field(
+        default_factory=dict[Layout, tuple[list[KeyMask], list[KeyMask]]]
+    )
+    """Masks of the batch rows, and the same with the words of the prompt weighed."""
     undivided: dict[Grid, TokenSplit] = field(default_factory=dict[Grid, TokenSplit])
     """By the tokens of a row, a split in which every video token is subject."""
     views: dict[tuple[Grid | None, bool], View] = field(default_factory=dict[tuple[Grid | None, bool], View])

@@ -26,7 +26,7 @@ def attend_routed(context: AttentionContext, masks: Sequence[KeyMask], frame_pat
     for row, mask in enumerate(masks):
         lengths = forward.text.routes.get(row // context.chunk_rows)
         if lengths is None:
-            groups = [QueryGroup(None, (_visible_keys(context, row, range(context.call.key_tokens), mask),))]
+            groups = [QueryGroup(None, tuple(_visible_keys(context, row, range(context.call.key_tokens), mask)))]
         else:
             groups = routed_groups(context, row, lengths, mask, frame_patch)
         outputs.append(context.attend_groups(context.query([row]), groups))
@@ -46,7 +46,7 @@ def routed_groups(
     if call.key_tokens % total:
         raise ValueError(f"{call.key_tokens} text tokens, but the texts have {total}")
     starts = list(accumulate(lengths, initial=0))
-    parts = [
+    texts = [
         _visible_keys(
             context, row, (copy + token for copy in range(0, call.key_tokens, total) for token in range(*span)), mask
         )
@@ -68,17 +68,27 @@ def routed_groups(
     return [
         QueryGroup(
             upload(torch.tensor(sorted(tokens)), call.query.device),
-            tuple(part.weighed(weight) for part, weight in zip(parts, weights, strict=True) if weight > 0),
+            tuple(
+                part.weighed(weight) for text, weight in zip(texts, weights, strict=True) if weight > 0 for part in text
+            ),
         )
         for weights, tokens in queries.items()
     ]
 
 
-def _visible_keys(context: AttentionContext, row: int, tokens: Iterable[int], mask: KeyMask) -> KeyValuePart:
-    """The keys and values of one row at `tokens`, without those that the mask hides."""
-    hidden = set(mask.hidden)
-    index = upload(torch.tensor([token for token in tokens if token not in hidden]), context.call.key.device)
-    key, value = (
-        tensor[row : row + 1].index_select(TOKEN_DIM, index) for tensor in (context.call.key, context.call.value)
-    )
-    return KeyValuePart(key, value, 0.0, None if mask.key_bias is None else mask.key_bias.index_select(1, index))
+def _visible_keys(context: AttentionContext, row: int, tokens: Iterable[int], mask: KeyMask) -> list[KeyValuePart]:
+    """The keys and values of one row at `tokens`, without those that the mask hides; weighed words apart."""
+    call, hidden, words = context.call, set(mask.hidden), mask.words
+    weights = {} if words is None else dict(words.places)
+    by_weight: dict[float, list[int]] = {}
+    for token in tokens:
+        if token not in hidden:
+            by_weight.setdefault(weights.get(token, 1.0), []).append(token)
+    parts: list[KeyValuePart] = []
+    for weight, places in by_weight.items():
+        index = upload(torch.tensor(places), call.key.device)
+        key, value = (tensor[row : row + 1].index_select(TOKEN_DIM, index) for tensor in (call.key, call.value))
+        bias = None if mask.key_bias is None else mask.key_bias.index_select(1, index)
+        part = KeyValuePart(key, value, 0.0, bias)
+        parts.append(part if words is None else words.weigh(part, weight))
+    return parts

@@ -15,12 +15,12 @@ frame of its sources. The text's keys of such a call are repeated for every fram
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 
-from ..attention.groups import TokenSplit, split_tokens
+from ..attention.token_split import TokenSplit, split_tokens
 
 Grid = tuple[int, int, int]
 """Tokens of a video: frames, height, width."""
@@ -86,6 +86,10 @@ class View:
         else:
             resized = F.interpolate(frames, size, mode="bilinear", align_corners=False)
         return resized.reshape(*clips.shape[:-1], math.prod(self.masks))
+
+    def clip_to_masks(self, values: torch.Tensor) -> torch.Tensor:
+        """The same of values [..., latents, tokens of the block's grid], which have all frames of a latent together."""
+        return values if self.block == self.masks else replace(self, frames_as_rows=False).to_masks(values)
 
     def of_one_row(self, attention: torch.Tensor, row: int) -> torch.Tensor:
         """Attention [latents, tokens] of a query in row `row` of its latent, which sums to one, over all tokens of the

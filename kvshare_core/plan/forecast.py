@@ -126,10 +126,17 @@ def windows_extra(plan: SharePlan) -> float:
 
 
 def _finding_evaluations(plan: SharePlan) -> int:
-    """Additional evaluations of segments that locate the subjects by the effect of their words."""
+    """Additional evaluations of segments that locate the subjects by the effect of their words: for all subjects of
+    each segment that shows one for the first time."""
     if not (plan.finds_subjects and plan.may_share and plan.config.masks.by_effect):
         return 0
-    return sum(len(plan.shown(segment)) for segment in plan.timeline.segments)
+    count, found = 0, set[int]()
+    for segment in plan.timeline.segments:
+        shown = plan.shown(segment)
+        if not found.issuperset(shown):
+            count += len(shown)
+            found.update(shown)
+    return count
 
 
 def _finding_extra(plan: SharePlan, evaluations: int, sampling: Sampling) -> float:

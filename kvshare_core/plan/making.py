@@ -11,7 +11,7 @@ from ..record.look_point import parse_look_point
 from ..record.record import ONLY_SUBJECT
 from ..script.film import Source, Subject
 from ..timeline.limits import check_subjects
-from ..timeline.timeline import Timeline
+from ..timeline.timeline import Beat, Timeline
 from .share_plan import CastMember, SharePlan
 
 ScriptSubjects = Mapping[str, Mapping[int, Subject]]
@@ -25,14 +25,19 @@ def make_plan(
     indices of the configuration, the subjects of the script, or `subject`, words of the prompts. Without any of them
     everything is shared. Prompts with `subject: none` do not show `subject`.
 
+    Words are weighed as the script and the configuration say, whatever the subjects are.
+
     mask: [pictures, h, w] in 0..1, one picture for all frames or one for each frame of the video. look_at: a point
     whose attention is recorded, as look_point.parse_look_point reads it; empty for none. Raises WordError for a word
     that a prompt does not have, ValueError for a mask with a wrong number of pictures, for a `subject` besides other
-    subjects of the script or that no prompt shows, and as SharePlan does.
+    subjects of the script or that no prompt shows, for words with two weights, for an edit without a cut, for sharing
+    all but a subject that nothing names, and as SharePlan does.
     """
     look = parse_look_point(look_at, timeline.frames) if look_at.strip() else None
+    if config.is_edit:
+        timeline = replace(_checked_edit(timeline), noise="same")
     scripted = _script_subjects(timeline)
-    plan = SharePlan(timeline, config, look=look)
+    plan = SharePlan(timeline, config, look=look, weights=word_weights(timeline, config))
     if mask is not None:
         if mask.ndim != 3 or mask.shape[0] not in (1, timeline.frames):
             raise ValueError(
@@ -48,9 +53,67 @@ def make_plan(
         cast = tuple(_scripted_member(timeline, name, in_beats) for name, in_beats in scripted.items())
     elif subject.strip():
         cast = (_member_of_words(timeline, subject),)
+    elif not config.share_subject and config.mode != "off":
+        raise ValueError(
+            "config: share_subject is off, but no subject is named, so there is nothing to tell from it. Name the "
+            "subject in Mask-Guided KV Share, or turn share_subject on."
+        )
     else:
         return plan
     return replace(plan, cast=cast, beat_tokens=_beat_tokens(timeline))
+
+
+def _checked_edit(timeline: Timeline) -> Timeline:
+    """The timeline. Raises ValueError when it has no edit, or one that fades into another beat."""
+    if len(timeline.beats) == 1:
+        raise ValueError(
+            "config: is_edit takes later prompts for edits of the first, but there is one prompt. Write the edited "
+            "prompt below it, with [cut] in between."
+        )
+    beat = -1
+    for segment in timeline.segments:
+        begins, beat = segment.beat > beat, segment.beat
+        if (begins and segment.rise > 0) or segment.next_beat is not None:
+            number = max(1, beat if segment.next_beat is None else segment.next_beat) + 1
+            raise ValueError(
+                f"config: is_edit takes prompts for edits of the first, but prompt {number} and the one before fade "
+                "into each other. Write [cut] between all prompts, and no loop."
+            )
+    return timeline
+
+
+def word_weights(timeline: Timeline, config: KVShareConfig) -> tuple[Mapping[int, float], ...]:
+    """For each beat the weights of words of its prompt, by their text tokens; empty when no beat has any. The
+    configuration's token places are those of an edited prompt: of all but the first, or of the only one.
+
+    Raises WordError for a word that a prompt does not have or that has two weights, ValueError for a place with two.
+    """
+    beats = timeline.beats
+    weights = [weights_in(beat) for beat in beats]
+    for found in weights[1:] if len(beats) > 1 else weights:
+        for token in config.reweight_token_idx if config.reweight_scale != 1 else ():
+            if token in found:
+                raise ValueError(
+                    f"config: reweight_token_idx has {token}, which is a word that the script weighs. Take one out."
+                )
+            found[token] = config.reweight_scale
+    return tuple(weights) if any(weights) else ()
+
+
+def weights_in(beat: Beat) -> dict[int, float]:
+    """The weights that the script gives words of a prompt, by their text tokens. Raises WordError as word_weights."""
+    found: dict[int, float] = {}
+    for said in beat.script.weights:
+        if beat.words is None:
+            raise WordError(
+                "weight: the words of this text encoder cannot be located yet. Take the weight out, or give the "
+                "places of its tokens as reweight_token_idx in DiTCtrl Config."
+            )
+        tokens = find_subject(beat.prompt, beat.words, said.words, "weight").subject
+        if not found.keys().isdisjoint(tokens):
+            raise WordError(f"weight: a word of '{said.words}' has another weight already. Leave one out.")
+        found |= dict.fromkeys(tokens, said.weight)
+    return found
 
 
 def _script_subjects(timeline: Timeline) -> ScriptSubjects:
@@ -117,8 +180,13 @@ def _member_at_indices(timeline: Timeline, config: KVShareConfig, scripted: Scri
         return tuple(SubjectTokens(indices, () if beat is None else beat.other_content(indices)) for beat in known)
 
     masks = config.masks
+    member = _located_otherwise(timeline, scripted, subject)
+    if config.is_edit:
+        first, *_ = in_every_beat(masks.ref_token_idx)
+        _, *edits = in_every_beat(masks.cur_token_idx)
+        return replace(member, tokens=(first, *edits))
     return replace(
-        _located_otherwise(timeline, scripted, subject),
+        member,
         tokens=in_every_beat(masks.ref_token_idx),
         target_tokens=in_every_beat(masks.cur_token_idx) if masks.cur_token_idx != masks.ref_token_idx else (),
     )

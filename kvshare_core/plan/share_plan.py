@@ -1,7 +1,7 @@
 """The frozen plan that a sampling run works from: its subjects, and which segment attends to which others."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from operator import itemgetter
@@ -88,6 +88,8 @@ class SharePlan:
     """A point whose attention is recorded, or None."""
     known: SegmentMasks | None = None
     """Masks that the run starts with, or None."""
+    weights: tuple[Mapping[int, float], ...] = ()
+    """For each beat the weights of words of its prompt, by their text tokens; empty when no beat has any."""
 
     def __post_init__(self) -> None:
         if len(self.cast) > 1 and (self.config.order == "ditctrl" or self.config.masks.kind == "threshold"):
@@ -143,6 +145,13 @@ class SharePlan:
         """Whether anything differs from plain windows."""
         return self.config.mode != "off" and any(self.sources(segment.index) for segment in self.timeline.segments)
 
+    def weighs(self, segment: Segment) -> bool:
+        """Whether words of a text that a segment attends to are weighed."""
+        if not self.weights:
+            return False
+        beats = {segment.beat, segment.next_beat, *(text.beat for text in segment.texts)}
+        return any(self.weights[beat] for beat in beats if beat is not None)
+
     def tokens(self, beat: int, role: Role) -> tuple[SubjectTokens | None, ...]:
         """Where the words of each subject stand in the prompt of `beat`; None for a subject that it does not show."""
         return tuple(member.tokens_in(beat, role) for member in self.cast)
@@ -181,9 +190,9 @@ class SharePlan:
         """Segments whose keys segment `index` attends to, in order."""
         return self._sources[index]
 
-    def sources_from(self, index: int) -> set[int]:
-        """Segments whose keys segment `index` or a later one attends to."""
-        return {source for source, last in self._last_consumers.items() if last >= index}
+    def is_attended_from(self, index: int, source: int) -> bool:
+        """Whether segment `index` or a later one attends to the keys of segment `source`."""
+        return self._last_consumers.get(source, -1) >= index
 
     def consumers(self, index: int) -> int:
         """How many later segments attend to segment `index`."""
@@ -257,21 +266,36 @@ class SharePlan:
         return tuple(ExportedParts(frozenset(subjects.get(index, ())), index in background) for index in indices)
 
     def _find_part_sources(self, segment: Segment) -> PartSources:
-        beat = self.timeline.beats[segment.beat].script
+        beat, config = self.timeline.beats[segment.beat].script, self.config
         strengths = self.config.strength, self.config.end_strength or 0.0
         if (max(strengths) if beat.strength is None else beat.strength) == 0:
             return PartSources(((),) * max(1, len(self.cast)), ())
-        usual: tuple[Source, ...] = (
-            ("first", "previous") if self.config.sources == "first and previous" else (self.config.sources,)
-        )
-        usual = usual if beat.sources is None else beat.sources
+        if beat.sources is not None:
+            usual = self._earlier(beat.sources, segment.index)
+        elif config.is_edit:
+            usual = self._edited_by(segment)
+        else:
+            named: tuple[Source, ...] = (
+                ("first", "previous") if config.sources == "first and previous" else (config.sources,)
+            )
+            usual = self._earlier(named, segment.index)
         subjects: list[tuple[int, ...]] = [()] * max(1, len(self.cast))
-        for number in self.shown(segment):
+        for number in self.shown(segment) if config.share_subject else ():
             rule = self.cast[number].sources_in(segment.beat) if self.cast else None
-            found = self._earlier(usual if rule is None else rule, segment.index)
+            found = usual if rule is None else self._earlier(rule, segment.index)
             subjects[number] = tuple(source for source in found if self._shows(source, number))
-        background = self.guided and self.config.share_background
-        return PartSources(tuple(subjects), self._earlier(usual, segment.index) if background else ())
+        background = self.guided and config.share_background
+        return PartSources(tuple(subjects), usual if background else ())
+
+    def _edited_by(self, segment: Segment) -> tuple[int, ...]:
+        """The segment of the first beat that an edit's is of: the one that begins nearest to the same time of its
+        beat; none for the first beat's own."""
+        first, beat = self.timeline.beats[0], self.timeline.beats[segment.beat]
+        if segment.beat == 0:
+            return ()
+        originals = [one for one in self.timeline.segments if one.beat == 0 and one.next_beat is None]
+        time = segment.start - beat.start
+        return (min(originals, key=lambda one: abs(one.start - first.start - time)).index,)
 
     def _shows(self, index: int, subject: int) -> bool:
         """Whether segment `index` shows a subject; a plan without any has one part, which all show."""

@@ -10,11 +10,12 @@ from typing import Protocol
 
 import torch
 
-from ..attention.groups import OwnTokens, TokenSplit, sharing_groups
+from ..attention.groups import OwnTokens, sharing_groups
 from ..attention.key_masks import ODD_MASK, KeyMask
 from ..attention.log_sum_exp import LogSumExpAttention
 from ..attention.parts import TOKEN_DIM, Backend, KeyValuePart, QueryGroup
 from ..attention.rope import RopeScheme, position_offsets, rotate
+from ..attention.token_split import TokenSplit
 from ..bank.bank import BankEntry, BankKey, KeyValueBank
 from ..config import KVShareConfig
 from ..devices import upload

@@ -12,6 +12,7 @@ import torch
 from ..devices import upload
 from ..prompt_words import SubjectTokens
 from ..timeline.timeline import Timeline
+from .kept_maps import KeptMap
 from .look_point import LookPoint
 
 ONLY_SUBJECT = "subject"
@@ -166,6 +167,8 @@ class Findings:
     """Whether the run had subjects to follow."""
     notices: tuple[str, ...] = ()
     """What the run had to say: where it did not do what was planned, and why."""
+    maps: tuple[KeptMap, ...] = ()
+    """The attention maps that the configuration asked for; of the newest run only, because they are large."""
 
 
 @dataclass(frozen=True)
@@ -207,12 +210,15 @@ class KVShareRecord:
         named: bool = False,
         origin: RunOrigin | None = None,
         notices: Sequence[str] = (),
+        maps: Sequence[KeptMap] = (),
     ) -> None:
         """Adds what a run found, which may be nothing, and what it had to say; the last KEPT_RUNS runs are kept."""
         with self._lock:
             origin = origin or RunOrigin()
             self._runs.pop(origin, None)
-            self._runs[origin] = Findings(masks, point, named, tuple(notices))
+            for earlier, found in self._runs.items():
+                self._runs[earlier] = replace(found, maps=())
+            self._runs[origin] = Findings(masks, point, named, tuple(notices), tuple(maps))
             while len(self._runs) > KEPT_RUNS:
                 self._runs.popitem(last=False)
 

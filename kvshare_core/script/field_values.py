@@ -3,7 +3,7 @@
 import re
 from decimal import Decimal
 
-from .film import BLANK, Duration, Lora, Source, Subject, Transition, TransitionKind
+from .film import BLANK, Duration, Lora, Source, Subject, Transition, TransitionKind, WordWeight
 from .piece import Piece
 from .text_form import ESCAPE_IN_FILES, UNITS, find_from, is_quoted, sources_of
 
@@ -104,6 +104,16 @@ def lora(piece: Piece) -> Lora:
         raise piece.error(f"{piece.quoted} is a strength without a file; write lora: style.safetensors 0.8.")
     with piece.holds():
         return Lora(file.plain(ESCAPE_IN_FILES), strength)
+
+
+def weight(piece: Piece) -> WordWeight:
+    """Words and their weight. Raises ScriptError when one of them is missing."""
+    last = piece.text.split()[-1]
+    words = piece.part(0, -len(last))
+    if not re.fullmatch(_SIGNED, last) or not words.text:
+        raise piece.error(f"{piece.quoted} is not words and a weight; write weight: fox 1.5.")
+    with piece.holds():
+        return WordWeight(words.plain(), float(last))
 
 
 def seed(piece: Piece) -> int:

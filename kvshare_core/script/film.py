@@ -130,11 +130,24 @@ class Lora:
 
 
 @dataclass(frozen=True)
+class WordWeight:
+    """Words of a prompt and how often they count, 1 as usual, 0 not at all. Raises ScriptError on empty words or a
+    weight out of range."""
+
+    words: str
+    weight: float
+
+    def __post_init__(self) -> None:
+        _check_text("words", self.words)
+        _check_range("weight", self.weight, 0.0, MAX_STRENGTH)
+
+
+@dataclass(frozen=True)
 class ScriptBeat:
     """One prompt and what belongs to it. None means the default: a duration of one segment, the usual transition, the
     script's negative prompt and subjects, the configuration's sources and strength.
 
-    Raises ScriptError on an empty prompt, numbers out of range, or a subject or source that is given twice.
+    Raises ScriptError on an empty prompt, numbers out of range, or a subject, source or weight that is given twice.
     """
 
     prompt: str
@@ -146,6 +159,7 @@ class ScriptBeat:
     strength: float | None = None
     loras: tuple[Lora, ...] = ()
     seed_offset: int = 0
+    weights: tuple[WordWeight, ...] = ()
 
     def __post_init__(self) -> None:
         _check_text("prompt", self.prompt, line_breaks=True)
@@ -155,6 +169,7 @@ class ScriptBeat:
         if self.strength is not None:
             _check_range("strength", self.strength, 0.0, MAX_STRENGTH)
         _check_range("seed_offset", self.seed_offset, -MAX_SEED_OFFSET, MAX_SEED_OFFSET)
+        _check_weights(self.weights)
 
 
 @dataclass(frozen=True)
@@ -228,6 +243,14 @@ def _check_subjects(subjects: Sequence[Subject]) -> None:
                 ("subjects", place),
             )
         names.add(subject.name)
+
+
+def _check_weights(weights: Sequence[WordWeight]) -> None:
+    seen: set[str] = set()
+    for place, weight in enumerate(weights):
+        if weight.words in seen:
+            raise ScriptError(f"'{weight.words}' is weighed twice; leave one out.", ("weights", place))
+        seen.add(weight.words)
 
 
 def _check_sources(sources: Sequence[Source] | None) -> None:

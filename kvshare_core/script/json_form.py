@@ -20,6 +20,7 @@ from .film import (
     Transition,
     TransitionKind,
     Unit,
+    WordWeight,
 )
 from .foreign_marks import check_characters
 from .text_form import NO_CHOICES
@@ -177,6 +178,7 @@ def _beat(node: _Node) -> ScriptBeat:
         "strength": _Node.number,
         "loras": lambda loras: tuple(_lora(lora) for lora in loras.items()),
         "seed_offset": _Node.whole,
+        "weights": lambda weights: tuple(_weight(weight) for weight in weights.items()),
     }
     said = node.entries(*readers)
     if "prompt" not in said:
@@ -240,6 +242,15 @@ def _lora(node: _Node) -> Lora:
     return node.make(lambda: Lora(file, strength))
 
 
+def _weight(node: _Node) -> WordWeight:
+    said = node.entries("words", "weight")
+    for name in ("words", "weight"):
+        if name not in said:
+            raise node.error(f'has no {name}; write {{"words": "fox", "weight": 1.5}}.')
+    words, weight = said["words"].text(), said["weight"].number()
+    return node.make(lambda: WordWeight(words, weight))
+
+
 def _said(made: object, *names: str) -> dict[str, Any]:
     """Attributes that differ from their defaults."""
     values = {name: getattr(made, name) for name in names}
@@ -263,7 +274,10 @@ def _beat_entries(beat: ScriptBeat) -> dict[str, Any]:
         entries["sources"] = _source_entries(beat.sources)
     if beat.loras:
         entries["loras"] = [{"file": lora.file, "strength": _value(lora.strength)} for lora in beat.loras]
-    return entries | _said(beat, "negative", "strength", "seed_offset")
+    entries |= _said(beat, "negative", "strength", "seed_offset")
+    if beat.weights:
+        entries["weights"] = [{"words": one.words, "weight": _value(one.weight)} for one in beat.weights]
+    return entries
 
 
 def _duration_entries(duration: Duration) -> dict[str, Any]:

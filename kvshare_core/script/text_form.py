@@ -5,11 +5,11 @@ import re
 from collections.abc import Iterator
 from decimal import Decimal
 
-from .film import BLANK, Duration, Script, ScriptBeat, Source, Subject, Transition, Unit
+from .film import BLANK, Duration, Script, ScriptBeat, Source, Subject, Transition, Unit, WordWeight
 
 SETTINGS = ("prompt", "negative", "subject", "common", "loop")
 """Names of lines above the first prompt."""
-FIELDS = ("subject", "source", "strength", "negative", "lora", "seed")
+FIELDS = ("subject", "source", "strength", "negative", "lora", "seed", "weight")
 """Names of the fields that follow a prompt."""
 UNITS: dict[str, Unit] = {
     **dict.fromkeys(("s", "sec", "second", "seconds"), "seconds"),
@@ -142,6 +142,7 @@ def _fields(beat: ScriptBeat) -> Iterator[str]:
     )
     if beat.seed_offset:
         yield f"seed: {beat.seed_offset:+d}"
+    yield from (f"weight: {weight_text(weight)}" for weight in beat.weights)
 
 
 def transition_text(transition: Transition) -> str:
@@ -160,6 +161,11 @@ def subject_text(subject: Subject) -> str:
         words = f'"{words}"'
     text = _escaped(words if subject.name == subject.words else f"{subject.name} = {words}")
     return text if subject.sources is None else f"{text} from {_sources(subject.sources)}"
+
+
+def weight_text(weight: WordWeight) -> str:
+    """The value of a weight field."""
+    return f"{_escaped(weight.words)} {_number(weight.weight)}"
 
 
 def _sources(sources: tuple[Source, ...]) -> str:

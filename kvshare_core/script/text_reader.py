@@ -25,12 +25,13 @@ from .foreign_marks import check_characters, check_line, check_prompts
 from .piece import Piece
 from .text_form import ESCAPE_IN_PROMPTS, FIELDS, NO_CHOICES, SETTINGS, find_from, leading_name
 
-_REPEATED = ("subject", "lora")
+_REPEATED = ("subject", "lora", "weight")
 _NAME_OF_ATTRIBUTE = {
     "subjects": "subject",
     "sources": "source",
     "loras": "lora",
     "seed_offset": "seed",
+    "weights": "weight",
     "common_prompt": "common",
     "common_until": "until",
 }
@@ -303,6 +304,7 @@ def _beat(draft: _Draft) -> ScriptBeat:
         None if strength is None else field_values.number(strength),
         tuple(field_values.lora(piece) for piece in draft.parts.get("lora", [])),
         0 if seed is None else field_values.seed(seed),
+        tuple(field_values.weight(piece) for piece in draft.parts.get("weight", [])),
     )
     try:
         return ScriptBeat(draft.head.plain(ESCAPE_IN_PROMPTS), *values)

@@ -64,9 +64,10 @@ class CallMaps:
         return output
 
     def _will_share(self, context: AttentionContext) -> bool:
-        """Whether the call's output will be computed with source keys."""
+        """Whether the call's output will be computed with source keys, or with words weighed."""
         forward = context.forward
-        return forward.shares and context.site.block in self._settings.blocks and bool(forward.sources)
+        shares = forward.shares and context.site.block in self._settings.blocks and bool(forward.sources)
+        return shares or self._settings.plan.weighs(forward.segment)
 
     def _with_log_sum_exp(self, context: AttentionContext, rows: slice, queries: slice) -> OutputWithLogSumExp | None:
         """The attention of `queries` over all own keys of some batch rows, with its log-sum-exp."""

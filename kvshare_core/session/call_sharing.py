@@ -7,9 +7,10 @@ from typing import TypeVar
 
 import torch
 
-from ..attention.groups import TokenSplit, sharing_groups, split_tokens
+from ..attention.groups import sharing_groups
 from ..attention.key_masks import ODD_MASK, KeyMask
 from ..attention.pieces import Division, divide
+from ..attention.token_split import TokenSplit, split_tokens
 from ..bank.bank import BankEntry, BankKey, Chunk, KeyValueBank
 from ..forward.call import AttentionContext, CallOutput
 from ..forward.entries import exported_entry, imported_entry
@@ -44,10 +45,9 @@ class CallSharer:
         self._mover = settings.position_mover()
         self._shortage = MemoryShortage(settings.plan.config.memory, warn)
 
-    def share(self, context: AttentionContext) -> torch.Tensor | None:
+    def share(self, context: AttentionContext, masks: Sequence[KeyMask] | None) -> torch.Tensor | None:
         """The output [rows, heads, tokens, head_dim] of a self- or joint attention in a block that shares; None where
-        no row attends to source keys."""
-        masks = context.key_masks
+        no row attends to source keys. masks: what each batch row may attend to, None where that cannot be told."""
         tally = self.account.tally
         if masks is None:
             what = f"{self._settings.info.family}: {ODD_MASK}; it is left unshared."

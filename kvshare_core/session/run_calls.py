@@ -1,5 +1,7 @@
 """Computes the attention calls of a run: what each is, and which part of the run it concerns."""
 
+from collections.abc import Callable
+
 import torch
 
 from ..attention.log_sum_exp import LogSumExpAttention
@@ -7,12 +9,14 @@ from ..attention.parts import Backend
 from ..families.base import AttentionCall, UnexpectedCallError
 from ..forward.call import OVER_VIDEO, AttentionContext, next_site
 from ..forward.forward import Forward
-from ..point.watcher import PointWatcher
 from .account import Reason
 from .call_maps import CallMaps
 from .call_sharing import CallSharer
 from .call_texts import CallTexts
 from .settings import RunSettings
+
+Watcher = Callable[[AttentionContext], None]
+"""Looks at a call without changing it."""
 
 UNREAD: Reason = "unread"
 
@@ -20,9 +24,7 @@ UNREAD: Reason = "unread"
 class RunCalls:
     """The attention calls of one run, in the order in which the model makes them."""
 
-    def __init__(
-        self, settings: RunSettings, maps: CallMaps, texts: CallTexts, sharer: CallSharer, points: PointWatcher
-    ):
+    def __init__(self, settings: RunSettings, maps: CallMaps, texts: CallTexts, sharer: CallSharer, *watchers: Watcher):
         self.device: torch.device | None = None
         """Where the last call was computed."""
         self.prompted: set[int] = set()
@@ -33,7 +35,7 @@ class RunCalls:
         self._maps = maps
         self._texts = texts
         self._sharer = sharer
-        self._points = points
+        self._watchers = watchers
         self._lse_attention = LogSumExpAttention()
 
     def attend(self, forward: Forward, call: AttentionCall, backend: Backend) -> torch.Tensor | None:
@@ -53,18 +55,19 @@ class RunCalls:
         if forward.text.hidden_subject is not None:
             return self._texts.without_words(context)
         if site.kind == "aside":
-            return None
+            return self._texts.weighed(context)
         if context.conditional_rows is not None:
             if forward.text.own:
                 self.prompted.add(forward.segment.index)
-            self._points.add_map(context)
+            for watch in self._watchers:
+                watch(context)
         own_output = self._maps.gather(context)
         if site.kind == "cross":
-            return self._texts.routed(context) if forward.text.routes else None
-        if not forward.shares or site.block not in settings.blocks:
-            return own_output
-        shared = self._sharer.share(context)
-        return own_output if shared is None else shared
+            return self._texts.routed(context) if forward.text.routes else self._texts.weighed(context)
+        shares = forward.shares and site.block in settings.blocks
+        output = self._sharer.share(context, self._texts.masks(context)) if shares else None
+        output = self._texts.weighed(context) if output is None else output
+        return own_output if output is None else output
 
     def leave_unread(self, forward: Forward, what: str) -> None:
         """Counts a call that is left as it is because of arguments that are not known here, and says so of a run's

@@ -7,6 +7,7 @@ is sampled once for each, with `next_stage` in between.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import torch
 
@@ -17,7 +18,9 @@ from ..forward.forward import Batch, Forward, PromptText
 from ..plan import schedule
 from ..plan.schedule import Evaluation
 from ..plan.stages import Stages
+from ..point.map_keeper import MapKeeper
 from ..point.watcher import PointWatcher
+from ..record.kept_maps import KeptMap
 from ..record.record import RecordedMasks, RecordedPoint
 from ..subject.hidden_words import HiddenWords
 from ..subject.map_reader import UNKNOWN_PROMPT
@@ -45,8 +48,9 @@ class SamplingRun:
         self.settings = settings
         self.warn_once = WarnOnce(warn)
         self.stages = Stages(plan)
-        self.tracker = SubjectTracker(plan, self.warn_once, settings.frame_patch, settings.held)
+        self.tracker = SubjectTracker(plan, self.warn_once, settings.info.blocks, settings.frame_patch, settings.held)
         self._points = PointWatcher(plan, settings.frame_patch)
+        self._maps = MapKeeper(plan, settings.info.blocks, settings.frame_patch, self.warn_once)
         self._hidden_words = HiddenWords(plan, settings.info, self.warn_once)
         self.account = RunAccount(settings, self.warn_once)
         """What the run did and did not do."""
@@ -56,7 +60,8 @@ class SamplingRun:
             CallMaps(settings, self.tracker, self.warn_once),
             CallTexts(settings, self._hidden_words, self.warn_once),
             self._sharer,
-            self._points,
+            self._points.add_map,
+            self._maps.add_map,
         )
         self.early_blocks = EarlyBlocks(settings, self.tracker)
         self.outcome = Outcome()
@@ -84,6 +89,7 @@ class SamplingRun:
         self.early_blocks.clear()
         self.tracker.clear()
         self._points.clear()
+        self._maps.clear()
 
     def finish(self) -> tuple[RecordedMasks | None, RecordedPoint | None]:
         """Ends a run that sampled to its end: what it found, and a warning where it did not share as planned."""
@@ -92,6 +98,11 @@ class SamplingRun:
         if self.outcome.sentence is not None:
             self.warn_once(self.outcome.sentence)
         return masks, self._points.recorded()
+
+    @property
+    def kept_maps(self) -> tuple[KeptMap, ...]:
+        """The attention maps that the configuration asked for, so far."""
+        return self._maps.kept
 
     def next_stage(self) -> None:
         """Ends a stage; the latent is sampled from its beginning again."""
@@ -119,6 +130,7 @@ class SamplingRun:
         self._calls.prompted.clear()
         self._release()
         self.tracker.begin_pass(mask_pass)
+        self._maps.begin_pass(step, steps, repeats)
         trusted = self.part.trusted
         return self.stages.evaluations(trusted and now.shares, leaves_keys=trusted)
 
@@ -134,12 +146,13 @@ class SamplingRun:
         self._release()
         self.tracker.end_pass(self._calls.device)
         self._points.end_pass()
+        self._maps.end_pass()
 
     def begin_evaluation(self, evaluation: Evaluation) -> None:
         """Releases the keys that neither this evaluation nor a later one attends to."""
         self.account.begin_evaluation()
         if not self.stages.has_early_stages:
-            self.bank.keep_segments(self.settings.plan.sources_from(evaluation.segment.index))
+            self.bank.keep_segments(partial(self.settings.plan.is_attended_from, evaluation.segment.index))
 
     def end_evaluation(self, evaluation: Evaluation) -> None:
         """Counts what the ordinary evaluation of a segment came to."""
@@ -178,7 +191,9 @@ class SamplingRun:
             or self.part.in_sharing(evaluation)
             or self.part.in_maps(evaluation)
             or bool(evaluation.segment.texts)
+            or self.settings.plan.weighs(evaluation.segment)
             or self._points.wants(evaluation.segment)
+            or self._maps.wants(evaluation.segment)
         )
 
     def open_forward(

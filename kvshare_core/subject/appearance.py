@@ -6,6 +6,8 @@ and similarity among video tokens: IMAP, arXiv 2603.02919; here without any scor
 in docs/laboratory.md.) Weights and scores are [subjects, rows, tokens].
 """
 
+from collections.abc import Iterator
+
 import torch
 
 from ..devices import chunk_length
@@ -40,23 +42,47 @@ def likeness(value: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     cosine of what sets them apart from the clip's mean; everything else is the mean of the other subjects' examples and
     of the rest.
     """
-    mean = value.mean(2, dtype=torch.float32).flatten(1)
-    sums = torch.zeros(*weights.shape[:2], mean.shape[1], device=value.device)
-    tokens = value.shape[2]
-    size = min(tokens, chunk_length(len(mean) * mean.shape[-1], MAP_CHUNK_ELEMENTS))
-    parts = [slice(start, start + size) for start in range(0, tokens, size)]
-    features = mean
-    for part in parts:
-        features = _features(value[:, :, part], mean)
-        sums += weights[..., part] @ features
-    subjects, rest = sums.chunk(2, dim=1)
-    count = subjects.shape[1]
-    others = (subjects.sum(1, keepdim=True) - subjects + rest) / count
-    direction = (subjects - others).transpose(1, 2)
-    if len(parts) == 1:
-        return (features @ direction).permute(2, 0, 1)
-    scores = [_features(value[:, :, part], mean) @ direction for part in parts]
-    return torch.cat(scores, dim=1).permute(2, 0, 1)
+    features = Features(value, mean_value(value))
+    return features.along(features.directions(weights))
+
+
+def mean_value(value: torch.Tensor) -> torch.Tensor:
+    """The mean of all tokens of `value` [rows, heads, tokens, head_dim], float32 [rows, heads x head_dim]."""
+    return value.mean(2, dtype=torch.float32).flatten(1)
+
+
+class Features:
+    """What sets tokens apart from the mean of their clip, as unit vectors; of a long clip in parts, made anew for every
+    use."""
+
+    def __init__(self, value: torch.Tensor, mean: torch.Tensor):
+        """value: [rows, heads, tokens, head_dim] of one attention call; mean: `mean_value` of the clip, of which
+        `value` may have only some tokens."""
+        self._value = value
+        self._mean = mean
+        rows, heads, tokens, head_dim = value.shape
+        size = max(1, min(tokens, chunk_length(rows * heads * head_dim, MAP_CHUNK_ELEMENTS)))
+        self._slices = [slice(start, start + size) for start in range(0, tokens, size)]
+        self._only = _features(value, mean) if len(self._slices) == 1 else None
+
+    def directions(self, weights: torch.Tensor) -> torch.Tensor:
+        """The directions from everything else to each subject, float32 [rows, heads x head_dim, subjects]; weights: as
+        for `likeness`."""
+        sums = torch.zeros(*weights.shape[:2], self._mean.shape[1], device=weights.device)
+        for tokens, part in self._parts():
+            sums += weights[..., tokens] @ part
+        subjects, rest = sums.chunk(2, dim=1)
+        others = (subjects.sum(1, keepdim=True) - subjects + rest) / subjects.shape[1]
+        return (subjects - others).transpose(1, 2)
+
+    def along(self, direction: torch.Tensor) -> torch.Tensor:
+        """How far every token lies in each direction [rows, heads x head_dim, subjects]: float32 [subjects, rows,
+        tokens]."""
+        return torch.cat([part @ direction for _, part in self._parts()], dim=1).permute(2, 0, 1)
+
+    def _parts(self) -> Iterator[tuple[slice, torch.Tensor]]:
+        for tokens in self._slices:
+            yield tokens, _features(self._value[:, :, tokens], self._mean) if self._only is None else self._only
 
 
 def _features(value: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:

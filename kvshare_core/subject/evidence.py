@@ -4,7 +4,6 @@ Scores are [subjects shown in the segment, rows, tokens].
 """
 
 from collections.abc import Collection
-from dataclasses import replace
 
 import torch
 
@@ -12,13 +11,14 @@ from ..forward.call import AttentionContext
 from ..plan.share_plan import SharePlan
 from ..record.record import Examples
 from . import appearance, maps
+from .first_look import FirstLook
 
 
 class Evidence:
     """The scores of the running model call and what later calls reuse, by segment. Examples and effects begin with
     those of the plan's known masks."""
 
-    def __init__(self, plan: SharePlan):
+    def __init__(self, plan: SharePlan, blocks: int):
         self.examples: dict[int, Examples] = {}
         """The tokens of each segment that others are compared with."""
         self.effects: dict[int, torch.Tensor] = {}
@@ -29,6 +29,8 @@ class Evidence:
         self._by_appearance = plan.config.masks.kind == "appearance"
         self._words: dict[int, torch.Tensor] = {}
         self._likeness: dict[int, torch.Tensor] = {}
+        self._first_look = FirstLook(plan, blocks)
+        self._by_first_look: set[int] = set()
         self._weights: dict[int, tuple[Examples, torch.Tensor]] = {}
 
     @property
@@ -40,26 +42,50 @@ class Evidence:
         """Adds the score of the words in one block of segment `index`."""
         _add(self._words, index, maps.standardised(score))
 
+    def needs_effects(self, index: int) -> bool:
+        """Whether nothing locates the subjects of segment `index` yet: neither the effects of their words nor what they
+        look like in another segment."""
+        return index not in self.effects and not self._first_look.knows(index)
+
     def add_effects(self, index: int, effects: torch.Tensor) -> None:
         """Takes how strongly hiding the words changes the prediction of segment `index` at each token."""
         self.effects[index] = self._words[index] = maps.standardised(effects)
+        self._first_look.learn(index, appearance.choose_examples(self.effects[index]))
 
     def add_likeness(self, context: AttentionContext) -> bool:
         """Compares the video tokens of one self- or joint attention with the examples of its segment; returns whether
         there are any to compare with."""
         forward, rows = context.forward, context.conditional_rows
-        examples = self.examples.get(forward.segment.index)
-        if not self._by_appearance or examples is None or rows is None or forward.batch.prompts is None:
+        if not self._by_appearance or rows is None or forward.batch.prompts is None:
+            return False
+        index = forward.segment.index
+        examples = self.examples.get(index)
+        if examples is None:
             return False
         # Over the whole clip, also where frames are rows: a frame alone may have no example.
         value = context.view.clip(context.call.value[rows, :, context.video])
         weights = context.view.to_block(self._weights_of(forward.segment.index, examples, value.device))
         if not context.view.is_plain:
             weights = weights / weights.sum(-1, keepdim=True)
-        likeness = appearance.likeness(value, weights)
-        if context.view.block != context.view.masks:
-            likeness = replace(context.view, frames_as_rows=False).to_masks(likeness)
+        likeness = context.view.clip_to_masks(appearance.likeness(value, weights))
         _add(self._likeness, forward.segment.index, maps.standardised(likeness))
+        return True
+
+    def look_first(self, context: AttentionContext) -> bool:
+        """Compares the same tokens, of a segment that has no examples yet, with what its subjects look like in another
+        one, or keeps them until the effects of its words are known; returns whether they were compared."""
+        forward = context.forward
+        index = forward.segment.index
+        if index in self.examples or context.conditional_rows is None or forward.batch.prompts is None:
+            return False
+        if self.needs_effects(index):
+            self._first_look.keep(context)
+            return False
+        likeness = self._first_look.likeness(context)
+        if likeness is None:
+            return False
+        self._by_first_look.add(index)
+        _add(self._likeness, index, maps.standardised(likeness))
         return True
 
     def _weights_of(self, index: int, examples: Examples, device: torch.device) -> torch.Tensor:
@@ -80,18 +106,23 @@ class Evidence:
         if self._by_appearance:
             by_words = score if words is None else words.to(score.device)
             self.examples[index] = appearance.choose_examples(maps.standardised(score) + maps.standardised(by_words))
+        if index in self._by_first_look:
+            # From here on it stands for the effects of words, for which the segment was never evaluated.
+            self.effects.setdefault(index, maps.standardised(score))
         return score
 
     def drop_scores(self) -> None:
         """Drops the scores of the running model call."""
-        for store in (self._words, self._likeness, self._weights):
+        for store in (self._words, self._likeness, self._weights, self._by_first_look):
             store.clear()
+        self._first_look.forget_tokens()
 
     def clear(self) -> None:
         """Frees everything."""
         self.drop_scores()
         self.examples.clear()
         self.effects.clear()
+        self._first_look.clear()
 
 
 def _add(totals: dict[int, torch.Tensor], index: int, score: torch.Tensor) -> None:

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import torch
 
-from ..attention.groups import TokenSplit, split_tokens
+from ..attention.token_split import TokenSplit, split_tokens
 from ..config import MaskSettings
 from ..devices import upload
 from ..forward.call import AttentionContext

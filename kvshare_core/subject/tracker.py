@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 
 import torch
 
-from ..attention.groups import TokenSplit
+from ..attention.token_split import TokenSplit
 from ..forward.call import AttentionContext
 from ..forward.forward import Forward
 from ..plan.schedule import Role
@@ -23,8 +23,16 @@ from .strategies import BlockMasks, ClipMasks, MaskPass, MaskStrategy, RunningMa
 class SubjectTracker:
     """The subjects' masks in one run."""
 
-    def __init__(self, plan: SharePlan, warn: Callable[[str], None], frame_patch: int = 1, held: Collection[int] = ()):
-        """warn: receives the reason where a subject cannot be followed; frame_patch: latent frames per token frame.
+    def __init__(
+        self,
+        plan: SharePlan,
+        warn: Callable[[str], None],
+        blocks: int,
+        frame_patch: int = 1,
+        held: Collection[int] = (),
+    ):
+        """warn: receives the reason where a subject cannot be followed; blocks: how many the model has; frame_patch:
+        latent frames per token frame.
 
         held: segments with frames that the run leaves unchanged. To some models these frames come without the noise
         that the sigma promises, and words then act anywhere, so masks of these segments begin with maps.
@@ -34,7 +42,7 @@ class SubjectTracker:
         self._held = frozenset(held)
         self._given_up: set[int] = set()
         self._history = MaskHistory(plan, frame_patch)
-        self._evidence = Evidence(plan)
+        self._evidence = Evidence(plan, blocks)
         self._strategy = self._strategy_of(plan, warn, frame_patch)
 
     def _strategy_of(self, plan: SharePlan, warn: Callable[[str], None], frame_patch: int) -> MaskStrategy:
@@ -103,8 +111,11 @@ class SubjectTracker:
 
     def add_likeness(self, context: AttentionContext) -> None:
         """Adds how much the video tokens of one self- or joint attention are like the examples of the subjects, where
-        there are any."""
-        if self._evidence.add_likeness(context):
+        there are any in the segment, or in one that was evaluated before."""
+        found = self._evidence.add_likeness(context)
+        if not found and self._by_effect(context.forward.segment.index):
+            found = self._evidence.look_first(context)
+        if found:
             self._history.use_grid(context.forward.grid)
 
     def forget_effects(self) -> None:
@@ -112,9 +123,9 @@ class SubjectTracker:
         self._evidence.effects.clear()
 
     def wants_effects(self, index: int) -> bool:
-        """Whether segment `index` is to be evaluated with its subjects' words hidden, because their effects locate the
-        subjects there and are not known yet."""
-        return self._by_effect(index) and index not in self._evidence.effects and index not in self._given_up
+        """Whether segment `index` is to be evaluated with its subjects' words hidden, because nothing locates the
+        subjects there yet."""
+        return self._by_effect(index) and index not in self._given_up and self._evidence.needs_effects(index)
 
     def give_up(self, index: int) -> None:
         """Never asks for the effects of segment `index` again."""

@@ -9,6 +9,7 @@ from itertools import combinations
 from typing import Literal, get_args
 
 import torch
+import torch.nn.functional as F
 
 from ..choices import wrong_choice
 from .frame_cycle import FrameCycle
@@ -113,6 +114,54 @@ def hold_frames(
     mask = _open_mask(latent) if noise_mask is None else _mask_of_latent(noise_mask, latent).clone()
     mask[:, :, start : start + frames] = part[:, None, None]
     return samples, mask
+
+
+def hold_original(
+    timeline: Timeline,
+    latent: torch.Tensor,
+    noise_mask: torch.Tensor | None,
+    existing: torch.Tensor,
+    change: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Makes `existing` [1 or batch, channels, frames, height, width] the first beat of a timeline whose later beats are
+    edits of it: the latent and its noise mask. The first beat is held, and each later one begins with the video too, so
+    that a sampler which does not begin with nothing but noise starts from it.
+
+    change: [pictures, h, w] in 0..1, one picture or one for each of the video, where an edit may differ from it; None
+    for everywhere. noise_mask: that of the latent so far. Raises ValueError naming what does not fit.
+    """
+    frames = existing.shape[FRAME_DIM] if existing.ndim == 5 else 0
+    first, *edits = timeline.beats
+    if not edits:
+        raise ValueError(
+            "hold: an edit needs a second prompt. Write it below the first in Long Video Segmenter, with [cut] between."
+        )
+    if frames and frames != first.stop:
+        raise ValueError(
+            f"existing: it has {frames} latent frames, but prompt 1 has {first.stop}. Write [{frames}l] in front of "
+            "prompt 1 and of each of its edits."
+        )
+    samples, mask = hold_frames(timeline, latent, noise_mask, existing, 0)
+    for beat in edits:
+        stop = min(beat.stop, beat.start + frames)
+        length = stop - beat.start
+        samples[:, :, beat.start : stop] = existing[:, :, :length].to(samples)
+        if change is not None:
+            mask[:, :, beat.start : stop] = _change_in_latent(timeline, change, latent, frames)[:, :, :length]
+    return samples, mask
+
+
+def _change_in_latent(timeline: Timeline, change: torch.Tensor, latent: torch.Tensor, frames: int) -> torch.Tensor:
+    """Where an edit may change the first `frames` latent frames, [1, 1, frames, height, width]: what a place of the
+    latent may is what any of its pixels may."""
+    pictures = timeline.picture_range(0, frames)[1]
+    if change.ndim != 3 or change.shape[0] not in (1, pictures):
+        found = change.shape[0] if change.ndim == 3 else "no"
+        raise ValueError(f"mask: it has {found} pictures; give 1 for all frames, or one for each of the {pictures}.")
+    spread = change.float().expand(pictures, -1, -1)
+    spans = (timeline.picture_range(frame, frame + 1) for frame in range(frames))
+    of_frames = torch.stack([spread[first:last].amax(0) for first, last in spans])
+    return F.adaptive_max_pool2d(of_frames[:, None], latent.shape[3:])[:, 0][None, None]
 
 
 def image_places(timeline: Timeline, beat: int, frames: Mapping[str, int], middle_at: float) -> dict[str, range]:

@@ -1,4 +1,5 @@
-"""The initial noise of a long video: shared by its windows, and drawn anew for beats with a seed offset."""
+"""The initial noise of a long video: shared by its windows or its beats, and drawn anew for beats with a seed
+offset."""
 
 from collections.abc import Callable, Iterable
 
@@ -37,8 +38,22 @@ def timeline_noise(
 def _arranged(timeline: Timeline, noise: torch.Tensor, seed: int, dim: int) -> torch.Tensor:
     if timeline.noise == "plain":
         return noise
-    order = shared_order(timeline.latent_frames, timeline.window, (s.stop for s in timeline.segments), seed)
+    if timeline.noise == "same":
+        order = same_order(timeline)
+    else:
+        order = shared_order(timeline.latent_frames, timeline.window, (s.stop for s in timeline.segments), seed)
     return noise.index_select(dim, order.to(noise.device))
+
+
+def same_order(timeline: Timeline) -> torch.Tensor:
+    """The frame whose noise each frame has, [frames]: every beat has that of the first from its beginning on, and noise
+    of its own beyond the first beat's length. DiTCtrl begins an edit so (sample_video_edit.py)."""
+    order = torch.arange(timeline.latent_frames)
+    first, *others = timeline.beats
+    for beat in others:
+        length = min(beat.stop - beat.start, first.stop - first.start)
+        order[beat.start : beat.start + length] = torch.arange(first.start, first.start + length)
+    return order
 
 
 def shared_order(frames: int, window: int, stops: Iterable[int], seed: int) -> torch.Tensor:

@@ -14,7 +14,7 @@ from ..script.film import Duration, Script, ScriptBeat
 from .frame_cycle import FrameCycle
 
 BlendWeights = Literal["linear", "hann", "pyramid", "triangle"]
-Noise = Literal["plain", "freenoise"]
+Noise = Literal["plain", "freenoise", "same"]
 BLEND_WEIGHTS: tuple[str, ...] = get_args(BlendWeights)
 NOISES: tuple[str, ...] = get_args(Noise)
 FRAME_DIM = 2
@@ -95,8 +95,9 @@ class Timeline:
     one unless the whole video is shorter.
 
     blend_weights: how segments fade into each other; see fades.WEIGHTS. noise: `plain` is the sampler's, `freenoise`
-    gives all windows the first one's; see noise.shared_order. frame_cycle: the video frames of latent frames where
-    these come in groups; windows then begin with a group. Raises TimelineError for an unknown name.
+    gives all windows the first one's, see noise.shared_order; `same` gives all beats the first one's. frame_cycle: the
+    video frames of latent frames where these come in groups; windows then begin with a group. Raises TimelineError for
+    an unknown name.
     """
 
     script: Script

@@ -9,9 +9,10 @@ import torch
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from kvshare_core.attention.groups import OwnTokens, sharing_groups, split_tokens
+from kvshare_core.attention.groups import OwnTokens, sharing_groups
 from kvshare_core.attention.log_sum_exp import LogSumExpAttention
 from kvshare_core.attention.parts import attend_groups
+from kvshare_core.attention.token_split import split_tokens
 from kvshare_core.bank.bank import BankEntry, StoredTokens
 from kvshare_core.config import KVShareConfig
 from tests.oracles.dense_reference import Tokens, dense_attention, heads_together, joint_sharing_bias

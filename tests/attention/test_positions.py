@@ -8,9 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kvshare_core.attention.groups import OwnTokens, split_tokens
+from kvshare_core.attention.groups import OwnTokens
 from kvshare_core.attention.positions import LEAST_LIKENESS, PositionMover
 from kvshare_core.attention.rope import embed_nd_scheme, grid_positions, rotate
+from kvshare_core.attention.token_split import split_tokens
 from kvshare_core.bank.bank import BankEntry, StoredTokens
 from kvshare_core.config import KVShareConfig
 from tests.oracles.rope_reference import reference_positions, rotated_reference

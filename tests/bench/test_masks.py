@@ -37,7 +37,8 @@ def test_clips_have_every_shape_as_often_and_only_seeds_of_their_own() -> None:
 def pointing(frames: torch.Tensor, true: torch.Tensor) -> Pointing:
     """A clip in which hiding the words shows the subject and the maps of the words everything but it."""
     scores: Mapping[int, torch.Tensor] = {0: -true.float(), 1: torch.zeros(len(true))}
-    return Pointing(frames, LATENTS, {3: scores}, {3: true.float()})
+    looks = torch.tensor([[1.0, 0.0], [0.0, 1.0]])[true.long()].view(1, 1, -1, 2)
+    return Pointing(frames, LATENTS, {3: scores}, {3: true.float()}, {3: {0: looks, 1: looks}})
 
 
 def truth_of(frames: torch.Tensor) -> torch.Tensor:
@@ -67,6 +68,12 @@ def test_maps_on_the_subject_rank_above_maps_elsewhere() -> None:
     assert rows_of("cross-attention", [{}]) == []
 
 
+def test_a_first_look_finds_the_subject_of_a_clip_by_that_of_another() -> None:
+    frames, others = render_beat(beat(), 17), render_beat(beat(direction="left"), 17)
+    here, there = (pointing(clip, truth_of(clip)) for clip in (frames, others))
+    assert judge(here, there)[3, "first look"] == Found(1.0, 1.0)
+
+
 def test_a_mask_of_nothing_overlaps_nothing() -> None:
     true = torch.tensor([True, False, False])
     assert overlap(torch.zeros(3), true) == 0.0
@@ -79,5 +86,6 @@ def test_maps_of_a_clip_are_collected_while_the_embedded_model_samples_it() -> N
     assert list(found.effects) == [1, 3] and set(found.scores[1]) == set(range(8))
     tokens = len(found.latents) * 36
     assert all(score.shape == (tokens,) for score in (*found.effects.values(), *found.scores[3].values()))
+    assert all(value.shape[:3:2] == (1, tokens) for value in found.values[3].values()) and len(found.values[3]) == 8
     plain = pipeline.single_clips([board.prompts[0]], board.seed, steps=5)[0]
     assert torch.equal(found.frames, plain)

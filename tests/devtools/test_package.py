@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from devtools.environment import ROOT, SetupError
-from devtools.package import nodes_in_host, read_published, version_of, write_archive
-from devtools.published import IGNORED, problems_of, published_files
+from devtools.package import film_in, installed, nodes_in, read_published, version_of, write_archive
+from devtools.published import IGNORED, MAX_WEIGHT_BYTES, WEIGHTS, problems_of, published_files, weights_in
 
 SOUND = dict.fromkeys(
     ("__init__.py", "pyproject.toml", "README.md", "LICENSE", "nodes/__init__.py", "web/kv_share.js"), b"\n"
@@ -128,10 +128,19 @@ def test_the_same_files_make_the_same_archive(tmp_path: Path) -> None:
         assert {entry.date_time for entry in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
 
 
-def test_comfyui_loads_the_unpacked_archive(host: Path, tmp_path: Path) -> None:
+def test_the_small_models_leave_room_for_an_install_from_the_registry() -> None:
+    assert 0 < weights_in(read_published()) <= MAX_WEIGHT_BYTES
+    large = {f"{WEIGHTS}{number}.safetensors": b" " * (11 << 20) for number in range(3)}
+    assert problems_of({**SOUND, **large}) == [f"{WEIGHTS}: 33 MiB, more than 30"]
+
+
+def test_comfyui_makes_a_film_with_the_unpacked_archive(host: Path, tmp_path: Path) -> None:
     files = read_published()
     archive = tmp_path / f"x-{version_of(files)}.zip"
     write_archive(files, archive)
-    nodes = nodes_in_host(archive, host, Path(sys.executable))
+    with installed(archive, host, Path(sys.executable)) as server:
+        nodes = nodes_in(server)
+        saved = film_in(server, steps=2)
     listed = (ROOT / "nodes" / "__init__.py").read_text(encoding="utf-8").count("import ") - 1
     assert len(nodes) == listed and "LongVideoSegmenter" in nodes
+    assert [name for name in saved if name.endswith(".mp4")]

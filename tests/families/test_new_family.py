@@ -208,7 +208,8 @@ def test_its_image_to_video_models_take_images() -> None:
 def test_every_family_states_everything(family: Family) -> None:
     assert [other.name for other in families.FAMILIES].count(family.name) == 1
     assert not family.inputs.keys() & COMMON_INPUTS.keys()
-    assert family.text_encoders
+    # The words of a ViT3D lie in its own file, which no loader of the host reads.
+    assert bool(family.text_encoders) == (family.name != "vit3d")
     for encoders in family.text_encoders:
         assert 1 <= len(encoders.files) <= 2 and encoders.prompt.encoders
         assert all(file.title and (file.kinds or file.detector) for file in encoders.files)
@@ -220,7 +221,7 @@ def test_every_family_states_everything(family: Family) -> None:
 def test_every_layout_has_text_encoders_of_its_family(case: FamilyCase) -> None:
     model = model_of(case.name)
     family, info = model_info(model)
-    assert info.text_encoders in family.text_encoders
+    assert info.text_encoders in (family.text_encoders or (None,))
     if isinstance(family.image_channels, ImageChannels):
         assert attrgetter(family.image_channels.weight)(model.model.diffusion_model).ndim >= 2
 

@@ -134,3 +134,13 @@ def test_a_broken_duration_is_reported_by_the_node_that_reads_it(server: Server)
     with pytest.raises(client.WorkflowError, match="line 2") as caught:
         client.run(server.url, workflow)
     assert caught.value.node_type == "LongVideoSegmenter"
+
+
+def test_the_maps_of_an_example_are_files_in_the_output_folder(server: Server) -> None:
+    entry = client.run(server.url, short(server, ROOT / "example_workflows" / "Attention maps.json"))
+    saved = [file for file in client.output_files(entry) if file.subfolder.startswith("kvshare/maps/run_")]
+    kinds = {file.filename.rpartition("_block")[2][3:] for file in saved if "_block" in file.filename}
+    assert kinds == {"text_video.png", "text_text.png", "spatial.png", "temporal.png"}
+    assert {"heat.webp"} <= {file.filename for file in saved}
+    (folder,) = {file.subfolder for file in saved}
+    assert (server.base / "output" / folder / "maps.safetensors").is_file()

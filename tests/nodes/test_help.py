@@ -11,6 +11,7 @@ from devtools.environment import ROOT
 from devtools.server import PACK_FOLDER, Server
 from devtools.words import node_schemas, read_words
 from kvshare_core.script.parsing import parse_script
+from tests.support.pages import anchors_of
 
 DOCS = ROOT / "web" / "docs"
 SCHEMAS = node_schemas()
@@ -19,6 +20,8 @@ WORKFLOW = r"(?:workflow|工作流|ワークフロー) `([^`]+)`|\| `([A-Z][^`]+
 """Where a page names an example, in a sentence and in a table."""
 QUOTED_FILE = re.compile(r"`((?:bench|docs)/[\w./-]+)`")
 
+
+PAGES_OF_THE_REPOSITORY = "https://github.com/kv-share/kv-share/blob/main/"
 
 OUTPUTS = {"en": "Output", "zh": "输出", "ja": "出力"}
 """The languages, and what begins the table of outputs."""
@@ -77,8 +80,21 @@ def test_what_a_page_links_to_is_there(schema: Any, language: str) -> None:
             assert (DOCS / (source or target)).is_file()
         else:
             assert target.startswith("https://")
+        if target.startswith(PAGES_OF_THE_REPOSITORY):
+            file, _, anchor = target.removeprefix(PAGES_OF_THE_REPOSITORY).partition("#")
+            assert (ROOT / file).is_file()
+            assert not anchor or anchor in anchors_of(ROOT / file)
     for file in QUOTED_FILE.findall(page(schema, language)):
         assert (ROOT / file).is_file()
+
+
+@pytest.mark.parametrize(("schema", "language"), PAGES)
+def test_a_page_ends_with_links_to_the_pages_of_the_repository(schema: Any, language: str) -> None:
+    last = page(schema, language).rstrip().splitlines()[-1]
+    targets = [target for _, target, _ in LINK.findall(last)]
+    assert len(targets) > 1 and all(target.startswith(PAGES_OF_THE_REPOSITORY) for target in targets)
+    english = [target for _, target, _ in LINK.findall(page(schema).rstrip().splitlines()[-1])]
+    assert targets == english
 
 
 def test_figures_on_pages_are_those_of_the_results_files() -> None:
@@ -123,7 +139,7 @@ def test_the_prompts_on_a_page_can_be_read() -> None:
 def test_what_the_segmenter_s_page_says_of_scripts_holds(line: str) -> None:
     text = (DOCS / "LongVideoSegmenter.md").read_text(encoding="utf-8")
     assert f"| `{line}`" in text
-    fields = "| strength: 0.8 | negative: blurry | lora: style.safetensors 0.8 | seed: +5"
+    fields = "| strength: 0.8 | negative: blurry | lora: style.safetensors 0.8 | seed: +5 | weight: red 1.5"
     for field in fields.strip("| ").split(" | "):
         assert f"<code>&#124; {field}</code>" in text
     script = parse_script(f"prompt: cinematic\nloop: yes\n[3s] a fox runs\n{line}\n[48f] a fox sleeps {fields}")

@@ -87,6 +87,9 @@ INPUTS = {
         "drift_control",
         "order",
         "carry_image",
+        "share_subject",
+        "is_edit",
+        "reweight_form",
     ],
     "KVShareMaskSettings": [
         "config",
@@ -113,10 +116,13 @@ INPUTS = {
         "thres",
         "ref_token_idx",
         "cur_token_idx",
+        "is_edit",
+        "reweight_token_idx",
+        "reweight_scale",
     ],
     "MaskGuidedKVShare": ["model", "timeline", "config", "subject", "mask", "look_at", "earlier_record"],
     "AttentionMaskPreview": ["record", "images", "opacity", "show", "subject"],
-    "LongVideoContinue": ["timeline", "latent", "hold", "beat", "soft_frames", "existing", "images", "vae"],
+    "LongVideoContinue": ["timeline", "latent", "hold", "beat", "soft_frames", "existing", "images", "vae", "mask"],
     "LongVideoRedoBeat": ["timeline", "latent", "beat"],
     "LongVideoSave": ["timeline", "latent", "filename_prefix", "record"],
     "LongVideoLoad": ["file"],
@@ -158,7 +164,7 @@ INPUTS = {
 """Saved workflows keep widget values by place: new inputs may only be appended."""
 
 ALWAYS_SHOWN = {
-    "KVShareConfig": {"mode", "strength", "sources", "share_background", "end_percent", "order"},
+    "KVShareConfig": {"mode", "strength", "sources", "share_background", "end_percent", "order", "is_edit"},
     "LongVideoSegmenter": {"prompts", "negative_prompt", "width", "height", "fps"},
 }
 """Widgets that are not folded away."""
@@ -168,9 +174,10 @@ OPTIONAL = {
     "LoadVideoDiT": ["text_encoder_2"],
     "LongVideoSegmenter": INPUTS["LongVideoSegmenter"][10:],
     "KVShareConfig": INPUTS["KVShareConfig"][12:],
+    "DiTCtrlConfig": INPUTS["DiTCtrlConfig"][9:],
     "MaskGuidedKVShare": ["config", "mask", "look_at", "earlier_record"],
     "AttentionMaskPreview": ["show", "subject"],
-    "LongVideoContinue": ["existing", "images", "vae"],
+    "LongVideoContinue": ["existing", "images", "vae", "mask"],
     "LongVideoSave": ["record"],
     "KVShareMaskSettings": ["rim", "mask_start"],
     "KVShareMemorySettings": ["out_of_memory"],
@@ -348,6 +355,11 @@ CHOSEN = {
     "drift_control": 0.3,
     "order": "sources_first",
     "carry_image": False,
+    "share_subject": False,
+    "is_edit": True,
+    "reweight_form": "paper",
+    "reweight_token_idx": "3, 5-6",
+    "reweight_scale": 0.5,
     "out_of_memory": "save_memory",
     "thres": 0.6,
     "mask_kind": "threshold",
@@ -367,14 +379,18 @@ CHOSEN = {
 }
 """For every input a value that is no node's default."""
 
-TOGETHER = {"ref_token_idx", "cur_token_idx"}
-"""Inputs of which one alone is refused."""
+TOGETHER = {
+    "ref_token_idx": {"ref_token_idx", "cur_token_idx"},
+    "cur_token_idx": {"ref_token_idx", "cur_token_idx"},
+    "share_subject": {"share_subject", "share_background"},
+}
+"""Inputs that are refused alone, and what goes with them."""
 
 
 @pytest.mark.parametrize(("name", "key"), [(name, key) for name in FIELDS for key in defaults_of(name)])
 def test_an_input_sets_its_own_field_and_no_other(name: str, key: str) -> None:
     before = run_settings(name, KVShareConfig())
-    changes = {other: CHOSEN[other] for other in (TOGETHER if key in TOGETHER else {key})}
+    changes = {other: CHOSEN[other] for other in TOGETHER.get(key, {key})}
     after = run_settings(name, KVShareConfig(), **changes)
     assert field(before, name, key) != field(after, name, key)
     assert field(after, name, key) == ((3, 5, 6) if CHOSEN[key] == "3, 5-6" else CHOSEN[key])

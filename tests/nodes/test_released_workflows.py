@@ -128,8 +128,9 @@ def test_loaders_tell_where_their_files_are(workflow: Released) -> None:
 
 
 @named()
-def test_the_readme_lists_it(workflow: Released) -> None:
-    assert f"\n- *{workflow.name}*\n" in (ROOT / "README.md").read_text(encoding="utf-8")
+def test_a_page_of_the_models_lists_it(workflow: Released) -> None:
+    pages = (ROOT / "docs" / "models").glob("*.md")
+    assert [page for page in pages if f"\n## Workflow: {workflow.name}\n" in page.read_text(encoding="utf-8")]
 
 
 @named()

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from kvshare_core.attention.groups import TokenSplit
 from kvshare_core.attention.rope import RopeScheme, grid_positions
+from kvshare_core.attention.token_split import TokenSplit
 from kvshare_core.families.base import AttentionCall, CallSite
 from kvshare_core.forward.forward import Forward
 from kvshare_core.plan.share_plan import SharePlan
@@ -29,6 +29,8 @@ def resolved(plan: SharePlan, rule: Any, target: int) -> set[int]:
 
 def seen_by(plan: SharePlan, target: int, subject: int) -> set[int]:
     """The segments in which a subject of `target` sees itself; -1 is the background."""
+    if subject >= 0 and not plan.config.share_subject:
+        return set()
     beat = plan.timeline.segments[target].beat
     rule = plan.timeline.beats[beat].script.sources
     if rule is None:

@@ -58,7 +58,9 @@ def test_a_pass_equals_the_dense_reference_of_its_script(plan: SharePlan, text: 
         assert set(oracle.checked) == {
             segment.index for segment in plan.timeline.segments if plan.sources(segment.index)
         }
-    assert (session.shared_calls > 0) == bool(oracle.checked)
+    # The rim of a subject may leave no background, or none in the frames in which a source has some.
+    assert (session.shared_calls > 0) == bool(oracle.checked) or not plan.config.share_subject
+    assert session.shared_calls > 0 or not oracle.checked
 
 
 @given(share_plans())

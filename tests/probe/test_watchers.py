@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from kvshare_core.attention.groups import split_tokens
 from kvshare_core.attention.rope import embed_nd_scheme, rotate
+from kvshare_core.attention.token_split import split_tokens
 from kvshare_core.bank.bank import KeyValueBank
 from kvshare_core.families.base import AttentionCall, CallSite
 from kvshare_core.forward.forward import Batch, Forward, PromptText

@@ -17,8 +17,8 @@ from kvshare_core.script.text_form import FIELDS, SETTINGS, UNITS, script_text
 DOCS = (ROOT / "docs" / "timeline.md").read_text(encoding="utf-8")
 LINK_WORDS = ("gap", "until", "from", "and", "beat", "first", "previous", "none", "yes", "no")
 MEANING = re.compile(
-    "given twice|two subjects|belongs to all beats|earlier beat|'none' says|needs prompts before it|begins at|"
-    "longer than zero|at most|must be between|write 1 to|is not a name|must not have a line break"
+    "given twice|weighed twice|two subjects|belongs to all beats|earlier beat|'none' says|needs prompts before it|"
+    "begins at|longer than zero|at most|must be between|write 1 to|is not a name|must not have a line break"
 )
 """What a grammar cannot say."""
 

@@ -83,7 +83,7 @@ def test_what_stands_in_place_of_hidden_words_changes_nothing(name: str) -> None
     (found, record), (other, _) = (
         run(case, timeline, given) for given in (positive, with_other_text(positive, (0, 1)))
     )
-    assert [subject for subject, _ in found.hidden] == [0, 0]
+    assert [subject for subject, _ in found.hidden] == [0]
     assert len(found.plain) == 2
     for place, ((_, without), (_, changed)) in enumerate(zip(found.hidden, other.hidden, strict=True)):
         effect = (without - found.plain[place]).abs().max()
@@ -102,7 +102,7 @@ def test_what_stands_in_place_of_hidden_words_changes_nothing(name: str) -> None
 
 @pytest.mark.parametrize("name", ["wan t2v", "hunyuan video"])
 @pytest.mark.parametrize("cfg", [1.0, 3.0])
-def test_each_segment_is_evaluated_once_more_for_each_subject_in_the_first_step_only(name: str, cfg: float) -> None:
+def test_the_first_segment_of_each_subject_is_evaluated_once_more_in_the_first_step_only(name: str, cfg: float) -> None:
     case = CASES[name]
     beats = (ScriptBeat("fox dog run"), ScriptBeat("fox dog run", subjects=(Subject("dog", "dog"),)))
     timeline = plan_timeline(Script(beats, subjects=(Subject("fox", "fox"), Subject("dog", "dog"))), 3, 1, 8, 4)
@@ -113,9 +113,9 @@ def test_each_segment_is_evaluated_once_more_for_each_subject_in_the_first_step_
     Sampling(3, cfg=cfg).run(
         outputs.on(patched), case.positive(timeline), case.negative(timeline), case.shape(timeline)
     )
-    assert [subject for subject, _ in outputs.hidden] == [0, 1, 1]
+    assert [subject for subject, _ in outputs.hidden] == [0, 1]
     assert all(output.shape[0] == 1 for _, output in outputs.hidden)
-    assert len({id for names in outputs.names for id in names if len(names) == 1}) >= 3
+    assert len({id for names in outputs.names for id in names if len(names) == 1}) >= 2
 
 
 def test_evaluations_without_words_change_no_prediction() -> None:
@@ -143,7 +143,7 @@ def test_words_are_hidden_in_every_text_that_a_segment_sees(transition: str) -> 
     assert any(segment.next_beat is not None or segment.texts for segment in timeline.segments)
     positive = case.positive(timeline)
     (found, _), (other, _) = (run(case, timeline, given) for given in (positive, with_other_text(positive, (0, 1))))
-    assert len(found.hidden) == len(timeline.segments)
+    assert len(found.hidden) == 1
     for (_, without), (_, changed) in zip(found.hidden, other.hidden, strict=True):
         torch.testing.assert_close(changed, without, rtol=1e-4, atol=1e-5)
 

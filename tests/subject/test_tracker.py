@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import scaled_dot_product_attention
 
-from kvshare_core.attention.groups import TokenSplit
 from kvshare_core.attention.log_sum_exp import LogSumExpAttention
 from kvshare_core.attention.rope import embed_nd_scheme
+from kvshare_core.attention.token_split import TokenSplit
 from kvshare_core.bank.bank import BankEntry, BankKey, Chunk, KeyValueBank
 from kvshare_core.config import KVShareConfig, MaskSettings
 from kvshare_core.families.base import AttentionCall, CallSite
@@ -60,7 +60,7 @@ class Watcher:
         self.rows = rows
         self.heads = heads
         self.warnings: list[str] = []
-        self.tracker = SubjectTracker(plan, self.warnings.append)
+        self.tracker = SubjectTracker(plan, self.warnings.append, 8)
 
     def forward(self, segment: int | Segment = 0, role: Role = "both", **values: Any) -> Forward:
         chosen = self.plan.timeline.segments[segment] if isinstance(segment, int) else segment

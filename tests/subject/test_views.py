@@ -71,7 +71,7 @@ def test_words_in_a_coarser_block_are_read_on_the_masks_grid() -> None:
 
 
 def likeness(plan: SharePlan, site: CallSite, tokens: torch.Tensor, examples: Examples) -> torch.Tensor:
-    evidence = Evidence(replace(plan, config=KVShareConfig()))
+    evidence = Evidence(replace(plan, config=KVShareConfig()), 8)
     evidence.examples[0] = examples
     assert evidence.add_likeness(context_of(plan, site, tokens, tokens))
     return evidence.score(0)

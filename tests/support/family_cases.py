@@ -1,12 +1,13 @@
 """One tiny model of every family and layout, made by the host's own classes, with what it needs to run."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Any
 
 import torch
 
+from kvshare_core.embedded.text import TEXT_WIDTH
 from kvshare_core.families.minimax_h3 import CYCLE
 from kvshare_core.host import BEAT_TAG
 from kvshare_core.timeline.frame_cycle import FrameCycle
@@ -31,6 +32,7 @@ from tests.tiny.cross_attention import (
 )
 from tests.tiny.models import Sampling, joint_text, random_text, tiny_wan
 from tests.tiny.models import tiny_hunyuan as tiny_hunyuan_video
+from tests.tiny.vit3d import TINY, tiny_vit3d
 from tests.tiny.wan_variants import BUILDERS, lacks
 
 Conditioning = list[list[Any]]
@@ -227,6 +229,14 @@ CASES: dict[str, FamilyCase] = {
         FamilyCase("ltxv", "ltxv", tiny_ltxv, masked_text, latent=(LTXV_CHANNELS, 3, 3)),
         FamilyCase("cosmos predict2", "cosmos_predict2", tiny_predict2, plain_text(PREDICT2_TEXT_WIDTH)),
         FamilyCase("kandinsky 5", "kandinsky5", where_known(tiny_kandinsky5), pooled_text),
+        FamilyCase("vit3d", "vit3d", tiny_vit3d, plain_text(TEXT_WIDTH), latent=(3, 16, 16)),
+        FamilyCase(
+            "vit3d global features",
+            "vit3d",
+            lambda: tiny_vit3d(replace(TINY, patch_features=False)),
+            plain_text(TEXT_WIDTH),
+            latent=(3, 16, 16),
+        ),
         FamilyCase("cosmos 1", "cosmos", tiny_cosmos, plain_text(COSMOS_TEXT_WIDTH)),
         ltx2_case("ltx-2", run=tiny_ltx2.sample_both),
         ltx2_case("ltx-2 without audio"),

@@ -1,7 +1,7 @@
 """A user of the host's frontend who is counted: every click, drag and key, and the seconds that they wait."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -111,14 +111,8 @@ class User:
         return texts
 
     def open_search(self, x: float, y: float) -> None:
-        """Double clicks on the canvas until the search is there: a busy page takes a slow one for two clicks."""
-        page = self.page.page
-        for _ in range(TRIES):
-            page.mouse.dblclick(x, y)
-            self.clicks += 2
-            if self._waits_for(lambda: page.locator("input:focus").count() > 0):
-                return
-        raise AssertionError("the search does not open")
+        """Double clicks on the canvas until the search is there."""
+        self._double_click(lambda: (x, y), "input:focus")
 
     def connect(self, source: tuple[str, str], target: tuple[str, str]) -> None:
         """Drags a link from an output to an input, each given by its node's type and its name."""
@@ -156,9 +150,7 @@ class User:
         """Types a number into a widget."""
         page = self.page.page
         if self.mode == "classic":
-            page.mouse.dblclick(*page.evaluate(WIDGET, [node_type, name]))
-            self.clicks += 2
-            page.wait_for_selector(".graphdialog input:focus")
+            self._double_click(lambda: page.evaluate(WIDGET, [node_type, name]), ".graphdialog input:focus")
         else:
             number = page.evaluate("type => window.app.graph._nodes.find((one) => one.type === type).id", node_type)
             rows = page.locator(f'[data-node-id="{number}"] .lg-node-widget')
@@ -179,6 +171,16 @@ class User:
         mouse.move(x + right, y, steps=6)
         mouse.up()
         self.drags += 1
+
+    def _double_click(self, place: Callable[[], Sequence[float]], opens: str) -> None:
+        """Double clicks until something opens: a busy page takes a slow double click for two clicks."""
+        page = self.page.page
+        for _ in range(TRIES):
+            page.mouse.dblclick(*place())
+            self.clicks += 2
+            if self._waits_for(lambda: page.locator(opens).count() > 0):
+                return
+        raise AssertionError(f"no double click opens {opens}")
 
     def _waits_for(self, seen: Callable[[], bool]) -> bool:
         """Whether something is to be seen within a few seconds."""

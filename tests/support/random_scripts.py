@@ -19,11 +19,12 @@ from kvshare_core.script.film import (
     Subject,
     Transition,
     Unit,
+    WordWeight,
 )
 
 TOKENS = (
     *"|#[]{}:\\\n=\"'%,-+.0123456789 \t",
-    *("prompt", "negative", "subject", "common", "loop", "source", "strength", "lora", "seed"),
+    *("prompt", "negative", "subject", "common", "loop", "source", "strength", "lora", "seed", "weight"),
     *(
         " from ",
         "first",
@@ -124,6 +125,11 @@ def _lora(random: Random) -> Lora:
     return Lora(file, random.choice([1.0, -1.0]) * _number(random, MAX_LORA_STRENGTH))
 
 
+def _weights(random: Random) -> tuple[WordWeight, ...]:
+    words = {_text(random, 1, line_breaks=False) for _ in range(random.randrange(3))}
+    return tuple(WordWeight(one, _number(random, MAX_STRENGTH)) for one in sorted(words))
+
+
 def _beat(random: Random, number: int, longest: dict[Unit, float]) -> ScriptBeat:
     return ScriptBeat(
         _text(random, 1),
@@ -135,4 +141,5 @@ def _beat(random: Random, number: int, longest: dict[Unit, float]) -> ScriptBeat
         _maybe(random, _number(random, MAX_STRENGTH)),
         tuple(_lora(random) for _ in range(random.randrange(3))),
         random.choice([0, random.randint(-MAX_SEED_OFFSET, MAX_SEED_OFFSET)]),
+        _weights(random),
     )

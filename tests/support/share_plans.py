@@ -77,11 +77,13 @@ def share_plans(draw: st.DrawFn, subjects: int | None = None) -> SharePlan:
         for number in range(draw(st.integers(0, 3)) if subjects is None else subjects)
     )
     mode = draw(st.sampled_from(["extend", "replace", "swap"]))
+    shares_subject = not cast or draw(st.integers(0, 3)) > 0
     config = KVShareConfig(
         mode=mode,
         sources=draw(st.sampled_from(["first", "previous", "first and previous"])),
         strength=draw(st.sampled_from([0.3, 1.0])),
-        share_background=draw(st.booleans()),
+        share_background=not shares_subject or draw(st.booleans()),
+        share_subject=shares_subject,
         share_text=mode == "replace" and draw(st.booleans()),
         position=draw(st.sampled_from(["same", "gap", "frame", "centred"])),
         position_gap=1,

@@ -10,8 +10,14 @@ FRAMES = "frames"
 
 
 def planned_frames(workflow: dict[str, Any], decoder: str) -> int:
-    """Pictures of the plan whose latent a decoder gets."""
-    sampler = workflow[workflow[decoder]["inputs"]["samples"][0]]["inputs"]
+    """Pictures of the plan whose latent a decoder gets, or of one prompt where it is cut out of it."""
+    node = workflow[workflow[decoder]["inputs"]["samples"][0]]
+    cut = node["inputs"] if node["class_type"] == "LatentCut" else None
+    sampler = node["inputs"] if cut is None else workflow[cut["samples"][0]]["inputs"]
     inputs = workflow[sampler["positive"][0]]["inputs"]
     script = parse_script(inputs["prompts"])
-    return plan_timeline(script, NATIVE_LATENT_FRAMES, inputs["overlap_size"], inputs["fps"], BLOCK_FRAMES).frames
+    plan = plan_timeline(script, NATIVE_LATENT_FRAMES, inputs["overlap_size"], inputs["fps"], BLOCK_FRAMES)
+    if cut is None:
+        return plan.frames
+    assert (cut["index"], cut["index"] + cut["amount"]) in [(beat.start, beat.stop) for beat in plan.beats]
+    return plan.picture_range(0, cut["amount"])[1]

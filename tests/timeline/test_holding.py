@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from kvshare_core.config import ORDERS, SOURCES, KVShareConfig
 from kvshare_core.plan.schedule import needed_evaluations, plain_evaluations, sharing_evaluations
 from kvshare_core.script.film import Duration, Script, ScriptBeat
-from kvshare_core.timeline.holding import first_frame, hold_frames, latent_frames_of, redo_mask
+from kvshare_core.timeline.holding import first_frame, hold_frames, hold_original, latent_frames_of, redo_mask
 from kvshare_core.timeline.planning import plan_timeline
 from kvshare_core.timeline.timeline import Timeline
 from tests.support.family_cases import CASES, model_of
@@ -237,3 +237,51 @@ def test_a_mask_that_another_node_changes_in_every_step_is_left_to_it() -> None:
     )
     assert min(forwards[index] for index in range(3)) == 4
     assert (output[:, :, 0] - existing[:, :, 0]).abs().max() > 0.1
+
+
+# Edits of an existing video.
+
+
+def edit_film(*durations: int | None) -> Timeline:
+    return film(*durations, overlap=0)
+
+
+def test_an_existing_video_is_the_first_beats_and_what_its_edits_begin_with() -> None:
+    timeline = edit_film(3, 3, 2)
+    existing = torch.randn(1, 4, 3, 6, 6, generator=torch.Generator().manual_seed(1))
+    samples, mask = hold_original(timeline, torch.zeros(2, 4, 8, 6, 6), None, existing)
+    for row in samples:
+        assert torch.equal(row[:, :3], existing[0]) and torch.equal(row[:, 3:6], existing[0])
+        assert torch.equal(row[:, 6:], existing[0, :, :2])
+    assert mask[:, :, :3].eq(0).all() and mask[:, :, 3:].eq(1).all()
+
+
+def test_an_edit_may_change_what_a_pixel_of_the_mask_says() -> None:
+    timeline = edit_film(3, 3)
+    existing = torch.zeros(1, 4, 3, 6, 6)
+    change = torch.zeros(9, 48, 48)
+    change[0, 0, 0] = 1
+    change[4, 47, 47] = 0.5
+    _, mask = hold_original(timeline, torch.zeros(1, 4, 6, 6, 6), None, existing, change)
+    expected = torch.zeros(3, 6, 6)
+    expected[0, 0, 0], expected[1, 5, 5] = 1, 0.5
+    assert torch.equal(mask[0, 0, 3:], expected)
+    _, mask = hold_original(timeline, torch.zeros(1, 4, 6, 6, 6), None, existing, change[:1])
+    assert torch.equal(mask[0, 0, 3:].amax((1, 2)), torch.ones(3))
+
+
+@pytest.mark.parametrize(
+    ("durations", "frames", "pictures", "message"),
+    [
+        ((3,), 3, 1, "an edit needs a second prompt"),
+        ((3, 3), 2, 1, r"prompt 1 has 3. Write \[2l\]"),
+        ((3, 3), 3, 5, "mask: it has 5 pictures; give 1 for all frames, or one for each of the 9"),
+    ],
+)
+def test_edits_that_do_not_fit_are_refused(
+    durations: tuple[int, ...], frames: int, pictures: int, message: str
+) -> None:
+    timeline = edit_film(*durations)
+    latent = torch.zeros(1, 4, timeline.latent_frames, 6, 6)
+    with pytest.raises(ValueError, match=message):
+        hold_original(timeline, latent, None, torch.zeros(1, 4, frames, 6, 6), torch.ones(pictures, 48, 48))

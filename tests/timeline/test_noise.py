@@ -12,7 +12,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from kvshare_core.config import KVShareConfig
-from kvshare_core.timeline.noise import SEEDS, shared_order, timeline_noise, wants_noise
+from kvshare_core.timeline.noise import SEEDS, same_order, shared_order, timeline_noise, wants_noise
 from kvshare_core.timeline.timeline import Timeline
 from tests.support.family_cases import CASES, model_of
 from tests.support.present import present
@@ -50,6 +50,20 @@ def test_every_window_has_the_noise_of_the_first_one(timeline: Timeline, seed: i
 def test_a_loop_has_nothing_but_the_first_windows_noise(timeline: Timeline, seed: int) -> None:
     order = shared_order(timeline.latent_frames, timeline.window, [s.stop for s in timeline.segments], seed)
     assert set(order.tolist()) == set(range(timeline.window))
+
+
+@settings(max_examples=40)
+@given(timelines())
+def test_every_beat_begins_with_the_noise_of_the_first(timeline: Timeline) -> None:
+    order = same_order(timeline).tolist()
+    first, *others = timeline.beats
+    assert order[: first.stop] == list(range(first.stop))
+    for beat in others:
+        here = order[beat.start : beat.stop]
+        assert here == [place if place < first.stop else beat.start + place for place in range(len(here))]
+    noise = torch.randn(1, 2, timeline.latent_frames, 1, 1)
+    arranged = timeline_noise(replace(timeline, noise="same"), noise, 1, None)
+    assert torch.equal(arranged, noise[:, :, order])
 
 
 def test_what_is_shuffled_is_what_a_window_left_behind() -> None:

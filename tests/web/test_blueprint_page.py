@@ -3,9 +3,11 @@
 import copy
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from devtools import client
 from devtools.server import Server
-from tests.support.blueprint import BLUEPRINT, FILE, NODES, OUTSIDE, as_workflow
+from tests.support.blueprint import BLUEPRINTS, FILM, Blueprint
 from tests.support.comfy_page import comfy_page
 
 if TYPE_CHECKING:
@@ -28,9 +30,9 @@ WATCH_LINES = """() => {
 }"""
 
 
-def without_outside(nodes: dict[str, Any]) -> dict[str, Any]:
+def without_outside(blueprint: Blueprint, nodes: dict[str, Any]) -> dict[str, Any]:
     """Nodes in API format by their numbers in the subgraph, without links that come from outside it."""
-    own = {str(number) for number in NODES}
+    own = {str(number) for number in blueprint.nodes}
     found: dict[str, Any] = {}
     for name, node in nodes.items():
         inputs: dict[str, Any] = {}
@@ -44,9 +46,17 @@ def without_outside(nodes: dict[str, Any]) -> dict[str, Any]:
 
 def blueprint_run(prompts: str) -> dict[str, Any]:
     """A workflow that runs the blueprint with the embedded model."""
-    workflow = copy.deepcopy(BLUEPRINT)
+    workflow = copy.deepcopy(FILM.content)
     (outer,) = workflow["nodes"]
-    values = {**OUTSIDE, "prompts": prompts, "subject": "circle", "width": 96, "height": 96, "fps": 8.0, "steps": 2}
+    values = {
+        **FILM.outside,
+        "prompts": prompts,
+        "subject": "circle",
+        "width": 96,
+        "height": 96,
+        "fps": 8.0,
+        "steps": 2,
+    }
     outer["widgets_values"] = list(values.values())
     links = {"model": "MODEL", "clip": "CLIP", "vae": "VAE"}
     for number, name in enumerate(links):
@@ -94,18 +104,26 @@ def test_the_editor_in_the_blueprint_shows_the_progress_of_a_run(browser: "Brows
     assert seen["lines"][-1].startswith("Step 2 of 2, segment 2 of 2: a circle moving down")
 
 
-def test_the_frontend_makes_of_the_blueprint_what_is_meant(browser: "Browser", server: Server) -> None:
+@pytest.mark.parametrize("blueprint", BLUEPRINTS.values(), ids=BLUEPRINTS)
+def test_the_frontend_makes_of_a_blueprint_what_is_meant(
+    browser: "Browser", server: Server, blueprint: Blueprint
+) -> None:
     with comfy_page(browser, server, "classic") as page:
-        page.drop_workflow(FILE)
+        page.drop_workflow(blueprint.file)
         made = page.page.evaluate("async () => (await window.app.graphToPrompt()).output")
         shown = page.page.evaluate("() => window.app.graph._nodes[0].widgets.map((widget) => widget.name)")
         complaints = [error for error in page.errors if "lueprint" in error]
-    inside = without_outside(made)
+    inside = without_outside(blueprint, made)
     for node in inside.values():
         if node["class_type"] == "CreateVideo":
             # Newer hosts have it, with a default.
             node["inputs"].pop("bit_depth", None)
-    assert inside == without_outside(as_workflow(client.object_info(server.url), {}))
+    wanted = blueprint.as_workflow(client.object_info(server.url), {})
+    for node in wanted.values():
+        # In the frontend nothing is connected outside; here the segmenter's latent stands for a film's.
+        if node["class_type"] == "LongVideoRedoBeat":
+            node["inputs"].pop("latent")
+    assert inside == without_outside(blueprint, wanted)
     # Some frontends put the number of the node inside before a name.
-    assert {name.split(": ")[-1] for name in shown} >= {*OUTSIDE, "seed"}
+    assert {name.split(": ")[-1] for name in shown} >= {*blueprint.outside, "seed"}
     assert not complaints

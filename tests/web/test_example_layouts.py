@@ -1,5 +1,5 @@
 """Example workflows as they look when they are dropped on an empty canvas: no node lies on another, in both node
-renderers."""
+renderers and in every language of the pack."""
 
 import json
 from typing import TYPE_CHECKING
@@ -8,7 +8,8 @@ import pytest
 
 from devtools.environment import ROOT
 from devtools.server import Server
-from tests.support.comfy_page import MODES, ComfyPage, Mode, comfy_page
+from tests.support.comfy_page import MODES, ComfyPage, Mode, change_settings, comfy_page
+from tests.support.languages import SCRIPTS
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -47,8 +48,18 @@ def overlaps(page: ComfyPage) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_no_node_of_an_example_lies_on_another(browser: "Browser", server: Server, mode: Mode) -> None:
+@pytest.mark.parametrize(("mode", "language"), [*((mode, "en") for mode in MODES), *zip(MODES, SCRIPTS, strict=True)])
+def test_no_node_of_an_example_lies_on_another(browser: "Browser", server: Server, mode: Mode, language: str) -> None:
+    change_settings(server, {"Comfy.Locale": language})
+    try:
+        found = overlaps_of_examples(browser, server, mode)
+    finally:
+        change_settings(server, {"Comfy.Locale": "en"})
+    assert not found, json.dumps(found, indent=1)
+
+
+def overlaps_of_examples(browser: "Browser", server: Server, mode: Mode) -> dict[str, list[str]]:
+    """Of each example with nodes that lie on each other, which."""
     found: dict[str, list[str]] = {}
     with comfy_page(browser, server, mode, size=(1400, 1000)) as page:
         known = set(page.page.evaluate("() => Object.keys(window.LiteGraph.registered_node_types)"))
@@ -60,4 +71,4 @@ def test_no_node_of_an_example_lies_on_another(browser: "Browser", server: Serve
                 page.page.evaluate("() => { window.app.canvas.fitViewToSelectionAnimated?.(); }")
                 page.page.wait_for_timeout(700)
                 found |= {example.stem: lying} if (lying := overlaps(page)) else {}
-    assert not found, json.dumps(found, indent=1)
+    return found

@@ -11,7 +11,7 @@ import pytest
 from devtools.environment import ROOT
 from devtools.server import Server
 from kvshare_core.embedded.latents import BLOCK_FRAMES, NATIVE_LATENT_FRAMES
-from kvshare_core.script.film import ScriptBeat
+from kvshare_core.script.film import ScriptBeat, WordWeight
 from kvshare_core.script.json_form import script_json
 from kvshare_core.script.parsing import parse_script
 from kvshare_core.timeline.planning import plan_timeline
@@ -374,13 +374,15 @@ def test_everything_a_beat_can_have_has_a_field(editor: Editor) -> None:
     more = editor.root.locator(".kvs-inspector details")
     more.locator("summary").click()
     editor.choose(2)
-    for name, value in {"strength": "0.4", "source": "beat 1", "negative": "blurry", "seed": "+2"}.items():
+    values = {"strength": "0.4", "source": "beat 1", "negative": "blurry", "seed": "+2"}
+    for name, value in {**values, "weight": "circle 1.5 | grass 0"}.items():
         before = editor.text
         more.locator(f"input[data-name={name}]").fill(value)
         editor.press("Enter")
         editor.changes(before)
     beat = editor.written[1]
     assert (beat.strength, beat.sources, beat.negative, beat.seed_offset) == (0.4, (0,), "blurry", 2)
+    assert beat.weights == (WordWeight("circle", 1.5), WordWeight("grass", 0.0))
 
 
 def test_pasted_paragraph_can_be_joined(editor: Editor) -> None:

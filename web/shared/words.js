@@ -3,12 +3,22 @@
  * is the key; what has no translation, such as a user's words, stays as it is.
  */
 
+import * as wrongJa from "./errors_ja.js";
+import * as wrongZh from "./errors_zh.js";
+import * as runJa from "./notices_ja.js";
+import * as runZh from "./notices_zh.js";
 import * as ja from "./words_ja.js";
 import * as zh from "./words_zh.js";
 
-const LANGUAGES = /** @type {Record<string, {WORDS: Record<string, string>, MESSAGES: Record<string, string>}>} */ ({ zh, ja });
-const PLACES = /\\\{\d(?:\\\+)?\\\}/g;
-const NOTHING = { WORDS: {}, MESSAGES: {} };
+/**
+ * @typedef {Record<string, string>} Table
+ * @typedef {{WORDS: Table, ERRORS: Table, MESSAGES: Table, NOTICES: Table, BETWEEN_NAMES: string}} Language
+ */
+
+/** @type {Record<string, Language>} */
+const LANGUAGES = { zh: { ...zh, ...wrongZh, ...runZh }, ja: { ...ja, ...wrongJa, ...runJa } };
+const PLACES = /\\\{\d(?:\\\+|&)?\\\}/g;
+const ENGLISH = { WORDS: {}, ERRORS: {}, MESSAGES: {}, NOTICES: {}, BETWEEN_NAMES: "" };
 
 export const TRANSLATIONS = { zh: zh.WORDS, ja: ja.WORDS };
 
@@ -16,16 +26,19 @@ export const TRANSLATIONS = { zh: zh.WORDS, ja: ja.WORDS };
 let table = {};
 /** @type {[RegExp, string, string][]} */
 let messages = [];
+let betweenNames = "";
 
 /**
  * Says everything that is made from now on in a language of the frontend.
  * @param {string} language Such as zh or ja; English for one that is not known.
  */
 export function speak(language) {
-    const { WORDS, MESSAGES } = LANGUAGES[language] ?? NOTHING;
+    const { WORDS, ERRORS, MESSAGES, NOTICES, BETWEEN_NAMES } = LANGUAGES[language] ?? ENGLISH;
     if (table !== WORDS) {
         table = WORDS;
-        messages = Object.entries(MESSAGES).map(([english, text]) => [patternOf(english), english, text]);
+        betweenNames = BETWEEN_NAMES;
+        // The first that matches counts: what begins with a name or a place comes first.
+        messages = [ERRORS, MESSAGES, NOTICES].flatMap(Object.entries).map(([english, text]) => [patternOf(english), english, text]);
     }
 }
 
@@ -56,11 +69,22 @@ export function translated(message) {
     for (const [pattern, english, text] of messages) {
         const found = pattern.exec(message);
         if (found) {
-            const values = found.slice(1).map((value, place) => (english.includes(`{${place}+}`) ? translated(value) : value));
-            return withValues(text, values);
+            return withValues(text, found.slice(1).map((value, place) => insertion(english, place, value)));
         }
     }
     return message;
+}
+
+/**
+ * A value of a message as it is put into the translation: itself, translated, or names in a list.
+ * @param {string} english The message, with places.
+ * @param {number} place
+ * @param {string} value
+ */
+function insertion(english, place, value) {
+    const names = english.includes(`{${place}&}`);
+    const text = names || english.includes(`{${place}+}`) ? translated(value) : value;
+    return names ? text.replaceAll(/ and | or /g, betweenNames) : text;
 }
 
 /**

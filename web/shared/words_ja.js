@@ -31,6 +31,7 @@ export const WORDS = {
     "Source": "参照元",
     "Negative prompt": "ネガティブ",
     "Seed": "シード",
+    "Word weights": "語の重み",
     "default": "既定",
     "one segment": "一セグメント",
     "Length": "長さ",
@@ -84,6 +85,8 @@ export const WORDS = {
     "What this beat must not show. Empty: the negative prompt of the film": "このプロンプトに出してはいけないもの。空欄なら動画全体のネガティブを使います",
     "A file and its strength: style.safetensors 0.8. Separate several with |":
         "ファイルと強さ（例：style.safetensors 0.8）。複数は | で区切ります",
+    "Words of the prompt and how much they count: fox 1.5. 0 leaves them out. Separate several with |":
+        "プロンプトの語と重み（例：fox 1.5）。0 でその語を無視します。複数は | で区切ります",
     "Other noise for this beat: +1, +2 and so on. Empty: that of the film":
         "このプロンプトだけ別のノイズにします（+1、+2 など）。空欄なら動画全体のノイズを使います",
     "3s, 24f (frames) or 5l (latent frames). Empty: one segment": "3s、24f（フレーム）、5l（潜在フレーム）。空欄なら一セグメント",
@@ -154,6 +157,8 @@ export const WORDS = {
     "Beat {0}, {1}: {2}": "プロンプト {0}、{1}：{2}",
     "not shown": "映りません",
     "against {0}": "{0} との比較",
+    "token {0}": "トークン {0}",
+    "tokens {0}": "トークン {0}",
 };
 
 /** @type {Record<string, string>} */
@@ -161,14 +166,25 @@ export const MESSAGES = {
     ["{0} would become a prompt of its own; delete it, or begin the line with # to keep it as a note; " +
         "for a prompt of these words write {1}."]:
         "{0} だけで一つのプロンプトになります。消すか、行頭に # を付けてメモにしてください。この語のプロンプトなら {1} と書いてください。",
-    "Prompt {0}: {1+}": "プロンプト {0}：{1}",
-    "prompt {0}: {1+}": "プロンプト {0}：{1}",
-    "prompts, line {0}, column {1}: {2+}": "プロンプトの {0} 行 {1} 文字目：{2}",
-    "Mask-Guided KV Share: {0+}": "マスク誘導 KV 共有：{0}",
+    ["config: is_edit takes later prompts for edits of the first, but there is one prompt. Write the edited " +
+        "prompt below it, with [cut] in between."]:
+        "設定：is_edit は後のプロンプトを最初の編集とみなしますが、プロンプトは一つだけです。その下に編集後のプロンプトを、間に [cut] を入れて書いてください。",
+    ["config: is_edit takes prompts for edits of the first, but prompt {0} and the one before fade into each " +
+        "other. Write [cut] between all prompts, and no loop."]:
+        "設定：is_edit はプロンプトを最初の編集とみなしますが、プロンプト {0} は前のものとつながっています。すべての間に [cut] を書き、ループはやめてください。",
+    ["config: share_subject is off, but no subject is named, so there is nothing to tell from it. Name the " +
+        "subject in Mask-Guided KV Share, or turn share_subject on."]:
+        "設定：share_subject がオフですが、被写体の指定がないので区別できません。「マスク誘導 KV 共有」で被写体を指定するか、share_subject をオンにしてください。",
     "subject: '{0}' is not in the prompt '{1}'. Did you mean '{2}'? Words of this prompt: {3}.":
         "被写体：「{0}」はプロンプト「{1}」にありません。「{2}」のことですか。このプロンプトの語：{3}。",
     "subject: '{0}' is not in the prompt '{1}'. Words of this prompt: {2}.":
         "被写体：「{0}」はプロンプト「{1}」にありません。このプロンプトの語：{2}。",
+    "weight: '{0}' is not in the prompt '{1}'. Did you mean '{2}'? Words of this prompt: {3}.":
+        "重み：「{0}」はプロンプト「{1}」にありません。「{2}」のことですか。このプロンプトの語：{3}。",
+    "weight: '{0}' is not in the prompt '{1}'. Words of this prompt: {2}.":
+        "重み：「{0}」はプロンプト「{1}」にありません。このプロンプトの語：{2}。",
+    "weight: a word of '{0}' has another weight already. Leave one out.":
+        "重み：「{0}」の語には別の重みがあります。どちらかを外してください。",
     "subject: '{0}' has no words; name what should stay the same, for example 'fox'.":
         "被写体：「{0}」に語がありません。同じに保つものを書いてください（例：fox）。",
     ["subject: it is '{0}', but the script names {1} itself; leave subject empty, or take the subjects " +
@@ -244,6 +260,9 @@ export const MESSAGES = {
     "write how many segments, such as [segments 2].": "セグメントの数を書いてください（例：[segments 2]）。",
     "{0} is a strength without a file; write lora: style.safetensors 0.8.":
         "{0} は強さだけでファイルがありません。lora: style.safetensors 0.8 のように書いてください。",
+    "{0} is not words and a weight; write weight: fox 1.5.":
+        "{0} は語と重みではありません。weight: fox 1.5 のように書いてください。",
+    "'{0}' is weighed twice; leave one out.": "「{0}」に重みが二つあります。どちらかを外してください。",
     "'{0}' is given twice.": "「{0}」が二回書かれています。",
     "'{0}' has no value.": "「{0}」に値がありません。",
     "no prompt is above this line; write it below the prompt that it belongs to.":
@@ -255,9 +274,9 @@ export const MESSAGES = {
         "プロンプト {0} の参照元がプロンプト {1} です。参照元は前のプロンプトで、1 から数えます。",
     "its {0} takes {1} latent frames; it must be shorter than a segment's {2}.":
         "{0} に {1} 潜在フレームかかります。セグメントの {2} より短くしてください。",
-    "{0} is neither a duration nor a transition; write {1}, or \\[ for the character itself.":
+    "{0} is neither a duration nor a transition; write {1+}, or \\[ for the character itself.":
         "{0} は長さでもトランジションでもありません。{1} のいずれか、文字そのものなら \\[ と書いてください。",
-    "'[' without ']'; write {0}, or \\[ for the character itself.": "「[」に対する「]」がありません。{0} のいずれか、文字そのものなら \\[ と書いてください。",
+    "'[' without ']'; write {0+}, or \\[ for the character itself.": "「[」に対する「]」がありません。{0} のいずれか、文字そのものなら \\[ と書いてください。",
     "{0} is not a field; fields are {1}, as in | strength: 0.8. Write \\| for the character itself.":
         "{0} はフィールドではありません。フィールドは {1} です（例：| strength: 0.8）。文字そのものなら \\| と書いてください。",
     "'{0}' belongs to all prompts; write it on a line of its own above the first.":

@@ -31,6 +31,7 @@ export const WORDS = {
     "Source": "来源",
     "Negative prompt": "负面提示词",
     "Seed": "种子",
+    "Word weights": "词语权重",
     "default": "默认",
     "one segment": "一个分段",
     "Length": "长度",
@@ -83,6 +84,8 @@ export const WORDS = {
     "What this beat must not show. Empty: the negative prompt of the film": "此提示词中不应出现的内容。留空：使用影片的负面提示词",
     "A file and its strength: style.safetensors 0.8. Separate several with |":
         "文件及其强度：style.safetensors 0.8。多个之间用 | 分隔",
+    "Words of the prompt and how much they count: fox 1.5. 0 leaves them out. Separate several with |":
+        "提示词中的词语及其权重，例如 fox 1.5。0 表示不考虑它们。多个用 | 分隔",
     "Other noise for this beat: +1, +2 and so on. Empty: that of the film": "此提示词使用其他噪声：+1、+2 等。留空：使用影片的噪声",
     "3s, 24f (frames) or 5l (latent frames). Empty: one segment": "3s、24f（帧）或 5l（Latent 帧）。留空：一个分段",
     "Words of the prompt that name the subject. Separate several subjects with |, or write none":
@@ -148,6 +151,8 @@ export const WORDS = {
     "Beat {0}, {1}: {2}": "提示词 {0}，{1}：{2}",
     "not shown": "不出现",
     "against {0}": "相对于 {0}",
+    "token {0}": "第 {0} 个 token",
+    "tokens {0}": "第 {0} 个 token",
 };
 
 /** @type {Record<string, string>} */
@@ -155,13 +160,22 @@ export const MESSAGES = {
     ["{0} would become a prompt of its own; delete it, or begin the line with # to keep it as a note; " +
         "for a prompt of these words write {1}."]:
         "{0} 会单独成为一条提示词；请删去，或在行首加 # 作为注释；如果提示词就是这些词，请写 {1}。",
-    "Prompt {0}: {1+}": "提示词 {0}：{1}",
-    "prompt {0}: {1+}": "提示词 {0}：{1}",
-    "prompts, line {0}, column {1}: {2+}": "提示词第 {0} 行第 {1} 列：{2}",
-    "Mask-Guided KV Share: {0+}": "遮罩引导 KV 共享：{0}",
+    ["config: is_edit takes later prompts for edits of the first, but there is one prompt. Write the edited " +
+        "prompt below it, with [cut] in between."]:
+        "配置：is_edit 把后面的提示词当作第一条的编辑，但只有一条提示词。请在其下方写出编辑后的提示词，中间写 [cut]。",
+    ["config: is_edit takes prompts for edits of the first, but prompt {0} and the one before fade into each " +
+        "other. Write [cut] between all prompts, and no loop."]:
+        "配置：is_edit 把提示词当作第一条的编辑，但提示词 {0} 与前一条相互淡入淡出。请在所有提示词之间写 [cut]，且不要循环。",
+    ["config: share_subject is off, but no subject is named, so there is nothing to tell from it. Name the " +
+        "subject in Mask-Guided KV Share, or turn share_subject on."]:
+        "配置：share_subject 已关闭，但没有写出主体，因此无从区分。请在“遮罩引导 KV 共享”中写出主体，或打开 share_subject。",
     "subject: '{0}' is not in the prompt '{1}'. Did you mean '{2}'? Words of this prompt: {3}.":
         "主体：提示词“{1}”中没有“{0}”。是否指“{2}”？此提示词中的词语：{3}。",
     "subject: '{0}' is not in the prompt '{1}'. Words of this prompt: {2}.": "主体：提示词“{1}”中没有“{0}”。此提示词中的词语：{2}。",
+    "weight: '{0}' is not in the prompt '{1}'. Did you mean '{2}'? Words of this prompt: {3}.":
+        "权重：提示词“{1}”中没有“{0}”。是否指“{2}”？此提示词中的词语：{3}。",
+    "weight: '{0}' is not in the prompt '{1}'. Words of this prompt: {2}.": "权重：提示词“{1}”中没有“{0}”。此提示词中的词语：{2}。",
+    "weight: a word of '{0}' has another weight already. Leave one out.": "权重：“{0}”中的一个词语已有另一个权重。请去掉其中一个。",
     "subject: '{0}' has no words; name what should stay the same, for example 'fox'.":
         "主体：“{0}”中没有词语；请写出应保持不变的事物，例如“fox”。",
     ["subject: it is '{0}', but the script names {1} itself; leave subject empty, or take the subjects " +
@@ -233,6 +247,8 @@ export const MESSAGES = {
     "write how many segments, such as [segments 2].": "请写分段的数量，例如 [segments 2]。",
     "{0} is a strength without a file; write lora: style.safetensors 0.8.":
         "{0} 只有强度而没有文件；请写成 lora: style.safetensors 0.8。",
+    "{0} is not words and a weight; write weight: fox 1.5.": "{0} 不是词语加权重；请写成 weight: fox 1.5。",
+    "'{0}' is weighed twice; leave one out.": "“{0}”写了两个权重；请去掉其中一个。",
     "'{0}' is given twice.": "“{0}”写了两次。",
     "'{0}' has no value.": "“{0}”没有值。",
     "no prompt is above this line; write it below the prompt that it belongs to.": "这一行上方没有提示词；请写在它所属的提示词下方。",
@@ -242,9 +258,9 @@ export const MESSAGES = {
         "提示词 {0} 以提示词 {1} 为来源；来源必须是更早的提示词，从 1 开始计数。",
     "its {0} takes {1} latent frames; it must be shorter than a segment's {2}.":
         "它的 {0} 占 {1} 个 Latent 帧；必须短于一个分段的 {2} 帧。",
-    "{0} is neither a duration nor a transition; write {1}, or \\[ for the character itself.":
+    "{0} is neither a duration nor a transition; write {1+}, or \\[ for the character itself.":
         "{0} 既不是时长也不是转场；请写 {1}，如果就是要这个字符，请写 \\[。",
-    "'[' without ']'; write {0}, or \\[ for the character itself.": "有“[”而没有“]”；请写 {0}，如果就是要这个字符，请写 \\[。",
+    "'[' without ']'; write {0+}, or \\[ for the character itself.": "有“[”而没有“]”；请写 {0}，如果就是要这个字符，请写 \\[。",
     "{0} is not a field; fields are {1}, as in | strength: 0.8. Write \\| for the character itself.":
         "{0} 不是字段；字段有 {1}，例如 | strength: 0.8。如果就是要这个字符，请写 \\|。",
     "'{0}' belongs to all prompts; write it on a line of its own above the first.": "“{0}”适用于全部提示词；请写在第一条上方单独的一行。",

@@ -23,6 +23,7 @@ const MORE = /** @type {const} */ ([
     ["source", "Source", "Whose subject this beat shows: first, previous, none, or beat 2. Empty: as in KV Sharing Config"],
     ["negative", "Negative prompt", "What this beat must not show. Empty: the negative prompt of the film"],
     ["lora", "LoRA", "A file and its strength: style.safetensors 0.8. Separate several with |"],
+    ["weight", "Word weights", "Words of the prompt and how much they count: fox 1.5. 0 leaves them out. Separate several with |"],
     ["seed", "Seed", "Other noise for this beat: +1, +2 and so on. Empty: that of the film"],
 ]);
 

@@ -4,7 +4,7 @@
  */
 
 import { element } from "../shared/dom.js";
-import { filled } from "../shared/words.js";
+import { filled, translated } from "../shared/words.js";
 import { idsOf } from "./graph.js";
 
 const EVENT = "kv_share.progress";
@@ -58,7 +58,7 @@ export class ProgressView {
 
     #onNotice = (/** @type {CustomEvent} */ { detail }) => {
         if (this.#concerns(detail)) {
-            this.notice.textContent = [this.notice.textContent, detail.text].filter(Boolean).join("\n");
+            this.notice.textContent = [this.notice.textContent, translated(detail.text)].filter(Boolean).join("\n");
             this.notice.hidden = false;
         }
     };

@@ -8,7 +8,7 @@ const OUTER_SPACE = new RegExp(`^[${SPACE}]+|[${SPACE}]+$`, "g");
 const LAST_SPACE = new RegExp(`[${SPACE}]+$`);
 const FIRST_BRACE = new RegExp(`^[${SPACE}]*(?=\\{)`);
 const FROM = new RegExp(`(^|[${SPACE}])from([${SPACE}]|$)`, "i");
-const FIELDS = "subject|source|strength|negative|lora|seed";
+const FIELDS = "subject|source|strength|negative|lora|seed|weight";
 const SHOTS = "\\u955c\\u5934|\\u5834\\u9762|\\u573a\\u666f|\\u5206\\u955c|\\u30b7\\u30fc\\u30f3|\\u30ab\\u30c3\\u30c8";
 const LABEL = `(?:(?:scene|shot|clip|beat|segment)[ _]?#?[0-9]{1,4}|(?:${SHOTS}) ?[0-9]{1,4})`;
 const ONLY_LABEL = new RegExp(`^\\\\?${LABEL}$`, "i");
@@ -22,7 +22,7 @@ const FOREIGN_NAME = new RegExp(
     "gi",
 );
 const NUMBERED = /^(?:[0-9]{1,4}[ \t]?[.):\u3001\uff0e\uff09\uff1a](?![0-9])|\\[0-9])/;
-const NAMES = ["prompt", "negative", "subject", "common", "loop", "source", "strength", "lora", "seed"];
+const NAMES = ["prompt", "negative", "subject", "common", "loop", "source", "strength", "lora", "seed", "weight"];
 
 /**
  * The text without the surrounding characters that Python's reader removes.

@@ -123,13 +123,14 @@ export class Track {
      */
     #drawRuler(width) {
         const { fps, frames } = this.#answer;
+        const { scale } = this;
         const perSecond = width / Math.max(frames / fps, 0.001);
         const steps = [0.1, 0.25, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600];
         const step = steps.find((one) => one * perSecond >= LEAST_TICK) ?? 1200;
         const parts = [];
         for (let time = 0; time * fps <= frames; time += step) {
             const picture = Math.round(time * fps);
-            const x = frameOfPicture(this.#answer, picture) * this.scale;
+            const x = frameOfPicture(this.#answer, picture) * scale;
             parts.push(drawing("line", { x1: x, x2: x, y1: 0, y2: BEAT_TOP }));
             if (x + LABEL_WIDTH <= width) {
                 parts.push(
@@ -290,11 +291,13 @@ export class Track {
     #preview(drag) {
         const beat = this.#beats[drag.index];
         const block = this.#blocks[drag.index];
+        // Asked once, before anything changes: the page is laid out anew for every answer after a change.
+        const { scale } = this;
         if (drag.resizes) {
             const length = beat.stop - beat.start;
-            drag.frames = Math.max(1, Math.round(length + drag.moved / this.scale));
-            const shift = (drag.frames - length) * this.scale;
-            block.style.width = `${drag.frames * this.scale}px`;
+            drag.frames = Math.max(1, Math.round(length + drag.moved / scale));
+            const shift = (drag.frames - length) * scale;
+            block.style.width = `${drag.frames * scale}px`;
             if (this.later.parentElement === null) {
                 // All later beats move as one element.
                 this.later.append(...this.#blocks.slice(drag.index + 1));
@@ -304,15 +307,15 @@ export class Track {
             block.children[2].textContent = durationText(this.#answer, drag.index, drag.frames);
             return;
         }
-        const start = beat.start * this.scale + drag.moved;
+        const start = beat.start * scale + drag.moved;
         block.style.transform = `translateX(${start}px)`;
         block.classList.add("kvs-dragged");
-        const centre = start + ((beat.stop - beat.start) * this.scale) / 2;
-        const centres = this.#beats.map((one) => ((one.start + one.stop) / 2) * this.scale);
+        const centre = start + ((beat.stop - beat.start) * scale) / 2;
+        const centres = this.#beats.map((one) => ((one.start + one.stop) / 2) * scale);
         drag.to = centres.filter((one, index) => index !== drag.index && one < centre).length;
         const after = drag.to > drag.index ? this.#beats[drag.to].stop : this.#beats[drag.to].start;
         this.mark.hidden = drag.to === drag.index;
-        this.mark.style.transform = `translateX(${after * this.scale - 1}px)`;
+        this.mark.style.transform = `translateX(${after * scale - 1}px)`;
     }
 
     /**

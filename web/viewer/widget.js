@@ -6,7 +6,7 @@
 import { element, options } from "../shared/dom.js";
 import { addPanel, keepKey } from "../shared/panel.js";
 import { clock, percent, rounded } from "../shared/text.js";
-import { filled, said } from "../shared/words.js";
+import { filled, said, translated } from "../shared/words.js";
 import { Aim } from "./aim.js";
 import { barOf, Curve } from "./curve.js";
 import { lookSections } from "./looks.js";
@@ -157,7 +157,7 @@ class Viewer {
         this.pause();
         this.aim.stop();
         this.#data = data;
-        this.notice.textContent = (data.notices ?? []).join("\n");
+        this.notice.textContent = (data.notices ?? []).map(translated).join("\n");
         this.notice.hidden = !this.notice.textContent;
         this.root.setAttribute("aria-busy", "true");
         try {

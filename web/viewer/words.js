@@ -51,5 +51,5 @@ function listed(named) {
  * @param {number[]} places
  */
 function tokens(places) {
-    return `(${places.length === 1 ? "token" : "tokens"} ${places.join(", ")})`;
+    return `(${filled(places.length === 1 ? "token {0}" : "tokens {0}", places.join(", "))})`;
 }

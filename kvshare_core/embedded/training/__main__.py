@@ -1,9 +1,10 @@
 """Trains the embedded models and writes their weights and what was measured:
-`python -m kvshare_core.embedded.training [all|PART]`, where PART is denoiser, image, joint, one-stream, vae, or one of
-the first four with -few-steps. The denoiser is the cross-attention model, image the image-to-video one that begins with
-its weights, joint the joint-attention one, one-stream the one whose text and video share all weights; they share the
-VAE. With -few-steps it is the LoRA that makes a finished model draw in 4 to 8 steps. An interrupted run goes on where
-it stopped.
+`python -m kvshare_core.embedded.training [all|PART]`, where PART is denoiser, image, joint, one-stream, vae, vit3d, or
+one of the first four with -few-steps. The denoiser is the cross-attention model, image the image-to-video one that
+begins with its weights, joint the joint-attention one, one-stream the one whose text and video share all weights; they
+share the VAE. With -few-steps it is the LoRA that makes a finished model draw in 4 to 8 steps. vit3d, which `all`
+leaves out, is a model of pixels: of the same scenes, or with --clips FOLDER of your own clips. An interrupted run goes
+on where it stopped.
 """
 
 import argparse
@@ -34,7 +35,8 @@ from ..files import (
     weight_file,
 )
 from ..latents import LatentBasis, fit_basis
-from . import denoiser, few_steps, vae
+from . import denoiser, few_steps, vae, vit3d
+from .clip_folder import read_clips
 from .evaluation import evaluate
 from .loop import checkpoint_loss
 from .progress import Progress
@@ -58,14 +60,26 @@ FEW_STEPS = {
     ),
 }
 """The part of DENOISERS that each is made from, with the shift that the host samples it with, its recipe and file."""
+VIT3D, VIT3D_FILE = "vit3d", "vit3d.safetensors"
 WORK = Path(__file__).resolve().parents[3] / ".dev" / "training"
 
 
 def main(arguments: list[str]) -> None:
     """Runs the command line."""
     options = parse(arguments)
+    try:
+        train(options)
+    except ValueError as error:
+        sys.exit(str(error))
+
+
+def train(options: argparse.Namespace) -> None:
+    """Trains what the command line names. Raises ValueError, naming the option, for clips that cannot be used."""
     name = ("cuda" if torch.cuda.is_available() else "cpu") if options.device == "auto" else options.device
     device = torch.device(name)
+    if options.part == VIT3D:
+        train_vit3d(options, device)
+        return
     options.output.mkdir(parents=True, exist_ok=True)
     results = options.output / RESULTS_FILE
     for part in DENOISERS:
@@ -85,7 +99,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     """Reads the command line; a wrong one ends the program with a message."""
     parser = argparse.ArgumentParser(prog="python -m kvshare_core.embedded.training", description=__doc__)
     parser.add_argument(
-        "part", nargs="?", choices=("all", *DENOISERS, *FEW_STEPS, "vae"), default="all", help="what to train"
+        "part", nargs="?", choices=("all", *DENOISERS, *FEW_STEPS, "vae", VIT3D), default="all", help="what to train"
     )
     parser.add_argument("--steps", type=int, help="training steps of each part, instead of the recipe's")
     parser.add_argument(
@@ -94,10 +108,41 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--work", type=Path, default=WORK, metavar="DIR", help="checkpoints (%(default)s)")
     parser.add_argument("--output", type=Path, default=WEIGHTS, metavar="DIR", help="weights (%(default)s)")
     parser.add_argument("--evaluate-only", action="store_true", help="only measure the VAE weights")
+    own = parser.add_argument_group("vit3d, one's own model of pixels")
+    own.add_argument("--clips", type=Path, metavar="FOLDER", help="videos, animations or folders of pictures")
+    own.add_argument("--frames", type=int, default=28, help="of a training clip (%(default)s)")
+    own.add_argument("--side", type=int, default=128, help="of its frames in pixels (%(default)s)")
+    own.add_argument("--backbone", type=Path, metavar="FILE", help="torchvision's vit_b_16 to begin with")
     options = parser.parse_args(arguments)
     if options.evaluate_only and options.part not in ("all", "vae"):
         parser.error("--evaluate-only measures the VAE; generated videos are measured by the bench, not here")
+    if options.clips is not None and options.part != VIT3D:
+        parser.error("--clips is for vit3d")
+    if options.frames < 1 or options.side < 8 or options.side % 8:
+        parser.error("--frames must be at least 1 and --side a multiple of 8")
     return options
+
+
+def train_vit3d(options: argparse.Namespace, device: torch.device) -> None:
+    """Trains a ViT3D of the scenes, or of the user's clips, and writes the one file that Load Video DiT loads. Raises
+    ValueError, naming the option, for clips or a backbone that cannot be used."""
+    steps: int | None = options.steps
+    if options.clips is None:
+        recipe = vit3d.ViT3DRecipe()
+        recipe = replace(recipe, steps=steps or recipe.steps)
+        material: vit3d.Material = vit3d.SceneMaterial(recipe, recipe.seed)
+        checkpoint = options.work / f"{VIT3D}.pt"
+    else:
+        recipe = vit3d.recipe_for_clips(options.side, options.frames, options.backbone, steps)
+        clips = read_clips(options.clips, options.side, options.frames)
+        material = vit3d.ClipMaterial(clips, recipe, recipe.seed)
+        checkpoint = options.work / f"{VIT3D}_{options.clips.resolve().name}.pt"
+    model = vit3d.train_vit3d(recipe, material, checkpoint, device, Progress(VIT3D), options.backbone)
+    file = options.output / VIT3D_FILE if options.clips is None else options.work / f"{checkpoint.stem}.safetensors"
+    vit3d.save_trained(model, recipe, material.words, file)
+    entry = {"recipe": asdict(recipe), "parameters": parameter_count(model), "loss": checkpoint_loss(checkpoint)}
+    record(file.with_suffix(".json"), VIT3D, {**entry, **versions(device)})
+    sys.stdout.write(f"{file}: put it into ComfyUI's models/checkpoints\n")
 
 
 def train_denoiser(part: str, steps: int | None, work: Path, output: Path, device: torch.device) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from ...script.text_reader import line_starts
 from ...timeline.planning import overridden_inputs, plan_timeline
 from ...timeline.timeline import Timeline, TimelineError
 from ..sampling.memory import bank_budget, bytes_on_device
-from .remarks import ALONE, Remark, missing_loras, too_large, unnamed_subject, why_off, wrong_words
+from .remarks import ALONE, Remark, missing_loras, too_large, unnamed_subject, why_off, wrong_weights, wrong_words
 
 Json = dict[str, Any]
 
@@ -202,11 +202,12 @@ def _share_plan(answer: Json, timeline: Timeline, around: Surroundings) -> tuple
     beats = tuple(replace(beat, words=find_words(_characters(beat.prompt))) for beat in timeline.beats)
     timeline = replace(timeline, beats=beats)
     mask = torch.ones(1, 1, 1) if around.masked else None
+    wrong = wrong_weights(timeline)
     if mask is None and not around.config.masks.ref_token_idx:
-        wrong = wrong_words(timeline, around.subject, around.sharer)
-        if wrong:
-            answer["problems"] += [remark.told() for remark in wrong]
-            return None, None
+        wrong += wrong_words(timeline, around.subject, around.sharer)
+    if wrong:
+        answer["problems"] += [remark.told() for remark in wrong]
+        return None, None
     try:
         plan = make_plan(timeline, around.config, around.subject, mask)
         fitted = None if around.model is None else fit_plan(plan, around.model.info)

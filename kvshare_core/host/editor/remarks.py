@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ...config import KVShareConfig
+from ...plan.making import weights_in
 from ...plan.share_plan import SharePlan
 from ...prompt_words import STOP_WORDS, PromptWords, WordError, find_subject, missing_words, nearest_word
 from ...script.film import Subject
@@ -48,6 +49,17 @@ def wrong_words(timeline: Timeline, subject: str, sharer: str) -> list[Remark]:
         own = beat.script.subjects
         shown = (given or script.subjects) if own is None else own
         found += _wrong_words(number, beat, shown, None if scripted else sharer)
+    return found[:MOST_PROMPTS]
+
+
+def wrong_weights(timeline: Timeline) -> list[Remark]:
+    """A remark for every prompt without a word that it weighs, or with a word of two weights."""
+    found: list[Remark] = []
+    for number, beat in enumerate(timeline.beats):
+        try:
+            weights_in(beat)
+        except WordError as reason:
+            found.append(Remark(f"Prompt {number + 1}: {reason}", number))
     return found[:MOST_PROMPTS]
 
 

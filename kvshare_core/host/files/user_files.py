@@ -33,13 +33,45 @@ def new_file(prefix: str, suffix: str) -> NewFile:
     """A file that does not exist yet. prefix: may contain a subfolder and the host's variables. Raises ValueError for a
     path outside the output folder, also through a link: a file there would not be listed, nor loaded again."""
     root = folder_paths.get_output_directory()
-    _check_prefix(prefix, root)
+    _check_prefix(prefix, root, "filename_prefix")
     folder, name, counter, _, _ = folder_paths.get_save_image_path(prefix, root)
     real = Path(folder).resolve()
     if not is_inside(real, root):
-        raise _leads_out(prefix)
+        raise _leads_out(prefix, "filename_prefix")
     subfolder = real.relative_to(Path(root).resolve()).as_posix()
     return NewFile(real / f"{name}_{counter:05}_{suffix}", "" if subfolder == "." else subfolder)
+
+
+@dataclass(frozen=True)
+class NewFolder:
+    """A folder that was just made, and its path from the output folder."""
+
+    path: Path
+    subfolder: str
+
+
+def new_folder(parent: str, name: str, input_name: str) -> NewFolder:
+    """Makes a new numbered folder `name` in `parent`, a folder below the output folder that may not exist yet. Raises
+    ValueError, naming the input, for a path outside the output folder, also through a link."""
+    root = folder_paths.get_output_directory()
+    _check_prefix(f"{parent}/{name}", root, input_name)
+    folder = Path(root, *PureWindowsPath(parent).parts)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"{input_name}: {parent!r} cannot be made ({error}). Write another folder.") from error
+    real = folder.resolve()
+    if not is_inside(real, root):
+        raise _leads_out(parent, input_name)
+    number = 1
+    while True:
+        path = real / f"{name}_{number:05}"
+        try:
+            path.mkdir()
+        except FileExistsError:
+            number += 1
+            continue
+        return NewFolder(path, path.relative_to(Path(root).resolve()).as_posix())
 
 
 def names_of(suffix: str) -> list[str]:
@@ -79,23 +111,23 @@ def change_of(path: Path) -> str:
     return f"{status.st_mtime_ns} {status.st_size}"
 
 
-def _check_prefix(prefix: str, root: str) -> None:
+def _check_prefix(prefix: str, root: str, input_name: str) -> None:
     """Raises ValueError for a prefix that the host would refuse without naming an input, or follow through a link."""
     # With both kinds of slashes, so that a workflow does the same on every system.
     windows, posix = PureWindowsPath(prefix), PurePosixPath(prefix)
     if windows.drive or windows.root or posix.is_absolute() or ".." in windows.parts or "\0" in prefix:
         raise ValueError(
-            f"filename_prefix: {prefix!r} leads out of the output folder. Write a name, or a folder and a name, "
+            f"{input_name}: {prefix!r} leads out of the output folder. Write a name, or a folder and a name, "
             "such as films/fox."
         )
     if not windows.name.strip(". "):
-        raise ValueError(f"filename_prefix: {prefix!r} names no file. Write a name, such as films/fox.")
+        raise ValueError(f"{input_name}: {prefix!r} names no file. Write a name, such as films/fox.")
     if not is_inside(Path(root, prefix).parent, root):
-        raise _leads_out(prefix)
+        raise _leads_out(prefix, input_name)
 
 
-def _leads_out(prefix: str) -> ValueError:
+def _leads_out(prefix: str, input_name: str) -> ValueError:
     return ValueError(
-        f"filename_prefix: {prefix!r} leads out of the output folder through a link. Write a folder that lies in it, "
+        f"{input_name}: {prefix!r} leads out of the output folder through a link. Write a folder that lies in it, "
         "or start ComfyUI with --output-directory."
     )

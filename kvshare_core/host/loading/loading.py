@@ -12,6 +12,8 @@ import torch
 from ...choices import wrong_choice
 from ...embedded.latents import NATIVE_LATENT_FRAMES
 from ...embedded.model import load_embedded
+from ...embedded.vit3d_file import read_vit3d
+from ...embedded.vit3d_model import load_vit3d, load_vit3d_clip, pixel_vae
 from ...families import UnsupportedModelError
 from ...families.base import FamilyInfo
 from ...families.block_presets import preset_lines
@@ -69,6 +71,8 @@ def load_video_model(
         embedded.model.set_attachments(NATIVE_FRAMES_ATTACHMENT, NATIVE_LATENT_FRAMES)
         return embedded
     files = find_model(diffusion_model)
+    if _is_whole(diffusion_model, files):
+        return _load_whole(diffusion_model, files, text_encoder, vae, weight_dtype)
     _check_checkpoint(files, diffusion_model, text_encoder, vae)
     model, info = _load_diffusion_model(diffusion_model, files, weight_dtype)
     model_file = files.paths[0] if len(files.paths) == 1 else None
@@ -154,6 +158,27 @@ def _check_together(diffusion_model: str, text_encoder: str, vae: str, text_enco
             f"text_encoder_2 is '{text_encoder_2}', but text_encoder is '{text_encoder}', which is complete. Set "
             f"text_encoder_2 to '{NO_FILE}'."
         )
+
+
+def _is_whole(name: str, files: ModelFiles) -> bool:
+    """Whether a file is a model of pixels with its text encoder, as the pack's own training writes it."""
+    try:
+        return len(files.paths) == 1 and read_vit3d(files.paths[0]) is not None
+    except ValueError as error:
+        raise ValueError(f"diffusion_model '{name}' cannot be used: {error}.") from error
+
+
+def _load_whole(name: str, files: ModelFiles, text_encoder: str, vae: str, weight_dtype: str) -> tuple[Any, Any, Any]:
+    others = {"text_encoder": text_encoder, "vae": vae}
+    wrong = [f"{input_name} is '{value}'" for input_name, value in others.items() if value != FROM_CHECKPOINT]
+    if wrong:
+        raise ValueError(
+            f"{' and '.join(wrong)}, but diffusion_model '{name}' has a text encoder of its own and makes pixels. Set "
+            f"text_encoder and vae to '{FROM_CHECKPOINT}'."
+        )
+    with host_errors(f"diffusion_model '{name}' is not a model that the pack's training has written"):
+        model = load_vit3d(files.paths[0], WEIGHT_DTYPES[weight_dtype])
+        return model, load_vit3d_clip(files.paths[0]), pixel_vae()
 
 
 def _check_checkpoint(files: ModelFiles, diffusion_model: str, text_encoder: str, vae: str) -> None:

@@ -14,6 +14,8 @@ import torch
 from ...embedded.files import WEIGHTS, weight_file
 from ...embedded.latents import NATIVE_LATENT_FRAMES
 from ...embedded.model import MODEL_FILES
+from ...embedded.vit3d_file import read_vit3d
+from ...embedded.vit3d_model import ViT3DConfig
 from ...families import UnsupportedModelError, find_family
 from ...plain_values import parse_json
 from ...plan.forecast import ModelFacts
@@ -97,7 +99,12 @@ def _read_facts(paths: tuple[str, ...], changed: tuple[int, ...]) -> ModelFacts 
         tensors = cogvideox_keys.with_host_names(tensors)
     prefix: str = comfy.model_detection.unet_prefix_from_state_dict(tensors)
     weights: Any = comfy.utils.state_dict_prefix_replace(tensors, {prefix: ""}, filter_keys=True) or tensors
-    config: Any = comfy.model_detection.model_config_from_unet(weights, "", metadata=metadata)
+    own = read_vit3d(paths[0]) if len(paths) == 1 else None
+    config: Any = (
+        comfy.model_detection.model_config_from_unet(weights, "", metadata=metadata)
+        if own is None
+        else ViT3DConfig(own)
+    )
     if config is None:
         return None
     element_size = _compute_dtype(config, weights).itemsize

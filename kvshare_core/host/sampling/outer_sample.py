@@ -88,8 +88,9 @@ def outer_sample_wrapper(sampled: SampledPlan) -> Callable[..., Any]:
             if held is not None:
                 result = held.put_back(result)
             masks, point = state.run.finish()
+            maps = state.run.kept_maps
             origin = RunOrigin(latent_digest(result), signature_of_running())
-            sampled.record.put(masks, point, plan.guided, origin, notices.said)
+            sampled.record.put(masks, point, plan.guided, origin, notices.said, maps)
             if masks is not None and float(arguments["sigmas"][-1]) > 0:
                 handover.leave(result, masks)
             memory.report_held(state.run.bank.peak_bytes)

@@ -12,8 +12,8 @@ from comfy.model_management import throw_exception_if_processing_interrupted
 from comfy.patcher_extension import WrappersMP
 from comfy.utils import ProgressBar, unpack_latents
 
-from ...attention.groups import split_tokens
 from ...attention.rope import RopeScheme
+from ...attention.token_split import split_tokens
 from ...bank.bank import KeyValueBank
 from ...config import KVShareConfig, MeasuredModel, MemorySettings
 from ...families.base import Family, FamilyInfo

@@ -21,7 +21,7 @@ from ...session.sampling_run import SamplingRun
 from ...session.taking_part import PromptNeededError
 from ...timeline.pictures import as_pictures, as_video, video_shape
 from ...timeline.timeline import FRAME_DIM, Timeline
-from .. import BEAT_TAG, COMMON_TAG, is_for, is_prompt
+from .. import BEAT_TAG, COMMON_TAG, is_for
 from ..conditioning.carried_image import ImagesGiven, KnownFrames, with_images
 from ..conditioning.controls import Controls
 from ..conditioning.joining import join_texts
@@ -225,15 +225,7 @@ class SegmentHandler(ContextHandlerABC):
             window_conds = [prompts_first(self._fitted(cond, latent, window, model)) for cond in own]
             if channels is not None:
                 window_conds = [self._with_image(cond, window, known, run, channels, given) for cond in window_conds]
-            window.places = {
-                (index, cond["uuid"]): place
-                for index, entries in enumerate(window_conds)
-                for place, cond in enumerate(entries or ())
-            }
-            window.prompts = next(
-                (index for index, entries in enumerate(window_conds) if entries and is_prompt(entries[0])), None
-            )
-            window.common = any(COMMON_TAG in entry for entries in window_conds for entry in entries or ())
+            window.take(window_conds)
             if run is not None:
                 run.begin_evaluation(evaluation)
             if progress is not None:

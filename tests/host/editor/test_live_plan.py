@@ -248,7 +248,7 @@ def test_sharing_costs_more_with_more_of_the_picture_and_nothing_when_off() -> N
 
 
 @pytest.mark.parametrize(("guided", "steps"), [(True, 10), (False, 4)])
-def test_finding_the_subject_by_word_effects_costs_one_evaluation_per_prompt(guided: bool, steps: int) -> None:
+def test_finding_the_subject_by_word_effects_costs_one_evaluation(guided: bool, steps: int) -> None:
     film = Film("a fox\na fox\na fox", width=96, height=96)
 
     def sharing(**changes: Any) -> dict[str, Any]:
@@ -262,8 +262,8 @@ def test_finding_the_subject_by_word_effects_costs_one_evaluation_per_prompt(gui
         return tell(film, Surroundings(facts_of("embedded"), **values))["sharing"]
 
     found = sharing()
-    assert found["extra"] == pytest.approx(1 / (steps * (2 if guided else 1)))
-    assert found["finding"] == sharing(steps=None)["finding"] == 3
+    assert found["extra"] == pytest.approx(1 / 3 / (steps * (2 if guided else 1)))
+    assert found["finding"] == sharing(steps=None)["finding"] == 1
     without: list[dict[str, Any]] = [
         {"masked": True, "subject": ""},
         {"subject": ""},

@@ -28,7 +28,7 @@ RUN_NAMES = {
         "beats blend_weights fps frame_cycle native_window noise overlap script segments temporal_compression window"
     ),
     "timeline.script": "beats common_prompt common_until loop negative prompt subjects",
-    "timeline.script.beats": "duration loras negative prompt seed_offset sources strength subjects transition",
+    "timeline.script.beats": "duration loras negative prompt seed_offset sources strength subjects transition weights",
     "timeline.script.beats.duration": "unit value",
     "timeline.script.beats.transition": "duration gap kind segments",
     "timeline.script.beats.transition.duration": "unit value",

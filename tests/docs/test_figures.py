@@ -1,13 +1,13 @@
-"""Figures in the README are those of the committed results files."""
+"""Figures in the README and on the pages of docs are those of the committed results files."""
 
 import json
 import re
 from typing import Any
 
 from bench.families import support_table
+from bench.model_pages import pages
 from bench.pipeline import BOTH_KINDS
 from devtools.environment import ROOT
-from kvshare_core.script.parsing import parse_script
 
 MEASURES = ("identity", "adherence", "seam", "motion", "leak", "mask_iou")
 SHOWN_STEPS = (0, 3, 10)
@@ -21,8 +21,22 @@ AIMS = (
     ("mask overlap at least", "mask_iou", 2),
 )
 """How a line of the laboratory page begins, the figure in it and its decimals."""
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+READMES_METHODS = {
+    "without sharing": "windows",
+    "DiTCtrl, the published method": "ditctrl",
+    "everything shared, no mask": "concat",
+    "KV Share": "kvshare",
+}
+"""Rows of the README's table."""
 RESULTS = ROOT / "bench" / "results"
+
+
+def page(name: str) -> str:
+    """A page's text with single spaces, so that a sentence is found wherever its lines break."""
+    return re.sub(r"[ \n]+", " ", (ROOT / name).read_text(encoding="utf-8"))
+
+
+QUALITY_AND_COST = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
 
 
 def results(name: str) -> dict[str, Any]:
@@ -38,8 +52,8 @@ def test_the_table_of_methods_is_the_results_file() -> None:
     found = results("quality")
     for row in found["rows"]:
         if row["beats"] == SHOWN_BEATS:
-            assert f"| {row['model']} | {cells_of(row)} |" in README
-    assert found["command"] in README
+            assert f"| {row['model']} | {cells_of(row)} |" in QUALITY_AND_COST
+    assert found["command"] in QUALITY_AND_COST
 
 
 def test_the_table_of_the_third_model_is_its_results_file() -> None:
@@ -87,22 +101,40 @@ def test_what_the_laboratory_says_is_reached_is_the_results_file() -> None:
             assert f"`{method}` {shown[model, method]['identity']:.2f}" in page
 
 
-def test_pictures_of_the_pages_are_there() -> None:
-    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
-        for picture in re.findall(r"!\[[^]]*\]\(([^)]+)\)", page.read_text(encoding="utf-8")):
-            assert (page.parent / picture).is_file(), picture
+def test_what_the_readme_says_of_quality_is_the_results_file() -> None:
+    shown = {(row["model"], row["method"]): row for row in results("quality")["rows"] if row["beats"] == SHOWN_BEATS}
+
+    told = page("README.md").replace("**", "")
+    for label, method in READMES_METHODS.items():
+        kept, said = (
+            " and ".join(f"{100 * shown[model, method][name]:.0f} %" for model in BOTH_KINDS)
+            for name in ("identity", "adherence")
+        )
+        assert re.search(rf"\| {label} \| {kept}( of the films)? \| {said} \|", told), label
 
 
-def test_the_film_in_the_readme_can_be_read() -> None:
-    (film,) = re.findall(r"```text\n(.*?)```", README, re.DOTALL)
-    script = parse_script(film)
-    assert [beat.prompt for beat in script.beats] == ["a fox runs through snow", "a fox and a dog sleep", "a fox wakes"]
+def test_what_pages_say_of_extra_computation_is_the_results_file() -> None:
+    extra = [row["extra_compute"] for row in results("plans")["rows"]]
+    told = f"{100 * min(extra):.0f} to {100 * max(extra):.0f} %"
+    for name in ("README.md", "docs/maths.md"):
+        assert told in page(name)
+
+
+def test_what_is_said_of_chaining_is_the_results_file() -> None:
+    rows = {row["method"]: row for row in results("image_films")["rows"]}
+    told, chained, shared = page("docs/compared.md"), rows["last frame"], rows["overlap, shared"]
+    assert f"{chained['adherence']:.2f} of their content, against {shared['adherence']:.2f} for KV Share" in told
+    assert f"in {shared['kept']:.2f} of the films, chaining in {chained['kept']:.2f}" in told
+
+
+def test_the_facts_of_models_are_those_of_workflows_and_results() -> None:
+    assert [file.name for file, text in pages().items() if file.read_text(encoding="utf-8") != text] == []
 
 
 def test_the_support_table_is_made_of_the_results_files() -> None:
     files = sorted(RESULTS.glob("families-*.json"))
     assert len(files) == 3
-    assert support_table(files) in README
+    assert support_table(files) in (ROOT / "docs" / "compatibility.md").read_text(encoding="utf-8")
 
 
 def test_the_cost_table_is_the_results_file() -> None:
@@ -115,5 +147,5 @@ def test_the_cost_table_is_the_results_file() -> None:
             row["ours_mib_ratio"],
         )
         cells = " | ".join(f"{ratio:.2f}" for ratio in ratios)
-        assert f"| {row['shape']} | {row['path']} | {row['p']:g} | {cells} |" in README
-    assert found["command"] in README
+        assert f"| {row['shape']} | {row['path']} | {row['p']:g} | {cells} |" in QUALITY_AND_COST
+    assert found["command"] in QUALITY_AND_COST
