@@ -12,6 +12,7 @@ from ...plan.schedule import Evaluation
 from ...timeline.fades import take_frames
 from ...timeline.timeline import FRAME_DIM
 from .. import COMMON_TAG, is_prompt
+from ..conditioning.controls import Controls
 from ..conditioning.mixing import TEXT
 from .packed_latent import AudioWindow
 
@@ -28,8 +29,9 @@ class SegmentWindow(ContextWindowABC):
     prompts: index of the list that begins with the beat's prompt, None when no list does, because guiders order their
         lists as they like; common: whether that is the prompt of all beats, which has none of the beat's words;
     routes: of a conditioning with several texts, by its uuid, the tokens of each; hides: a subject whose words this
-        evaluation hides, or None; lead: latent frames of a reference picture in front of the segment;
-    text_tokens: length of the prompt's text, None when no list begins with it.
+        evaluation hides, or None; lead: latent frames of a reference picture in front of the segment; controls: the
+        run's ControlNets of segments, None where they cannot be cut; text_tokens: length of the prompt's text, None
+        when no list begins with it.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class SegmentWindow(ContextWindowABC):
         self.common = False
         self.hides: int | None = None
         self.lead = 0
+        self.controls: Controls | None = None
         self.text_tokens: int | None = None
         self.index_list = [frame % total_frames for frame in range(segment.start, segment.stop)]
         self.dim = FRAME_DIM
