@@ -10,6 +10,7 @@ from ...devices import upload
 from ...session.sampling_run import SamplingRun
 from .. import KEY
 from ..conditioning.carried_image import ImagesGiven, KnownFrames
+from ..conditioning.controls import Controls
 from .held_frames import HeldFrames
 from .progress import RunProgress
 
@@ -44,6 +45,8 @@ class RunState:
     """The same for one shared attention call."""
     sigmas: KnownSigmas = field(default_factory=KnownSigmas)
     given: ImagesGiven = field(default_factory=ImagesGiven)
+    controls: Controls = field(default_factory=Controls)
+    """The ControlNets of segments."""
 
     def known_like(self, latent: torch.Tensor) -> KnownFrames:
         """The frames that are known of a video like `latent`, on its device: brought there once in a stage."""

@@ -21,11 +21,12 @@ from ...session.sampling_run import SamplingRun
 from ...session.taking_part import PromptNeededError
 from ...timeline.pictures import as_pictures, as_video, video_shape
 from ...timeline.timeline import FRAME_DIM, Timeline
-from .. import BEAT_TAG, COMMON_TAG, is_for, is_prompt
+from .. import BEAT_TAG, COMMON_TAG, is_for
 from ..conditioning.carried_image import ImagesGiven, KnownFrames, with_images
+from ..conditioning.controls import Controls
 from ..conditioning.joining import join_texts
 from ..conditioning.mixing import interpolate_conditioning
-from ..conditioning.of_beats import EntriesOfBeats
+from ..conditioning.of_beats import EntriesOfBeats, in_force, prompts_first
 from ..conditioning.sequence import fit_sequence
 from ..conditioning.slicing import check_divisible, slice_conditioning
 from .lead import Lead, check_front, has_front, inputs_behind, lead_frames
@@ -36,19 +37,6 @@ from .segment_window import Conditioning, SegmentWindow
 
 GUIDANCE_FUNCTIONS = frozenset({"sampler_cfg_function", "sampler_pre_cfg_function", "sampler_post_cfg_function"})
 """Model options of the host under which other nodes change guidance; some compare all frames with each other."""
-
-
-def in_force(cond: Conditioning, sigma: float) -> Conditioning:
-    """`cond` without the beats' prompts while the common one is in force, and without the common one from its end on:
-    at that very noise level the host would evaluate both."""
-    common = any(COMMON_TAG in entry and sigma > entry["timestep_end"] for entry in cond)
-    return [entry for entry in cond if not is_prompt(entry) or (COMMON_TAG in entry) == common]
-
-
-def prompts_first(cond: Conditioning | None) -> Conditioning | None:
-    """`cond` with the prompts of KV Share in front of what other nodes have combined with them; the host adds up what a
-    list predicts in any order."""
-    return cond and sorted(cond, key=lambda entry: not is_prompt(entry))
 
 
 @dataclass(frozen=True)
@@ -198,9 +186,9 @@ class SegmentHandler(ContextHandlerABC):
         The host's outputs are denoised predictions, and guidance is linear in them: blending them here is blending
         after guidance, as DiTCtrl does. Frames of segments that are not evaluated are returned as they were.
         """
-        if self.frames_in_batch:
-            of_video, evaluate = replace(self, frames_in_batch=False), evaluating_pictures(calc_cond_batch)
-            outputs = of_video.execute(evaluate, model, conds, as_video(x_in), timestep, model_options)
+        if self.frames_in_batch and x_in.ndim == 4:
+            evaluate = evaluating_pictures(calc_cond_batch)
+            outputs = self.execute(evaluate, model, conds, as_video(x_in), timestep, model_options)
             return [as_pictures(output) for output in outputs]
         options = model_options["transformer_options"]
         state = run_state(options)
@@ -222,6 +210,7 @@ class SegmentHandler(ContextHandlerABC):
         progress = None if state is None else state.progress
         known = KnownFrames.none_of(latent.video) if state is None else state.known_like(latent.video)
         given = ImagesGiven() if state is None else state.given
+        controls = None if not self.frames_in_batch else Controls() if state is None else state.controls
         channels = self._image_channels(conds, known, given)
         # Once in a model call: a copy of the whole video for every segment would be time in proportion to its square.
         known = known if channels is None else known.copy()
@@ -231,19 +220,12 @@ class SegmentHandler(ContextHandlerABC):
             piece = latent.piece(index)
             packed = piece.shape[-1] if len(latent.parts) > 1 else None
             window = SegmentWindow(evaluation, latent.video, packed, latent.audio_windows(index))
+            window.controls = controls
             own = [entries.of_segment(evaluation.segment) if entries else None for entries in lists]
             window_conds = [prompts_first(self._fitted(cond, latent, window, model)) for cond in own]
             if channels is not None:
                 window_conds = [self._with_image(cond, window, known, run, channels, given) for cond in window_conds]
-            window.places = {
-                (index, cond["uuid"]): place
-                for index, entries in enumerate(window_conds)
-                for place, cond in enumerate(entries or ())
-            }
-            window.prompts = next(
-                (index for index, entries in enumerate(window_conds) if entries and is_prompt(entries[0])), None
-            )
-            window.common = any(COMMON_TAG in entry for entries in window_conds for entry in entries or ())
+            window.take(window_conds)
             if run is not None:
                 run.begin_evaluation(evaluation)
             if progress is not None:
