@@ -60,6 +60,7 @@ PAGES = (
     Page("mochi", ("mochi",), "Mochi"),
     Page("cosmos", ("cosmos", "cosmos_predict2"), "Cosmos"),
     Page("kandinsky", ("kandinsky5",), "Kandinsky"),
+    Page("stable-diffusion", ("unet",), "Storyboard"),
 )
 
 
@@ -167,6 +168,12 @@ def _memory(page: Page) -> list[str]:
 def _tested(page: Page) -> list[str]:
     table = support_table(sorted(RESULTS.glob("families-*.json"))).splitlines()
     rows = [line for line in table[2:] if line.split("|")[2].strip() in page.families]
+    if not rows:
+        return [
+            "## What was tested",
+            "",
+            f"{NOT_RUN} The tests run tiny models with random weights, built by ComfyUI's own classes.",
+        ]
     return [
         "## What was tested",
         "",
