@@ -160,6 +160,7 @@ INPUTS = {
         "config",
     ],
     "KVShareLoadPreset": ["config", "file"],
+    "KVShareWorkers": ["model", "address", "workers", "memory_gib"],
 }
 """Saved workflows keep widget values by place: new inputs may only be appended."""
 
@@ -203,6 +204,7 @@ OUTPUTS = {
     "LongVideoBeatImages": ["CONDITIONING", "CONDITIONING", "LATENT"],
     "KVShareProbe": ["KVSHARE_CONFIG", "STRING", "STRING", "IMAGE"],
     "KVShareLoadPreset": ["KVSHARE_CONFIG", "STRING"],
+    "KVShareWorkers": ["MODEL"],
 }
 
 
@@ -227,6 +229,7 @@ def test_the_pack_has_its_nodes() -> None:
         "LongVideoBeatImages",
         "KVShareProbe",
         "KVShareLoadPreset",
+        "KVShareWorkers",
     ]
 
 
