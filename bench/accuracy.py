@@ -3,6 +3,7 @@
 python -m bench.accuracy [--captions 200] [--models cross-attention] [--json FILE]
 python -m bench.accuracy --few-steps --steps 8 --cfg 1    # with the models' LoRAs for few steps
 python -m bench.accuracy --checkpoint FILE     # a training run in progress, without a host and a VAE
+python -m bench.accuracy --vit3d FILE          # a model of pixels, in its own size, enlarged to that of the others
 """
 
 import argparse
@@ -12,17 +13,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 
 from devtools.environment import find_host
 from kvshare_core.embedded.detector import Detection, detect, detect_pair
 from kvshare_core.embedded.latents import fit_basis
-from kvshare_core.embedded.scenes import ATTRIBUTES, caption, pair_caption, sample_pairs, sample_scenes
+from kvshare_core.embedded.scenes import ATTRIBUTES, FRAME_SIDE, caption, pair_caption, sample_pairs, sample_scenes
 from kvshare_core.embedded.vocabulary import PAIR_WORDS
 
 from .form import Row, make_result, publish, show_progress
 from .lean import load_lean_sampler
 from .pictures import contact_sheet, save
-from .pipeline import GUIDANCE, MODELS, STEPS, Model, Pipeline, load_pipeline, models_of
+from .pipeline import GUIDANCE, MODELS, STEPS, Model, Pipeline, load_pipeline, load_pixel_pipeline, models_of
 
 TARGETS = {"colour": 0.95, "pattern": 0.95, "shape": 0.90, "direction": 0.90, "background": 0.95, "size": None}
 DROPPED = ("colour", "size", "pattern")
@@ -145,6 +147,12 @@ def log_line(step: int, guidance: float, rows: Sequence[Row], detections: Sequen
     return f"step={step} captions={len(detections)} cfg={guidance:g} found={found} {figures}"
 
 
+def enlarged(videos: torch.Tensor) -> torch.Tensor:
+    """Videos [n, f, 3, h, w] in the size that the detector was made for."""
+    frames = F.interpolate(videos.flatten(0, 1), (FRAME_SIDE, FRAME_SIDE), mode="bilinear")
+    return frames.unflatten(0, videos.shape[:2])
+
+
 def of_model(model: Model, subjects: int, rows: Sequence[Row]) -> list[Row]:
     """Rows of a table of several models."""
     return [{"model": model, "subjects": subjects, **row} for row in rows]
@@ -165,6 +173,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the results here")
     parser.add_argument("--sheet", type=Path, help="write a contact sheet (PNG) of the last model's videos here")
     parser.add_argument("--checkpoint", type=Path, help="measure this training checkpoint instead, without a host")
+    parser.add_argument("--vit3d", type=Path, metavar="FILE", help="measure this ViT3D, trained on the scenes, instead")
     parser.add_argument("--log", type=Path, help="with --checkpoint: append the figures to this file, in one line")
     options = parser.parse_args()
     if options.captions < 1 or options.batch < 1:
@@ -184,6 +193,15 @@ def main() -> None:
         if options.log:
             with options.log.open("a", encoding="utf-8") as log:
                 log.write(log_line(lean.step, options.cfg, rows, detections) + "\n")
+    elif options.vit3d:
+        pipeline, side = load_pixel_pipeline(options.vit3d)
+
+        def sample_pixels(prompts: list[str], seed: int) -> torch.Tensor:
+            return enlarged(pipeline.single_clips(prompts, seed, *settings, side=side))
+
+        tasks = make_tasks(options.captions, options.seed)
+        rows, videos, detections = measure_accuracy(tasks, sample_pixels, options.batch, options.seed)
+        publish(make_result("accuracy", options.seed, rows, find_host()), options.json)
     else:
         # A checkpoint is measured where there is no host.
         from kvshare_core.embedded.clip import knows_patterns

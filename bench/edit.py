@@ -51,12 +51,14 @@ def ways() -> tuple[Way, ...]:
         Way("other noise", OFF),
         Way("one noise", OFF, noise="same"),
         Way("paper's window", PAPER_EDIT),
-        Way("ours", OURS),
+        Way("ours", OURS, guided=True),
+        Way("ours, no subject", OURS),
+        Way("ours, extend", replace(OURS, mode="extend", end_percent=1.0)),
     )
     of_given = (
         Way("one noise, from 80 %", OFF, noise="same", given=True, denoise=0.8),
-        Way("ours, from 80 %", OURS, given=True, denoise=0.8),
-        Way("ours, held to a mask", OURS, given=True, masked=True),
+        Way("ours, from 80 %", OURS, guided=True, given=True, denoise=0.8),
+        Way("ours, held to a mask", OURS, guided=True, given=True, masked=True),
     )
     return (*of_both, *(replace(way, given=True) for way in of_both), *of_given)
 
@@ -132,7 +134,7 @@ def jobs(model: Model, scenes: int, only: Sequence[str] = ()) -> list[Job]:
 
 def measure(models: Sequence[Model], only: Sequence[str], scenes: int, kept: Kept) -> dict[Cell, list[Found]]:
     """What all clips of every cell show."""
-    work = [(model, jobs(model, scenes, only)) for model in models]
+    work: list[tuple[Model, list[Job]]] = [(model, jobs(model, scenes, only)) for model in models]
     count, done = sum(len(own) for _, own in work), 0
     found: dict[Cell, list[Found]] = {}
     for model, own in work:

@@ -102,7 +102,7 @@ def background(original: torch.Tensor, edited: torch.Tensor, before: Detection, 
 
 def weighed_prompt(edit: Edit, weight: float) -> str:
     """A scene's prompt with its colour weighed; size and pattern are left open."""
-    said = set(SAID) - {"size"}
+    said: set[str] = {name for name in SAID if name != "size"}
     return f"{caption(edit.words, said)} | weight: {edit.words['colour']} {weight:g}"
 
 

@@ -188,10 +188,10 @@ class Pipeline:
 
     @torch.inference_mode()
     def single_clips(
-        self, prompts: Sequence[str], seed: int, steps: int = STEPS, cfg: float = GUIDANCE
+        self, prompts: Sequence[str], seed: int, steps: int = STEPS, cfg: float = GUIDANCE, side: int = FRAME_SIDE
     ) -> torch.Tensor:
-        """Videos [n, f, 3, h, w] of one segment each, sampled together by the unpatched model; the noise of place i is
-        that of `seed` + i."""
+        """Videos [n, f, 3, side, side] of one segment each, sampled together by the unpatched model; the noise of
+        place i is that of `seed` + i."""
         from kvshare_core.host.conditioning.encoding import empty_latent, encode
         from kvshare_core.host.loading.model_info import model_info
 
@@ -199,7 +199,7 @@ class Pipeline:
         timeline = plan_timeline(parse_script(prompts[0]), info.native_frames, 0, FPS, info.compression[0])
         encoded = [encode(self.clip, prompt) for prompt in prompts]
         positive = [[torch.cat([cond[0][0] for cond in encoded]), dict(encoded[0][0][1])]]
-        latent = empty_latent(info, timeline, FRAME_SIDE, FRAME_SIDE, len(prompts))
+        latent = empty_latent(info, timeline, side, side, len(prompts))
         seeds = range(seed, seed + len(prompts))
         samples = self.sample(self.model, latent, seeds, positive, encode(self.clip, ""), steps, cfg)
         return self.decode(samples)
@@ -305,6 +305,17 @@ def load_pipeline(model: Model | Literal["image-to-video"] = "cross-attention") 
 
     name = next(name for name, attention in EMBEDDED_MODELS.items() if attention == model)
     return Pipeline(host, *load_video_model(name, EMBEDDED, EMBEDDED, "default"))
+
+
+def load_pixel_pipeline(file: Path) -> tuple[Pipeline, int]:
+    """The same of a ViT3D file, and the side of the frames that it was trained on. Raises ValueError for another
+    file."""
+    host = find_host()
+    enter_host(host)
+    from kvshare_core.embedded.vit3d_model import load_vit3d, load_vit3d_clip, pixel_vae, vit3d_content
+
+    side = vit3d_content(file).shape.height
+    return Pipeline(host, load_vit3d(file), load_vit3d_clip(file), pixel_vae()), side
 
 
 def host_windows(model: Any, timeline: Timeline) -> Any:

@@ -46,7 +46,7 @@ ROOMS = (
     Room("kvshare_core/plan", "who shares with whom, in which steps and blocks, in which order"),
     Room("kvshare_core/forward", "one forward of the model and one attention call in it"),
     Room("kvshare_core/subject", "where the subjects are: maps, appearance, masks"),
-    Room("kvshare_core/point", "what a chosen point of the video attends to"),
+    Room("kvshare_core/point", "what a chosen point of the video attends to, or every one"),
     Room("kvshare_core/probe", "measures the blocks of a model"),
     Room("kvshare_core/session", "one sampling run: its state and its attention calls"),
     Room("kvshare_core/embedded", "the small models that come with the pack"),

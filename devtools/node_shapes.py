@@ -86,4 +86,5 @@ SHAPES: dict[str, Shape] = {
     "VAEDecode": _shape("samples:LATENT vae:VAE", "IMAGE", 260, 60),
     "CreateVideo": _shape("images:IMAGE audio:AUDIO", "VIDEO", 260, 90),
     "SaveVideo": _shape("video:VIDEO", "", 420, 400),
+    "SaveImage": _shape("images:IMAGE", "", 420, 400),
 }

@@ -252,6 +252,35 @@ def minimax_h3(name: str, start_image: bool = False) -> list[Node]:
     ]
 
 
+SD15 = "v1-5-pruned-emaonly-fp16.safetensors"
+
+STORYBOARD = "\n".join(
+    (
+        "a red fox with a green scarf, standing in deep snow, storybook illustration",
+        "a red fox with a green scarf, crossing a wooden bridge, storybook illustration",
+        "a red fox with a green scarf, asleep under an old oak, storybook illustration",
+        "a red fox with a green scarf, looking at the sea, storybook illustration",
+    )
+)
+
+
+def stills(name: str) -> list[Node]:
+    """SD 1.5: every prompt a picture, the first one the anchor of all others."""
+    loaded = {"model": "ckpt.MODEL", "clip": "ckpt.CLIP"}
+    negative = "blurry, low quality, deformed, text, watermark"
+    values = [STORYBOARD, negative, 512, 512, 1.0, 0, 0, 1, 0, 0, "linear", "plain"]
+    sampler = {"model": "share", "latent_image": "plan.latent"}
+    sampler |= {key: f"plan.{key}" for key in ("positive", "negative")}
+    return [
+        Node("ckpt", "CheckpointLoaderSimple", 1, [SD15]),
+        Node("plan", "LongVideoSegmenter", 2, values, loaded),
+        share("share", "ckpt.MODEL", 3),
+        Node("sampler", "KSampler", 3, [42, "fixed", 30, 7.0, "dpmpp_2m", "karras", 1.0], sampler),
+        Node("pictures", "VAEDecode", 4, [], {"samples": "sampler", "vae": "ckpt.VAE"}),
+        Node("save", "SaveImage", 4, [f"kvshare/{name}"], {"images": "pictures"}),
+    ]
+
+
 COG_FOLDER, COG_VAE, T5 = "CogVideoX-2b", "cogvideox_vae.safetensors", "t5xxl_fp16.safetensors"
 
 

@@ -19,6 +19,7 @@ from .released_graphs import (
     LTX_CHECKPOINT,
     LTX_LORA,
     LTX_UPSCALER,
+    SD15,
     T5,
     UMT5,
     WAN_VAE,
@@ -26,6 +27,7 @@ from .released_graphs import (
     hunyuan_15,
     ltx_two_stages,
     minimax_h3,
+    stills,
     wan_experts,
     wan_simple,
 )
@@ -64,7 +66,8 @@ class ModelFile:
 
 @dataclass(frozen=True)
 class Released:
-    """A workflow for a released model. subject: the words that name it in every prompt."""
+    """A workflow for a released model. subject: the words that name it in every prompt; stills: whether every prompt is
+    a picture."""
 
     name: str
     title: str
@@ -72,6 +75,7 @@ class Released:
     remarks: Sequence[str]
     graph: Callable[[], list[Node]]
     subject: str = "fox"
+    stills: bool = False
 
 
 UMT5_FILE = ModelFile(UMT5, "text_encoders", WAN_2_1)
@@ -130,6 +134,16 @@ COG_SETTINGS = (
     "The settings of DiTCtrl's released code, for comparison: segments of 13 latent frames that overlap by 9, 2 "
     "transition segments between prompts, 50 steps of dpmpp_2m_sde. For your own videos, put *KV Sharing Config* in "
     "place of *DiTCtrl Config (paper)*."
+)
+STILLS = (
+    "Any checkpoint of SD 1.x, 2.x or SDXL works the same way; for SDXL set `width` and `height` to 1024.",
+    "Every prompt is a picture. `[4f]` in front of a prompt makes four of it.",
+    "The first picture is the one whose subject the others see. Try another seed until you like it.",
+    "For the blocks of MasaCtrl (SD 1.x, 2.x) or ConsiStory (SDXL), connect *KV Sharing Config* with `layer_preset` "
+    "set to `family`; their steps begin with `start_percent` 0.08 and 0.02.",
+    "*Apply ControlNet* takes one image for all pictures, or one for each. The pictures can be keyframes of a video: "
+    "connect them to *Long Video Beat Images* through *ImageFromBatch*.",
+    "512 x 512, 30 steps, cfg 7. The file takes 2.1 GB.",
 )
 FOUR_STEPS = (
     "With the LoRA, 4 steps at cfg 1 are enough: the first 2 on the high-noise expert, the others on the low-noise one."
@@ -249,7 +263,27 @@ RELEASED: tuple[Released, ...] = (
         [COG_FILES, COG_SETTINGS],
         lambda: cogvideox_paper("cogvideox_2b_ditctrl"),
     ),
+    Released(
+        "Storyboard of stills",
+        "SD 1.5, storyboard of stills",
+        [ModelFile(SD15, "checkpoints", "Comfy-Org/stable-diffusion-v1-5-archive", "")],
+        STILLS,
+        lambda: stills("storyboard"),
+        stills=True,
+    ),
 )
+
+
+LENGTHS = (
+    "- Each prompt gets a segment as long as the model was trained on. For shorter ones, set `sampling_num_frames` of "
+    "*Long Video Segmenter*, in latent frames."
+)
+
+
+def _what_it_makes(workflow: Released) -> str:
+    if workflow.stills:
+        return "Four prompts with one subject become four pictures of it."
+    return "Three prompts with one subject become one long video."
 
 
 def note(workflow: Released) -> str:
@@ -259,15 +293,14 @@ def note(workflow: Released) -> str:
         [
             f"## {workflow.title}",
             "",
-            "Three prompts with one subject become one long video. Download these files, then press *Run*:",
+            f"{_what_it_makes(workflow)} Download these files, then press *Run*:",
             "",
             "| file | folder | Hugging Face |",
             "|---|---|---|",
             *rows,
             "",
             *(f"- {remark}" for remark in workflow.remarks),
-            "- Each prompt gets a segment as long as the model was trained on. For shorter ones, set "
-            "`sampling_num_frames` of *Long Video Segmenter*, in latent frames.",
+            *([] if workflow.stills else [LENGTHS]),
             f"- The subject is named in *Mask-Guided KV Share*: `{workflow.subject}`. It has to be in every prompt.",
             "",
         ]

@@ -5,7 +5,7 @@ from ..kvshare_core.choices import wrong_choice
 from ..kvshare_core.host.files.map_files import save_maps
 from ..kvshare_core.host.files.viewer import view_of
 from ..kvshare_core.host.running import findings_above
-from ..kvshare_core.record.preview import heat_of_pictures, overlay_heat, pictures_of, rgb_of
+from ..kvshare_core.record.preview import heat_of_pictures, overlay_heat, pictures_of, rgb_of, without_heat
 from ..kvshare_core.record.record import Findings, KVShareRecord
 from .errors import named_errors
 from .inputs import check_connected, rare, search_words
@@ -93,7 +93,7 @@ class AttentionMaskPreview(io.ComfyNode):
             images = rgb_of(images)
             folder = mask_save_dir.strip()
             if folder and findings.maps and findings.masks is None and show == SUBJECT:
-                shown = images, torch.zeros(images.shape[:-1])
+                shown = without_heat(images)
             elif show == POINT:
                 shown = cls._point(findings, images, opacity)
             else:

@@ -67,8 +67,8 @@ def plain_attention(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, heads: int, options: Options
 ) -> torch.Tensor:
     """PyTorch's attention; has no use for the options."""
-    parts = (rearrange(part, "n l (h d) -> n h l d", h=heads) for part in (query, key, value))
-    return rearrange(F.scaled_dot_product_attention(*parts), "n h l d -> n l (h d)")
+    query, key, value = (rearrange(part, "n l (h d) -> n h l d", h=heads) for part in (query, key, value))
+    return rearrange(F.scaled_dot_product_attention(query, key, value), "n h l d -> n l (h d)")
 
 
 def backbone_names(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -83,7 +83,9 @@ def _content(document: dict[str, Any]) -> ViT3DFile:
     try:
         sizes = dict(document["shape"])
         backbone = BackboneShape(**{name: _size(value) for name, value in sizes.pop("backbone").items()})
-        known = {name: value if isinstance(value, bool | None) else _size(value) for name, value in sizes.items()}
+        known: dict[str, Any] = {
+            name: value if isinstance(value, bool | None) else _size(value) for name, value in sizes.items()
+        }
         words = tuple(str(word) for word in document["words"])
         return ViT3DFile(
             ViT3DShape(**known, backbone=backbone), words, float(document["shift"]), document.get("recipe", {})

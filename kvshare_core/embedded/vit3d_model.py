@@ -13,7 +13,6 @@ import comfy.latent_formats
 import comfy.model_base
 import comfy.model_management
 import comfy.model_patcher
-import comfy.ops
 import comfy.sd
 import comfy.supported_models_base
 import comfy.utils
@@ -90,7 +89,8 @@ class ViT3DConfig(comfy.supported_models_base.BASE):
 
     def get_model(self, state_dict: Any, prefix: str = "", device: Any = None) -> comfy.model_base.BaseModel:
         """The model without its weights."""
-        return comfy.model_base.BaseModel(self, comfy.model_base.ModelType.FLOW, device, HostViT3D)
+        made: Any = HostViT3D
+        return comfy.model_base.BaseModel(self, comfy.model_base.ModelType.FLOW, device, made)
 
 
 class ListedWordTokenizer(WordTokenizer):

@@ -6,7 +6,7 @@ Which of a block's two calls one is, their shapes say, and where picture and tex
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -44,27 +44,29 @@ INPUTS: Mapping[str, InputLayout] = dict.fromkeys(
     ("c_concat", "c_crossattn", "crossattn_controlnet", "denoise_mask", "y"), "pictures"
 )
 
-PRESETS: Mapping[int, tuple[BlockPreset, ...]] = {
-    16: (
-        BlockPreset(
-            "share",
-            tuple(range(10, 16)),
-            "published",
-            "MasaCtrl (2304.08465) shares layers 10 to 15 of SD 1.4, from step 4 of 50 on",
-            (0.08, 1.0),
-        ),
-    ),
-    70: (
+MASACTRL = BlockPreset(
+    "share",
+    tuple(range(10, 16)),
+    "published",
+    "MasaCtrl (2304.08465) shares layers 10 to 15 of SD 1.4, from step 4 of 50 on",
+    (0.08, 1.0),
+)
+
+PRESETS: Mapping[tuple[int, int], tuple[BlockPreset, ...]] = {
+    (16, 8): (MASACTRL,),
+    (16, 20): (replace(MASACTRL, confidence="inferred", source=f"{MASACTRL.source}, which has the same blocks"),),
+    (70, 20): (
         BlockPreset(
             "share",
             tuple(range(34, 70)),
             "published",
-            "ConsiStory (2402.03286) extends the attention of SDXL's decoder, from step 1 of 50 on",
+            "ConsiStory (2402.03286) extends the attention of SDXL's decoder, from step 1 of 50 on; MasaCtrl's script "
+            "for SDXL begins with block 44, 54 or 64, from step 4 of 50 on",
             (0.02, 1.0),
         ),
     ),
 }
-"""Block presets by a model's number of blocks."""
+"""Block presets by a model's number of blocks and the heads of its widest: SD 1.x, SD 2.x and SDXL."""
 
 VIDEO_TRANSFORMER = "SpatialVideoTransformer"
 """The host's class of a transformer with layers over time."""
@@ -120,7 +122,7 @@ class UNetFamily:
             latent_channels=latent_channels,
             native_frames=1,
             routes_text=True,
-            presets=PRESETS.get(len(places), ()),
+            presets=PRESETS.get((len(places), widest.heads), ()),
             text_encoders=BY_TEXT_WIDTH.get(_text_width(diffusion_model)),
             frames_as_rows=True,
             frames_in_batch=True,

@@ -25,6 +25,18 @@ class AttendedText:
         return self.weight[token_frame] if isinstance(self.weight, tuple) else self.weight
 
 
+def copies(context: AttentionContext) -> range:
+    """How far behind the prompt's texts their copies begin, the texts themselves among them: hosts repeat a text that
+    shares a batch with a longer one, which changes nothing as long as all copies are treated alike."""
+    text, site, batch = context.forward.text, context.site, context.forward.batch
+    received = text.tokens if site.text_tokens is None else site.text_tokens
+    lengths = text.routes.get(batch.chunks.index((batch.prompts or 0, 0)))
+    own = text.own_tokens if lengths is None else sum(lengths)
+    if own is None or own >= received or received % own:
+        return range(1)
+    return range(0, received, own)
+
+
 def attended_texts(context: AttentionContext, frame_patch: int) -> tuple[AttendedText, ...]:
     """The texts that the conditional rows attend to. In a routed segment the texts are concatenated, and every frame
     has weights of its own for them; in a transition they are one text, interpolated token by token.

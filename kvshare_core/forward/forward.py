@@ -53,6 +53,9 @@ class PromptText:
     """For chunks whose frames have texts of their own, by the chunk's index, the length of each text."""
     hidden_subject: int | None = None
     """Number of a subject whose words no token may attend to, or None."""
+    own_tokens: int | None = None
+    """Length of the prompt's own conditioning, which hosts repeat to fit another's in the batch; None where it is not
+    known."""
 
 
 @dataclass

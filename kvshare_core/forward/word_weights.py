@@ -1,9 +1,9 @@
 """Where the weighed words of a segment's texts stand in one attention call."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from ..attention.key_masks import KeyMask, weigh_words
-from .attended_texts import AttendedText, attended_texts
+from .attended_texts import AttendedText, attended_texts, copies
 from .call import AttentionContext
 
 BeatWeights = Mapping[int, float]
@@ -16,38 +16,44 @@ def weighed_masks(
     of_beats: Sequence[BeatWeights],
     normalised: bool,
     frame_patch: int,
+    warn: Callable[[str], None],
 ) -> list[KeyMask]:
     """`masks` of the batch rows of a call, with the words weighed for the rows of the segment's own prompt; computed
     once per forward and layout.
 
     of_beats: the weights in every beat's prompt; normalised: as in WeighedWords; frame_patch: latent frames per token
-    frame. Raises ValueError for words that the model did not receive, and where their weights leave the video nothing
-    to attend to.
+    frame; warn: receives the reason where words cannot be weighed.
     """
     if context.conditional_rows is None or context.site.kind in ("self", "other"):
         return masks
     known = context.forward.cache.weighed_masks.get(context.layout)
     if known is not None and known[0] is masks:
         return known[1]
-    texts = attended_texts(context, frame_patch)
-    weights = weights_of_places(texts, of_beats)
-    if context.forward.text.routes and texts:
-        # The host repeats joined texts to fit another row's; every copy counts alike.
-        length = texts[-1].start + texts[-1].length
-        copies = range(0, context.call.key_tokens, length)
-        weights = {copy + place: weight for copy in copies for place, weight in weights.items()}
-    found = list(masks)
-    if weights:
-        video = slice(*context.layout[:2])
-        for row in context.rows[context.conditional_rows]:
-            key = context.call.key
-            mask = weigh_words(masks[row], weights, normalised, key.shape[2], video, key.device)
-            if mask is None:
-                raise ValueError("every word of the prompt has weight 0")
-            found[row] = mask
-        found = _without_copies(found)
+    try:
+        found = _weighed(context, masks, weights_of_places(attended_texts(context, frame_patch), of_beats), normalised)
+    except ValueError as reason:
+        number = context.forward.segment.beat + 1
+        warn(f"prompt {number}: {reason}; its words are left unweighed.")
+        found = masks
     context.forward.cache.weighed_masks[context.layout] = masks, found
     return found
+
+
+def _weighed(
+    context: AttentionContext, masks: list[KeyMask], weights: Mapping[int, float], normalised: bool
+) -> list[KeyMask]:
+    """The same for the words at the places `weights`. Raises ValueError where they leave the video nothing to attend
+    to."""
+    if not weights:
+        return masks
+    weights = {copy + place: weight for copy in copies(context) for place, weight in weights.items()}
+    found, key = list(masks), context.call.key
+    for row in context.rows[context.conditional_rows or slice(0, 0)]:
+        mask = weigh_words(masks[row], weights, normalised, key.shape[2], slice(*context.layout[:2]), key.device)
+        if mask is None:
+            raise ValueError("every word of the prompt has weight 0")
+        found[row] = mask
+    return _without_copies(found)
 
 
 def _without_copies(masks: Sequence[KeyMask]) -> list[KeyMask]:

@@ -7,7 +7,7 @@ exists. It only looks on and does not change what is shared.
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -130,12 +130,12 @@ def chosen(named: tuple[int, ...], count: int) -> frozenset[int]:
     return frozenset(one for one in (named or usual) if one < count)
 
 
+@dataclass(frozen=True)
 class _Words:
     """A text of a call and its words."""
 
-    def __init__(self, text: AttendedText, words: PromptWords):
-        self.text = text
-        self.words = words
+    text: AttendedText
+    words: PromptWords
 
     def columns(self, keys: int, period: int | None) -> torch.Tensor:
         """[keys, words]: 1 where a key belongs to a word. period: keys after which the host has repeated the texts."""

@@ -112,7 +112,7 @@ class HideWords:
         if probed.context.site.kind == "self":
             return None
         places = frozenset(probed.context.site.text_start + token for token in self.subject.subject)
-        masks = probed.context.key_masks_without([probed.mask], places)
+        masks = probed.context.key_masks_without([probed.mask] * len(probed.context.rows), places)
         assert masks is not None
         return CallOutput(probed.context).complete(masks)
 

@@ -12,7 +12,8 @@ MAP_KINDS: tuple[MapKind, ...] = get_args(MapKind)
 @dataclass(frozen=True)
 class KeptMap:
     """The attention of one block to its own tokens, in one segment and step: probabilities of the model's own softmax,
-    mean over heads, float32 on the CPU; without the keys of other segments. What a model does not compute is None.
+    mean over heads, float32 on the CPU; without the keys of other segments and the weights of words. What a model does
+    not compute is None.
 
     A segment between two prompts has the words of both.
     """
@@ -37,5 +38,5 @@ class KeptMap:
 
     def found(self) -> dict[MapKind, torch.Tensor]:
         """The maps that there are."""
-        maps = {kind: getattr(self, kind) for kind in MAP_KINDS}
+        maps: dict[MapKind, torch.Tensor | None] = {kind: getattr(self, kind) for kind in MAP_KINDS}
         return {kind: values for kind, values in maps.items() if values is not None}

@@ -70,3 +70,8 @@ def overlay_heat(images: torch.Tensor, heat: torch.Tensor, opacity: float) -> to
     """Frames [pictures, h, w, 3] with heat [pictures, h, w] laid over them; cold places stay visible."""
     alpha = (opacity * heat.to(images))[..., None]
     return images * (1 - alpha) + heat_colours(heat).to(images) * alpha
+
+
+def without_heat(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Frames [pictures, h, w, 3] of a run without a subject as they are, and an empty mask [pictures, h, w] of each."""
+    return images, images.new_zeros(images.shape[:-1])

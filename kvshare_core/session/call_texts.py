@@ -65,10 +65,6 @@ class CallTexts:
     def _weigh(self, context: AttentionContext, masks: list[KeyMask]) -> list[KeyMask]:
         if not self._weighs(context):
             return masks
-        plan = self._settings.plan
+        plan, frame_patch = self._settings.plan, self._settings.frame_patch
         normalised = plan.config.reweight_form == "normalised"
-        try:
-            return weighed_masks(context, masks, plan.weights, normalised, self._settings.frame_patch)
-        except ValueError as reason:
-            self._warn(f"prompt {context.forward.segment.beat + 1}: {reason}; its words are left unweighed.")
-            return masks
+        return weighed_masks(context, masks, plan.weights, normalised, frame_patch, self._warn)

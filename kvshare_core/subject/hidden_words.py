@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 from ..attention.key_masks import ODD_MASK, KeyMask
 from ..families.base import FamilyInfo
-from ..forward.attended_texts import AttendedText, attended_texts
+from ..forward.attended_texts import AttendedText, attended_texts, copies
 from ..forward.call import AttentionContext
 from ..plan.share_plan import SharePlan
 from ..prompt_words import SubjectTokens
@@ -46,6 +46,7 @@ class HiddenWords:
         except ValueError as reason:
             self._warn(f"{reason}; its subject cannot be followed.")
             return None
+        places = frozenset(copy + place for copy in copies(context) for place in places)
         without = context.key_masks_without(masks, places)
         if without is not None:
             self._hidden.add(subject)

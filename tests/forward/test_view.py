@@ -6,7 +6,7 @@ from itertools import product
 import pytest
 import torch
 
-from kvshare_core.attention.groups import split_tokens
+from kvshare_core.attention.token_split import split_tokens
 from kvshare_core.forward.view import Grid, View
 
 MASKS = (3, 4, 6)

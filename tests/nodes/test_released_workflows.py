@@ -32,7 +32,8 @@ from tests.tiny.encoders import tiny_encoder
 from tests.tiny.ltx_vae import tiny_ltx_audio_vae, tiny_ltx_upsampler, tiny_ltx_vae
 from tests.tiny.minimax_vaes import tiny_h3_audio_vae, tiny_h3_vae
 from tests.tiny.models import JOINT_TEXT_WIDTH
-from tests.tiny.vaes import tiny_autoencoder, tiny_wan_vae
+from tests.tiny.unets import TEXT_WIDTHS
+from tests.tiny.vaes import tiny_autoencoder, tiny_image_vae, tiny_wan_vae
 
 SIDE, WINDOW = 64, 3
 """Height and width of the videos, and latent frames of a segment."""
@@ -170,6 +171,7 @@ COMMON: Mapping[str, Loader] = {
     "LoraLoaderModelOnly": low_rank,
     "LoadImage": picture,
     "SaveVideo": lambda inputs: (inputs["video"],),
+    "SaveImage": lambda inputs: (inputs["images"],),
 }
 
 
@@ -227,6 +229,11 @@ def cogvideox() -> Mapping[str, Loader]:
     return {"LoadVideoDiT": lambda inputs: (model_of("cogvideox learned positions"), clip, decoder, "")}
 
 
+def stable_diffusion() -> Mapping[str, Loader]:
+    clip, decoder = tiny_encoder("clip_l", hidden_size=TEXT_WIDTHS["SD15"]), tiny_image_vae()
+    return {"CheckpointLoaderSimple": lambda inputs: (model_of("sd 1.5 stills"), clip, decoder)}
+
+
 TINY: dict[str, Callable[[], Mapping[str, Loader]]] = {
     "Wan 2.1 1.3B text to video": wan("wan t2v", tiny_wan_vae),
     "Wan 2.2 A14B text to video in 4 steps": wan("wan t2v", tiny_wan_vae),
@@ -239,6 +246,7 @@ TINY: dict[str, Callable[[], Mapping[str, Loader]]] = {
     "MiniMax H3 text to video": minimax_h3,
     "MiniMax H3 image to video": minimax_h3,
     "CogVideoX-2B as in DiTCtrl": cogvideox,
+    "Storyboard of stills": stable_diffusion,
 }
 """What stands for the files of each workflow."""
 
@@ -250,11 +258,14 @@ def shortened(api: Mapping[str, Json]) -> dict[str, Json]:
     """A workflow with a small video, otherwise at its own settings."""
     small = json.loads(json.dumps(api))
     # MiniMax H3 encodes 17 pictures in 5 latent frames.
+    stills = any(node["class_type"] == "SaveImage" for node in small.values())
     whole_groups = any(node["inputs"].get("vae_name") == H3_VAE for node in small.values())
     for node in small.values():
         if node["class_type"] == "LongVideoSegmenter":
             window, overlap = (7, 2) if whole_groups else (WINDOW, 1)
-            node["inputs"] |= {"width": SIDE, "height": SIDE, "sampling_num_frames": window, "overlap_size": overlap}
+            node["inputs"] |= {"width": SIDE, "height": SIDE}
+            if not stills:
+                node["inputs"] |= {"sampling_num_frames": window, "overlap_size": overlap}
         if node["class_type"] == "KSampler":
             # DiTCtrl shares until step 25.
             node["inputs"]["steps"] = min(node["inputs"]["steps"], 27)
@@ -300,16 +311,16 @@ def test_it_makes_the_video_that_it_plans_and_shares(workflow: Released, caplog:
     loaders = {**COMMON, **TINY[workflow.name]()}
     done = run_workflow(api, loaders)
     (plan,) = outputs_of("LongVideoSegmenter", api, done)
-    (made,) = outputs_of("SaveVideo", api, done)
-    images = made[0].get_components().images
-    assert len(plan[0].beats) == 3
+    images = pictures_of(api, done)
+    assert len(plan[0].beats) == (4 if workflow.stills else 3)
     side = 2 * SIDE if outputs_of("LTXVLatentUpsampler", api, done) else SIDE
     assert images.shape == (plan[0].frames, side, side, 3)
     assert torch.isfinite(images).all() and images.std() > 0
-    assert float(made[0].get_components().frame_rate) == pytest.approx(plan[0].fps)
     # A warning would say that sharing ended.
     assert not [line for line in caplog.records if line.name == "kvshare" and line.levelno >= logging.WARNING]
-    sound = made[0].get_components().audio
+    for (video,) in outputs_of("SaveVideo", api, done):
+        assert float(video.get_components().frame_rate) == pytest.approx(plan[0].fps)
+    sound = next((video.get_components().audio for (video,) in outputs_of("SaveVideo", api, done)), None)
     assert (sound is not None) == any(node["class_type"] in AUDIO_DECODERS for node in api.values())
     if sound is not None:
         seconds = sound["waveform"].shape[-1] / sound["sample_rate"]
@@ -318,8 +329,18 @@ def test_it_makes_the_video_that_it_plans_and_shares(workflow: Released, caplog:
         )
     for sharing in outputs_of("MaskGuidedKVShare", api, done):
         assert sharing[1].latest() is not None
-    (apart,) = outputs_of("SaveVideo", api, run_workflow(api, {**loaders, "MaskGuidedKVShare": without_sharing}))
-    assert not torch.equal(images, apart[0].get_components().images)
+    apart = pictures_of(api, run_workflow(api, {**loaders, "MaskGuidedKVShare": without_sharing}))
+    assert not torch.equal(images, apart)
+    if workflow.stills:
+        assert torch.equal(images[0], apart[0])
+
+
+def pictures_of(api: Mapping[str, Json], done: Mapping[str, tuple[Any, ...]]) -> torch.Tensor:
+    """What a workflow saves, as a video or as pictures."""
+    for (video,) in outputs_of("SaveVideo", api, done):
+        return video.get_components().images
+    ((images,),) = outputs_of("SaveImage", api, done)
+    return images
 
 
 def outputs_of(kind: str, api: Mapping[str, Json], done: Mapping[str, tuple[Any, ...]]) -> list[tuple[Any, ...]]:

@@ -19,6 +19,7 @@ from kvshare_core.host.loading.model_info import model_info
 from kvshare_core.host.sampling.probe_run import probe_model
 from kvshare_core.probe.figures import BlockFigures, ProbeSettings
 from kvshare_core.probe.measured_preset import MeasuredPreset
+from kvshare_core.timeline.pictures import as_pictures
 from kvshare_core.timeline.timeline import Timeline
 from tests.oracles.dense_reference import dense_attention
 from tests.support.family_cases import CASES, FamilyCase, model_of
@@ -46,6 +47,8 @@ def probed(case: FamilyCase, model: Any = None, **settings: Any) -> MeasuredPres
 
 def latent_of(case: FamilyCase, timeline: Timeline) -> dict[str, Any]:
     video = torch.zeros(case.shape(timeline))
+    if case.family == "unet":
+        return {"samples": as_pictures(video)}
     if case.family == "minimax_h3":
         return {"samples": NestedTensor([video, torch.zeros(1, tiny_h3.AUDIO_CHANNELS, tiny_h3.EARS, 37)])}
     if case.family != "ltx2" or case.name == "ltx-2 without audio":

@@ -18,7 +18,8 @@ import pytest
 import sentencepiece
 import tokenizers
 import torch
-from comfy.text_encoders import cosmos, genmo, hunyuan_image, hunyuan_video, lt, wan
+from comfy import sdxl_clip
+from comfy.text_encoders import cosmos, genmo, hunyuan_image, hunyuan_video, lt, sd2_clip, wan
 
 from tests.tiny.ltx2 import AUDIO_WIDTH, VIDEO_WIDTH
 
@@ -27,7 +28,7 @@ CLIP_SIZES = {
     "hidden_size": 32,
     "intermediate_size": 64,
     "num_attention_heads": 2,
-    "num_hidden_layers": 2,
+    "num_hidden_layers": 3,
     "projection_dim": 32,
 }
 LANGUAGE_SIZES = {
@@ -48,6 +49,8 @@ EYE_SIZES: dict[str, Any] = {
 
 SIZES: dict[str, Any] = {
     "clip_l_model_config": CLIP_SIZES,
+    "clip_h_model_config": CLIP_SIZES,
+    "clip_g_model_config": CLIP_SIZES,
     "t5xxl_model_config": T5_SIZES,
     "umt5xxl_model_config": T5_SIZES,
     "llama_model_config": LANGUAGE_SIZES,
@@ -193,8 +196,10 @@ KINDS: dict[str, Callable[[], Parts]] = {
     "ltxav": _ltxav,
     "minimax": _minimax,
     "ltxav gemma 4": _ltxav_gemma4,
+    "sd2": lambda: (sd2_clip.SD2Tokenizer, sd2_clip.SD2ClipModel),
+    "sdxl": lambda: (sdxl_clip.SDXLTokenizer, sdxl_clip.SDXLClipModel),
 }
-"""The text encoders of the host's video models."""
+"""The text encoders of the host's video models, and of the image models that are supported too."""
 
 
 def tiny_encoder(kind: str, embeddings: Path | None = None, **changes: int) -> Any:

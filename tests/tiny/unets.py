@@ -70,6 +70,12 @@ def tiny_svd() -> Any:
         "use_linear_in_transformer": True,
         "use_temporal_attention": True,
         "use_temporal_resblock": True,
+        "video_kernel_size": [3, 1, 1],
+        "extra_ff_mix_layer": True,
+        "use_spatial_context": True,
+        "merge_strategy": "learned_with_images",
+        "merge_factor": 0.0,
+        "disable_temporal_crossattention": False,
         "adm_in_channels": 768,
         "num_classes": "sequential",
     }

@@ -88,6 +88,11 @@ export const NOTICES = {
     "its subject is not read.": "被写体を読み取りません。",
     "its subject cannot be followed.": "被写体を追えません。",
     "its prompts are left unrouted.": "プロンプトはフレームごとに変わりません。",
+    "its words are left unweighed.": "語の重みを変えません。",
+    "the words of its prompt are left unweighed.": "プロンプトの語の重みを変えません。",
+    "prompt {0}: the prompt has more tokens than the model received; {1+}":
+        "プロンプト {0}：トークンがモデルの受け取った数より多くあります。{1}",
+    "prompt {0}: every word of the prompt has weight 0; {1+}": "プロンプト {0}：すべての語の重みが 0 です。{1}",
     ["{0}: an attention call {1+}; it is left unshared. {2+} makes it, or a newer ComfyUI. Take that node off the " +
         "model, or update KV Share."]:
         "{0}：アテンションの呼び出し{1}。共有しません。{2}か、新しい ComfyUI によるものです。そのノードをモデルから外すか、KV Share を更新してください。",

@@ -83,6 +83,10 @@ export const NOTICES = {
     "its subject is not read.": "不读取其主体。",
     "its subject cannot be followed.": "无法跟踪其主体。",
     "its prompts are left unrouted.": "其提示词不会逐帧变化。",
+    "its words are left unweighed.": "不改变其词语的权重。",
+    "the words of its prompt are left unweighed.": "不改变其提示词中词语的权重。",
+    "prompt {0}: the prompt has more tokens than the model received; {1+}": "提示词 {0}：其 token 比模型收到的多；{1}",
+    "prompt {0}: every word of the prompt has weight 0; {1+}": "提示词 {0}：所有词语的权重都是 0；{1}",
     ["{0}: an attention call {1+}; it is left unshared. {2+} makes it, or a newer ComfyUI. Take that node off the " +
         "model, or update KV Share."]:
         "{0}：一次注意力调用{1}；它不共享。它由{2}或较新的 ComfyUI 产生。请将该节点从模型上移除，或更新 KV Share。",

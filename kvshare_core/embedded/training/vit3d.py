@@ -157,10 +157,11 @@ class ViT3DTrainee(torch.nn.Module):
         self.model = recipe.shape.model(freeze_backbone=recipe.freeze_backbone)
         self.model.reset_parameters()
         self.text = WordEmbedding(words)
+        self.reads_text = recipe.shape.text_dim is not None
 
     def forward(self, noisy: torch.Tensor, sigma: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
         """The clean video that the model takes `noisy` for."""
-        text = None if self.model.mixers[0].text is None else self.text(ids)
+        text = self.text(ids) if self.reads_text else None
         return self.model.clean(noisy, sigma * STEPS, text, {})
 
 

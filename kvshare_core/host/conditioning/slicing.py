@@ -15,6 +15,7 @@ import torch
 from ...families.model_inputs import Indivisible, InputLayout, PerFrame
 from ...timeline.fades import take_frames
 from ...timeline.timeline import FRAME_DIM, Segment
+from .controls import control_of
 
 Resize = Callable[..., Any]
 """The `resize_cond_for_context_window` of newer hosts' models."""
@@ -55,7 +56,8 @@ def slice_conditioning(
     """A copy of `cond` for one segment of the long latent `x_in`. Its uuid is derived, so that caches keyed by it do
     not mix segments.
 
-    window: the segment as the host's context window. family_inputs: how further inputs of the model lie over time.
+    window: the segment as the host's context window, with the ControlNets of segments where the film is a batch of
+    pictures. family_inputs: how further inputs of the model lie over time.
     resize: the host's own cutting, where it has one, called for inputs that have no known layout. Raises ValueError for
     what cannot be cut, naming it and what to do.
     """
@@ -63,7 +65,10 @@ def slice_conditioning(
     result = {**cond, "uuid": uuid.uuid5(cond["uuid"], str(segment.index))}
     if segment.length == frames:
         return result
-    if cond.get("control") is not None:
+    controls = getattr(window, "controls", None)
+    if cond.get("control") is not None and controls is not None:
+        result["control"] = control_of(cond["control"], segment, frames, controls)
+    elif cond.get("control") is not None:
         raise ValueError(
             "Mask-Guided KV Share: a ControlNet is applied to the conditioning, and its control video cannot be cut "
             "into segments. Remove the Apply ControlNet nodes before the sampler, or plan a video of one segment."
@@ -119,8 +124,9 @@ def _slice_input(
     if layout == "reference latents":
         return value._copy_with([_cut_reference(name, latent, segment, frames) for latent in content or ()])
     if layout == "pictures":
-        whole = not isinstance(content, torch.Tensor) or len(content) == 1
-        return value if whole else value._copy_with(_cut(PerFrame(0), name, content, segment, frames))
+        if not isinstance(content, torch.Tensor) or len(content) == 1:
+            return value
+        return value._copy_with(_cut(PerFrame(0), name, content, segment, frames))
     if not isinstance(content, torch.Tensor):
         return resized(name, value) or value
     if isinstance(layout, Mapping):

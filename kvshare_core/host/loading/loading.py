@@ -254,10 +254,11 @@ def _check_vae(vae: Any, name: str, model_name: str, info: FamilyInfo) -> None:
         wanted = (round(sum(info.frame_cycle.pictures) / info.frame_cycle.period), *wanted[1:])
     made = f"{vae.latent_channels} channels, {' x '.join(map(str, compression))} pixels for each value"
     needed = f"{info.latent_channels} channels, {' x '.join(map(str, wanted))} pixels"
-    if (vae.latent_dim, vae.latent_channels, compression) != (3, info.latent_channels, wanted):
+    dims, what = (2, "latents of pictures") if info.frames_in_batch else (3, "video latents")
+    if (vae.latent_dim, vae.latent_channels, compression) != (dims, info.latent_channels, wanted):
         raise ValueError(
-            f"vae '{name}' makes latents of {made}, but diffusion_model '{model_name}' ({info.family}) needs video "
-            f"latents of {needed}. Choose the VAE that belongs to the model."
+            f"vae '{name}' makes latents of {made}, but diffusion_model '{model_name}' ({info.family}) needs {what} "
+            f"of {needed}. Choose the VAE that belongs to the model."
         )
 
 

@@ -178,7 +178,8 @@ def _open_forward(inputs: ModelInputs) -> OpenedForward | None:
     )
     routes = {place: window.routes[identity] for place, (_, identity) in enumerate(names) if identity in window.routes}
     # A common prompt does not name the beat's subject.
-    text = PromptText(inputs.text_tokens(run.settings.family.inputs), not window.common, routes, window.hides)
+    tokens = inputs.text_tokens(run.settings.family.inputs)
+    text = PromptText(tokens, not window.common, routes, window.hides, window.text_tokens)
     grid, lead = info.grid(*window.shape), info.grid(window.lead, *window.shape[1:])
     forward = run.open_forward(window.evaluation, batch, text, grid, math.prod(lead))
     return OpenedForward(

@@ -10,6 +10,7 @@ from ...devices import upload
 from ...session.sampling_run import SamplingRun
 from .. import KEY
 from ..conditioning.carried_image import ImagesGiven, KnownFrames
+from ..conditioning.controls import Controls
 from .elsewhere import ElsewhereRun
 from .held_frames import HeldFrames
 from .progress import RunProgress
@@ -47,6 +48,8 @@ class RunState:
     """What other processes do of the run; None where this one evaluates its segments."""
     sigmas: KnownSigmas = field(default_factory=KnownSigmas)
     given: ImagesGiven = field(default_factory=ImagesGiven)
+    controls: Controls = field(default_factory=Controls)
+    """The ControlNets of segments."""
 
     def known_like(self, latent: torch.Tensor) -> KnownFrames:
         """The frames that are known of a video like `latent`, on its device: brought there once in a stage."""

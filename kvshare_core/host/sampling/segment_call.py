@@ -15,9 +15,9 @@ from ...plan.schedule import Evaluation
 from ...session.sampling_run import SamplingRun
 from ...session.taking_part import PromptNeededError
 from ...timeline.timeline import Timeline
-from .. import COMMON_TAG, is_prompt
 from ..conditioning.carried_image import ImagesGiven, KnownFrames, with_images
-from ..conditioning.of_beats import EntriesOfBeats
+from ..conditioning.controls import Controls
+from ..conditioning.of_beats import EntriesOfBeats, prompts_first
 from ..conditioning.sequence import fit_sequence
 from .lead import has_front
 from .packed_latent import Latent
@@ -86,6 +86,8 @@ class SegmentCall:
     channels: ImageChannels | None
     known: KnownFrames
     given: ImagesGiven
+    controls: Controls | None = None
+    """The ControlNets of segments; None where the model takes none."""
 
     def predictions(
         self, needed: Sequence[Evaluation], progress: RunProgress | None
@@ -101,19 +103,12 @@ class SegmentCall:
         index, run, latent = evaluation.segment.index, self.run, self.latent
         packed = piece.shape[-1] if len(latent.parts) > 1 else None
         window = SegmentWindow(evaluation, latent.video, packed, latent.audio_windows(index))
+        window.controls = self.controls
         own = [entries.of_segment(evaluation.segment) if entries else None for entries in self.lists]
         conds = [prompts_first(self._fitted(cond, window)) for cond in own]
         if self.channels is not None:
             conds = [self._with_image(cond, window, self.channels) for cond in conds]
-        window.places = {
-            (number, cond["uuid"]): place
-            for number, entries in enumerate(conds)
-            for place, cond in enumerate(entries or ())
-        }
-        window.prompts = next(
-            (number for number, entries in enumerate(conds) if entries and is_prompt(entries[0])), None
-        )
-        window.common = any(COMMON_TAG in entry for entries in conds for entry in entries or ())
+        window.take(conds)
         if run is not None:
             run.begin_evaluation(evaluation)
         evaluate = partial(_evaluate, self.calc_cond_batch, self.model, piece, self.timestep, self.model_options)
@@ -181,12 +176,6 @@ class SegmentCall:
             output = evaluate(hiding, [*[None] * prompts, prompt])[prompts]
             hidden[subject] = latent.video_of(segment.index, output)
         run.see_effects(segment, latent.video_of(segment.index, outputs[prompts]), hidden)
-
-
-def prompts_first(cond: Conditioning | None) -> Conditioning | None:
-    """`cond` with the prompts of KV Share in front of what other nodes have combined with them; the host adds up what a
-    list predicts in any order."""
-    return cond and sorted(cond, key=lambda entry: not is_prompt(entry))
 
 
 def _evaluate(

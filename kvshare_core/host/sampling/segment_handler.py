@@ -17,11 +17,12 @@ from ...families.model_inputs import ImageChannels, InputLayout, PackedAudio, Re
 from ...plan.schedule import Evaluation, needed_evaluations, plain_evaluations, sharing_evaluations, step_of
 from ...timeline.pictures import as_pictures, as_video, video_shape
 from ...timeline.timeline import FRAME_DIM, Timeline
-from .. import BEAT_TAG, COMMON_TAG, is_for, is_prompt
+from .. import BEAT_TAG, COMMON_TAG, is_for
 from ..conditioning.carried_image import ImagesGiven, KnownFrames
+from ..conditioning.controls import Controls
 from ..conditioning.joining import join_texts
 from ..conditioning.mixing import interpolate_conditioning
-from ..conditioning.of_beats import EntriesOfBeats
+from ..conditioning.of_beats import EntriesOfBeats, in_force
 from ..conditioning.slicing import check_divisible, slice_conditioning
 from .elsewhere import Elsewhere
 from .lead import Lead, check_front, inputs_behind, lead_frames
@@ -33,13 +34,6 @@ from .segment_window import Conditioning, SegmentWindow
 
 GUIDANCE_FUNCTIONS = frozenset({"sampler_cfg_function", "sampler_pre_cfg_function", "sampler_post_cfg_function"})
 """Model options of the host under which other nodes change guidance; some compare all frames with each other."""
-
-
-def in_force(cond: Conditioning, sigma: float) -> Conditioning:
-    """`cond` without the beats' prompts while the common one is in force, and without the common one from its end on:
-    at that very noise level the host would evaluate both."""
-    common = any(COMMON_TAG in entry and sigma > entry["timestep_end"] for entry in cond)
-    return [entry for entry in cond if not is_prompt(entry) or (COMMON_TAG in entry) == common]
 
 
 @dataclass(frozen=True)
@@ -191,9 +185,9 @@ class SegmentHandler(ContextHandlerABC):
         The host's outputs are denoised predictions, and guidance is linear in them: blending them here is blending
         after guidance, as DiTCtrl does. Frames of segments that are not evaluated are returned as they were.
         """
-        if self.frames_in_batch:
-            of_video, evaluate = replace(self, frames_in_batch=False), evaluating_pictures(calc_cond_batch)
-            outputs = of_video.execute(evaluate, model, conds, as_video(x_in), timestep, model_options)
+        if self.frames_in_batch and x_in.ndim == 4:
+            evaluate = evaluating_pictures(calc_cond_batch)
+            outputs = self.execute(evaluate, model, conds, as_video(x_in), timestep, model_options)
             return [as_pictures(output) for output in outputs]
         options = model_options["transformer_options"]
         state = run_state(options)
@@ -215,12 +209,13 @@ class SegmentHandler(ContextHandlerABC):
         progress = None if state is None else state.progress
         known = KnownFrames.none_of(latent.video) if state is None else state.known_like(latent.video)
         given = ImagesGiven() if state is None else state.given
+        controls = None if not self.frames_in_batch else Controls() if state is None else state.controls
         channels = self._image_channels(conds, known, given)
         # Once in a model call: a copy of the whole video for every segment would be time in proportion to its square.
         known = known if channels is None else known.copy()
         lists = [EntriesOfBeats(cond) if cond else None for cond in conds]
         call = SegmentCall(
-            self, calc_cond_batch, model, timestep, model_options, latent, lists, run, channels, known, given
+            self, calc_cond_batch, model, timestep, model_options, latent, lists, run, channels, known, given, controls
         )
         elsewhere = None if state is None else state.elsewhere
         made = call.predictions(needed, progress) if elsewhere is None else elsewhere.predictions(call, needed)

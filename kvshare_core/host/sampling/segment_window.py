@@ -2,6 +2,7 @@
 
 import copy
 import uuid
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,6 +11,9 @@ from comfy.context_windows import ContextWindowABC
 from ...plan.schedule import Evaluation
 from ...timeline.fades import take_frames
 from ...timeline.timeline import FRAME_DIM
+from .. import COMMON_TAG, is_prompt
+from ..conditioning.controls import Controls
+from ..conditioning.mixing import TEXT
 from .packed_latent import AudioWindow
 
 Conditioning = list[dict[str, Any]]
@@ -25,7 +29,9 @@ class SegmentWindow(ContextWindowABC):
     prompts: index of the list that begins with the beat's prompt, None when no list does, because guiders order their
         lists as they like; common: whether that is the prompt of all beats, which has none of the beat's words;
     routes: of a conditioning with several texts, by its uuid, the tokens of each; hides: a subject whose words this
-        evaluation hides, or None; lead: latent frames of a reference picture in front of the segment.
+        evaluation hides, or None; lead: latent frames of a reference picture in front of the segment; controls: the
+        run's ControlNets of segments, None where they cannot be cut; text_tokens: length of the prompt's text, None when no
+        list begins with it.
     """
 
     def __init__(
@@ -48,6 +54,8 @@ class SegmentWindow(ContextWindowABC):
         self.common = False
         self.hides: int | None = None
         self.lead = 0
+        self.controls: Controls | None = None
+        self.text_tokens: int | None = None
         self.index_list = [frame % total_frames for frame in range(segment.start, segment.stop)]
         self.dim = FRAME_DIM
         self.context_length = segment.length
@@ -55,6 +63,21 @@ class SegmentWindow(ContextWindowABC):
         self.total_frames = total_frames
         self.center_ratio = (segment.start + segment.stop) / 2 / total_frames
         self.causal_anchor_index = None
+
+    def take(self, conds: Sequence[Conditioning | None]) -> None:
+        """Takes the lists of conditioning that the segment is evaluated with."""
+        self.places = {
+            (index, cond["uuid"]): place
+            for index, entries in enumerate(conds)
+            for place, cond in enumerate(entries or ())
+        }
+        own = next(
+            ((index, entries[0]) for index, entries in enumerate(conds) if entries and is_prompt(entries[0])), None
+        )
+        self.prompts = None if own is None else own[0]
+        self.common = any(COMMON_TAG in entry for entries in conds for entry in entries or ())
+        text = None if own is None else own[1]["model_conds"].get(TEXT)
+        self.text_tokens = None if text is None else int(text.cond.shape[1])
 
     def hiding(self, subject: int, prompt: Conditioning) -> tuple["SegmentWindow", Conditioning]:
         """The same window without the words of a subject, for the list of conditioning that begins with the prompt, and

@@ -22,7 +22,7 @@ from kvshare_core.prompt_words import PromptWords, WordError, find_subject, spli
 from tests.tiny.encoders import KINDS, LANGUAGE_SIZES, tiny_encoder, tiny_sentencepiece
 
 READS_CHINESE = {"wan", "hunyuan_video", "hunyuan_video_15", "kandinsky5", "ltxav", "ltxav gemma 4", "minimax"}
-READS_WEIGHTS = {"clip_l", "mochi", "ltxv", "cosmos", "wan", "cogvideox", "hunyuan_video"}
+READS_WEIGHTS = {"clip_l", "mochi", "ltxv", "cosmos", "wan", "cogvideox", "hunyuan_video", "sd2", "sdxl"}
 REPLACEMENTS = ["cat", "man", "boy", "red", "old", "sun", "far", "big"]
 
 

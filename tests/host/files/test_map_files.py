@@ -40,7 +40,7 @@ def mask_settings(**changes: Any) -> Any:
 
 
 def film(kind: Any, subject: str = "circle", **changes: Any) -> tuple[KVShareRecord, torch.Tensor]:
-    """The record of two steps of two beats, and as many grey frames."""
+    """The record of two steps of two beats, and as many frames, each brighter than the last."""
     embedded = load_embedded(known(kind))
     timeline, positive, negative, latent, _ = run_node(
         "LongVideoSegmenter", **segmenter_inputs(embedded.model, embedded.clip)
@@ -53,7 +53,9 @@ def film(kind: Any, subject: str = "circle", **changes: Any) -> tuple[KVShareRec
         config=mask_settings(keep_maps="all", map_layer_idx="0, 2", **changes),
     )
     Sampling(2).run(model, positive, negative, tuple(latent["samples"].shape))
-    return record, torch.full((timeline.frames, 48, 48, 3), 0.5)
+    # Of equal frames WebP keeps one.
+    shades = torch.linspace(0.2, 0.8, timeline.frames)
+    return record, shades[:, None, None, None].expand(-1, 48, 48, 3).clone()
 
 
 def preview(record: KVShareRecord, images: torch.Tensor, **inputs: Any) -> Any:

@@ -19,8 +19,8 @@ import torch
 from devtools.environment import ROOT
 from kvshare_core.config import KVShareConfig
 from kvshare_core.host.workers.film_run import FilmRun
-from kvshare_core.host.workers.messages import CallReply, Done, Failure
-from kvshare_core.host.workers.pool import Pool, pool_of
+from kvshare_core.host.workers.messages import Done
+from kvshare_core.host.workers.pool import pool_of
 from kvshare_core.host.workers.settings import Patience, WorkerSettings
 from kvshare_core.host.workers.workers import with_workers
 from tests.support.worker_films import film, film_timeline, sample, start_ray, stop_ray, tiny_model
@@ -64,9 +64,7 @@ def at_call(number: int, what: Callable[[], None]) -> Callable[..., None]:
     return callback
 
 
-@pytest.mark.parametrize(
-    ("order", "after"), [("lockstep", 1), ("lockstep", 2), ("sources_first", 2), ("sources_first", 5)]
-)
+@pytest.mark.parametrize(("order", "after"), [("lockstep", 1), ("sources_first", 5)])
 def test_a_worker_that_is_killed_is_replaced_and_the_film_is_the_same(model: Any, order: Any, after: int) -> None:
     patched, _ = film(model, SIX, replace(SHARED, order=order))
     expected = sample(patched, SIX)
@@ -116,20 +114,6 @@ def test_an_interrupt_stops_all_workers_and_the_next_film_is_right(model: Any) -
     assert [worker.holds_run for worker in workers()] == [False, False]
 
 
-@pytest.mark.parametrize("order", ["lockstep", "sources_first"])
-def test_where_no_other_can_be_started_one_that_is_left_does_it_all(
-    model: Any, order: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    patched, _ = film(model, SIX, replace(SHARED, order=order))
-    expected = sample(patched, SIX)
-    monkeypatch.setattr(FilmRun, "_started_again", lambda *_: False)
-
-    def kill() -> None:
-        os.kill(workers()[0].process, signal.SIGKILL)
-
-    assert torch.equal(sample(with_workers(patched, TWO), SIX, callback=at_call(4, kill)), expected)
-
-
 def test_without_any_worker_left_the_run_ends_with_the_reason(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     patched, _ = film(model, SIX, SHARED)
     monkeypatch.setattr(FilmRun, "_started_again", lambda *_: False)
@@ -142,38 +126,8 @@ def test_without_any_worker_left_the_run_ends_with_the_reason(model: Any, monkey
         sample(with_workers(patched, TWO), SIX, callback=at_call(1, kill))
 
 
-def test_a_worker_without_memory_is_replaced_but_not_for_ever(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    patched, _ = film(model, SIX, SHARED)
-    expected, answer, faults = sample(patched, SIX), Pool.answer, [1]
-
-    def without_memory(pool: Pool, reference: Any) -> Any:
-        found = answer(pool, reference)
-        if isinstance(found, CallReply) and faults[0] > 0:
-            faults[0] -= 1
-            return Failure("memory", "CUDA out of memory")
-        return found
-
-    monkeypatch.setattr(Pool, "answer", without_memory)
-    assert torch.equal(sample(with_workers(patched, TWO), SIX), expected)
-    assert faults == [0]
-    faults[0] = 9
-    with pytest.raises(RuntimeError, match=r"lost 4 times in one step.*CUDA out of memory"):
-        sample(with_workers(patched, TWO), SIX)
-
-
-def test_what_a_worker_refuses_is_said_as_it_says_it(model: Any) -> None:
-    patched, _ = film(model, SIX, SHARED)
-    divided = with_workers(patched, TWO)
-    handler = divided.model_options["context_handler"]
-    source = replace(handler.elsewhere.source, name="gone.safetensors")
-    elsewhere = replace(handler.elsewhere, source=source)
-    divided.model_options["context_handler"] = replace(handler, elsewhere=elsewhere)
-    with pytest.raises(ValueError, match=r"KV Share Workers: a worker stopped: .*gone\.safetensors"):
-        sample(divided, SIX)
-
-
 DRIVER = """
-import os, sys, time
+import sys, threading, time
 sys.path.insert(0, {root!r})
 from devtools.environment import find_host
 from devtools.inprocess import enter_host, load_pack
@@ -181,10 +135,15 @@ enter_host(find_host())
 load_pack()
 from kvshare_core.host.workers.pool import pool_of
 from kvshare_core.host.workers.settings import WorkerSettings
-pool = pool_of(WorkerSettings(workers=1))
-hello = pool.call(0, "hello")
-assert pool.finished([hello], 120)
-print(pool.answer(hello).process, flush=True)
+
+def start():
+    pool = pool_of(WorkerSettings(workers=1))
+    hello = pool.call(0, "hello")
+    assert pool.finished([hello], 120)
+    print(pool.answer(hello).process, flush=True)
+
+# ComfyUI runs nodes in a thread of their own.
+threading.Thread(target=start).start()
 time.sleep(600)
 """
 
