@@ -30,8 +30,8 @@ class SegmentWindow(ContextWindowABC):
         lists as they like; common: whether that is the prompt of all beats, which has none of the beat's words;
     routes: of a conditioning with several texts, by its uuid, the tokens of each; hides: a subject whose words this
         evaluation hides, or None; lead: latent frames of a reference picture in front of the segment; controls: the
-        run's ControlNets of segments, None where they cannot be cut; text_tokens: length of the prompt's text, None when no
-        list begins with it.
+        run's ControlNets of segments, None where they cannot be cut; text_tokens: length of the prompt's text, None
+        when no list begins with it.
     """
 
     def __init__(
