@@ -241,6 +241,11 @@ def _wrong_plans() -> Iterator[Callable[[], object]]:
 
 
 def _wrong_models() -> Iterator[Callable[[], object]]:
-    for kind in ("CausalWanModel", "SCAILWanModel", "WanAnimate2Model", "WanDancerModel", "UNetModel"):
+    for kind in ("CausalWanModel", "SCAILWanModel", "WanAnimate2Model", "WanDancerModel", "PictureModel"):
         model = type(kind, (torch.nn.Module,), {})()
         yield lambda model=model: find_family(model, 16)
+    for layers in ((), ("SpatialVideoTransformer",)):
+        model: Any = type("UNetModel", (torch.nn.Module,), {})()
+        model.input_blocks = [[type(kind, (), {})() for kind in layers]]
+        model.middle_block, model.output_blocks = None, ()
+        yield lambda model=model: find_family(model, 4)

@@ -96,9 +96,15 @@ export const ERRORS = {
     ["prompts: too many prompts change by route within one segment. Lower sampling_num_frames, or write [blend] or " +
         "[cut] between some of them."]:
         "一つのセグメントの中で route で変わるプロンプトが多すぎます。sampling_num_frames を下げるか、いくつかの間を [blend] か [cut] にしてください。",
-    ["the model is a {0}, but KV Share works with video diffusion transformers of these families: {1}. Load one of " +
-        "those."]:
-        "モデルは {0} ですが、KV Share が対応する動画拡散トランスフォーマーは {1} です。このいずれかを読み込んでください。",
+    "the model is a {0}, but KV Share works with models of these families: {1}. Load one of those.":
+        "モデルは {0} ですが、KV Share が対応するモデルの系列は {1} です。このいずれかを読み込んでください。",
+    ["the model is a UNet with layers over time (Stable Video Diffusion), which is not prompted by text: it animates " +
+        "one picture, so there are no words of a subject and no prompts to share between. Load a video diffusion " +
+        "transformer, or an SD 1.x, 2.x or SDXL model for stills."]:
+        "このモデルは時間の層を持つ UNet（Stable Video Diffusion）です。テキストを使わず 1 枚の画像を動かすため、被写体の言葉も、共有し合うプロンプトもありません。" +
+        "動画拡散トランスフォーマーを、静止画には SD 1.x、2.x、SDXL のモデルを読み込んでください。",
+    "the model is a UNet without attention to text, in which nothing can be shared.":
+        "このモデルはテキストに注目しない UNet で、共有できるものがありません。",
     ["this is a causal Wan model (Self-Forcing), which makes the video piece by piece with a memory of keys of its " +
         "own, so it cannot be cut into segments. Load the Wan model that it was made from."]:
         "これは因果的な Wan モデル（Self-Forcing）で、独自のキーの記憶を使って動画を少しずつ作るため、セグメントに分けられません。元になった Wan モデルを読み込んでください。",

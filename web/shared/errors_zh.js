@@ -95,9 +95,15 @@ export const ERRORS = {
     ["prompts: too many prompts change by route within one segment. Lower sampling_num_frames, or write [blend] or " +
         "[cut] between some of them."]:
         "一个分段内逐帧变化的提示词过多。请调低 sampling_num_frames，或在其中一些之间写 [blend] 或 [cut]。",
-    ["the model is a {0}, but KV Share works with video diffusion transformers of these families: {1}. Load one of " +
-        "those."]:
-        "模型是 {0}，而 KV Share 支持以下系列的视频扩散 Transformer：{1}。请加载其中之一。",
+    "the model is a {0}, but KV Share works with models of these families: {1}. Load one of those.":
+        "模型是 {0}，而 KV Share 支持以下系列的模型：{1}。请加载其中之一。",
+    ["the model is a UNet with layers over time (Stable Video Diffusion), which is not prompted by text: it animates " +
+        "one picture, so there are no words of a subject and no prompts to share between. Load a video diffusion " +
+        "transformer, or an SD 1.x, 2.x or SDXL model for stills."]:
+        "模型是带有时间层的 UNet（Stable Video Diffusion），它不使用文本提示，而是让一张图片动起来，因此没有主体的词语，也没有可以相互共享的提示词。" +
+        "请加载视频扩散 Transformer；制作静态图片请加载 SD 1.x、2.x 或 SDXL 模型。",
+    "the model is a UNet without attention to text, in which nothing can be shared.":
+        "模型是不关注文本的 UNet，其中没有可以共享的内容。",
     ["this is a causal Wan model (Self-Forcing), which makes the video piece by piece with a memory of keys of its " +
         "own, so it cannot be cut into segments. Load the Wan model that it was made from."]:
         "这是因果式 Wan 模型（Self-Forcing），它用自己的键缓存逐段生成视频，无法切成分段。请加载它所基于的 Wan 模型。",
