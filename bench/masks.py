@@ -2,9 +2,9 @@
 
 python -m bench.masks [--clips 24] [--models NAME ...] [--json FILE] [--quick]
 
-Clips are of one prompt, by the unpatched models; what is seen in the finished clip is the truth at every step. `first
-look` is what the subject of another clip, of another prompt and noise, looks like by the effect of its words: what later
-segments of a film are searched by. Columns:
+Clips are of one prompt, by the unpatched models; what is seen in the finished clip is the truth at every step. A `first
+look` is what the subject of another clip, of another prompt and noise, looks like by the effect of its words: by it the
+later segments of a film are searched. Columns:
 
     rank        probability that a token of the subject scores higher than another token; 0.5 is chance
     mask_iou    overlap of the mask that the shipped threshold makes of the score with the true one

@@ -107,8 +107,8 @@ class KVShareMaskSettings(io.ComfyNode):
                     optional=True,
                     tooltip="How appearance gets its first mask. effect: where the prediction changes when the "
                     "subject's words are hidden. It works on any model, for one extra evaluation of the first segment "
-                    "that shows the subject; in the others it is found by what it looks like there. maps: as contrast, in the blocks of attn_map_layer_idx. Try maps if the mask begins in "
-                    "the wrong place.",
+                    "that shows the subject; in the others it is found by what it looks like there. maps: as contrast, "
+                    "in the blocks of attn_map_layer_idx. Try maps if the mask begins in the wrong place.",
                 ),
                 io.Combo.Input(
                     "keep_maps",
