@@ -93,8 +93,8 @@ def _mixing_calls(diffusion_model: Any) -> int:
     return 1 if diffusion_model.mixers[0].text is None else 2
 
 
-def _check(call: AttentionCall, queries: int, keys: int) -> None:
-    if (call.query_tokens, call.key_tokens) != (queries, keys):
+def _check(call: AttentionCall, query_tokens: int, key_tokens: int) -> None:
+    if (call.query_tokens, call.key_tokens) != (query_tokens, key_tokens):
         raise UnexpectedCallError(
-            f"{call.query_tokens} query tokens and {call.key_tokens} key tokens in place of {queries} and {keys}"
+            f"{call.query_tokens} query and {call.key_tokens} key tokens instead of {query_tokens} and {key_tokens}"
         )
