@@ -60,6 +60,7 @@ PAGES = (
     Page("mochi", ("mochi",), "Mochi"),
     Page("cosmos", ("cosmos", "cosmos_predict2"), "Cosmos"),
     Page("kandinsky", ("kandinsky5",), "Kandinsky"),
+    Page("stable-diffusion", ("unet",), "Storyboard of stills"),
 )
 
 

@@ -140,9 +140,9 @@ STILLS = (
     "Every prompt is a picture. `[4f]` in front of a prompt makes four of it.",
     "The first picture is the one whose subject the others see. Try another seed until you like it.",
     "For the blocks of MasaCtrl (SD 1.x, 2.x) or ConsiStory (SDXL), connect *KV Sharing Config* with `layer_preset` "
-    "set to `family`; their steps begin with `start_percent` 0.08 and 0.02.",
+    "set to *family*; their steps begin with `start_percent` 0.08 and 0.02.",
     "*Apply ControlNet* takes one image for all pictures, or one for each. The pictures can be keyframes of a video: "
-    "connect them to *Long Video Beat Images* through *ImageFromBatch*.",
+    "connect them to *Long Video Beat Images* through *Get Image from Batch*.",
     "512 x 512, 30 steps, cfg 7. The file takes 2.1 GB.",
 )
 FOUR_STEPS = (

@@ -22,6 +22,7 @@ from .base import (
 )
 from .block_presets import BlockPreset
 from .model_inputs import InputLayout
+from .self_cross import self_then_cross
 from .text_encoders import CLIP_L, PLAIN_PROMPT, EncoderFile, PromptTokens, TextEncoders, whole_text
 
 CLIP_H = EncoderFile("OpenCLIP ViT-H", ("CLIP_H",))
@@ -136,13 +137,8 @@ class UNetFamily:
         if block >= len(places_of(diffusion_model)):
             raise UnexpectedCallError("no block to belong to")
         height, width = call.options.get(BLOCK_SHAPE, (0, 0))[-2:]
-        if call.query_tokens != height * width:
-            raise UnexpectedCallError(f"{call.query_tokens} query tokens where its block has {height * width}")
-        expected, what = (call.query_tokens, "the picture") if step == 0 else (text_tokens, "the text")
-        if call.key_tokens != expected:
-            raise UnexpectedCallError(f"{call.key_tokens} key tokens where {what} has {expected}")
-        grid = (call.grid[0], height, width)
-        return CallSite(block, "self" if step == 0 else "cross", grid=grid, frames_as_rows=True)
+        site = self_then_cross(step, call, 1, height * width, text_tokens)
+        return replace(site, block=block, grid=(call.grid[0], height, width), frames_as_rows=True)
 
     def calls_of_block(self, diffusion_model: Any, call: AttentionCall, block: BlockName) -> range:
         for number, place in enumerate(places_of(diffusion_model)):

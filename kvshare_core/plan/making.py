@@ -64,7 +64,8 @@ def make_plan(
 
 
 def _checked_edit(timeline: Timeline) -> Timeline:
-    """The timeline. Raises ValueError when it has no edit, or one that fades into another beat."""
+    """The timeline. Raises ValueError when it has no edit, or a segment that shows two beats: then an edit would not
+    stand where its original does."""
     if len(timeline.beats) == 1:
         raise ValueError(
             "config: is_edit takes later prompts for edits of the first, but there is one prompt. Write the edited "
@@ -78,6 +79,14 @@ def _checked_edit(timeline: Timeline) -> Timeline:
             raise ValueError(
                 f"config: is_edit takes prompts for edits of the first, but prompt {number} and the one before fade "
                 "into each other. Write [cut] between all prompts, and no loop."
+            )
+        own = timeline.beats[beat]
+        if segment.start < own.start or segment.stop > own.stop:
+            raise ValueError(
+                f"config: is_edit takes prompts for edits of the first, but prompt {beat + 1} lasts "
+                f"{own.stop - own.start} latent frames and a segment {segment.length}, which would show another prompt "
+                f"too. Set sampling_num_frames in Long Video Segmenter to {own.stop - own.start}, or make the prompt "
+                "longer."
             )
     return timeline
 

@@ -125,6 +125,9 @@ def test_what_is_said_of_chaining_is_the_results_file() -> None:
     told, chained, shared = page("docs/compared.md"), rows["last frame"], rows["overlap, shared"]
     assert f"{chained['adherence']:.2f} of their content, against {shared['adherence']:.2f} for KV Share" in told
     assert f"in {shared['kept']:.2f} of the films, chaining in {chained['kept']:.2f}" in told
+    kept = [f"{100 * rows[name]['kept']:.0f} % [14]" for name in ("core windows", "last frame", "overlap, shared")]
+    (row,) = re.findall(r"on one small model [^%]*%[^%]*%[^%]*% \[14\]", told.replace("**", ""))
+    assert re.findall(r"\d+ % \[14\]", row) == kept
 
 
 def test_the_facts_of_models_are_those_of_workflows_and_results() -> None:

@@ -28,6 +28,7 @@ INPUT = re.compile(r"`([a-z][a-z_]*)`")
 WORKFLOWS = {path.stem for path in (ROOT / "example_workflows").glob("*.json")}
 BLUEPRINTS = {path.stem for path in (ROOT / "subgraphs").glob("*.json")}
 SCHEMAS = node_schemas()
+OPTIONS = {str(option) for schema in SCHEMAS for item in schema.inputs for option in getattr(item, "options", ())}
 
 INPUTS_OF_THE_HOST = {"frames_number", "frame_rate", "trim_latent"}
 """Inputs of ComfyUI's own nodes that pages name."""
@@ -67,9 +68,9 @@ def test_every_page_is_in_the_list_of_pages() -> None:
 
 
 @pytest.mark.parametrize("path", FOR_ARTISTS, ids=lambda path: path.stem)
-def test_what_looks_like_an_input_is_one(path: Path) -> None:
+def test_what_looks_like_an_input_or_an_option_is_one(path: Path) -> None:
     known = {item.id for schema in SCHEMAS for item in schema.inputs}
-    known |= {output.display_name for schema in SCHEMAS for output in schema.outputs}
+    known |= {output.display_name for schema in SCHEMAS for output in schema.outputs} | OPTIONS
     assert set(INPUT.findall(text_of(path))) - known - INPUTS_OF_THE_HOST - CODE == set()
 
 
@@ -79,8 +80,7 @@ def test_what_is_in_italics_is_a_node_a_template_or_an_option(server: Server, pa
     if "LTXVEmptyLatentAudio" not in nodes:
         pytest.skip("pages use names of newer hosts")
     known = {node["display_name"] for node in nodes.values()} | set(nodes) | WORKFLOWS | BLUEPRINTS
-    known |= {str(option) for schema in SCHEMAS for item in schema.inputs for option in getattr(item, "options", ())}
-    known |= OF_THE_FRONTEND | SAID
+    known |= OPTIONS | OF_THE_FRONTEND | SAID
     found = {re.sub(r"\s+", " ", match) for match in ITALIC.findall(text_of(path).replace("**", ""))}
     assert {name for name in found if " " not in name or titled(name)} - known == set()
 

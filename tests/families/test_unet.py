@@ -1,5 +1,6 @@
 """UNets of Stable Diffusion: what their blocks are, which call is which, stills, and what is refused."""
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -9,6 +10,7 @@ import comfy.samplers
 import pytest
 import torch
 from comfy.cldm.cldm import ControlNet
+from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from comfy.patcher_extension import WrappersMP
 from comfy_extras.nodes_pag import PerturbedAttentionGuidance
 from nodes import ControlNetApplyAdvanced
@@ -28,6 +30,9 @@ from kvshare_core.forward.forward import Batch, Forward, PromptText
 from kvshare_core.host import BEAT_TAG, KEY
 from kvshare_core.host.conditioning.encoding import empty_latent
 from kvshare_core.host.loading.model_info import model_info
+from kvshare_core.plan.bank_size import plan_bytes
+from kvshare_core.plan.call_memory import call_bytes
+from kvshare_core.plan.schedule import shared_blocks
 from kvshare_core.script.parsing import parse_script
 from kvshare_core.timeline.planning import plan_timeline
 from kvshare_core.timeline.timeline import Timeline
@@ -140,6 +145,45 @@ def test_stable_video_diffusion_is_refused_with_its_reason() -> None:
         model_info(tiny_svd())
 
 
+RELEASED_SIZES: dict[str, dict[str, Any]] = {
+    "SD 1.5": {
+        "num_res_blocks": [2, 2, 2, 2],
+        "channel_mult": [1, 2, 4, 4],
+        "num_heads": 8,
+        "context_dim": 768,
+        "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0],
+        "transformer_depth_output": [1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0],
+        "transformer_depth_middle": 1,
+    },
+    "SDXL": {
+        "num_res_blocks": [2, 2, 2],
+        "channel_mult": [1, 2, 4],
+        "num_head_channels": 64,
+        "context_dim": 2048,
+        "transformer_depth": [0, 0, 2, 2, 10, 10],
+        "transformer_depth_output": [0, 0, 0, 2, 2, 2, 10, 10, 10],
+        "transformer_depth_middle": 10,
+    },
+}
+"""Sizes of the released models, as the host detects them."""
+
+
+@pytest.mark.parametrize(("name", "blocks"), [("SD 1.5", range(10, 16)), ("SDXL", range(34, 70))])
+def test_released_models_have_the_published_blocks(name: str, blocks: range) -> None:
+    """Those of MasaCtrl are the decoder's at the two finest levels; those of ConsiStory are all of the decoder's."""
+    common = {"image_size": 32, "in_channels": 4, "out_channels": 4, "model_channels": 320, "legacy": False}
+    operations = {"operations": comfy.ops.disable_weight_init, "device": "meta", "use_spatial_transformer": True}
+    module = UNetModel(**common, **operations, **RELEASED_SIZES[name])
+    info = FAMILY.describe(module, CHANNELS)
+    assert info is not None and shared_blocks(KVShareConfig(layer_preset="family"), info.blocks, info.presets) == (
+        *blocks,
+    )
+    chosen = [place for number, place in enumerate(places_of(module)) if number in blocks]
+    decoder = [place for place in places_of(module) if place.part[0] == "output"]
+    finest = decoder if name == "SDXL" else [place for place in decoder if place.size.scale <= 2]
+    assert chosen == finest and info.blocks == blocks.stop
+
+
 @pytest.mark.parametrize("position", ["matched", "gap"])
 def test_keys_without_positions_cannot_be_moved(position: Any) -> None:
     config = replace(SHARED, position=position, position_gap=1)
@@ -237,6 +281,27 @@ def shared_rows(model: Any, timeline: Timeline, case: FamilyCase = STILLS) -> li
     model.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "look", look)
     sample(case, model, timeline)
     return found
+
+
+@pytest.mark.parametrize("name", ["sd 1.5", "sd 1.5 stills", "sdxl"])
+def test_the_bank_holds_what_was_expected(name: str) -> None:
+    """Of blocks of several widths and grids, row by row."""
+    case, runs = CASES[name], set[Any]()
+    timeline = case.timeline(3)
+
+    def look(executor: Any, *args: Any, **kwargs: Any) -> Any:
+        runs.add(args[5][KEY].run)
+        return executor(*args, **kwargs)
+
+    model = patched(case, timeline, subject="")
+    model.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "look", look)
+    sample(case, model, timeline, steps=1)
+    (run,) = runs
+    video = math.prod(run.settings.info.grid(timeline.window, *case.latent[1:]))
+    found, exact = plan_bytes(run.settings.fitted, [video] * 3, video, 6, 2, 4)
+    assert exact is False or found == run.bank.peak_bytes
+    assert run.bank.peak_bytes <= found <= 1.01 * run.bank.peak_bytes
+    assert call_bytes(run.settings.fitted, [video] * 3, video, 6, 2, 4) > 0
 
 
 @pytest.mark.parametrize("first", [True, False])

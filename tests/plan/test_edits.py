@@ -55,6 +55,7 @@ def test_a_source_of_an_edits_own_is_kept() -> None:
         ("a fox\n[cut]\na dog\n[blend]\na cat", "prompt 3 and the one before fade"),
         ("a fox\n[segments 1]\na dog", "prompt 2 and the one before fade"),
         ("loop: yes\na fox\n[cut]\na dog", "no loop"),
+        ("a fox\n[cut]\n[2l] a dog", "prompt 2 lasts 2 latent frames and a segment 3.*sampling_num_frames .* to 2"),
     ],
 )
 def test_what_is_no_edit_is_refused(text: str, message: str) -> None:

@@ -180,6 +180,8 @@ def _wrong_settings() -> Iterator[Callable[[], object]]:
         {"start_layer": 5, "end_layer": 4},
         {"layer_idx": (-1,)},
         {"share_text": True},
+        {"share_subject": False},
+        {"is_edit": True, "order": "ditctrl"},
     )
     yield from (lambda one=one: KVShareConfig(**one) for one in configs)
     yield lambda: MaskSettings(rim=-1)
@@ -221,6 +223,9 @@ def _wrong_plans() -> Iterator[Callable[[], object]]:
     yield lambda: make_plan(one, KVShareConfig(), many, None)
     yield lambda: make_plan(one, KVShareConfig(), ",", None)
     yield lambda: make_plan(one, KVShareConfig(), "cat", None)
+    weighed = _timeline("a fox runs | weight: fox 2")
+    of_token = KVShareConfig(reweight_token_idx=(0,), reweight_scale=2.0)
+    yield lambda: make_plan(weighed, of_token, "", None)
     facts = facts_of("embedded")
     assert facts is not None
     closed = replace(facts.info, routes_text=False)

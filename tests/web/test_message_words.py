@@ -56,6 +56,7 @@ def messages() -> Iterator[str]:
     weights = ("weight: foxes 2", "weight: cloud 2", "weight: fox 2 | weight: FOX 3")
     answers += [tell(Film(f"a fox runs | {weight}"), one) for weight in weights]
     edit = Surroundings(facts_of("embedded"), KVShareConfig(is_edit=True))
+    answers += [tell(Film(text), edit) for text in ("a fox\n[cut]\na dog", "[2l] a fox\n[cut]\n[2l] a dog")]
     answers += [
         tell(Film("a fox runs"), edit),
         tell(Film("a fox runs"), one),

