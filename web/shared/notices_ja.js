@@ -129,7 +129,6 @@ export const NOTICES = {
     "{0} queries and {1} keys in a joint attention": "結合アテンションにクエリが {0} 個、キーが {1} 個",
     "{0} query and {1} key tokens instead of {2} and {3}":
         "クエリが {0} トークン、キーが {1} トークン、正しくは {2} と {3}",
-    "{0} query tokens where its block has {1}": "クエリが {0} トークン、そのブロックは {1}",
     "{0} query and {1} key tokens where the text has {2}": "クエリが {0} トークン、キーが {1} トークン、テキストは {2}",
     "{0} query tokens where the video has {1} and reference images {2}":
         "クエリが {0} トークン、動画は {1}、参照画像は {2}",
@@ -142,5 +141,4 @@ export const NOTICES = {
     "video": "動画",
     "text": "テキスト",
     "audio": "音声",
-    "picture": "画像",
 };

@@ -121,7 +121,6 @@ export const NOTICES = {
     "{0} tokens of {1+} instead of {2}": "{1}有 {0} 个 token，应为 {2}",
     "{0} queries and {1} keys in a joint attention": "联合注意力中有 {0} 个查询和 {1} 个键",
     "{0} query and {1} key tokens instead of {2} and {3}": "有 {0} 个查询 token 和 {1} 个键 token，应为 {2} 和 {3}",
-    "{0} query tokens where its block has {1}": "有 {0} 个查询 token，而其块有 {1}",
     "{0} query and {1} key tokens where the text has {2}": "有 {0} 个查询 token 和 {1} 个键 token，而文本有 {2}",
     "{0} query tokens where the video has {1} and reference images {2}": "有 {0} 个查询 token，而视频有 {1}，参考图像有 {2}",
     "{0} query tokens where the {1+} has {2}": "有 {0} 个查询 token，而{1}有 {2}",
@@ -133,5 +132,4 @@ export const NOTICES = {
     "video": "视频",
     "text": "文本",
     "audio": "音频",
-    "picture": "图像",
 };
