@@ -108,7 +108,8 @@ class UNetFamily:
         places = places_of(diffusion_model)
         if not places:
             raise UnsupportedModelError(
-                "the model is a UNet without attention to text, in which nothing can be shared."
+                "the model is a UNet without attention to text, in which nothing can be shared. Load an SD 1.x, 2.x or "
+                "SDXL model."
             )
         widest = max(places, key=lambda place: place.size.heads * place.size.head_dim).size
         return FamilyInfo(
