@@ -82,6 +82,7 @@ def messages() -> Iterator[str]:
 
 REFUSING = (
     "config.py",
+    "families/__init__.py",
     "host/editor/widget_values.py",
     "plan/model_fit.py",
     "script/field_values.py",

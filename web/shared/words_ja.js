@@ -168,17 +168,17 @@ export const MESSAGES = {
         "{0} だけで一つのプロンプトになります。消すか、行頭に # を付けてメモにしてください。この語のプロンプトなら {1} と書いてください。",
     ["config: is_edit takes later prompts for edits of the first, but there is one prompt. Write the edited " +
         "prompt below it, with [cut] in between."]:
-        "設定：is_edit は後のプロンプトを最初の編集とみなしますが、プロンプトは一つだけです。その下に編集後のプロンプトを、間に [cut] を入れて書いてください。",
+        "config：is_edit は後のプロンプトを最初の編集とみなしますが、プロンプトは一つだけです。その下に編集後のプロンプトを、間に [cut] を入れて書いてください。",
     ["config: is_edit takes prompts for edits of the first, but prompt {0} and the one before fade into each " +
         "other. Write [cut] between all prompts, and no loop."]:
-        "設定：is_edit はプロンプトを最初の編集とみなしますが、プロンプト {0} は前のものとつながっています。すべての間に [cut] を書き、ループはやめてください。",
+        "config：is_edit はプロンプトを最初の編集とみなしますが、プロンプト {0} は前のものとつながっています。すべての間に [cut] を書き、ループはやめてください。",
     ["config: is_edit takes prompts for edits of the first, but prompt {0} lasts {1} latent frames and a segment " +
         "{2}, which would show another prompt too. Set sampling_num_frames in Long Video Segmenter to {3}, or make " +
         "the prompt longer."]:
-        "設定：is_edit はプロンプトを最初の編集とみなしますが、プロンプト {0} は {1} 潜在フレームで、セグメントは {2} あり、別のプロンプトも映ります。「長尺動画セグメンター」の sampling_num_frames を {3} にするか、プロンプトを長くしてください。",
+        "config：is_edit はプロンプトを最初の編集とみなしますが、プロンプト {0} は {1} 潜在フレームで、セグメントは {2} あり、別のプロンプトも映ります。「長尺動画セグメンター」の sampling_num_frames を {3} にするか、プロンプトを長くしてください。",
     ["config: share_subject is off, but no subject is named, so there is nothing to tell from it. Name the " +
         "subject in Mask-Guided KV Share, or turn share_subject on."]:
-        "設定：share_subject がオフですが、被写体の指定がないので区別できません。「マスク誘導 KV 共有」で被写体を指定するか、share_subject をオンにしてください。",
+        "config：share_subject がオフですが、被写体の指定がないので区別できません。「マスク誘導 KV 共有」で被写体を指定するか、share_subject をオンにしてください。",
     "subject: '{0}' is not in the prompt '{1}'. Did you mean '{2}'? Words of this prompt: {3}.":
         "被写体：「{0}」はプロンプト「{1}」にありません。「{2}」のことですか。このプロンプトの語：{3}。",
     "subject: '{0}' is not in the prompt '{1}'. Words of this prompt: {2}.":

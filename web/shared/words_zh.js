@@ -162,17 +162,17 @@ export const MESSAGES = {
         "{0} 会单独成为一条提示词；请删去，或在行首加 # 作为注释；如果提示词就是这些词，请写 {1}。",
     ["config: is_edit takes later prompts for edits of the first, but there is one prompt. Write the edited " +
         "prompt below it, with [cut] in between."]:
-        "配置：is_edit 把后面的提示词当作第一条的编辑，但只有一条提示词。请在其下方写出编辑后的提示词，中间写 [cut]。",
+        "config：is_edit 把后面的提示词当作第一条的编辑，但只有一条提示词。请在其下方写出编辑后的提示词，中间写 [cut]。",
     ["config: is_edit takes prompts for edits of the first, but prompt {0} and the one before fade into each " +
         "other. Write [cut] between all prompts, and no loop."]:
-        "配置：is_edit 把提示词当作第一条的编辑，但提示词 {0} 与前一条相互淡入淡出。请在所有提示词之间写 [cut]，且不要循环。",
+        "config：is_edit 把提示词当作第一条的编辑，但提示词 {0} 与前一条相互淡入淡出。请在所有提示词之间写 [cut]，且不要循环。",
     ["config: is_edit takes prompts for edits of the first, but prompt {0} lasts {1} latent frames and a segment " +
         "{2}, which would show another prompt too. Set sampling_num_frames in Long Video Segmenter to {3}, or make " +
         "the prompt longer."]:
-        "配置：is_edit 把提示词当作第一条的编辑，但提示词 {0} 持续 {1} 个 Latent 帧，而一个分段有 {2} 个，会同时显示另一条提示词。请把“长视频分段器”的 sampling_num_frames 设为 {3}，或延长该提示词。",
+        "config：is_edit 把提示词当作第一条的编辑，但提示词 {0} 持续 {1} 个 Latent 帧，而一个分段有 {2} 个，会同时显示另一条提示词。请把“长视频分段器”的 sampling_num_frames 设为 {3}，或延长该提示词。",
     ["config: share_subject is off, but no subject is named, so there is nothing to tell from it. Name the " +
         "subject in Mask-Guided KV Share, or turn share_subject on."]:
-        "配置：share_subject 已关闭，但没有写出主体，因此无从区分。请在“遮罩引导 KV 共享”中写出主体，或打开 share_subject。",
+        "config：share_subject 已关闭，但没有写出主体，因此无从区分。请在“遮罩引导 KV 共享”中写出主体，或打开 share_subject。",
     "subject: '{0}' is not in the prompt '{1}'. Did you mean '{2}'? Words of this prompt: {3}.":
         "主体：提示词“{1}”中没有“{0}”。是否指“{2}”？此提示词中的词语：{3}。",
     "subject: '{0}' is not in the prompt '{1}'. Words of this prompt: {2}.": "主体：提示词“{1}”中没有“{0}”。此提示词中的词语：{2}。",
