@@ -41,9 +41,8 @@ REFINER = TextEncoders("STABLE_DIFFUSION", (CLIP_G,), PLAIN_PROMPT)
 BY_TEXT_WIDTH = {768: SD1, 1024: SD2, 2048: SDXL, 1280: REFINER}
 """Text encoders by the width of the text that a model takes."""
 
-INPUTS: Mapping[str, InputLayout] = dict.fromkeys(
-    ("c_concat", "c_crossattn", "crossattn_controlnet", "denoise_mask", "y"), "pictures"
-)
+INPUTS: Mapping[str, InputLayout] = {}
+"""None of its own: all are batches, of one entry for all pictures or one for each."""
 
 MASACTRL = BlockPreset(
     "share",
@@ -109,7 +108,8 @@ class UNetFamily:
         places = places_of(diffusion_model)
         if not places:
             raise UnsupportedModelError(
-                "the model is a UNet without attention to text, in which nothing can be shared."
+                "the model is a UNet without attention to text, in which nothing can be shared. Load an SD 1.x, 2.x or "
+                "SDXL model."
             )
         widest = max(places, key=lambda place: place.size.heads * place.size.head_dim).size
         return FamilyInfo(

@@ -17,6 +17,7 @@ NODES = (
     "KV Sharing Load Preset",
     "KV Sharing Mask Settings",
     "KV Sharing Memory Settings",
+    "KV Share Workers",
     "KV Sharing Probe",
     "Load Video DiT",
     "Long Video Beat Images",

@@ -19,9 +19,9 @@ class Neighbours:
         """Whoever answers in place of the model."""
         if self.caches:
             return " and ".join(self.caches)
-        return f"{self.other}," if self.others else "another node, such as a step cache,"
+        return self.other if self.others else "another node, such as a step cache,"
 
     @property
     def other(self) -> str:
         """Whoever changes what the model does."""
-        return f"another node, of {' or '.join(self.others)}" if self.others else "another node"
+        return f"another node, of {' or '.join(self.others)}," if self.others else "another node"

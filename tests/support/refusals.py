@@ -11,7 +11,7 @@ import torch
 from comfy_api.latest import io
 
 from devtools.environment import ROOT
-from kvshare_core.config import KVShareConfig, MaskSettings, MeasuredModel, MemorySettings, parse_indices
+from kvshare_core.config import KVShareConfig, MapSettings, MaskSettings, MeasuredModel, MemorySettings, parse_indices
 from kvshare_core.families import find_family
 from kvshare_core.families.minimax_h3 import CYCLE
 from kvshare_core.host.editor.widget_values import LONGEST_QUOTE, widget_value
@@ -24,6 +24,7 @@ from kvshare_core.timeline import limits
 from kvshare_core.timeline.frame_cycle import FrameCycle
 from kvshare_core.timeline.planning import plan_timeline
 from kvshare_core.timeline.timeline import Timeline
+from tests.tiny.unets import tiny_svd, tiny_unet
 
 CORE = ROOT / "kvshare_core"
 
@@ -182,8 +183,13 @@ def _wrong_settings() -> Iterator[Callable[[], object]]:
         {"share_text": True},
         {"share_subject": False},
         {"is_edit": True, "order": "ditctrl"},
+        {"reweight_form": "both"},
+        {"reweight_scale": 99.0},
+        {"reweight_token_idx": (-1,)},
     )
     yield from (lambda one=one: KVShareConfig(**one) for one in configs)
+    yield lambda: MapSettings(keep="some")
+    yield lambda: MapSettings(step_idx=(-1,))
     yield lambda: MaskSettings(rim=-1)
     yield lambda: MaskSettings(ref_token_idx=(1,))
     yield lambda: MemorySettings(budget_mib=-1)
@@ -241,6 +247,10 @@ def _wrong_plans() -> Iterator[Callable[[], object]]:
 
 
 def _wrong_models() -> Iterator[Callable[[], object]]:
-    for kind in ("CausalWanModel", "SCAILWanModel", "WanAnimate2Model", "WanDancerModel", "UNetModel"):
+    for kind in ("CausalWanModel", "SCAILWanModel", "WanAnimate2Model", "WanDancerModel", "Flux"):
         model = type(kind, (torch.nn.Module,), {})()
         yield lambda model=model: find_family(model, 16)
+    animating = tiny_svd().model.diffusion_model
+    yield lambda: find_family(animating, 4)
+    textless = tiny_unet(transformer_depth=[0, 0], transformer_depth_output=[0] * 4, transformer_depth_middle=-1)
+    yield lambda: find_family(textless.model.diffusion_model, 4)

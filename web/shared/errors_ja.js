@@ -43,7 +43,7 @@ export const ERRORS = {
     "is_edit pairs each later prompt with the first; choose order 'lockstep'.":
         "is_edit は後の各プロンプトを最初のものと組にします。order を lockstep にしてください。",
     "config: reweight_token_idx has {0}, which is a word that the script weighs. Take one out.":
-        "設定：reweight_token_idx の {0} は、スクリプトが重みを付ける語です。どちらかを外してください。",
+        "config：reweight_token_idx の {0} は、スクリプトが重みを付ける語です。どちらかを外してください。",
     ["drift_control compares segments that are denoised together, but in order 'chain' one is finished after the " +
         "other. Set drift_control to 0, or choose another order."]:
         "drift_control は一緒にノイズを除くセグメントを比べますが、order が chain では一つずつ仕上がります。drift_control を 0 にするか、別の order を選んでください。",
@@ -96,9 +96,16 @@ export const ERRORS = {
     ["prompts: too many prompts change by route within one segment. Lower sampling_num_frames, or write [blend] or " +
         "[cut] between some of them."]:
         "一つのセグメントの中で route で変わるプロンプトが多すぎます。sampling_num_frames を下げるか、いくつかの間を [blend] か [cut] にしてください。",
-    ["the model is a {0}, but KV Share works with video diffusion transformers of these families: {1}. Load one of " +
-        "those."]:
-        "モデルは {0} ですが、KV Share が対応する動画拡散トランスフォーマーは {1} です。このいずれかを読み込んでください。",
+    ["the model is a {0}, but KV Share works with models of these families: {1}. Load one of those."]:
+        "モデルは {0} ですが、KV Share が対応するモデルのファミリーは {1} です。このいずれかを読み込んでください。",
+    ["the model is a UNet with layers over time (Stable Video Diffusion), which is not prompted by text: it animates " +
+        "one picture, so there are no words of a subject and no prompts to share between. Load a video diffusion " +
+        "transformer, or an SD 1.x, 2.x or SDXL model for stills."]:
+        "モデルは時間の層を持つ UNet（Stable Video Diffusion）で、テキストで指示せず一枚の画像を動かします。そのため被写体の語も、共有するプロンプトもありません。" +
+        "動画 Transformer を読み込むか、静止画には SD 1.x、2.x、SDXL のモデルを読み込んでください。",
+    ["the model is a UNet without attention to text, in which nothing can be shared. Load an SD 1.x, 2.x or SDXL " +
+        "model."]:
+        "モデルはテキストへのアテンションのない UNet で、共有できるものがありません。SD 1.x、2.x、SDXL のモデルを読み込んでください。",
     ["this is a causal Wan model (Self-Forcing), which makes the video piece by piece with a memory of keys of its " +
         "own, so it cannot be cut into segments. Load the Wan model that it was made from."]:
         "これは因果的な Wan モデル（Self-Forcing）で、独自のキーの記憶を使って動画を少しずつ作るため、セグメントに分けられません。元になった Wan モデルを読み込んでください。",

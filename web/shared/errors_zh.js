@@ -43,7 +43,7 @@ export const ERRORS = {
     "is_edit pairs each later prompt with the first; choose order 'lockstep'.":
         "is_edit 让后面每条提示词都与第一条配对；请选择 order lockstep。",
     "config: reweight_token_idx has {0}, which is a word that the script weighs. Take one out.":
-        "配置：reweight_token_idx 中有 {0}，脚本已为该词语设置权重。请去掉其中一个。",
+        "config：reweight_token_idx 中有 {0}，脚本已为该词语设置权重。请去掉其中一个。",
     ["drift_control compares segments that are denoised together, but in order 'chain' one is finished after the " +
         "other. Set drift_control to 0, or choose another order."]:
         "drift_control 比较一起去噪的分段，而 order 为 chain 时分段逐个完成。请将 drift_control 设为 0，或选择其他 order。",
@@ -95,9 +95,16 @@ export const ERRORS = {
     ["prompts: too many prompts change by route within one segment. Lower sampling_num_frames, or write [blend] or " +
         "[cut] between some of them."]:
         "一个分段内逐帧变化的提示词过多。请调低 sampling_num_frames，或在其中一些之间写 [blend] 或 [cut]。",
-    ["the model is a {0}, but KV Share works with video diffusion transformers of these families: {1}. Load one of " +
-        "those."]:
-        "模型是 {0}，而 KV Share 支持以下系列的视频扩散 Transformer：{1}。请加载其中之一。",
+    ["the model is a {0}, but KV Share works with models of these families: {1}. Load one of those."]:
+        "模型是 {0}，而 KV Share 支持以下家族的模型：{1}。请加载其中之一。",
+    ["the model is a UNet with layers over time (Stable Video Diffusion), which is not prompted by text: it animates " +
+        "one picture, so there are no words of a subject and no prompts to share between. Load a video diffusion " +
+        "transformer, or an SD 1.x, 2.x or SDXL model for stills."]:
+        "该模型是带有时间层的 UNet（Stable Video Diffusion），它不由文本提示，而是让一张图像动起来，因此既没有主体的词语，也没有可以共享的提示词。" +
+        "请加载视频 Transformer；制作静态图像时请加载 SD 1.x、2.x 或 SDXL 模型。",
+    ["the model is a UNet without attention to text, in which nothing can be shared. Load an SD 1.x, 2.x or SDXL " +
+        "model."]:
+        "该模型是没有文本注意力的 UNet，其中没有可以共享的内容。请加载 SD 1.x、2.x 或 SDXL 模型。",
     ["this is a causal Wan model (Self-Forcing), which makes the video piece by piece with a memory of keys of its " +
         "own, so it cannot be cut into segments. Load the Wan model that it was made from."]:
         "这是因果式 Wan 模型（Self-Forcing），它用自己的键缓存逐段生成视频，无法切成分段。请加载它所基于的 Wan 模型。",

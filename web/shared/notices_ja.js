@@ -43,13 +43,19 @@ export const NOTICES = {
         "each segment is given what another left. Take it off the model; EasyCache and LazyCache of ComfyUI can stay."]:
         "{0} はモデルの直前の結果を動画全体で一つだけ保持しますが、動画の推論はセグメントごとなので、あるセグメントに別のセグメントの結果が渡ります。" +
         "モデルから外してください。ComfyUI の EasyCache と LazyCache はそのままで構いません。",
+    ["{0&} keep what the model returned last for the whole film, but a film is evaluated segment by segment, so that " +
+        "each segment is given what another left. Take them off the model; EasyCache and LazyCache of ComfyUI can stay."]:
+        "{0} はモデルの直前の結果を動画全体で一つずつ保持しますが、動画の推論はセグメントごとなので、あるセグメントに別のセグメントの結果が渡ります。" +
+        "どれもモデルから外してください。ComfyUI の EasyCache と LazyCache はそのままで構いません。",
     ["{0&} is still in the loaded model, where it replaced the model's own function when its node last ran. Remove " +
         "that node if it is there, then restart ComfyUI."]:
         "{0} が読み込み済みのモデルに残っています。前回の実行でモデル自身の関数を置き換えたためです。そのノードがあれば削除し、ComfyUI を再起動してください。",
+    ["{0&} are still in the loaded model, where they replaced the model's own functions when their nodes last ran. " +
+        "Remove those nodes if they are there, then restart ComfyUI."]:
+        "{0} が読み込み済みのモデルに残っています。前回の実行でそれぞれモデル自身の関数を置き換えたためです。それらのノードがあれば削除し、ComfyUI を再起動してください。",
     "another node, such as a step cache,": "ステップキャッシュなどの別のノード",
     "another node, of {0&},": "{0} の別のノード",
-    "another node, of {0&}": "{0} の別のノード",
-    "Another node, of {0&}": "{0} の別のノード",
+    "Another node, of {0&},": "{0} の別のノード",
     "another node": "別のノード",
     "Another node": "別のノード",
     "out of memory; keys and values stay in system RAM from here on.":
@@ -77,6 +83,9 @@ export const NOTICES = {
         "このモデルは画像を使いますが、プロンプト {0} の始まりに画像がないため、映るものはモデルが作ります。「長尺動画の場面画像」で画像を与えてください。",
     "hiding the subject's words changed nothing in segment {0}; it is not followed there.":
         "セグメント {0} では被写体の語を隠しても何も変わりませんでした。そこでは被写体を追いません。",
+    ["the words of a prompt are not known, so there are no maps of them. Encode prompts by Long Video " +
+        "Segmenter."]:
+        "プロンプトの語が分からないため、語のマップはありません。プロンプトは「長尺動画セグメンター」でエンコードしてください。",
     "the prompt has more tokens than the model received; its subject cannot be followed.":
         "プロンプトのトークンがモデルの受け取った数より多いため、被写体を追えません。",
     "the prompt has no tokens but those of the subject; its subject cannot be followed.":
@@ -88,11 +97,12 @@ export const NOTICES = {
     "its subject is not read.": "被写体を読み取りません。",
     "its subject cannot be followed.": "被写体を追えません。",
     "its prompts are left unrouted.": "プロンプトはフレームごとに変わりません。",
-    "its words are left unweighed.": "語の重みを変えません。",
     "the words of its prompt are left unweighed.": "プロンプトの語の重みを変えません。",
-    "prompt {0}: the prompt has more tokens than the model received; {1+}":
-        "プロンプト {0}：トークンがモデルの受け取った数より多くあります。{1}",
-    "prompt {0}: every word of the prompt has weight 0; {1+}": "プロンプト {0}：すべての語の重みが 0 です。{1}",
+    "the prompt has more tokens than the model received; its words are left unweighed.":
+        "トークンがモデルの受け取った数より多いため、語の重みを変えません。",
+    "every word of the prompt has weight 0; its words are left unweighed.": "すべての語の重みが 0 なので、語の重みを変えません。",
+    "the words of a prompt are not known, so there are no maps of them. Encode prompts by Long Video Segmenter.":
+        "プロンプトの語が分からないため、語へのアテンションマップはありません。プロンプトは「長尺動画セグメンター」でエンコードしてください。",
     ["{0}: an attention call {1+}; it is left unshared. {2+} makes it, or a newer ComfyUI. Take that node off the " +
         "model, or update KV Share."]:
         "{0}：アテンションの呼び出し{1}。共有しません。{2}か、新しい ComfyUI によるものです。そのノードをモデルから外すか、KV Share を更新してください。",
@@ -120,6 +130,8 @@ export const NOTICES = {
     "{0} tokens instead of {1} ({2})": "トークンが {0} 個、正しくは {1}（{2}）",
     "{0} tokens of {1+} instead of {2}": "{1}のトークンが {0} 個、正しくは {2}",
     "{0} queries and {1} keys in a joint attention": "結合アテンションにクエリが {0} 個、キーが {1} 個",
+    "{0} query and {1} key tokens instead of {2} and {3}":
+        "クエリが {0} トークン、キーが {1} トークン、正しくは {2} と {3}",
     "{0} query and {1} key tokens where the text has {2}": "クエリが {0} トークン、キーが {1} トークン、テキストは {2}",
     "{0} query tokens where the video has {1} and reference images {2}":
         "クエリが {0} トークン、動画は {1}、参照画像は {2}",

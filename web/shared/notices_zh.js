@@ -39,13 +39,19 @@ export const NOTICES = {
         "each segment is given what another left. Take it off the model; EasyCache and LazyCache of ComfyUI can stay."]:
         "{0} 为整部影片保留模型上一次的结果，但影片是逐个分段推理的，因此每个分段得到的是另一个分段留下的结果。请将它从模型上移除；ComfyUI 的 " +
         "EasyCache 和 LazyCache 可以保留。",
+    ["{0&} keep what the model returned last for the whole film, but a film is evaluated segment by segment, so that " +
+        "each segment is given what another left. Take them off the model; EasyCache and LazyCache of ComfyUI can stay."]:
+        "{0} 各自为整部影片保留模型上一次的结果，但影片是逐个分段推理的，因此每个分段得到的是另一个分段留下的结果。请将它们从模型上移除；ComfyUI 的 " +
+        "EasyCache 和 LazyCache 可以保留。",
     ["{0&} is still in the loaded model, where it replaced the model's own function when its node last ran. Remove " +
         "that node if it is there, then restart ComfyUI."]:
         "{0} 仍留在已加载的模型中：其节点上次运行时替换了模型自身的函数。如果该节点还在，请将其删除，然后重启 ComfyUI。",
+    ["{0&} are still in the loaded model, where they replaced the model's own functions when their nodes last ran. " +
+        "Remove those nodes if they are there, then restart ComfyUI."]:
+        "{0} 仍留在已加载的模型中：它们的节点上次运行时替换了模型自身的函数。如果这些节点还在，请将其删除，然后重启 ComfyUI。",
     "another node, such as a step cache,": "另一个节点，例如步缓存",
     "another node, of {0&},": "来自 {0} 的另一个节点",
-    "another node, of {0&}": "来自 {0} 的另一个节点",
-    "Another node, of {0&}": "来自 {0} 的另一个节点",
+    "Another node, of {0&},": "来自 {0} 的另一个节点",
     "another node": "另一个节点",
     "Another node": "另一个节点",
     "out of memory; keys and values stay in system RAM from here on.": "显存不足；从现在起键和值保留在系统内存中。",
@@ -72,6 +78,9 @@ export const NOTICES = {
         "模型需要图像，但提示词 {0} 开始时没有图像，因此其画面是凭空生成的。请用“长视频提示词图像”为它提供一张。",
     "hiding the subject's words changed nothing in segment {0}; it is not followed there.":
         "在分段 {0} 中隐藏主体的词语没有引起任何变化；在那里不跟踪主体。",
+    ["the words of a prompt are not known, so there are no maps of them. Encode prompts by Long Video " +
+        "Segmenter."]:
+        "提示词的词语未知，因此没有它们的注意力图。请用“长视频分段器”编码提示词。",
     "the prompt has more tokens than the model received; its subject cannot be followed.":
         "提示词的 token 比模型收到的多，无法跟踪其主体。",
     "the prompt has no tokens but those of the subject; its subject cannot be followed.":
@@ -83,10 +92,12 @@ export const NOTICES = {
     "its subject is not read.": "不读取其主体。",
     "its subject cannot be followed.": "无法跟踪其主体。",
     "its prompts are left unrouted.": "其提示词不会逐帧变化。",
-    "its words are left unweighed.": "不改变其词语的权重。",
     "the words of its prompt are left unweighed.": "不改变其提示词中词语的权重。",
-    "prompt {0}: the prompt has more tokens than the model received; {1+}": "提示词 {0}：其 token 比模型收到的多；{1}",
-    "prompt {0}: every word of the prompt has weight 0; {1+}": "提示词 {0}：所有词语的权重都是 0；{1}",
+    "the prompt has more tokens than the model received; its words are left unweighed.":
+        "其 token 比模型收到的多，因此不改变词语的权重。",
+    "every word of the prompt has weight 0; its words are left unweighed.": "所有词语的权重都是 0，因此不改变词语的权重。",
+    "the words of a prompt are not known, so there are no maps of them. Encode prompts by Long Video Segmenter.":
+        "提示词的词语未知，因此没有对词语的注意力图。请用“长视频分段器”编码提示词。",
     ["{0}: an attention call {1+}; it is left unshared. {2+} makes it, or a newer ComfyUI. Take that node off the " +
         "model, or update KV Share."]:
         "{0}：一次注意力调用{1}；它不共享。它由{2}或较新的 ComfyUI 产生。请将该节点从模型上移除，或更新 KV Share。",
@@ -112,6 +123,7 @@ export const NOTICES = {
     "{0} tokens instead of {1} ({2})": "有 {0} 个 token，应为 {1}（{2}）",
     "{0} tokens of {1+} instead of {2}": "{1}有 {0} 个 token，应为 {2}",
     "{0} queries and {1} keys in a joint attention": "联合注意力中有 {0} 个查询和 {1} 个键",
+    "{0} query and {1} key tokens instead of {2} and {3}": "有 {0} 个查询 token 和 {1} 个键 token，应为 {2} 和 {3}",
     "{0} query and {1} key tokens where the text has {2}": "有 {0} 个查询 token 和 {1} 个键 token，而文本有 {2}",
     "{0} query tokens where the video has {1} and reference images {2}": "有 {0} 个查询 token，而视频有 {1}，参考图像有 {2}",
     "{0} query tokens where the {1+} has {2}": "有 {0} 个查询 token，而{1}有 {2}",

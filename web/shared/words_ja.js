@@ -168,17 +168,17 @@ export const MESSAGES = {
         "{0} だけで一つのプロンプトになります。消すか、行頭に # を付けてメモにしてください。この語のプロンプトなら {1} と書いてください。",
     ["config: is_edit takes later prompts for edits of the first, but there is one prompt. Write the edited " +
         "prompt below it, with [cut] in between."]:
-        "設定：is_edit は後のプロンプトを最初の編集とみなしますが、プロンプトは一つだけです。その下に編集後のプロンプトを、間に [cut] を入れて書いてください。",
+        "config：is_edit は後のプロンプトを最初の編集とみなしますが、プロンプトは一つだけです。その下に編集後のプロンプトを、間に [cut] を入れて書いてください。",
     ["config: is_edit takes prompts for edits of the first, but prompt {0} and the one before fade into each " +
         "other. Write [cut] between all prompts, and no loop."]:
-        "設定：is_edit はプロンプトを最初の編集とみなしますが、プロンプト {0} は前のものとつながっています。すべての間に [cut] を書き、ループはやめてください。",
+        "config：is_edit はプロンプトを最初の編集とみなしますが、プロンプト {0} は前のものとつながっています。すべての間に [cut] を書き、ループはやめてください。",
     ["config: is_edit takes prompts for edits of the first, but prompt {0} lasts {1} latent frames and a segment " +
         "{2}, which would show another prompt too. Set sampling_num_frames in Long Video Segmenter to {3}, or make " +
         "the prompt longer."]:
-        "設定：is_edit はプロンプトを最初の編集とみなしますが、プロンプト {0} は {1} 潜在フレームで、セグメントは {2} あり、別のプロンプトも映ります。「長尺動画セグメンター」の sampling_num_frames を {3} にするか、プロンプトを長くしてください。",
+        "config：is_edit はプロンプトを最初の編集とみなしますが、プロンプト {0} は {1} 潜在フレームで、セグメントは {2} あり、別のプロンプトも映ります。「長尺動画セグメンター」の sampling_num_frames を {3} にするか、プロンプトを長くしてください。",
     ["config: share_subject is off, but no subject is named, so there is nothing to tell from it. Name the " +
         "subject in Mask-Guided KV Share, or turn share_subject on."]:
-        "設定：share_subject がオフですが、被写体の指定がないので区別できません。「マスク誘導 KV 共有」で被写体を指定するか、share_subject をオンにしてください。",
+        "config：share_subject がオフですが、被写体の指定がないので区別できません。「マスク誘導 KV 共有」で被写体を指定するか、share_subject をオンにしてください。",
     "subject: '{0}' is not in the prompt '{1}'. Did you mean '{2}'? Words of this prompt: {3}.":
         "被写体：「{0}」はプロンプト「{1}」にありません。「{2}」のことですか。このプロンプトの語：{3}。",
     "subject: '{0}' is not in the prompt '{1}'. Words of this prompt: {2}.":
@@ -231,6 +231,18 @@ export const MESSAGES = {
         "the model was trained on."]:
         "動画がセグメントの {0} 潜在フレームより短いため、セグメントは {1} フレームです。モデルの学習時より短くなります。",
     "{0} is not used for prompt {1}: the script sets its own.": "プロンプト {1} では {0} を使いません。スクリプトが指定しています。",
+    "KV Share Workers: one worker for each GPU. Enter a number in workers to see how much faster that is.":
+        "複数 GPU ワーカー：GPU ごとにひとつのワーカーです。workers に数を入れると、どれだけ速くなるかがわかります。",
+    "KV Share Workers: {0} evaluations in each step, with one process {1}: {2} times as fast.":
+        "複数 GPU ワーカー：各ステップの計算は {0} 回、ひとつのプロセスでは {1} 回：{2} 倍の速さです。",
+    "KV Share Workers: segments {0}; {1} MiB travel in each step.": "複数 GPU ワーカー：セグメント {0}。各ステップで {1} MiB を送ります。",
+    ["KV Share Workers: order 'chain' samples one segment after another, so there is nothing to divide. Set order " +
+        "to lockstep or sources_first in KV Sharing Config."]:
+        "複数 GPU ワーカー：order 'chain' はセグメントをひとつずつサンプリングするため、分けられません。「共有の設定」で order を lockstep か sources_first にします。",
+    ["KV Share Workers: segments attend to the one before them, so each worker would have to evaluate all that come " +
+        "before its own, and nothing would be faster. Set sources to first in KV Sharing Config, or give prompts sources " +
+        "of their own ('source: beat 1'), or remove this node."]:
+        "複数 GPU ワーカー：各セグメントが前のセグメントを参照するため、どのワーカーも自分より前をすべて計算することになり、速くなりません。「共有の設定」で sources を first にするか、プロンプトに参照元（'source: beat 1'）を与えるか、このノードを外します。",
     "{0} comes from another node; {1} is assumed here.": "{0} は別のノードから来ています。ここでは {1} と仮定します。",
     "prompts comes from another node: edit it there.": "prompts は別のノードから来ています。そちらで編集してください。",
     "prompts: there is no prompt; write one per line.": "プロンプトがありません。一行に一つ書いてください。",

@@ -36,11 +36,23 @@ MIXED_UP = (
 )
 """What a film of several segments says of a cache that cannot serve it."""
 
+MIXED_UP_BY_SEVERAL = (
+    "{who} keep what the model returned last for the whole film, but a film is evaluated segment by segment, so that "
+    "each segment is given what another left. Take them off the model; EasyCache and LazyCache of ComfyUI can stay."
+)
+"""The same of several."""
+
 LEFT_BEHIND = (
     "{who} is still in the loaded model, where it replaced the model's own function when its node last ran. Remove "
     "that node if it is there, then restart ComfyUI."
 )
 """What a run says of a node that patched the model for good."""
+
+SEVERAL_LEFT_BEHIND = (
+    "{who} are still in the loaded model, where they replaced the model's own functions when their nodes last ran. "
+    "Remove those nodes if they are there, then restart ComfyUI."
+)
+"""The same of several."""
 
 FUNCTIONS_OF_A_NETWORK = ("forward", "_forward", "forward_orig")
 """What packs replace in a network. The host's networks define them in their classes."""
@@ -82,9 +94,13 @@ def mixed_up_by(neighbours: Neighbours) -> str | None:
     """What to say of caches that give a segment what another left; None where there is none."""
     names = [name for name in neighbours.caches if name not in KEEPS_APART]
     left = [name for name in names if name in neighbours.left_behind]
+    if len(left) > 1:
+        return SEVERAL_LEFT_BEHIND.format(who=" and ".join(left))
     if left:
-        return LEFT_BEHIND.format(who=" and ".join(left))
-    return MIXED_UP.format(who=" and ".join(names)) if names else None
+        return LEFT_BEHIND.format(who=left[0])
+    if len(names) > 1:
+        return MIXED_UP_BY_SEVERAL.format(who=" and ".join(names))
+    return MIXED_UP.format(who=names[0]) if names else None
 
 
 def _left_in_the_network(model: Any) -> Iterator[tuple[str, Any]]:
