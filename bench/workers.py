@@ -47,7 +47,7 @@ def measure_workers(rounds: int, steps: int) -> list[dict[str, Any]]:
     beats = tuple(ScriptBeat(f"a red circle moves {way}") for way in ("right", "left") * (SEGMENTS // 2))
     planned = plan_timeline(Script(beats), info.native_frames, 1, 8, info.compression[0])
     timeline, positive, negative = encode_timeline(clip, planned, "")
-    plan = make_plan(timeline, KVShareConfig(), "circle")
+    plan = make_plan(timeline, KVShareConfig(), "circle", None)
     patched, _ = apply(model, plan)
     models = {1: patched, WORKERS: with_workers(patched, WorkerSettings(workers=WORKERS))}
     shape = (1, info.latent_channels, timeline.latent_frames, SIDE, SIDE)

@@ -13,11 +13,11 @@ SAMPLING_NODE = "Mask-Guided KV Share"
 NODES = (
     "Attention Mask Preview",
     "DiTCtrl Config (paper)",
+    "KV Share Workers",
     "KV Sharing Config",
     "KV Sharing Load Preset",
     "KV Sharing Mask Settings",
     "KV Sharing Memory Settings",
-    "KV Share Workers",
     "KV Sharing Probe",
     "Load Video DiT",
     "Long Video Beat Images",

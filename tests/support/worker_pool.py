@@ -4,6 +4,8 @@ import copy
 from collections.abc import Sequence
 from typing import Any
 
+import pytest
+
 from kvshare_core.host.workers.pool import LostWorkerError
 from kvshare_core.host.workers.worker import Worker
 
@@ -50,3 +52,16 @@ class PoolHere:
     def restart(self, number: int) -> None:
         self.restarts += 1
         self._workers[number] = Worker(1)
+
+
+def hire(monkeypatch: pytest.MonkeyPatch, count: int, lost: tuple[int, int] | None = None) -> list[PoolHere]:
+    """Puts workers of this process in place of Ray's; gives those of every run."""
+    pools: list[PoolHere] = []
+
+    def pool_of(_: Any) -> PoolHere:
+        pools.append(PoolHere(count, lost))
+        return pools[-1]
+
+    monkeypatch.setattr("kvshare_core.host.workers.workers.require_ray", lambda: None)
+    monkeypatch.setattr("kvshare_core.host.workers.workers.pool_of", pool_of)
+    return pools

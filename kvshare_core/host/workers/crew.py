@@ -59,10 +59,11 @@ class NamedEntry:
 class Entries:
     """Conditioning that workers know by name."""
 
-    def __init__(self, pool: Pool, prefix: str):
+    def __init__(self, pool: Pool, prefix: str, device: torch.device):
+        """device: where the model computes in this process."""
         self.contents: dict[str, Any] = {}
         """References to what the names mean."""
-        self._pool, self._prefix = pool, prefix
+        self._pool, self._prefix, self._device = pool, prefix, device
         self._known: dict[int, NamedEntry] = {}
 
     def name_of(self, entry: dict[str, Any]) -> str:
@@ -71,18 +72,19 @@ class Entries:
         known = self._known.get(id(entry))
         if known is None or not known.is_as(parts):
             known = self._known[id(entry)] = NamedEntry(entry, parts, f"{self._prefix} {len(self.contents)}")
-            self.contents[known.name] = self._pool.put(travelling_entry(entry))
+            self.contents[known.name] = self._pool.put(travelling_entry(entry, self._device))
         return known.name
 
 
 class Crew:
     """Workers by their numbers in the pool."""
 
-    def __init__(self, pool: Pool, facts: RunFacts, patches: Any):
-        """patches: of weights, those of the facts' recipe; None for none."""
+    def __init__(self, pool: Pool, facts: RunFacts, patches: Any, device: torch.device):
+        """patches: of weights, those of the facts' recipe; None for none. device: where the model computes in this
+        process."""
         self.pool = pool
         self.facts = facts
-        self.entries = Entries(pool, f"run {facts.run} entry")
+        self.entries = Entries(pool, f"run {facts.run} entry", device)
         if facts.recipe.patches is not None:
             self.entries.contents[facts.recipe.patches] = pool.put(patches)
         self.own: list[frozenset[int]] = [frozenset()] * pool.count

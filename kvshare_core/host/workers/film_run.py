@@ -63,7 +63,7 @@ class FilmRun:
             started.call_bytes,
         )
         self._started, self._run, self._patience = started, run, patience
-        self._crew = Crew(pool, facts, patches)
+        self._crew = Crew(pool, facts, patches, started.patcher.load_device)
         self._split: Split | None = None
         self._faults = 0
         self._last_sigma: float | None = None
@@ -137,7 +137,7 @@ class FilmRun:
         return ModelCall(
             call.timestep.to("cpu", copy=True),
             call.model_options["transformer_options"]["sample_sigmas"].to("cpu", copy=True),
-            travelling_options(call.model_options),
+            travelling_options(call.model_options, self._started.patcher.load_device),
             tuple(part.shape for part in call.latent.parts),
             lists,
             tuple(needed),

@@ -4,7 +4,9 @@ Workers load the model from its files and know the pack, but no node of other pa
 refused by name, never left out.
 """
 
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
 
@@ -38,54 +40,78 @@ AROUND_THE_MODEL = (WrappersMP.APPLY_MODEL, WrappersMP.DIFFUSION_MODEL, Wrappers
 SET_IN_CALLS = ("wrappers", "callbacks", "sample_sigmas", "cond_or_uncond", "uuids", "sigmas", KEY)
 """Transformer options that are looked at by themselves, or that every call sets anew."""
 
-HOST_MODULES = ("comfy.", "torch")
+NOWHERE = torch.device("meta")
+"""Where no tensor of a noise schedule is: the host moves it with the model."""
 
 
 class CannotTravelError(ValueError):
     """Something cannot be sent to a worker."""
 
 
-def travelling(value: Any) -> Any:
-    """`value` with tensors on the CPU. Raises CannotTravelError for anything but plain values, collections of them,
-    and inputs of a model as the host wraps them."""
+@dataclass(frozen=True)
+class OnDevice:
+    """A tensor that belongs where the model computes, on its way there."""
+
+    tensor: torch.Tensor
+
+
+def travelling(value: Any, device: torch.device) -> Any:
+    """`value` with tensors on the CPU, those from `device`, where the model computes here, as OnDevice.
+
+    Raises CannotTravelError for anything but plain values, collections of them, inputs of a model as the host wraps
+    them, and what its networks keep of these.
+    """
     if isinstance(value, torch.Tensor):
-        return value.detach().to("cpu", copy=True).contiguous()
-    if isinstance(value, Mapping):
-        return {name: travelling(one) for name, one in cast("Mapping[Any, Any]", value).items()}
-    if isinstance(value, torch.Size):
-        return value
-    if isinstance(value, list | tuple):
-        kind: Any = cast("type[Any]", type(value))  # pyright: ignore[reportUnknownMemberType]
-        found = [travelling(one) for one in cast("Sequence[Any]", value)]
-        return kind(*found) if hasattr(kind, "_fields") else kind(found)
+        tensor = value.detach().to("cpu", copy=True).contiguous()
+        return OnDevice(tensor) if value.device == device else tensor
+    found = _changed(value, partial(travelling, device=device))
+    if found is not None:
+        return found
     module = type(value).__module__
     if value is None or (module in ("builtins", "uuid", "torch") and not callable(value)):
         return value
-    if module.startswith("comfy.") and hasattr(value, "_copy_with"):
-        return _rewrapped(value, travelling)
     raise CannotTravelError(f"{module}.{type(value).__name__}")
 
 
 def on_device(value: Any, device: torch.device) -> Any:
-    """The same with tensors on `device`."""
-    if isinstance(value, torch.Tensor):
-        return value.to(device)
+    """What arrived, with tensors on `device` that belong there."""
+    if isinstance(value, OnDevice):
+        return value.tensor.to(device)
+    found = _changed(value, partial(on_device, device=device))
+    return value if found is None else found
+
+
+def _changed(value: Any, change: Callable[[Any], Any]) -> Any:
+    """A collection, or an object of the host that holds inputs of a model, with its parts changed; None for anything
+    else."""
     if isinstance(value, Mapping):
-        return {name: on_device(one, device) for name, one in cast("Mapping[Any, Any]", value).items()}
+        return {name: change(one) for name, one in cast("Mapping[Any, Any]", value).items()}
     if isinstance(value, list | tuple) and not isinstance(value, torch.Size):
         kind: Any = cast("type[Any]", type(value))  # pyright: ignore[reportUnknownMemberType]
-        found = [on_device(one, device) for one in cast("Sequence[Any]", value)]
+        found = [change(one) for one in cast("Sequence[Any]", value)]
         return kind(*found) if hasattr(kind, "_fields") else kind(found)
-    return _rewrapped(value, partial(on_device, device=device)) if hasattr(value, "_copy_with") else value
+    module = type(value).__module__
+    if module.startswith("comfy.") and hasattr(value, "_copy_with"):
+        return _rewrapped(value, change)
+    if module.startswith("comfy.ldm.") and not isinstance(value, torch.nn.Module) and not callable(value):
+        # What a network keeps of a sequence, such as MiniMax H3's layout.
+        made = copy.copy(value)
+        for name, one in vars(value).items():
+            setattr(made, name, change(one))
+        return made
+    return None
 
 
-def _rewrapped(wrapper: Any, changed: Callable[[Any], Any]) -> Any:
+def _rewrapped(wrapper: Any, change: Callable[[Any], Any]) -> Any:
     """An input of a model in the host's wrapper, with its content changed."""
-    return wrapper._copy_with(changed(wrapper.cond))
+    return wrapper._copy_with(change(wrapper.cond))
 
 
-def travelling_entry(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """A conditioning of the running sampler. Raises ValueError, naming what to remove, for what holds a model."""
+def travelling_entry(entry: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
+    """A conditioning of the running sampler. Raises ValueError, naming what to remove, for what holds a model.
+
+    device: as in travelling.
+    """
     for name, what in HOLDS_MODELS.items():
         if entry.get(name) is not None:
             raise ValueError(
@@ -94,7 +120,7 @@ def travelling_entry(entry: Mapping[str, Any]) -> dict[str, Any]:
             )
     kept = {name: entry[name] for name in ENTRY_KEYS if name in entry}
     try:
-        return {**travelling(kept), "model_conds": travelling(entry["model_conds"])}
+        return {**travelling(kept, device), "model_conds": travelling(entry["model_conds"], device)}
     except CannotTravelError as reason:
         raise ValueError(
             f"{NODE}: the conditioning has {reason}, which cannot be sent to the workers. Remove the node that adds "
@@ -102,9 +128,9 @@ def travelling_entry(entry: Mapping[str, Any]) -> dict[str, Any]:
         ) from reason
 
 
-def travelling_options(model_options: Mapping[str, Any]) -> dict[str, Any]:
+def travelling_options(model_options: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
     """The transformer options of one model call that workers need. Raises ValueError, naming what to remove, for
-    functions of other nodes."""
+    functions of other nodes. device: as in travelling."""
     for name in ("model_function_wrapper", "multigpu_clones"):
         if model_options.get(name) is not None:
             raise _refused(f"a node that wraps the model ({name})", ())
@@ -117,7 +143,7 @@ def travelling_options(model_options: Mapping[str, Any]) -> dict[str, Any]:
         if name in SET_IN_CALLS or _is_empty(value):
             continue
         try:
-            found[name] = travelling(value)
+            found[name] = travelling(value, device)
         except CannotTravelError as reason:
             raise _refused(f"a change of the model by another node ({name}: {reason})", ()) from reason
     return found
@@ -140,7 +166,7 @@ def recipe_of(patcher: Any, source: ModelSource | None, neighbours: Neighbours) 
     foreign = [*_foreign(patcher.wrappers), *_names(patcher.callbacks)]
     if foreign:
         raise _refused(f"what other nodes wrap the model in ({', '.join(foreign)})", named)
-    travelling_options(patcher.model_options)
+    travelling_options(patcher.model_options, patcher.load_device)
     objects = dict(patcher.object_patches)
     schedule = objects.pop("model_sampling", None)
     if objects:
@@ -163,10 +189,10 @@ def _schedule(schedule: Any, named: Sequence[str]) -> Schedule:
     if own or not all(one.__module__.startswith("comfy.") for one in kinds):
         raise _refused(f"a noise schedule of another node's own ({kind.__name__})", named)
     try:
-        plain = travelling(values)
+        plain = travelling(values, NOWHERE)
     except CannotTravelError as reason:
         raise _refused(f"a noise schedule of another node's own ({kind.__name__}: {reason})", named) from reason
-    buffers = {name: travelling(buffer) for name, buffer in schedule.named_buffers()}
+    buffers = {name: travelling(buffer, NOWHERE) for name, buffer in schedule.named_buffers()}
     return Schedule(tuple((one.__module__, one.__name__) for one in kinds), plain, buffers)
 
 

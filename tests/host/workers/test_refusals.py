@@ -13,7 +13,7 @@ from kvshare_core.host.loading.model_info import SOURCE_ATTACHMENT
 from kvshare_core.host.loading.model_source import source_of
 from kvshare_core.host.workers import pool
 from kvshare_core.host.workers.settings import WorkerSettings
-from kvshare_core.host.workers.travel import travelling_entry, travelling_options
+from kvshare_core.host.workers.travel import on_device, travelling_entry, travelling_options
 from kvshare_core.host.workers.workers import with_workers
 from tests.support.node_calls import run_node
 from tests.support.windows import share
@@ -21,6 +21,7 @@ from tests.support.worker_films import film, film_timeline, tiny_model
 
 SIX = film_timeline("fox runs\n" * 6)
 TWO = WorkerSettings(workers=2)
+CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
@@ -137,17 +138,19 @@ def test_a_point_that_is_looked_at(model: Any) -> None:
 @pytest.mark.parametrize("name", ["control", "gligen", "hooks", "additional_models"])
 def test_conditioning_that_holds_a_model(name: str) -> None:
     with pytest.raises(ValueError, match="Take it off the conditioning"):
-        travelling_entry({"model_conds": {}, "uuid": 1, name: object()})
+        travelling_entry({"model_conds": {}, "uuid": 1, name: object()}, CPU)
 
 
 def test_options_travel_as_plain_values_and_functions_do_not() -> None:
     scale = torch.ones(2)
     options = {"transformer_options": {"scale": scale, "rope_options": {"shift": 1.5}, "patches": {}, "wrappers": {}}}
-    found = travelling_options(options)
+    found = travelling_options(options, CPU)
     assert set(found) == {"scale", "rope_options"}
-    assert found["scale"] is not scale and torch.equal(found["scale"], scale)
+    assert on_device(found, CPU)["scale"] is not scale and torch.equal(on_device(found, CPU)["scale"], scale)
+    # What is elsewhere here stays in the computer's memory there.
+    assert torch.equal(travelling_options(options, torch.device("meta"))["scale"], scale)
     with pytest.raises(ValueError, match="patches_replace"):
-        travelling_options({"transformer_options": {"patches_replace": {"dit": {1: lambda: None}}}})
+        travelling_options({"transformer_options": {"patches_replace": {"dit": {1: lambda: None}}}}, CPU)
 
 
 def test_without_ray_the_node_says_how_to_install_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

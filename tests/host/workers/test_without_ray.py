@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from kvshare_core.host.workers.settings import WorkerSettings
 from kvshare_core.host.workers.workers import with_workers
 from kvshare_core.session import sampling_run
 from kvshare_core.subject.hidden_words import HiddenWords
+from tests.support import worker_pool
 from tests.support.worker_films import (
     CASES,
     SHARED,
@@ -44,20 +46,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 @pytest.fixture
 def hire(monkeypatch: pytest.MonkeyPatch) -> Hire:
-    """Puts workers of this process in place of Ray's; gives those of every run."""
-
-    def hired(count: int, lost: tuple[int, int] | None = None) -> list[PoolHere]:
-        pools: list[PoolHere] = []
-
-        def pool_of(_: Any) -> PoolHere:
-            pools.append(PoolHere(count, lost))
-            return pools[-1]
-
-        monkeypatch.setattr("kvshare_core.host.workers.workers.require_ray", lambda: None)
-        monkeypatch.setattr("kvshare_core.host.workers.workers.pool_of", pool_of)
-        return pools
-
-    return hired
+    return partial(worker_pool.hire, monkeypatch)
 
 
 @pytest.mark.parametrize("name", CASES)
