@@ -83,9 +83,6 @@ export const NOTICES = {
         "このモデルは画像を使いますが、プロンプト {0} の始まりに画像がないため、映るものはモデルが作ります。「長尺動画の場面画像」で画像を与えてください。",
     "hiding the subject's words changed nothing in segment {0}; it is not followed there.":
         "セグメント {0} では被写体の語を隠しても何も変わりませんでした。そこでは被写体を追いません。",
-    ["the words of a prompt are not known, so there are no maps of them. Encode prompts by Long Video " +
-        "Segmenter."]:
-        "プロンプトの語が分からないため、語のマップはありません。プロンプトは「長尺動画セグメンター」でエンコードしてください。",
     "the prompt has more tokens than the model received; its subject cannot be followed.":
         "プロンプトのトークンがモデルの受け取った数より多いため、被写体を追えません。",
     "the prompt has no tokens but those of the subject; its subject cannot be followed.":

@@ -78,9 +78,6 @@ export const NOTICES = {
         "模型需要图像，但提示词 {0} 开始时没有图像，因此其画面是凭空生成的。请用“长视频提示词图像”为它提供一张。",
     "hiding the subject's words changed nothing in segment {0}; it is not followed there.":
         "在分段 {0} 中隐藏主体的词语没有引起任何变化；在那里不跟踪主体。",
-    ["the words of a prompt are not known, so there are no maps of them. Encode prompts by Long Video " +
-        "Segmenter."]:
-        "提示词的词语未知，因此没有它们的注意力图。请用“长视频分段器”编码提示词。",
     "the prompt has more tokens than the model received; its subject cannot be followed.":
         "提示词的 token 比模型收到的多，无法跟踪其主体。",
     "the prompt has no tokens but those of the subject; its subject cannot be followed.":
