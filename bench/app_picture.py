@@ -15,7 +15,8 @@ from PIL import Image
 
 from devtools.browser import running_browser
 from devtools.environment import ROOT, find_host, say
-from devtools.package import installed, read_published, version_of, write_archive
+from devtools.package import installed, version_of, write_archive
+from devtools.published import read_published
 from devtools.server import Server
 
 PICTURE = ROOT / "docs" / "pictures" / "app.jpg"

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from . import client
 from .environment import ROOT, find_host, say
-from .published import problems_of, published_files, weights_in
+from .published import problems_of, read_published, weights_in
 from .server import PACK_FOLDER, Server, ServerError, running_server
 
 OUT = ROOT / "out"
@@ -28,16 +28,6 @@ EPOCH = (1980, 1, 1, 0, 0, 0)
 """The time of every file in the archive: the earliest that the format knows."""
 PLAIN_FILE = 0o100644 << 16
 UNIX = 3
-
-
-def read_published(root: Path = ROOT) -> dict[str, bytes]:
-    """The published files by their paths. Raises SetupError as published_files does, OSError for a missing one, and
-    ValueError for a link, of which nobody knows where it leads on another computer."""
-    names = published_files(root)
-    links = [name for name in names if (root / name).is_symlink()]
-    if links:
-        raise ValueError(f"links are not published: {', '.join(links)}")
-    return {name: (root / name).read_bytes() for name in names}
 
 
 def version_of(files: Mapping[str, bytes]) -> str:

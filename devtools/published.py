@@ -70,6 +70,16 @@ def published_files(root: Path = ROOT) -> list[str]:
     return sorted(name for name in names if not any(_matches(name, pattern) for pattern in ignored))
 
 
+def read_published(root: Path = ROOT) -> dict[str, bytes]:
+    """The published files by their paths. Raises SetupError as published_files does, OSError for a missing one, and
+    ValueError for a link, of which nobody knows where it leads on another computer."""
+    names = published_files(root)
+    links = [name for name in names if (root / name).is_symlink()]
+    if links:
+        raise ValueError(f"links are not published: {', '.join(links)}")
+    return {name: (root / name).read_bytes() for name in names}
+
+
 def problems_of(files: Mapping[str, bytes]) -> list[str]:
     """A line for everything that the registry, its reviewers or users would object to."""
     found = [f"{name} is missing" for name in NEEDED if name not in files]

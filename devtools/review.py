@@ -8,8 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from .environment import interpreter, make_tools, say
-from .package import read_published
-from .published import problems_of
+from .published import problems_of, read_published
 
 TOOLS: tuple[tuple[str, ...], ...] = (
     # Every finding of high severity makes a pack malicious; those of medium severity are words of ours: prose that it

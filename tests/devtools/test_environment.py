@@ -34,6 +34,12 @@ def test_help_has_one_line_per_command(arguments: tuple[str, ...]) -> None:
     assert lines == list(COMMANDS)
 
 
+def test_commands_start_where_only_python_is_installed() -> None:
+    """On a fresh machine the environment has yet to be made."""
+    found = subprocess.run([sys.executable, "-S", "dev.py", "--help"], cwd=ROOT, capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr
+
+
 def test_unknown_command_is_an_error() -> None:
     answer = dev("fly")
     assert answer.returncode == 2

@@ -7,8 +7,16 @@ from pathlib import Path
 import pytest
 
 from devtools.environment import ROOT, SetupError
-from devtools.package import film_in, installed, nodes_in, read_published, version_of, write_archive
-from devtools.published import IGNORED, MAX_WEIGHT_BYTES, WEIGHTS, problems_of, published_files, weights_in
+from devtools.package import film_in, installed, nodes_in, version_of, write_archive
+from devtools.published import (
+    IGNORED,
+    MAX_WEIGHT_BYTES,
+    WEIGHTS,
+    problems_of,
+    published_files,
+    read_published,
+    weights_in,
+)
 
 SOUND = dict.fromkeys(
     ("__init__.py", "pyproject.toml", "README.md", "LICENSE", "nodes/__init__.py", "web/kv_share.js"), b"\n"
