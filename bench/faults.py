@@ -53,7 +53,7 @@ class Boundary:
 HOST = "kvshare_core.host.sampling"
 BOUNDARIES: tuple[Boundary, ...] = (
     Boundary("noise of a run", f"{HOST}.outer_sample:arrange_noise", "lockstep", TENSORS),
-    Boundary("before a segment", f"{HOST}.segment_handler:_evaluate", "lockstep"),
+    Boundary("before a segment", f"{HOST}.segment_call:_evaluate", "lockstep"),
     Boundary("conditioning of a segment", f"{HOST}.segment_handler:slice_conditioning", "lockstep"),
     Boundary("before a forward", "kvshare_core.session.sampling_run:SamplingRun.open_forward", "lockstep"),
     Boundary("inside the model", "comfy.ldm.wan.model:WanAttentionBlock.forward", "lockstep", TENSORS, ours=False),

@@ -158,7 +158,10 @@ def peak_bytes(model: Model, plan: SharePlan, rows: int, place: Place = ON_META)
     """The most that a call of the second segment holds beyond its inputs and what the bank holds before."""
     settings = RunSettings(fit_plan(plan, model.info), _Calls(model), None)  # pyright: ignore[reportArgumentType]
     sharer = CallSharer(
-        settings, SubjectTracker(settings.plan, _refuse), RunAccount(settings, WarnOnce(_refuse)), _refuse
+        settings,
+        SubjectTracker(settings.plan, _refuse, settings.info.blocks),
+        RunAccount(settings, WarnOnce(_refuse)),
+        _refuse,
     )
     first, second = plan.timeline.segments
     batch = Batch(((0, 0), (1, 0))[:rows])
@@ -167,11 +170,14 @@ def peak_bytes(model: Model, plan: SharePlan, rows: int, place: Place = ON_META)
     assert strength is not None
     source = Forward(first, batch, PromptText(model.text), model.grid, consumers=1)
     target = Forward(second, batch, PromptText(model.text), model.grid, strength=strength, sources=(0,))
-    sharer.share(_context(model, source, block, rows, place))
-    context = _context(model, target, block, rows, place)
+    earlier, context = (_context(model, forward, block, rows, place) for forward in (source, target))
+    nothing_hidden = earlier.key_masks
+    assert nothing_hidden is not None
+    sharer.share(earlier, nothing_hidden)
+    del earlier
 
     def share() -> torch.Tensor:
-        output = sharer.share(context)
+        output = sharer.share(context, nothing_hidden)
         assert output is not None and len(sharer.bank) == 0
         return output
 

@@ -56,6 +56,7 @@ ROOMS = (
     Room("kvshare_core/host/conditioning", "prompts into conditioning, cut to segments"),
     Room("kvshare_core/host/files", "saved runs, presets, the mask viewer's pictures"),
     Room("kvshare_core/host/sampling", "patches the MODEL: segments, attention, memory"),
+    Room("kvshare_core/host/workers", "one film over several processes, on Ray"),
     Room("kvshare_core/host/editor", "the plan of a film while the user edits it"),
     Room("nodes", "schemas and tooltips; each node calls the core"),
     Room("devtools", "environment, servers, mutants, this map"),

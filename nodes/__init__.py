@@ -9,6 +9,7 @@ from .kv_share_load_preset import KVShareLoadPreset
 from .kv_share_mask_settings import KVShareMaskSettings
 from .kv_share_memory_settings import KVShareMemorySettings
 from .kv_share_probe import KVShareProbe
+from .kv_share_workers import KVShareWorkers
 from .load_video_dit import LoadVideoDiT
 from .long_video_beat_images import LongVideoBeatImages
 from .long_video_continue import LongVideoContinue
@@ -48,4 +49,5 @@ class KVShareExtension(ComfyExtension):
             LongVideoBeatImages,
             KVShareProbe,
             KVShareLoadPreset,
+            KVShareWorkers,
         ]

@@ -12,6 +12,7 @@ from ..kvshare_core.host.editor.widget_values import plain_number, widget_value
 from ..kvshare_core.host.graph import Graph, GraphNode, is_link
 from ..kvshare_core.host.loading.model_files import CHECKPOINT
 from ..kvshare_core.host.loading.model_headers import facts_of
+from ..kvshare_core.host.workers.settings import MOST_WORKERS
 from ..kvshare_core.plan.forecast import ModelFacts
 from .ditctrl_config import DiTCtrlConfig
 from .kv_share_config import KVShareConfigNode
@@ -41,7 +42,7 @@ CONFIG_NODES: Mapping[str, Any] = {
 }
 """Nodes whose configuration depends on their input values alone."""
 
-SEGMENTER, SHARER = "LongVideoSegmenter", "MaskGuidedKVShare"
+SEGMENTER, SHARER, WORKERS = "LongVideoSegmenter", "MaskGuidedKVShare", "KVShareWorkers"
 
 NAMES = {
     node.define_schema().node_id: node.define_schema().display_name
@@ -140,7 +141,15 @@ def _surroundings(graph: Graph, node: GraphNode, assumed: tuple[str, ...]) -> Su
         _first(graph, sampled, "cfg", 0.0, MAX_CFG) != 1.0,
         problems=tuple(problems),
         notes=tuple(notes),
+        workers=_workers(graph, sampled),
     )
+
+
+def _workers(graph: Graph, sampled: list[GraphNode]) -> int | None:
+    """The number of workers; None without their node, and for a number that is none."""
+    node = next((found for found in sampled if found.kind == WORKERS), None)
+    count = None if node is None else plain_number(_value(graph, node, "workers"), 0, MOST_WORKERS)
+    return None if count is None else int(count)
 
 
 def _model(graph: Graph, node: GraphNode, problems: list[str]) -> ModelFacts | None:

@@ -44,9 +44,7 @@ class Indivisible:
     """What it is, why it cannot be cut, and what to do instead."""
 
 
-InputTiming = Literal[
-    "whole video", "text length", "first segment", "reference latents", "sequence", "audio", "pictures"
-]
+InputTiming = Literal["whole video", "text length", "first segment", "reference latents", "sequence", "audio"]
 """Inputs without entries for single frames.
 
 whole video: texts, reference images, numbers; every segment gets all of it. text length: the number of text tokens that
@@ -54,8 +52,7 @@ the model attends to, as it drops those after them. first segment: it fixes the 
 came before them; later segments get none. reference latents: a list of latents, of which those as long as the video are
 cut with it and single images stay whole. sequence: a dictionary with the layout of the model's whole sequence of
 tokens, which is made anew for every segment, and with images at frames of the video, which go to the segments that have
-them. audio: it has entries for every step of the audio, along its time. pictures: a batch, of one entry for all frames
-or one for each, as models take it whose latent is a batch of pictures.
+them. audio: it has entries for every step of the audio, along its time.
 """
 
 InputLayout = PerFrame | Mapping[int, PerFrame] | Indivisible | InputTiming

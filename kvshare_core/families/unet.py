@@ -41,9 +41,8 @@ REFINER = TextEncoders("STABLE_DIFFUSION", (CLIP_G,), PLAIN_PROMPT)
 BY_TEXT_WIDTH = {768: SD1, 1024: SD2, 2048: SDXL, 1280: REFINER}
 """Text encoders by the width of the text that a model takes."""
 
-INPUTS: Mapping[str, InputLayout] = dict.fromkeys(
-    ("c_concat", "c_crossattn", "crossattn_controlnet", "denoise_mask", "y"), "pictures"
-)
+INPUTS: Mapping[str, InputLayout] = {}
+"""None of its own: all are batches, of one entry for all pictures or one for each."""
 
 MASACTRL = BlockPreset(
     "share",

@@ -54,13 +54,13 @@ class ViT3DFamily:
             raise UnexpectedCallError("no block to belong to")
         grid = (frames, side, side)
         if place < layers:
-            _check(call, CLASS_TOKENS + side * side, CLASS_TOKENS + side * side)
+            _check(call, CLASS_TOKENS + side * side)
             return CallSite(group * layers + place, "self", CLASS_TOKENS, grid=grid, frames_as_rows=True)
         block = group * layers + layers - 1
         # One feature stands for its whole frame.
         read = grid if diffusion_model.patch_features else (frames, 1, 1)
         if place == layers:
-            _check(call, frames, frames)
+            _check(call, frames)
             return CallSite(block, "other")
         _check(call, math.prod(read), text_tokens)
         return CallSite(block, "cross", grid=read)
@@ -93,8 +93,11 @@ def _mixing_calls(diffusion_model: Any) -> int:
     return 1 if diffusion_model.mixers[0].text is None else 2
 
 
-def _check(call: AttentionCall, query_tokens: int, key_tokens: int) -> None:
-    if (call.query_tokens, call.key_tokens) != (query_tokens, key_tokens):
-        raise UnexpectedCallError(
-            f"{call.query_tokens} query and {call.key_tokens} key tokens instead of {query_tokens} and {key_tokens}"
-        )
+def _check(call: AttentionCall, tokens: int, text_tokens: int | None = None) -> None:
+    """Raises UnexpectedCallError for a call of other tokens, which attend to each other where there is no text."""
+    if call.query_tokens != tokens:
+        raise UnexpectedCallError(f"{call.query_tokens} query tokens where the video has {tokens}")
+    if text_tokens is None and call.key_tokens != tokens:
+        raise UnexpectedCallError(f"{call.key_tokens} key tokens in a self-attention over {tokens}")
+    if text_tokens is not None and call.key_tokens != text_tokens:
+        raise UnexpectedCallError(f"{call.key_tokens} key tokens in a cross-attention to {text_tokens} text tokens")

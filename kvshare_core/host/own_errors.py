@@ -13,6 +13,7 @@ SAMPLING_NODE = "Mask-Guided KV Share"
 NODES = (
     "Attention Mask Preview",
     "DiTCtrl Config (paper)",
+    "KV Share Workers",
     "KV Sharing Config",
     "KV Sharing Load Preset",
     "KV Sharing Mask Settings",

@@ -4,7 +4,7 @@ Other nodes may answer in place of the model, skip blocks or make calls of their
 share do not.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
@@ -70,12 +70,22 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class _Entry:
+class AccountEntry:
     """One segment that was to attend to others in one step."""
 
     step: int
     blocks: frozenset[int]
     reason: Reason | None
+
+
+@dataclass(frozen=True)
+class AccountPart:
+    """What another process counted in some model calls; the same evaluation may be counted by several."""
+
+    entries: frozenset[AccountEntry]
+    causes: Mapping[int, frozenset[Reason]]
+    """By step, what kept segments from sharing."""
+    explained: frozenset[Reason]
 
 
 class RunAccount:
@@ -86,7 +96,7 @@ class RunAccount:
         self._warn = warn
         self._explained: set[Reason] = set()
         self._settings = settings
-        self._entries: list[_Entry] = []
+        self._entries: list[AccountEntry] = []
         self._causes: dict[int, set[Reason]] = {}
         """By step, what kept segments from sharing, also those that only others attend to."""
         self._forwards: list[Forward] = []
@@ -154,10 +164,25 @@ class RunAccount:
             reason = None if done else first_reason(reasons)
             # Blocks that were left out while the subject was only being looked for cost no sharing.
             reason = "subject" if waits and reason == "partly" else reason
-            self._entries.append(_Entry(now.step, frozenset(self.tally.blocks), reason))
+            self._entries.append(AccountEntry(now.step, frozenset(self.tally.blocks), reason))
         known = self._settings.neighbours.caches or len(self._settings.plan.timeline.segments) == 1
         if first_reason(reasons) == "answered" and not known:
             self.explain(ANSWERED.format(who=self._settings.neighbours.cache), "answered")
+
+    def part(self) -> AccountPart:
+        """What was counted since the last call of this."""
+        causes = {step: frozenset(reasons) for step, reasons in self._causes.items()}
+        part = AccountPart(frozenset(self._entries), causes, frozenset(self._explained))
+        self._entries.clear()
+        self._causes.clear()
+        return part
+
+    def take(self, part: AccountPart) -> None:
+        """Adds what another process counted."""
+        self._entries += part.entries
+        for step, reasons in part.causes.items():
+            self._causes.setdefault(step, set()).update(reasons)
+        self._explained |= part.explained
 
     def outcome(self, found_subjects: bool) -> Outcome:
         """What the finished run did."""

@@ -29,7 +29,8 @@ class Evidence:
         self._by_appearance = plan.config.masks.kind == "appearance"
         self._words: dict[int, torch.Tensor] = {}
         self._likeness: dict[int, torch.Tensor] = {}
-        self._first_look = FirstLook(plan, blocks)
+        self.first_look = FirstLook(plan, blocks)
+        """What the subjects look like in the segments that found them."""
         self._by_first_look: set[int] = set()
         self._weights: dict[int, tuple[Examples, torch.Tensor]] = {}
 
@@ -45,12 +46,12 @@ class Evidence:
     def needs_effects(self, index: int) -> bool:
         """Whether nothing locates the subjects of segment `index` yet: neither the effects of their words nor what they
         look like in another segment."""
-        return index not in self.effects and not self._first_look.knows(index)
+        return index not in self.effects and not self.first_look.knows(index)
 
     def add_effects(self, index: int, effects: torch.Tensor) -> None:
         """Takes how strongly hiding the words changes the prediction of segment `index` at each token."""
         self.effects[index] = self._words[index] = maps.standardised(effects)
-        self._first_look.learn(index, appearance.choose_examples(self.effects[index]))
+        self.first_look.learn(index, appearance.choose_examples(self.effects[index]))
 
     def add_likeness(self, context: AttentionContext) -> bool:
         """Compares the video tokens of one self- or joint attention with the examples of its segment; returns whether
@@ -79,9 +80,9 @@ class Evidence:
         if index in self.examples or context.conditional_rows is None or forward.batch.prompts is None:
             return False
         if self.needs_effects(index):
-            self._first_look.keep(context)
+            self.first_look.keep(context)
             return False
-        likeness = self._first_look.likeness(context)
+        likeness = self.first_look.likeness(context)
         if likeness is None:
             return False
         self._by_first_look.add(index)
@@ -115,14 +116,14 @@ class Evidence:
         """Drops the scores of the running model call."""
         for store in (self._words, self._likeness, self._weights, self._by_first_look):
             store.clear()
-        self._first_look.forget_tokens()
+        self.first_look.forget_tokens()
 
     def clear(self) -> None:
         """Frees everything."""
         self.drop_scores()
         self.examples.clear()
         self.effects.clear()
-        self._first_look.clear()
+        self.first_look.clear()
 
 
 def _add(totals: dict[int, torch.Tensor], index: int, score: torch.Tensor) -> None:

@@ -5,7 +5,7 @@ segments with different prompts and noise lie in the same direction already in t
 evaluation is enough for all (docs/laboratory.md).
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -87,6 +87,27 @@ class FirstLook:
         direction = torch.stack(known, dim=-1).to(value.device)
         features = appearance.Features(value, appearance.mean_value(value))
         return context.view.clip_to_masks(features.along(direction))
+
+    @property
+    def directions(self) -> Mapping[int, Mapping[int, torch.Tensor]]:
+        """What has been learned: by subject and block, [rows, heads x head_dim]."""
+        return self._directions
+
+    def take(self, directions: Mapping[int, Mapping[int, torch.Tensor]]) -> None:
+        """Takes over what another process has learned of subjects that are unknown here."""
+        for number, blocks in directions.items():
+            self._directions.setdefault(number, dict(blocks))
+
+    def teachers(self, indices: Iterable[int]) -> set[int]:
+        """Those of the segments, in the order in which they are evaluated, that show a subject which has not been seen
+        before: in none of those that come earlier, and not in another model call."""
+        known, found = {*self._directions}, set[int]()
+        for index in indices:
+            shown = self._shown(index)
+            if not known.issuperset(shown):
+                found.add(index)
+                known.update(shown)
+        return found
 
     def forget_tokens(self) -> None:
         """Frees the tokens of segments whose subjects were not found."""

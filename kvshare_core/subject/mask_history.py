@@ -10,6 +10,7 @@ import torch
 from ..plan.share_plan import SharePlan
 from ..record.record import Examples, RecordedMasks, RecordedStep, RecordedSubject, SegmentMasks, over_timeline
 from . import maps
+from .found_part import FoundPart, on_cpu
 
 MOST_STEPS = 8
 """Steps whose masks are recorded at most; of a longer run evenly spaced ones."""
@@ -56,6 +57,26 @@ class MaskHistory:
         if len(self._steps) > MOST_STEPS:
             self._spacing *= 2
             self._steps = {kept: found for kept, found in self._steps.items() if kept % self._spacing == 0}
+
+    def part(
+        self, indices: frozenset[int], examples: Mapping[int, Examples], effects: Mapping[int, torch.Tensor]
+    ) -> FoundPart:
+        """What is known of some segments, with their examples and effects."""
+        steps = {step: on_cpu(masks, indices) for step, masks in self._steps.items()}
+        cpu = torch.device("cpu")
+        shown = {index: known.to(cpu) for index, known in examples.items() if index in indices}
+        masks, heat = on_cpu(self.masks, indices), on_cpu(self._heat, indices)
+        return FoundPart(self._grid, masks, heat, steps, shown, on_cpu(effects, indices), frozenset())
+
+    def take(self, part: FoundPart) -> None:
+        """Adds what another process has found."""
+        if part.grid is not None:
+            self.use_grid(part.grid)
+        for index, mask in part.masks.items():
+            self.put(index, mask, part.heat.get(index))
+        for step, masks in part.steps.items():
+            if masks:
+                self.keep_step(step, masks)
 
     def clear(self) -> None:
         """Frees everything."""

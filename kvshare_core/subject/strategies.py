@@ -4,7 +4,7 @@
 Scores, heat and masks are [subjects, rows, tokens].
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -18,6 +18,7 @@ from ..plan.schedule import Role
 from ..plan.share_plan import SharePlan
 from . import maps
 from .evidence import Evidence
+from .found_part import FoundPart, on_cpu
 from .map_reader import MapReader
 from .mask_history import MaskHistory
 
@@ -104,6 +105,7 @@ class ClipMasks:
         self._now = MaskPass()
         self._splits: dict[int, list[TokenSplit]] = {}
         self._before: dict[int, list[TokenSplit]] = {}
+        self._masks_before: dict[int, torch.Tensor] = {}
 
     def begin_stage(self) -> None:
         """Begins a stage with other segments, whose masks must be found even where masks no longer change."""
@@ -118,6 +120,7 @@ class ClipMasks:
         self._now = now
         if not now.repeats:
             self._before = dict(self._splits)
+            self._masks_before = {index: self._history.masks[index] for index in self._splits}
         self._evidence.drop_scores()
 
     def add_map(self, context: AttentionContext, log_sum_exp: torch.Tensor | None) -> None:
@@ -179,11 +182,28 @@ class ClipMasks:
             splits[index] = _split_rows(known, self._settings.rim, forward.grid, device)
         return splits.get(index)
 
+    def part(self, part: FoundPart) -> FoundPart:
+        """`part` with the masks of its segments that divide tokens."""
+        now = {index: part.masks[index] for index in self._splits.keys() & part.masks.keys()}
+        before = on_cpu(self._masks_before, frozenset(part.masks))
+        return replace(part, used=now, used_before=before, any_found=not self._none_found)
+
+    def take(self, part: FoundPart, device: torch.device) -> None:
+        """Goes on from what another process has found, for a model on `device`."""
+        rim = self._settings.rim
+        for masks, splits in ((part.used, self._splits), (part.used_before, self._before)):
+            for index, mask in masks.items():
+                splits[index] = _split_rows(mask, rim, self._history.grid, device)
+        self._masks_before |= part.used_before
+        if part.any_found:
+            self._none_found = False
+
     def clear(self) -> None:
         """Frees everything but the plan's known masks."""
         self._reader.clear()
         self._splits.clear()
         self._before.clear()
+        self._masks_before.clear()
 
     def _is_frozen(self, now: MaskPass) -> bool:
         """Whether masks that exist no longer change."""

@@ -3,7 +3,8 @@
 Which calls count is decided here; what becomes of their maps, by the strategy of the configured kind of masks.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import replace
 
 import torch
 
@@ -15,6 +16,7 @@ from ..plan.share_plan import SharePlan
 from ..record.record import RecordedMasks
 from . import maps
 from .evidence import Evidence
+from .found_part import FoundPart
 from .map_reader import MapReader
 from .mask_history import MaskHistory
 from .strategies import BlockMasks, ClipMasks, MaskPass, MaskStrategy, RunningMaps, UserMask
@@ -147,6 +149,39 @@ class SubjectTracker:
     def recorded(self) -> RecordedMasks | None:
         """The newest masks over the whole timeline; None when no subject was followed."""
         return self._history.recorded(self._evidence.examples, self._evidence.effects)
+
+    @property
+    def given_up(self) -> Collection[int]:
+        """Segments whose effects are never asked for again."""
+        return self._given_up
+
+    def teachers(self, indices: Iterable[int]) -> set[int]:
+        """Those of the segments, in the order in which they are evaluated, in which later ones see what their subjects
+        look like, unless nothing is found there."""
+        waiting = (index for index in indices if self._by_effect(index) and index not in self._given_up)
+        return self._evidence.first_look.teachers(index for index in waiting if index not in self._evidence.effects)
+
+    def newest(self, index: int) -> torch.Tensor | None:
+        """The newest masks of segment `index`, as found: another tensor whenever they are found again."""
+        return self._history.masks.get(index)
+
+    def part(self, indices: Collection[int]) -> FoundPart:
+        """What is known of some segments, for another process that evaluates them."""
+        part = self._history.part(frozenset(indices), self._evidence.examples, self._evidence.effects)
+        learned = self._evidence.first_look.directions
+        looks = {number: {block: one.cpu() for block, one in blocks.items()} for number, blocks in learned.items()}
+        part = replace(part, given_up=frozenset(self._given_up & {*indices}), looks=looks)
+        return self._strategy.part(part) if isinstance(self._strategy, ClipMasks) else part
+
+    def take(self, part: FoundPart, device: torch.device) -> None:
+        """Goes on from what another process has found, for a model on `device`."""
+        self._history.take(part)
+        self._evidence.examples |= part.examples
+        self._evidence.effects |= part.effects
+        self._evidence.first_look.take(part.looks)
+        self._given_up |= part.given_up
+        if isinstance(self._strategy, ClipMasks):
+            self._strategy.take(part, device)
 
     def _by_effect(self, index: int) -> bool:
         return self._settings.by_effect and self._plan.may_share and index not in self._held

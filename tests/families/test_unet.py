@@ -10,6 +10,7 @@ import comfy.samplers
 import pytest
 import torch
 from comfy.cldm.cldm import ControlNet
+from comfy.ldm.modules.attention import optimized_attention
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from comfy.patcher_extension import WrappersMP
 from comfy_extras.nodes_pag import PerturbedAttentionGuidance
@@ -39,7 +40,7 @@ from kvshare_core.timeline.timeline import Timeline
 from tests.support.fake_family import COND, UNCOND, timeline_of
 from tests.support.family_cases import CASES, FamilyCase, model_of
 from tests.support.family_contracts import SHARED, patched, sample
-from tests.support.windows import share
+from tests.support.windows import PlainWindows, share
 from tests.tiny.models import Sampling
 from tests.tiny.unets import CHANNELS, text_of, tiny_svd, tiny_unet
 
@@ -320,6 +321,35 @@ def test_perturbed_attention_guidance_shares_in_either_order_of_nodes(first: boo
     assert not torch.equal(sample(STILLS, both, timeline), sample(STILLS, off, timeline))
     assert not torch.equal(sample(STILLS, both, timeline), sample(STILLS, plain, timeline))
     assert shared_rows(both, timeline)[-1] >= shared_rows(plain, timeline)[-1] > 0
+
+
+def with_motion(model: Any) -> Any:
+    """A stand-in for a motion module: frames attend to each other, place by place, through the host's attention."""
+
+    def attend_over_time(h: torch.Tensor, skip: torch.Tensor, options: dict[str, Any]) -> tuple[torch.Tensor, ...]:
+        chunks = len(options["cond_or_uncond"])
+        frames = h.unflatten(0, (chunks, -1)).permute(0, 3, 4, 1, 2).flatten(0, 2)
+        mixed = optimized_attention(frames, frames, frames, 2, transformer_options=options)
+        whole = mixed.unflatten(0, (chunks, *h.shape[2:])).permute(0, 3, 4, 1, 2).flatten(0, 1)
+        return h + 0.3 * whole, skip
+
+    model = model.clone()
+    model.set_model_output_block_patch(attend_over_time)
+    return model
+
+
+def test_attention_over_time_is_left_as_it_is_and_costs_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
+    timeline = WINDOWS.timeline(2)
+    moving = with_motion(model_of("sd 1.5"))
+    off = sample(WINDOWS, share(moving, timeline, KVShareConfig(mode="off"))[0], timeline)
+    torch.testing.assert_close(off, sample(WINDOWS, PlainWindows(timeline).on(moving), timeline), rtol=1e-5, atol=1e-5)
+    shared = sample(WINDOWS, share(moving, timeline, SHARED)[0], timeline)
+    assert torch.isfinite(shared).all() and not torch.equal(shared, off)
+    plain, both = (
+        shared_rows(share(model, timeline, SHARED)[0], timeline, WINDOWS) for model in (model_of("sd 1.5"), moving)
+    )
+    assert both[-1] == plain[-1] > 0
+    assert any("only that call is left unshared" in line.getMessage() for line in caplog.records)
 
 
 def controlled(case: FamilyCase, timeline: Timeline, images: torch.Tensor) -> tuple[list[Any], list[Any]]:

@@ -28,7 +28,7 @@ from tests.support.windows import PlainWindows, latent_shape, share
 from tests.tiny.models import Sampling, one_prompt, random_text, tiny_hunyuan, tiny_wan
 
 OFF = KVShareConfig(mode="off")
-ROUTING_FAMILIES = {"wan", "ltxv", "cosmos", "cosmos_predict2", "unet"}
+ROUTING_FAMILIES = {"wan", "ltxv", "cosmos", "cosmos_predict2", "unet", "vit3d"}
 NOT_ROUTING = {"wan vace"}
 
 

@@ -29,6 +29,7 @@ from kvshare_core.config import (
     STORE_DTYPES,
     STORE_PLACES,
     KVShareConfig,
+    MapSettings,
     MaskSettings,
     MemorySettings,
 )
@@ -104,6 +105,9 @@ INPUTS = {
         "cur_token_idx",
         "rim",
         "mask_start",
+        "keep_maps",
+        "map_step_idx",
+        "map_layer_idx",
     ],
     "KVShareMemorySettings": ["config", "place", "budget_mib", "dtype", "out_of_memory"],
     "DiTCtrlConfig": [
@@ -121,7 +125,7 @@ INPUTS = {
         "reweight_scale",
     ],
     "MaskGuidedKVShare": ["model", "timeline", "config", "subject", "mask", "look_at", "earlier_record"],
-    "AttentionMaskPreview": ["record", "images", "opacity", "show", "subject"],
+    "AttentionMaskPreview": ["record", "images", "opacity", "show", "subject", "mask_save_dir"],
     "LongVideoContinue": ["timeline", "latent", "hold", "beat", "soft_frames", "existing", "images", "vae", "mask"],
     "LongVideoRedoBeat": ["timeline", "latent", "beat"],
     "LongVideoSave": ["timeline", "latent", "filename_prefix", "record"],
@@ -160,6 +164,7 @@ INPUTS = {
         "config",
     ],
     "KVShareLoadPreset": ["config", "file"],
+    "KVShareWorkers": ["model", "address", "workers", "memory_gib"],
 }
 """Saved workflows keep widget values by place: new inputs may only be appended."""
 
@@ -176,10 +181,10 @@ OPTIONAL = {
     "KVShareConfig": INPUTS["KVShareConfig"][12:],
     "DiTCtrlConfig": INPUTS["DiTCtrlConfig"][9:],
     "MaskGuidedKVShare": ["config", "mask", "look_at", "earlier_record"],
-    "AttentionMaskPreview": ["show", "subject"],
+    "AttentionMaskPreview": ["show", "subject", "mask_save_dir"],
     "LongVideoContinue": ["existing", "images", "vae", "mask"],
     "LongVideoSave": ["record"],
-    "KVShareMaskSettings": ["rim", "mask_start"],
+    "KVShareMaskSettings": ["rim", "mask_start", "keep_maps", "map_step_idx", "map_layer_idx"],
     "KVShareMemorySettings": ["out_of_memory"],
     "LongVideoBeatImages": INPUTS["LongVideoBeatImages"][7:],
     "KVShareProbe": ["scheduler", "noise_levels", "config"],
@@ -203,6 +208,7 @@ OUTPUTS = {
     "LongVideoBeatImages": ["CONDITIONING", "CONDITIONING", "LATENT"],
     "KVShareProbe": ["KVSHARE_CONFIG", "STRING", "STRING", "IMAGE"],
     "KVShareLoadPreset": ["KVSHARE_CONFIG", "STRING"],
+    "KVShareWorkers": ["MODEL"],
 }
 
 
@@ -227,6 +233,7 @@ def test_the_pack_has_its_nodes() -> None:
         "LongVideoBeatImages",
         "KVShareProbe",
         "KVShareLoadPreset",
+        "KVShareWorkers",
     ]
 
 
@@ -291,7 +298,8 @@ def test_a_node_is_found_by_other_words(name: str) -> None:
 FIELDS = {
     "KVShareConfig": {"thres": "masks.thres"},
     "KVShareMaskSettings": {name: f"masks.{name}" for name in INPUTS["KVShareMaskSettings"]}
-    | {"mask_kind": "masks.kind", "mask_start": "masks.start"},
+    | {"mask_kind": "masks.kind", "mask_start": "masks.start"}
+    | {"keep_maps": "maps.keep", "map_step_idx": "maps.step_idx", "map_layer_idx": "maps.layer_idx"},
     "KVShareMemorySettings": {name: f"memory.{name}" for name in INPUTS["KVShareMemorySettings"]},
     "DiTCtrlConfig": {name: f"masks.{name}" for name in ("thres", "ref_token_idx", "cur_token_idx")},
 }
@@ -369,6 +377,9 @@ CHOSEN = {
     "freeze_after": 0.7,
     "rim": 3,
     "mask_start": "maps",
+    "keep_maps": "words",
+    "map_step_idx": "3, 5-6",
+    "map_layer_idx": "3, 5-6",
     "attn_map_step_idx": "3, 5-6",
     "attn_map_layer_idx": "3, 5-6",
     "ref_token_idx": "3, 5-6",
@@ -400,7 +411,8 @@ def test_an_input_sets_its_own_field_and_no_other(name: str, key: str) -> None:
 
 def test_every_setting_of_masks_and_memory_has_an_input() -> None:
     masks = {FIELDS["KVShareMaskSettings"][key] for key in defaults_of("KVShareMaskSettings")} | {"masks.thres"}
-    assert masks == {f"masks.{item.name}" for item in fields(MaskSettings)}
+    kept = {f"maps.{item.name}" for item in fields(MapSettings)}
+    assert masks == {f"masks.{item.name}" for item in fields(MaskSettings)} | kept
     assert set(defaults_of("KVShareMemorySettings")) == {item.name for item in fields(MemorySettings)}
 
 

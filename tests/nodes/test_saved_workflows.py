@@ -17,7 +17,7 @@ from devtools.server import Server
 from tests.support.node_calls import NODES
 
 GOLDEN = sorted(Path(__file__).with_name("golden_workflows").glob("*.json"))
-RUN_HERE = ("first_light", "continue_video", "redo_beat", "two_subjects", "image_film")
+RUN_HERE = ("first_light", "edit_a_word", "continue_video", "redo_beat", "two_subjects", "image_film")
 """Those on embedded models, which need no files."""
 FILES = frozenset({"diffusion_model", "text_encoder", "text_encoder_2", "vae", "weight_dtype", "file", "image"})
 """Inputs whose choices are what lies in the user's folders."""

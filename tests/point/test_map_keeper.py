@@ -24,6 +24,9 @@ from kvshare_core.session.sampling_run import SamplingRun
 from kvshare_core.timeline.planning import plan_timeline
 from kvshare_core.timeline.timeline import Timeline
 from tests.support.fake_family import COND, SIGMAS, UNCOND, FakeModel, joint, self_and_cross
+from tests.support.family_cases import CASES, model_of
+from tests.support.windows import share
+from tests.tiny.models import Sampling
 
 GRID = (3, 2, 2)
 VIDEO, PLACES = 12, 4
@@ -245,6 +248,24 @@ def test_frames_that_are_rows_have_maps_within_each_frame(block: tuple[int, int,
         assert one.spatial is not None and one.text_video is not None
         torch.testing.assert_close(one.spatial[latent].double(), spatial, rtol=0, atol=1e-6)
         torch.testing.assert_close(one.text_video[latent].double(), words, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["wan t2v", "hunyuan video", "vit3d"])
+def test_keeping_maps_changes_nothing_and_every_model_has_them(name: str) -> None:
+    case = CASES[name]
+    timeline = case.timeline(2)
+    outputs: list[torch.Tensor] = []
+    for maps in (MapSettings(), MapSettings("all", (1,))):
+        model, record = share(model_of(name), timeline, KVShareConfig(share_background=True, maps=maps))
+        outputs.append(
+            case.run(Sampling(), model, case.positive(timeline), case.negative(timeline), case.shape(timeline))
+        )
+    assert torch.equal(*outputs)
+    kept = record.findings().maps
+    assert {(one.segment, one.step) for one in kept} == {(0, 1), (1, 1)}
+    assert any(one.text_video is not None and one.text_video.sum() > 0 for one in kept)
+    assert all(one.spatial is not None for one in kept)
+    assert all(one.words == ((one.segment, "fox"), (one.segment, "runs")) for one in kept if one.words)
 
 
 def test_a_record_keeps_the_maps_of_its_newest_run_only() -> None:

@@ -38,6 +38,10 @@ AROUND: list[dict[str, Any]] = [
     {"config": {"is_edit": True}},
     {"config": {"share_subject": False, "share_background": True}},
     {"alone": True, "config": None},
+    {"workers": 0},
+    {"workers": 2},
+    {"workers": 2, "config": {"sources": "previous"}},
+    {"workers": 2, "config": {"order": "chain"}},
     {"notes": ("KV Sharing Config: strength comes from another node; 0.5 is assumed here.",)},
 ]
 

@@ -231,6 +231,18 @@ export const MESSAGES = {
         "the model was trained on."]:
         "動画がセグメントの {0} 潜在フレームより短いため、セグメントは {1} フレームです。モデルの学習時より短くなります。",
     "{0} is not used for prompt {1}: the script sets its own.": "プロンプト {1} では {0} を使いません。スクリプトが指定しています。",
+    "KV Share Workers: one worker for each GPU. Enter a number in workers to see how much faster that is.":
+        "複数 GPU ワーカー：GPU ごとにひとつのワーカーです。workers に数を入れると、どれだけ速くなるかがわかります。",
+    "KV Share Workers: {0} evaluations in each step, with one process {1}: {2} times as fast.":
+        "複数 GPU ワーカー：各ステップの計算は {0} 回、ひとつのプロセスでは {1} 回：{2} 倍の速さです。",
+    "KV Share Workers: segments {0}; {1} MiB travel in each step.": "複数 GPU ワーカー：セグメント {0}。各ステップで {1} MiB を送ります。",
+    ["KV Share Workers: order 'chain' samples one segment after another, so there is nothing to divide. Set order " +
+        "to lockstep or sources_first in KV Sharing Config."]:
+        "複数 GPU ワーカー：order 'chain' はセグメントをひとつずつサンプリングするため、分けられません。「共有の設定」で order を lockstep か sources_first にします。",
+    ["KV Share Workers: segments attend to the one before them, so each worker would have to evaluate all that come " +
+        "before its own, and nothing would be faster. Set sources to first in KV Sharing Config, or give prompts sources " +
+        "of their own ('source: beat 1'), or remove this node."]:
+        "複数 GPU ワーカー：各セグメントが前のセグメントを参照するため、どのワーカーも自分より前をすべて計算することになり、速くなりません。「共有の設定」で sources を first にするか、プロンプトに参照元（'source: beat 1'）を与えるか、このノードを外します。",
     "{0} comes from another node; {1} is assumed here.": "{0} は別のノードから来ています。ここでは {1} と仮定します。",
     "prompts comes from another node: edit it there.": "prompts は別のノードから来ています。そちらで編集してください。",
     "prompts: there is no prompt; write one per line.": "プロンプトがありません。一行に一つ書いてください。",

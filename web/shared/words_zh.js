@@ -219,6 +219,18 @@ export const MESSAGES = {
         "the model was trained on."]:
         "视频比一个分段的 {0} 个 Latent 帧还短，因此分段只有 {1} 帧：少于模型训练时的长度。",
     "{0} is not used for prompt {1}: the script sets its own.": "提示词 {1} 不使用 {0}：脚本设置了自己的值。",
+    "KV Share Workers: one worker for each GPU. Enter a number in workers to see how much faster that is.":
+        "多 GPU 工作进程：每个 GPU 一个工作进程。在 workers 中填写数字即可看到能快多少。",
+    "KV Share Workers: {0} evaluations in each step, with one process {1}: {2} times as fast.":
+        "多 GPU 工作进程：每步计算 {0} 次，单个进程为 {1} 次：快 {2} 倍。",
+    "KV Share Workers: segments {0}; {1} MiB travel in each step.": "多 GPU 工作进程：分段 {0}；每步传输 {1} MiB。",
+    ["KV Share Workers: order 'chain' samples one segment after another, so there is nothing to divide. Set order " +
+        "to lockstep or sources_first in KV Sharing Config."]:
+        "多 GPU 工作进程：order 'chain' 逐个采样分段，没有可分的部分。请在“共享配置”中把 order 设为 lockstep 或 sources_first。",
+    ["KV Share Workers: segments attend to the one before them, so each worker would have to evaluate all that come " +
+        "before its own, and nothing would be faster. Set sources to first in KV Sharing Config, or give prompts sources " +
+        "of their own ('source: beat 1'), or remove this node."]:
+        "多 GPU 工作进程：每个分段都关注前一个分段，因此每个进程都要计算自己之前的所有分段，不会更快。请在“共享配置”中把 sources 设为 first，或为提示词指定来源（'source: beat 1'），或移除此节点。",
     "{0} comes from another node; {1} is assumed here.": "{0} 来自另一个节点；这里按 {1} 计算。",
     "prompts comes from another node: edit it there.": "prompts 来自另一个节点：请在那里编辑。",
     "prompts: there is no prompt; write one per line.": "还没有提示词；请每行写一条。",

@@ -15,6 +15,7 @@ class EntriesOfBeats:
     """One list of conditioning, from which the entries of a segment are taken without a look at all others."""
 
     def __init__(self, entries: Sequence[Entry]):
+        self.entries = tuple(entries)
         self._of_beat: dict[int | None, list[tuple[int, Entry]]] = {}
         for place, entry in enumerate(entries):
             self._of_beat.setdefault(entry.get(BEAT_TAG), []).append((place, entry))

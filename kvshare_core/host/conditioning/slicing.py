@@ -56,8 +56,8 @@ def slice_conditioning(
     """A copy of `cond` for one segment of the long latent `x_in`. Its uuid is derived, so that caches keyed by it do
     not mix segments.
 
-    window: the segment as the host's context window, with the ControlNets of segments where the film is a batch of
-    pictures. family_inputs: how further inputs of the model lie over time.
+    window: the segment as the host's context window; it has ControlNets of segments (`controls`) where the film is a
+    batch of pictures. family_inputs: how further inputs of the model lie over time.
     resize: the host's own cutting, where it has one, called for inputs that have no known layout. Raises ValueError for
     what cannot be cut, naming it and what to do.
     """
@@ -77,8 +77,7 @@ def slice_conditioning(
     mask = cond.get("mask")
     if isinstance(mask, torch.Tensor) and mask.ndim == 4 and mask.shape[1] > 1:
         result["mask"] = _cut(PerFrame(1), "mask", mask, segment, frames)
-    if isinstance(mask, torch.Tensor) and mask.ndim == 3 and len(mask) > 1:
-        # Of a batch of pictures.
+    if controls is not None and isinstance(mask, torch.Tensor) and len(mask) > 1:
         result["mask"] = _cut(PerFrame(0), "mask", mask, segment, frames)
     layouts: dict[str, InputLayout] = {**COMMON_INPUTS, **family_inputs}
 
@@ -88,7 +87,10 @@ def slice_conditioning(
 
     model_conds: dict[str, Any] = {}
     for name, value in cond["model_conds"].items():
-        piece = _slice_input(name, value, layouts.get(name), x_in, segment, resized)
+        if controls is None:
+            piece = _slice_input(name, value, layouts.get(name), x_in, segment, resized)
+        else:
+            piece = _slice_pictures(name, value, segment, frames)
         if piece is not None:
             model_conds[name] = piece
     return {**result, "model_conds": model_conds}
@@ -123,10 +125,6 @@ def _slice_input(
         return value if segment.start == 0 else None
     if layout == "reference latents":
         return value._copy_with([_cut_reference(name, latent, segment, frames) for latent in content or ()])
-    if layout == "pictures":
-        if not isinstance(content, torch.Tensor) or len(content) == 1:
-            return value
-        return value._copy_with(_cut(PerFrame(0), name, content, segment, frames))
     if not isinstance(content, torch.Tensor):
         return resized(name, value) or value
     if isinstance(layout, Mapping):
@@ -146,6 +144,14 @@ def _slice_input(
             "the node that adds it, or plan a video of one segment."
         )
     return value
+
+
+def _slice_pictures(name: str, value: Any, segment: Segment, frames: int) -> Any:
+    """One input of a model whose latent is a batch of pictures: it has one entry for all of them, or one for each."""
+    content = getattr(value, "cond", None)
+    if not isinstance(content, torch.Tensor) or content.ndim == 0 or len(content) == 1:
+        return value
+    return value._copy_with(_cut(PerFrame(0), name, content, segment, frames))
 
 
 def _cut(layout: PerFrame, name: str, tensor: torch.Tensor, segment: Segment, frames: int) -> torch.Tensor | None:

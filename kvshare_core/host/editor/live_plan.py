@@ -20,7 +20,9 @@ from ...script.text_reader import line_starts
 from ...timeline.planning import overridden_inputs, plan_timeline
 from ...timeline.timeline import Timeline, TimelineError
 from ..sampling.memory import bank_budget, bytes_on_device
+from ..workers.workers import check_film
 from .remarks import ALONE, Remark, missing_loras, too_large, unnamed_subject, why_off, wrong_weights, wrong_words
+from .told_split import told_split
 
 Json = dict[str, Any]
 
@@ -51,7 +53,7 @@ class Surroundings:
     """The nodes around LongVideoSegmenter. model: None while it is unknown; config: None when nothing shares; subject,
     masked, sharer: those of MaskGuidedKVShare and the node's id; steps: of the sampler, None when unknown; guided:
     whether its CFG is not 1; alone: whether no node takes the timeline. problems, notes: what is wrong with other
-    nodes, and what had to be assumed about them."""
+    nodes, and what had to be assumed about them. workers: that of KVShareWorkers, None without that node."""
 
     model: ModelFacts | None = None
     config: KVShareConfig | None = None
@@ -63,6 +65,7 @@ class Surroundings:
     alone: bool = False
     problems: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    workers: int | None = None
 
 
 def _go_on() -> None:
@@ -183,9 +186,15 @@ def _add_plan(answer: Json, timeline: Timeline, film: Film, around: Surroundings
     answer["windows_extra"] = windows_extra(plan or SharePlan(timeline, KVShareConfig()))
     answer["sharing"] = None
     go_on()
+    sampling = Sampling(film.width, film.height, film.batch_size, around.steps, around.guided)
+    if plan is not None and around.workers is not None:
+        try:
+            check_film(plan, around.workers)
+            answer["notes"] += told_split(plan, around.model, sampling, around.workers)
+        except ValueError as reason:
+            answer["problems"].append(Remark(str(reason)).told())
     if fitted is None or around.model is None:
         return
-    sampling = Sampling(film.width, film.height, film.batch_size, around.steps, around.guided)
     found = forecast(fitted, around.model.element_size, sampling)
     answer["sharing"] = _sharing(found, fitted.plan, around)
     if answer["sharing"]["off"] is None:

@@ -21,7 +21,7 @@ from ..host_errors import host_errors
 from . import cogvideox_keys
 from .model_files import EMBEDDED, EMBEDDED_MODELS, ModelFiles, find_file, find_model, is_shard
 from .model_headers import tensor_names
-from .model_info import NATIVE_FRAMES_ATTACHMENT, model_info
+from .model_info import NATIVE_FRAMES_ATTACHMENT, SOURCE_ATTACHMENT, ModelSource, model_info
 from .text_encoders import NO_FILE, check_text_encoders, load_text_encoders, text_encoder_files
 
 FROM_CHECKPOINT = "from checkpoint"
@@ -69,12 +69,13 @@ def load_video_model(
     if diffusion_model in EMBEDDED_MODELS:
         embedded = load_embedded(EMBEDDED_MODELS[diffusion_model], model_options=WEIGHT_DTYPES[weight_dtype])
         embedded.model.set_attachments(NATIVE_FRAMES_ATTACHMENT, NATIVE_LATENT_FRAMES)
-        return embedded
+        return (_from_here(embedded.model, diffusion_model, weight_dtype), *embedded[1:])
     files = find_model(diffusion_model)
     if _is_whole(diffusion_model, files):
         return _load_whole(diffusion_model, files, text_encoder, vae, weight_dtype)
     _check_checkpoint(files, diffusion_model, text_encoder, vae)
     model, info = _load_diffusion_model(diffusion_model, files, weight_dtype)
+    model = _from_here(model, diffusion_model, weight_dtype)
     model_file = files.paths[0] if len(files.paths) == 1 else None
     if text_encoder != FROM_CHECKPOINT:
         check_text_encoders(info, text_encoder, text_encoder_2, model_file)
@@ -87,6 +88,20 @@ def load_video_model(
     if text_encoder == FROM_CHECKPOINT:
         return model, _checkpoint_clip(diffusion_model, files), decoder
     return model, load_text_encoders(info, text_encoder, text_encoder_2, model_file), decoder
+
+
+def load_model(diffusion_model: str, weight_dtype: str) -> Any:
+    """The MODEL of `load_video_model` alone. Raises the same."""
+    if diffusion_model in EMBEDDED_MODELS:
+        return load_video_model(diffusion_model, EMBEDDED, EMBEDDED, weight_dtype)[0]
+    model = _load_diffusion_model(diffusion_model, find_model(diffusion_model), weight_dtype)[0]
+    return _from_here(model, diffusion_model, weight_dtype)
+
+
+def _from_here(model: Any, name: str, weight_dtype: str) -> Any:
+    """`model`, which tells where it was loaded from."""
+    model.set_attachments(SOURCE_ATTACHMENT, ModelSource("Load Video DiT", name, (("weight_dtype", weight_dtype),)))
+    return model
 
 
 def model_report(model: Any) -> str:

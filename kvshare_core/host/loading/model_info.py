@@ -1,13 +1,30 @@
 """The family of a MODEL and what the model is."""
 
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 from ...families import find_family
 from ...families.base import Family, FamilyInfo
 
 NATIVE_FRAMES_ATTACHMENT = "kvshare_native_frames"
 """Attachment of a MODEL with the latent frames of the clips it was trained on, where they differ from its family's."""
+
+SOURCE_ATTACHMENT = "kvshare_source"
+"""Attachment of a MODEL with its `ModelSource`, from Load Video DiT."""
+
+Loader = Literal["Load Video DiT", "Load Diffusion Model", "Load Checkpoint"]
+"""A node that loads models from files."""
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """Where a MODEL was loaded from, in names that mean the same on another machine."""
+
+    loader: Loader
+    name: str
+    """As the loader's list has it."""
+    options: tuple[tuple[str, Any], ...] = ()
+    """What else the host's loader was told, plain values and dtypes; of Load Video DiT the name of the precision."""
 
 
 def model_info(model: Any) -> tuple[Family, FamilyInfo]:

@@ -25,6 +25,7 @@ from ..own_errors import own_errors
 from ..running import record_is_read, signature_of_running, signatures_above
 from . import memory
 from .chain import Chain
+from .elsewhere import StartedRun
 from .held_frames import HeldFrames, held_frames, holds_without_noise
 from .neighbours import mixed_up_by, neighbours_of
 from .notices import Notices
@@ -60,7 +61,8 @@ def outer_sample_wrapper(sampled: SampledPlan) -> Callable[..., Any]:
     @own_errors()
     def outer_sample(executor: Any, *args: Any, **kwargs: Any) -> Any:
         guider = executor.class_obj
-        if not isinstance(guider.model_options.get("context_handler"), SegmentHandler):
+        handler = guider.model_options.get("context_handler")
+        if not isinstance(handler, SegmentHandler):
             raise ValueError(
                 "Mask-Guided KV Share: a later node put other context windows on the model. Remove it, or move "
                 "Mask-Guided KV Share behind it to see which one."
@@ -84,6 +86,17 @@ def outer_sample_wrapper(sampled: SampledPlan) -> Callable[..., Any]:
         guider.model_options = create_model_options_clone(original)
         guider.model_options["transformer_options"][KEY] = state
         try:
+            if handler.elsewhere is not None:
+                started = StartedRun(
+                    state.run,
+                    held,
+                    lead,
+                    guider.model_patcher,
+                    guider.model_options,
+                    state.bank_bytes,
+                    state.call_bytes,
+                )
+                state.elsewhere = handler.elsewhere.begin(started)
             result = _sample_stages(executor, state, {**arguments, "noise": noise}, shapes)
             if held is not None:
                 result = held.put_back(result)
@@ -97,6 +110,8 @@ def outer_sample_wrapper(sampled: SampledPlan) -> Callable[..., Any]:
             return result
         finally:
             guider.model_options = original
+            if state.elsewhere is not None:
+                state.elsewhere.close()
             state.run.close()
 
     return outer_sample
@@ -234,6 +249,8 @@ def _sample_stages(executor: Any, state: RunState, arguments: Arguments, shapes:
             return result
         guider.conds = conds
         run.next_stage()
+        if state.elsewhere is not None:
+            state.elsewhere.next_stage()
         state.progress.next_stage()
         # What the bank holds on the device need not be kept free any more.
         state.bank_bytes = max(0, bank_bytes - run.bank.device_bytes)

@@ -36,6 +36,9 @@ from .segment_handler import SegmentHandler
 from .segment_weights import parts_over_time
 from .segment_window import SegmentWindow
 
+PLAN_ATTACHMENT = "kvshare_plan"
+"""Attachment of a patched MODEL with the plan that it samples, for nodes behind."""
+
 SEVERAL_DEVICES = "multigpu_thread_device"
 """Transformer option of the host: the device of a forward while others run in other threads."""
 
@@ -87,6 +90,7 @@ def apply(model: Any, plan: SharePlan, earlier: KVShareRecord | None = None) -> 
         patched.remove_wrappers_with_key(wrapper_type, KEY)
         if wrapper is not None:
             patched.add_wrapper_with_key(wrapper_type, KEY, wrapper)
+    patched.set_attachments(PLAN_ATTACHMENT, plan)
     if len(stages_of(plan)) > 1:
         # Outermost, so that other packs' wrappers (step caches) take every stage for a run of its own.
         around = patched.wrappers[WrappersMP.OUTER_SAMPLE]

@@ -11,6 +11,7 @@ from ...session.sampling_run import SamplingRun
 from .. import KEY
 from ..conditioning.carried_image import ImagesGiven, KnownFrames
 from ..conditioning.controls import Controls
+from .elsewhere import ElsewhereRun
 from .held_frames import HeldFrames
 from .progress import RunProgress
 
@@ -43,6 +44,8 @@ class RunState:
     """Bytes on the device that the host should keep free for the bank."""
     call_bytes: int = 0
     """The same for one shared attention call."""
+    elsewhere: ElsewhereRun | None = None
+    """What other processes do of the run; None where this one evaluates its segments."""
     sigmas: KnownSigmas = field(default_factory=KnownSigmas)
     given: ImagesGiven = field(default_factory=ImagesGiven)
     controls: Controls = field(default_factory=Controls)

@@ -5,33 +5,30 @@ This covers every guider and every sub-step of every sampler, and leaves batchin
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import torch
 from comfy.context_windows import ContextHandlerABC
-from comfy.model_management import throw_exception_if_processing_interrupted
 
 from ...config import Order
 from ...families.model_inputs import ImageChannels, InputLayout, PackedAudio, ReferenceFrames
 from ...plan.schedule import Evaluation, needed_evaluations, plain_evaluations, sharing_evaluations, step_of
-from ...session.sampling_run import SamplingRun
-from ...session.taking_part import PromptNeededError
 from ...timeline.pictures import as_pictures, as_video, video_shape
 from ...timeline.timeline import FRAME_DIM, Timeline
 from .. import BEAT_TAG, COMMON_TAG, is_for
-from ..conditioning.carried_image import ImagesGiven, KnownFrames, with_images
+from ..conditioning.carried_image import ImagesGiven, KnownFrames
 from ..conditioning.controls import Controls
 from ..conditioning.joining import join_texts
 from ..conditioning.mixing import interpolate_conditioning
-from ..conditioning.of_beats import EntriesOfBeats, in_force, prompts_first
-from ..conditioning.sequence import fit_sequence
+from ..conditioning.of_beats import EntriesOfBeats, in_force
 from ..conditioning.slicing import check_divisible, slice_conditioning
-from .lead import Lead, check_front, has_front, inputs_behind, lead_frames
+from .elsewhere import Elsewhere
+from .lead import Lead, check_front, inputs_behind, lead_frames
 from .packed_latent import Blend, Latent, check_audio, evaluating_pictures, latent_of, part_shapes
 from .run_state import RunState, run_state
+from .segment_call import SegmentCall
 from .segment_weights import segment_weights
 from .segment_window import Conditioning, SegmentWindow
 
@@ -59,6 +56,8 @@ class SegmentHandler(ContextHandlerABC):
     """How the conditioning tells of reference frames in front of the video; None for models whose nodes add none."""
     frames_in_batch: bool = False
     """Whether the latent is a batch of pictures, the film's frames."""
+    elsewhere: Elsewhere | None = None
+    """Where the segments are evaluated; None for this process."""
 
     @property
     def dim(self) -> int:
@@ -215,33 +214,20 @@ class SegmentHandler(ContextHandlerABC):
         # Once in a model call: a copy of the whole video for every segment would be time in proportion to its square.
         known = known if channels is None else known.copy()
         lists = [EntriesOfBeats(cond) if cond else None for cond in conds]
-        for number, evaluation in enumerate(needed):
-            index = evaluation.segment.index
-            piece = latent.piece(index)
-            packed = piece.shape[-1] if len(latent.parts) > 1 else None
-            window = SegmentWindow(evaluation, latent.video, packed, latent.audio_windows(index))
-            window.controls = controls
-            own = [entries.of_segment(evaluation.segment) if entries else None for entries in lists]
-            window_conds = [prompts_first(self._fitted(cond, latent, window, model)) for cond in own]
-            if channels is not None:
-                window_conds = [self._with_image(cond, window, known, run, channels, given) for cond in window_conds]
-            window.take(window_conds)
-            if run is not None:
-                run.begin_evaluation(evaluation)
+        call = SegmentCall(
+            self, calc_cond_batch, model, timestep, model_options, latent, lists, run, channels, known, given, controls
+        )
+        elsewhere = None if state is None else state.elsewhere
+        made = call.predictions(needed, progress) if elsewhere is None else elsewhere.predictions(call, needed)
+        for number, (evaluation, prediction) in enumerate(made):
+            for total, output in zip(sums, prediction.outputs, strict=True):
+                total.add(
+                    evaluation.segment.index,
+                    output,
+                    partial(segment_weights, self.timeline, self.order, evaluation.weight),
+                )
             if progress is not None:
-                progress.begin_segment(evaluation.segment, number / len(needed))
-            evaluate = partial(_evaluate, calc_cond_batch, model, piece, timestep, model_options)
-            outputs = _prompt_before_others(evaluate, window, window_conds, run)
-            if run is not None:
-                run.end_evaluation(evaluation)
-            if run is not None and not window.common:
-                self._see_effects(run, window, latent, window_conds, outputs, evaluate)
-            for total, output in zip(sums, outputs, strict=True):
-                total.add(index, output, partial(segment_weights, self.timeline, self.order, evaluation.weight))
-            if channels is not None:
-                known.add(evaluation.segment, latent.video_of(index, outputs[window.prompts or 0]))
-            if progress is not None:
-                progress.end_segment(outputs[window.prompts or 0], (number + 1) / len(needed))
+                progress.end_segment(prediction.shown, (number + 1) / len(needed))
         if run is not None:
             run.end_pass()
         complete = len({evaluation.segment.index for evaluation in needed}) == len(self.timeline.segments)
@@ -257,71 +243,9 @@ class SegmentHandler(ContextHandlerABC):
         found = [given.by(entry, None, channels, known.latent.shape[1]) for cond in conds for entry in cond or ()]
         return channels if any(frames is not None and bool(frames.any()) for frames in found) else None
 
-    def _with_image(
-        self,
-        entries: Conditioning | None,
-        window: SegmentWindow,
-        known: KnownFrames,
-        run: SamplingRun | None,
-        channels: ImageChannels,
-        given: ImagesGiven,
-    ) -> Conditioning | None:
-        """A segment's conditioning for an image-to-video model, given what is known of its frames; warns of a segment
-        without any image."""
-        if entries is None:
-            return None
-        own = known.of_segment(window.segment)
-        if not self.carry_image:
-            own = replace(own, known=torch.zeros_like(own.known))
-        entries, shown = with_images(entries, window.segment, own, channels, given)
-        if run is not None and not (shown or has_front(entries)):
-            run.warn_once(
-                f"the model takes an image, but prompt {window.segment.beat + 1} begins without one, so what it shows "
-                "is made up. Give it one with Long Video Beat Images."
-            )
-        return entries
-
-    def _fitted(
-        self, cond: Conditioning | None, latent: Latent, window: SegmentWindow, model: Any
-    ) -> Conditioning | None:
-        """The conditioning of a segment, which tells the model the segment's shapes and sequence."""
-        segment = window.segment
-        resized = latent.conditioning(
-            self.get_resized_cond(cond, latent.video, window, model=model), segment.index, self._inputs("audio")
-        )
-        names = self._inputs("sequence")
-        if resized is None or not names:
-            return resized
-        shapes = latent.shapes(segment.index)
-        return [fit_sequence(entry, names, shapes, segment, self.timeline) for entry in resized]
-
-    def _inputs(self, layout: InputLayout) -> list[str]:
+    def inputs(self, layout: InputLayout) -> list[str]:
         """The names of the family's inputs that lie so over time."""
         return [name for name, found in self.family_inputs.items() if found == layout]
-
-    def _see_effects(
-        self,
-        run: SamplingRun,
-        window: SegmentWindow,
-        latent: Latent,
-        conds: list[Conditioning | None],
-        outputs: list[torch.Tensor],
-        evaluate: Callable[[SegmentWindow, list[Conditioning | None]], list[torch.Tensor]],
-    ) -> None:
-        """Evaluates a segment again with the subjects' words hidden, if the run needs that, and passes it the
-        predictions.
-
-        conds, outputs: lists of conditioning and their predictions.
-        """
-        segment, prompts = window.segment, window.prompts
-        if not run.wants_effects(segment, prompts) or prompts is None:
-            return
-        hidden: dict[int, torch.Tensor] = {}
-        for subject in run.settings.plan.shown(segment):
-            hiding, prompt = window.hiding(subject, conds[prompts] or [])
-            output = evaluate(hiding, [*[None] * prompts, prompt])[prompts]
-            hidden[subject] = latent.video_of(segment.index, output)
-        run.see_effects(segment, latent.video_of(segment.index, outputs[prompts]), hidden)
 
     def _begin_pass(self, state: RunState | None, options: dict[str, Any], sigma: float) -> Sequence[Evaluation]:
         if state is None:
@@ -348,38 +272,3 @@ class SegmentHandler(ContextHandlerABC):
             of_run = needed_evaluations(sharing_evaluations(self.timeline, self.order), wanted, plan.sources)
             wanted = {evaluation.segment.index for evaluation in of_run}
         return needed_evaluations(planned, wanted, plan.sources if run.needs_sources else lambda _: ())
-
-
-def _evaluate(
-    calc_cond_batch: Callable[..., list[torch.Tensor]],
-    model: Any,
-    piece: torch.Tensor,
-    timestep: torch.Tensor,
-    model_options: dict[str, Any],
-    window: SegmentWindow,
-    conds: list[Conditioning | None],
-) -> list[torch.Tensor]:
-    """The host's predictions of one segment, one for each list of conditioning."""
-    throw_exception_if_processing_interrupted()
-    options = {**model_options["transformer_options"], "context_window": window}
-    return calc_cond_batch(model, conds, piece, timestep, {**model_options, "transformer_options": options})
-
-
-def _prompt_before_others(
-    evaluate: Callable[[SegmentWindow, list[Conditioning | None]], list[torch.Tensor]],
-    window: SegmentWindow,
-    conds: list[Conditioning | None],
-    run: SamplingRun | None,
-) -> list[torch.Tensor]:
-    """The predictions of one segment. Where memory holds one conditioning at a time, hosts evaluate the last list
-    first; if that needs masks that are found with the prompt, the prompt's list is evaluated by itself before the
-    others."""
-    prompts = window.prompts
-    if run is None or prompts is None:
-        return evaluate(window, conds)
-    if not run.part.prompt_apart:
-        with suppress(PromptNeededError):
-            return evaluate(window, conds)
-    alone = evaluate(window, [entries if index == prompts else None for index, entries in enumerate(conds)])
-    others = evaluate(window, [None if index == prompts else entries for index, entries in enumerate(conds)])
-    return [*others[:prompts], alone[prompts], *others[prompts + 1 :]]
