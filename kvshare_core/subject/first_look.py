@@ -69,7 +69,9 @@ class FirstLook:
         for block, sampled in self._sampled.pop(index, {}).items():
             weights = sampled.view.to_block(appearance.example_weights(examples.to(sampled.value.device)))
             features = appearance.Features(sampled.value, sampled.mean)
-            found = features.directions(weights.index_select(-1, sampled.places))
+            weights = weights.index_select(-1, sampled.places)
+            # Of an example that was not kept, or has no token of its own in the block's grid, nothing is left.
+            found = features.directions(weights / weights.sum(-1, keepdim=True).clamp_min(appearance.SHORTEST))
             for place, number in new:
                 self._directions.setdefault(number, {})[block] = found[..., place]
 
