@@ -222,7 +222,7 @@ export const MESSAGES = {
     "KV Share Workers: one worker for each GPU. Enter a number in workers to see how much faster that is.":
         "多 GPU 工作进程：每个 GPU 一个工作进程。在 workers 中填写数字即可看到能快多少。",
     "KV Share Workers: {0} evaluations in each step, with one process {1}: {2} times as fast.":
-        "多 GPU 工作进程：每步计算 {0} 次，单个进程为 {1} 次：快 {2} 倍。",
+        "多 GPU 工作进程：每步计算 {0} 次，单个进程为 {1} 次：速度为 {2} 倍。",
     "KV Share Workers: segments {0}; {1} MiB travel in each step.": "多 GPU 工作进程：分段 {0}；每步传输 {1} MiB。",
     ["KV Share Workers: order 'chain' samples one segment after another, so there is nothing to divide. Set order " +
         "to lockstep or sources_first in KV Sharing Config."]:
