@@ -1,6 +1,7 @@
 """What the pack refuses before a run: films, settings and models, with the lines of the source that refuse them."""
 
 import ast
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,12 +15,14 @@ from devtools.environment import ROOT
 from kvshare_core.config import KVShareConfig, MapSettings, MaskSettings, MeasuredModel, MemorySettings, parse_indices
 from kvshare_core.families import find_family
 from kvshare_core.families.minimax_h3 import CYCLE
+from kvshare_core.host.editor.plan_request import MAX_BYTES, MAX_NODES, read_request
 from kvshare_core.host.editor.widget_values import LONGEST_QUOTE, widget_value
 from kvshare_core.host.loading.model_headers import facts_of
 from kvshare_core.plan.making import make_plan
 from kvshare_core.plan.model_fit import fit_plan
 from kvshare_core.prompt_words import MOST_SUBJECT_WORDS, find_words
 from kvshare_core.script.editor_places import read_film
+from kvshare_core.script.film import ScriptBeat
 from kvshare_core.timeline import limits
 from kvshare_core.timeline.frame_cycle import FrameCycle
 from kvshare_core.timeline.planning import plan_timeline
@@ -90,6 +93,60 @@ UNREADABLE = [
 ]
 """Texts that are no film."""
 
+
+def _json(**entries: Any) -> str:
+    return json.dumps({"version": 1, "beats": [{"prompt": "a fox"}]} | entries)
+
+
+def _json_beat(**entries: Any) -> str:
+    return _json(beats=[{"prompt": "a fox"}, {"prompt": "a dog"} | entries])
+
+
+UNREADABLE_JSON = [
+    '{"version": 1,}',
+    '{"version"}',
+    '{"version": }',
+    '{"version": 1} x',
+    '{"version',
+    '{"a\tb": 1}',
+    '{"a\\x": 1}',
+    '{"a\\u12": 1}',
+    "{red|blue} fox",
+    '{"a": ' + 100_000 * "[",
+    '{"version": 1' + 5000 * "0" + "}",
+    '{"version": 1, "version": 1}',
+    '{"version": NaN}',
+    "{}",
+    _json(version=2),
+    _json(version="1"),
+    _json(colour="red"),
+    _json(loop="yes"),
+    _json(prompt=5),
+    _json(negative=" grey \ud800"),
+    _json(common_until=0.5),
+    _json(common_until=10**400),
+    _json(beats={}),
+    _json(beats=[]),
+    _json(beats=["a fox"]),
+    _json(beats=[{}]),
+    _json(beats=[{"prompt": ""}]),
+    _json(beats=[{"prompt": "a fox", "transition": {"kind": "cut"}}]),
+    _json_beat(strength="much"),
+    _json_beat(strength=99),
+    _json_beat(duration={"hours": 3}),
+    _json_beat(duration={}),
+    _json_beat(transition={"kind": "fade"}),
+    _json_beat(transition={"kind": "cut", "duration": {"seconds": 1}}),
+    _json_beat(transition={"kind": "blend", "gap": {"frames": 5}}),
+    _json_beat(transition={"kind": "cut", "segments": 2}),
+    _json_beat(subjects=[{}]),
+    _json_beat(subjects=[{"name": "a\nb"}]),
+    _json_beat(sources=["later"]),
+    _json_beat(loras=[{}]),
+    _json_beat(weights=[{}]),
+]
+"""Texts in the JSON form that are no film."""
+
 TWO = "subject: fox\nsubject: dog\na fox, a dog\na fox, a dog"
 DITCTRL: dict[str, Any] = {"order": "ditctrl", "mode": "replace"}
 
@@ -125,6 +182,7 @@ def refusals() -> Iterator[Refusal]:
         *_wrong_values(),
         *_wrong_plans(),
         *_wrong_models(),
+        *_wrong_requests(),
     )
     return map(refusal_of, wrong)
 
@@ -138,7 +196,9 @@ def refusing_lines(file: str) -> Iterator[range]:
 
 
 def _wrong_films() -> Iterator[Callable[[], object]]:
-    return (lambda text=text: read_film(text) for text in UNREADABLE)
+    yield from (lambda text=text: read_film(text) for text in (*UNREADABLE, *UNREADABLE_JSON))
+    for text in (" a fox", "a\rfox"):
+        yield lambda text=text: ScriptBeat(text)
 
 
 def _timeline(text: str, window: int = 21, overlap: int = 2, cycle: FrameCycle | None = None, **more: int) -> Timeline:
@@ -188,8 +248,8 @@ def _wrong_settings() -> Iterator[Callable[[], object]]:
         {"reweight_token_idx": (-1,)},
     )
     yield from (lambda one=one: KVShareConfig(**one) for one in configs)
-    yield lambda: MapSettings(keep="some")
-    yield lambda: MapSettings(step_idx=(-1,))
+    maps: Sequence[dict[str, Any]] = ({"keep": "some"}, {"step_idx": (-1,)})
+    yield from (lambda one=one: MapSettings(**one) for one in maps)
     yield lambda: MaskSettings(rim=-1)
     yield lambda: MaskSettings(ref_token_idx=(1,))
     yield lambda: MemorySettings(budget_mib=-1)
@@ -254,3 +314,10 @@ def _wrong_models() -> Iterator[Callable[[], object]]:
     yield lambda: find_family(animating, 4)
     textless = tiny_unet(transformer_depth=[0, 0], transformer_depth_output=[0] * 4, transformer_depth_middle=-1)
     yield lambda: find_family(textless.model.diffusion_model, 4)
+
+
+def _wrong_requests() -> Iterator[Callable[[], object]]:
+    """Those of users whose workflows are too large."""
+    nodes = dict.fromkeys(map(str, range(MAX_NODES + 1)))
+    for body in (b" " * (MAX_BYTES + 1), json.dumps({"node": 1, "graph": nodes}).encode()):
+        yield lambda body=body: read_request(body)

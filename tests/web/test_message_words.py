@@ -66,6 +66,8 @@ def messages() -> Iterator[str]:
         tell(Film("a fox runs"), one),
         tell(Film("subject: fox\na fox runs\na fox sits"), one),
     ]
+    divided = Surroundings(facts_of("embedded"), KVShareConfig(), subject="fox", workers=2)
+    answers.append(tell(Film("a fox runs\na fox sits\na fox runs\na fox sits"), divided))
     for answer in answers:
         remarks = [answer["error"], *answer["problems"], *answer["warnings"]]
         yield from (remark["message"] for remark in remarks if remark)
@@ -86,7 +88,9 @@ REFUSING = (
     "host/editor/widget_values.py",
     "plan/model_fit.py",
     "script/field_values.py",
+    "script/film.py",
     "script/foreign_marks.py",
+    "script/json_form.py",
     "script/text_reader.py",
     "timeline/limits.py",
     "timeline/planning.py",

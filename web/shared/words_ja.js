@@ -254,7 +254,7 @@ export const MESSAGES = {
     ["overlap_size: {0} latent frames; segments of {1} begin {2} or more after each other, so they " +
         "overlap by at most {3}."]:
         "overlap_size：{0} 潜在フレーム。{1} フレームのセグメントは {2} 以上離れて始まるため、重なりは最大 {3} です。",
-    "sampling_num_frames: {0} latent frames; videos of this model have {1}.":
+    "sampling_num_frames: {0} latent frames; videos of this model have {1&}.":
         "sampling_num_frames：{0} 潜在フレーム。このモデルの動画は {1} です。",
     ["prompts: prompt {0} ends after {1} latent frames; a film has at most {2}. Shorten its durations or " +
         "lower fps. Or make it in parts: Long Video Continue goes on from a finished one."]:
@@ -269,8 +269,8 @@ export const MESSAGES = {
     "{0} is not a whole number; write what to add to the seed, such as +5.": "{0} は整数ではありません。シードに足す数を +5 のように書いてください。",
     "{0} is not a source; write first, previous, beat 1, several joined by and, or none.":
         "{0} は参照元ではありません。first、previous、beat 1、and でつないだ複数、または none と書いてください。",
-    "{0}; a duration must be longer than zero and at most {1}.": "{0}。長さは 0 より大きく、{1} 以下にしてください。",
-    "{0}; frames are whole numbers.": "{0}。フレームは整数です。",
+    "{0+}; a duration must be longer than zero and at most {1+}.": "{0}。長さは 0 より大きく、{1}以下にしてください。",
+    "{0+}; frames are whole numbers.": "{0}。フレームは整数です。",
     "{0} is {1}; it must be between {2} and {3}.": "{0} は {1} です。{2} から {3} の間にしてください。",
     "{0} segments; write 1 to {1}.": "{0} セグメント。1 から {1} で書いてください。",
     "write how many segments, such as [segments 2].": "セグメントの数を書いてください（例：[segments 2]）。",
@@ -324,4 +324,7 @@ export const MESSAGES = {
         "these words in a prompt write {0}."]:
         "「negative prompt:」はありません。全体には negative:、一つには | negative: と書いてください。その語が必要なら {0} と書いてください。",
     "fps: {0}; it must be larger than 0.": "fps：{0}。0 より大きくしてください。",
+    "{0} seconds": "{0} 秒",
+    "{0} latent frames": "{0} 潜在フレーム",
+    "{0} frames": "{0} フレーム",
 };

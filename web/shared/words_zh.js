@@ -222,7 +222,7 @@ export const MESSAGES = {
     "KV Share Workers: one worker for each GPU. Enter a number in workers to see how much faster that is.":
         "多 GPU 工作进程：每个 GPU 一个工作进程。在 workers 中填写数字即可看到能快多少。",
     "KV Share Workers: {0} evaluations in each step, with one process {1}: {2} times as fast.":
-        "多 GPU 工作进程：每步计算 {0} 次，单个进程为 {1} 次：快 {2} 倍。",
+        "多 GPU 工作进程：每步计算 {0} 次，单个进程为 {1} 次：速度为 {2} 倍。",
     "KV Share Workers: segments {0}; {1} MiB travel in each step.": "多 GPU 工作进程：分段 {0}；每步传输 {1} MiB。",
     ["KV Share Workers: order 'chain' samples one segment after another, so there is nothing to divide. Set order " +
         "to lockstep or sources_first in KV Sharing Config."]:
@@ -242,7 +242,7 @@ export const MESSAGES = {
     ["overlap_size: {0} latent frames; segments of {1} begin {2} or more after each other, so they " +
         "overlap by at most {3}."]:
         "overlap_size：{0} 个 Latent 帧；{1} 帧的分段至少相隔 {2} 帧开始，因此最多重叠 {3} 帧。",
-    "sampling_num_frames: {0} latent frames; videos of this model have {1}.":
+    "sampling_num_frames: {0} latent frames; videos of this model have {1&}.":
         "sampling_num_frames：{0} 个 Latent 帧；此模型的视频为 {1} 帧。",
     ["prompts: prompt {0} ends after {1} latent frames; a film has at most {2}. Shorten its durations or " +
         "lower fps. Or make it in parts: Long Video Continue goes on from a finished one."]:
@@ -256,8 +256,8 @@ export const MESSAGES = {
     "{0} is not a whole number; write what to add to the seed, such as +5.": "{0} 不是整数；请写要加到种子上的数，例如 +5。",
     "{0} is not a source; write first, previous, beat 1, several joined by and, or none.":
         "{0} 不是来源；请写 first、previous、beat 1、用 and 连接的多个来源，或 none。",
-    "{0}; a duration must be longer than zero and at most {1}.": "{0}；时长必须大于零，且不超过 {1}。",
-    "{0}; frames are whole numbers.": "{0}；帧数是整数。",
+    "{0+}; a duration must be longer than zero and at most {1+}.": "{0}；时长必须大于零，且不超过 {1}。",
+    "{0+}; frames are whole numbers.": "{0}；帧数是整数。",
     "{0} is {1}; it must be between {2} and {3}.": "{0} 为 {1}；必须在 {2} 到 {3} 之间。",
     "{0} segments; write 1 to {1}.": "{0} 个分段；请写 1 到 {1}。",
     "write how many segments, such as [segments 2].": "请写分段的数量，例如 [segments 2]。",
@@ -307,4 +307,7 @@ export const MESSAGES = {
         "these words in a prompt write {0}."]:
         "脚本中没有“negative prompt:”；请写 negative:（全部提示词）或 | negative:（某一条）；如果提示词中就要这些词，请写 {0}。",
     "fps: {0}; it must be larger than 0.": "fps：{0}；必须大于 0。",
+    "{0} seconds": "{0} 秒",
+    "{0} latent frames": "{0} 个 Latent 帧",
+    "{0} frames": "{0} 帧",
 };
