@@ -42,7 +42,8 @@ CONFIGURATIONS = {
     "bank on the CPU": KVShareConfig(memory=MemorySettings(place="cpu")),
     "fp8": KVShareConfig(memory=MemorySettings(dtype="fp8")),
     "contrast": KVShareConfig(masks=MaskSettings(kind="contrast")),
-    "masks mended": KVShareConfig(masks=MaskSettings(presence=0.1, clean=True, hysteresis=0.1, rim=2)),
+    # With the shipped threshold, cleaning may leave nothing of so small a picture until the last step.
+    "masks mended": KVShareConfig(masks=MaskSettings(presence=0.1, clean=True, hysteresis=0.1, rim=2, thres=0.6)),
     "two sources": KVShareConfig(sources="first and previous", share_uncond=False, end_strength=0.2),
     "matched": KVShareConfig(position="matched"),
     "frame": KVShareConfig(position="frame"),
