@@ -177,6 +177,9 @@ class FamilyInfo:
     frames_as_rows: bool = False
     """Whether its blocks attend over space frame by frame, with a batch row for every frame (forward/view.py)."""
 
+    text_in_every_block: bool = True
+    """Whether every block attends to the text, which a probe compares."""
+
     frames_in_batch: bool = False
     """Whether its latent is a batch of pictures [frames, channels, height, width], which is one film; other latents are
     [batch, channels, frames, height, width]."""

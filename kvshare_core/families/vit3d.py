@@ -43,6 +43,7 @@ class ViT3DFamily:
             native_frames=int(diffusion_model.frames),
             routes_text=True,
             frames_as_rows=True,
+            text_in_every_block=diffusion_model.mixing_every == 1 and _mixing_calls(diffusion_model) == 2,
         )
 
     def classify(

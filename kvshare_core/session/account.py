@@ -163,7 +163,8 @@ class RunAccount:
             done = self.tally.blocks >= set(self._settings.blocks)
             reason = None if done else first_reason(reasons)
             # Blocks that were left out while the subject was only being looked for cost no sharing.
-            reason = "subject" if waits and reason == "partly" else reason
+            if reason == "partly" and "subject" in reasons and not self.tally.blocks:
+                reason = "subject"
             self._entries.append(AccountEntry(now.step, frozenset(self.tally.blocks), reason))
         known = self._settings.neighbours.caches or len(self._settings.plan.timeline.segments) == 1
         if first_reason(reasons) == "answered" and not known:

@@ -343,7 +343,7 @@ def test_inputs_of_the_audio_are_cut_with_it(model: Any) -> None:
     latent = latent_of(parts, [[entry]], timeline, AUDIO_OF_H3)
     handler = SegmentHandler(timeline, INPUTS, audio=AUDIO_OF_H3)
     for segment, start in zip(timeline.segments, (0, 28, 56), strict=True):
-        (fitted,) = latent.conditioning([entry], segment.index, handler._inputs("audio")) or []
+        (fitted,) = latent.conditioning([entry], segment.index, handler.inputs("audio")) or []
         assert torch.equal(fitted["model_conds"]["audio_denoise_mask"].cond, mask[..., start : start + 37])
 
 

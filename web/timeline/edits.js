@@ -13,7 +13,7 @@ import {
     lineEnding,
     lineStarts,
     linesOf,
-    wholeLine,
+    withoutLines,
     withEnding,
 } from "./text_changes.js";
 
@@ -321,13 +321,15 @@ function renumbered(text, beat, order, place) {
 function withoutFields(text, beat, gone) {
     /** @type {Change[]} */
     const changes = [];
+    /** @type {import("./text_changes.js").Place[]} */
+    const lines = [];
     const starts = lineStarts(text);
     for (let line = beat.lines[1]; line <= beat.lines[2]; line++) {
         const [start, stop] = [starts[line], starts[line + 1] ?? text.length];
         const fields = beat.fields.filter((field) => field.place[0] >= start && field.place[0] < stop);
         const bars = fields.map((field) => text.lastIndexOf("|", field.place[0] - 1));
         if (fields.length > 0 && line > beat.lines[1] && fields.every((field) => gone.has(field))) {
-            changes.push(wholeLine(text, start, stop));
+            lines.push([start, stop]);
             continue;
         }
         // Fields are removed from the right, so that the rest of the line has no trailing space.
@@ -347,7 +349,7 @@ function withoutFields(text, beat, gone) {
             }
         }
     }
-    return changes;
+    return [...changes, ...withoutLines(text, lines)];
 }
 
 /**

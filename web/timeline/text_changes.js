@@ -58,17 +58,21 @@ function inOrder(one, other) {
 }
 
 /**
- * Removes a line with its line break; for the last line, the one before it.
+ * Removes lines with their line breaks; of the lines at the end of a text without a last line break, the one before them.
  * @param {string} text
- * @param {number} start
- * @param {number} stop
+ * @param {Place[]} lines From the first to the last.
+ * @returns {Change[]}
  */
-export function wholeLine(text, start, stop) {
-    if (stop < text.length || /[\r\n]$/.test(text)) {
-        return { start, stop, insert: "" };
-    }
-    const before = text.slice(0, start).replace(/(\r\n|\r|\n)$/, "").length;
-    return { start: before, stop, insert: "" };
+export function withoutLines(text, lines) {
+    let end = /[\r\n]$/.test(text) ? Infinity : text.length;
+    return lines.toReversed().map(([start, stop]) => {
+        if (stop < end) {
+            return { start, stop, insert: "" };
+        }
+        const before = { start: text.slice(0, start).replace(/(\r\n|\r|\n)$/, "").length, stop: end, insert: "" };
+        end = before.start;
+        return before;
+    });
 }
 
 /**

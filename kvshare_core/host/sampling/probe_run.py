@@ -118,6 +118,11 @@ def probe_model(
     family, info = model_info(model)
     plan = make_plan(timeline, KVShareConfig(), subject, None)
     _check(model, plan, positive, latent)
+    if not info.text_in_every_block:
+        raise ValueError(
+            "model: only some of its blocks attend to the text, so its blocks cannot be compared. Use it without a "
+            "preset, or name blocks in layer_idx of KV Sharing Config."
+        )
     moves = family.rope_scheme(model.get_model_object("diffusion_model"), {}) is not None
     progress = ProgressBar(settings.model_calls(info.blocks, moves))
     run = ProbeRun(model, family, info, plan, settings, lambda: progress.update(1))

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Any
 
 import comfy.model_management
@@ -136,7 +137,7 @@ class Worker:
 
 def schedule_of(schedule: Schedule) -> Any:
     """A noise schedule, made of classes of the host."""
-    kinds = tuple(getattr(__import__(module, fromlist=[name]), name) for module, name in schedule.classes)
+    kinds = tuple(getattr(import_module(module), name) for module, name in schedule.classes)
     kind = kinds[0] if len(kinds) == 1 else type("NoiseSchedule", kinds, {})
     made = kind.__new__(kind)
     torch.nn.Module.__init__(made)
