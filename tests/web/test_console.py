@@ -34,7 +34,8 @@ def test_console_has_no_error_of_the_pack(browser: "Browser", server: Server, ba
         page.look_at("LongVideoSegmenter")
         page.page.wait_for_selector(".kvs-timeline[aria-busy='false'] .kvs-beat")
         page.page.wait_for_load_state("networkidle")
-        found = set(page.errors)
+        # A browser asks for a site's icon when it likes, and once.
+        found = {error for error in page.errors if not error.endswith("/favicon.ico")}
     with comfy_page(browser, bare_server, mode) as page:
         page.drop_workflow(WORKFLOW)
         end = time.monotonic() + PATIENCE
