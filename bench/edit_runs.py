@@ -12,7 +12,7 @@ from kvshare_core.timeline.holding import hold_original
 from kvshare_core.timeline.planning import plan_timeline
 from kvshare_core.timeline.timeline import FRAME_DIM, Noise
 
-from .pipeline import GUIDANCE, SAMPLER, SCHEDULER, STEPS, Pipeline, joined
+from .pipeline import GUIDANCE, STEPS, Pipeline, joined
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,8 @@ def edit_clips(
             held = [hold_original(timeline, latent[:1], None, clips[:1], subject)[1] for subject in given.subjects]
             mask = torch.cat(held)
     patched, _ = apply(pipeline.model, plans[0])
-    samples = _sample(patched, latent, mask, way.denoise, seeds, joined([one for one, _ in encoded]), encoded[0][1])
+    conditioning = joined([one for one, _ in encoded]), encoded[0][1]
+    samples = pipeline.sample(patched, latent, seeds, *conditioning, STEPS, GUIDANCE, mask=mask, denoise=way.denoise)
     length = timeline.beats[0].stop
     original, edit = (pipeline.decode(part) for part in samples.split(length, FRAME_DIM))
     return list(zip(original, edit, strict=True))
@@ -91,35 +92,7 @@ def weighed_clips(pipeline: Pipeline, prompts: Sequence[str], seeds: Sequence[in
         raise ValueError("clips made together must weigh words at the same places")
     latent = empty_latent(info, plans[0].timeline, FRAME_SIDE, FRAME_SIDE, len(prompts))
     patched, _ = apply(pipeline.model, plans[0])
-    samples = _sample(patched, latent, None, 1.0, seeds, joined([one for one, _ in encoded]), encoded[0][1])
-    return list(pipeline.decode(samples))
-
-
-def _sample(
-    model: object,
-    latent: torch.Tensor,
-    mask: torch.Tensor | None,
-    denoise: float,
-    seeds: Sequence[int],
-    positive: object,
-    negative: object,
-) -> torch.Tensor:
-    """The host's stock sampler; the noise of each latent is that of its seed."""
-    import comfy.sample
-
-    noise = torch.cat([comfy.sample.prepare_noise(latent[:1], seed) for seed in seeds])
-    return comfy.sample.sample(
-        model,
-        noise,
-        STEPS,
-        GUIDANCE,
-        SAMPLER,
-        SCHEDULER,
-        positive,
-        negative,
-        latent,
-        denoise=denoise,
-        noise_mask=mask,
-        disable_pbar=True,
-        seed=seeds[0],
+    samples = pipeline.sample(
+        patched, latent, seeds, joined([one for one, _ in encoded]), encoded[0][1], STEPS, GUIDANCE
     )
+    return list(pipeline.decode(samples))

@@ -263,8 +263,11 @@ class Pipeline:
         negative: Any,
         steps: int,
         cfg: float,
+        *,
+        mask: torch.Tensor | None = None,
+        denoise: float = 1.0,
     ) -> torch.Tensor:
-        """The host's stock sampler; the noise of each latent is that of its seed."""
+        """The host's stock sampler; the noise of each latent is that of its seed. mask: what is made, of `latent`."""
         import comfy.sample
 
         noise = torch.cat([comfy.sample.prepare_noise(latent[:1], seed) for seed in seeds])
@@ -278,6 +281,8 @@ class Pipeline:
             positive,
             negative,
             latent,
+            denoise=denoise,
+            noise_mask=mask,
             disable_pbar=True,
             seed=seeds[0],
         )

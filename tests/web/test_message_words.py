@@ -2,7 +2,9 @@
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -143,3 +145,12 @@ def test_words_of_users_survive_translation(told: dict[str, list[str]], language
     for english, text in pairs:
         for word in ("fox", "x.safetensors", "strength: 0.8"):
             assert (word in english) == (word in text) or "example" in english, text
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "web" / "shared").glob("*_??.js")), ids=lambda file: file.name)
+def test_no_table_has_a_message_twice(file: Path) -> None:
+    """JavaScript takes the last one, without a word."""
+    tables = file.read_text(encoding="utf-8").split("\nexport const ")[1:]
+    keys = [re.findall(r'^    (\[[^\]]*\]|"(?:[^"\\]|\\.)*"):', table, re.MULTILINE) for table in tables]
+    assert sum(map(len, keys)) > 10
+    assert [key for found in keys for key, count in Counter(found).items() if count > 1] == []
