@@ -8,6 +8,7 @@ from .inputs import (
     config_output,
     edit_input,
     indices_input,
+    indices_text,
     range_inputs,
     rare,
     search_words,
@@ -78,7 +79,7 @@ class DiTCtrlConfig(io.ComfyNode):
         ref_token_idx: str,
         cur_token_idx: str,
         is_edit: bool = False,
-        reweight_token_idx: str = "",
+        reweight_token_idx: str = indices_text(DITCTRL.reweight_token_idx),
         reweight_scale: float = DITCTRL.reweight_scale,
     ) -> io.NodeOutput:
         with named_errors("DiTCtrl Config (paper)"):

@@ -25,7 +25,12 @@ def rare() -> dict[str, Any]:
 
 def indices_input(name: str, default: tuple[int, ...], tooltip: str, optional: bool = False) -> io.Input:
     """A text input that config.parse_indices parses, folded away."""
-    return io.String.Input(name, default=", ".join(map(str, default)), tooltip=tooltip, optional=optional, **rare())
+    return io.String.Input(name, default=indices_text(default), tooltip=tooltip, optional=optional, **rare())
+
+
+def indices_text(indices: tuple[int, ...]) -> str:
+    """The text that config.parse_indices reads as these indices."""
+    return ", ".join(map(str, indices))
 
 
 def incoming_config(kept: str) -> io.Input:

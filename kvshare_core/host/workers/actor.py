@@ -11,10 +11,10 @@ def worker_class() -> type[Any]:
         """One process with the user's own ComfyUI, without a server."""
 
         def __init__(self, start: dict[str, Any]) -> None:
-            import importlib
             import os
             import sys
             import types
+            from importlib import import_module
 
             folder = next(
                 (one for one in (start["comfy"], os.environ.get("COMFYUI_PATH")) if one and os.path.isdir(one)), None
@@ -40,7 +40,7 @@ def worker_class() -> type[Any]:
             root = types.ModuleType(start["package"])
             root.__path__ = [pack]
             sys.modules[start["package"]] = root
-            boot = importlib.import_module(f"{start['package']}.kvshare_core.host.workers.boot")
+            boot = import_module(f"{start['package']}.kvshare_core.host.workers.boot")
             self._worker = boot.start(start)
 
         def call(self, method: str, *arguments: Any) -> Any:

@@ -1,10 +1,10 @@
 """Worker processes on Ray. The only module that imports ray, and only when a film is sampled with workers."""
 
-import importlib
 import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from importlib import import_module
 from typing import Any
 
 from comfy.cli_args import args
@@ -133,7 +133,7 @@ def close_pool() -> None:
 def require_ray() -> Any:
     """The module ray. Raises ValueError, saying how to install it, without it."""
     try:
-        return importlib.import_module("ray")
+        return import_module("ray")
     except ImportError as reason:
         raise ValueError(
             f"{NODE}: it needs the package Ray, which is not installed. Install it into the Python that runs ComfyUI, "
