@@ -287,9 +287,10 @@ def _what_it_makes(workflow: Released) -> str:
 
 
 def note(workflow: Released) -> str:
-    """What the workflow needs and does, for the MarkdownNote in it."""
+    """What the workflow needs and does, for the MarkdownNote in it. Names stand in italics: where nodes are drawn as
+    elements of the page, ComfyUI shows code in a note in blue on brown, which nobody can read."""
     rows = [f"| `{file.name}` | models/{file.folder} | [{file.repository}]({file.url}) |" for file in workflow.files]
-    return "\n".join(
+    text = "\n".join(
         [
             f"## {workflow.title}",
             "",
@@ -305,6 +306,7 @@ def note(workflow: Released) -> str:
             "",
         ]
     )
+    return text.replace("`", "*")
 
 
 def workflow_of(workflow: Released) -> Json:
