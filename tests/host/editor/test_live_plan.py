@@ -179,6 +179,11 @@ def test_sharing_everything_is_told_with_its_cost_and_words_to_name() -> None:
     assert everything["sharing"]["extra"] > named["sharing"]["extra"]
 
 
+def test_an_edit_that_keeps_everything_is_not_told_to_name_a_subject() -> None:
+    text = "a red fox runs\n[cut]\na grey fox runs"
+    assert not told(text, is_edit=True)["warnings"] and told(text)["warnings"]
+
+
 @pytest.mark.parametrize(
     ("text", "config", "reason"),
     [
