@@ -103,9 +103,11 @@ def gigabytes(row: Mapping[str, Any], name: str = "subject_kv_gib_all", passes: 
 
 
 def files_take(workflow: Released) -> str:
-    """The size of a workflow's files, as its note has it."""
-    told = (remark for remark in workflow.remarks if remark.startswith(FILES_TAKE))
-    return next((remark.removeprefix(FILES_TAKE).rstrip(".") for remark in told), "see its page")
+    """The size of a workflow's files, as its note has it. Raises ValueError for a note without one."""
+    for remark in workflow.remarks:
+        if remark.startswith(FILES_TAKE):
+            return remark.removeprefix(FILES_TAKE).rstrip(".")
+    raise ValueError(f"{workflow.name}: no remark begins with '{FILES_TAKE}'")
 
 
 def readme_table() -> str:
@@ -168,6 +170,13 @@ def _memory(page: Page) -> list[str]:
 def _tested(page: Page) -> list[str]:
     table = support_table(sorted(RESULTS.glob("families-*.json"))).splitlines()
     rows = [line for line in table[2:] if line.split("|")[2].strip() in page.families]
+    if not rows:
+        return [
+            "## What was tested",
+            "",
+            f"{NOT_RUN} The tests hold tiny models of these layouts, with random weights and built by ComfyUI's own "
+            f"classes, to the [contracts](../{COMPATIBILITY.name}#contracts).",
+        ]
     return [
         "## What was tested",
         "",
