@@ -33,13 +33,16 @@ def own_workflows() -> list[Path]:
 
 
 def frames_of(server: Server, file: Path) -> list[Image.Image]:
-    """The frames of the last video that a workflow makes."""
+    """The frames of the last video that a workflow makes; of each in turn, where it decodes prompts apart."""
     workflow = client.to_api_format(json.loads(file.read_text(encoding="utf-8")), client.object_info(server.url))
     decoders = [name for name, node in workflow.items() if node["class_type"] == "VAEDecode"]
-    inputs = {"images": [max(decoders, key=int), 0], "filename_prefix": SAVED}
-    workflow[SAVED] = {"class_type": "SaveImage", "inputs": inputs}
-    entry = client.run(server.url, workflow)
-    files = [file for file in client.output_files(entry) if file.node_id == SAVED]
+    apart = any(node["class_type"] == "LatentCut" for node in workflow.values())
+    shown = sorted(decoders, key=int)[0 if apart else -1 :]
+    for name in shown:
+        inputs = {"images": [name, 0], "filename_prefix": SAVED}
+        workflow[SAVED + name] = {"class_type": "SaveImage", "inputs": inputs}
+    found = client.output_files(client.run(server.url, workflow))
+    files = [file for name in shown for file in found if file.node_id == SAVED + name]
     return [Image.open(io.BytesIO(client.fetch_view(server.url, file))).convert("RGB") for file in files]
 
 
