@@ -21,9 +21,11 @@ from devtools.server import Server
 
 PICTURE = ROOT / "docs" / "pictures" / "app.jpg"
 TEMPLATE = "First light"
-SIZE, KEPT, WIDTH = (1900, 1100), (225, 160, 1675, 940), 1200
+SIZE, KEPT, WIDTH = (1900, 1100), (225, 130, 1675, 955), 1200
 """The window, what of it is kept, and how wide that is then."""
 QUALITY = 82
+WITHOUT_MAP = {"Comfy.Minimap.Visible": False}
+"""The frontend's own map of the workflow lies on it."""
 PLACED = "() => window.app.graph._nodes.some((node) => node.type === 'LongVideoSegmenter')"
 LISTEN = """() => {
     window.kvsEnded = null;
@@ -54,8 +56,9 @@ def picture_of(server: Server, mode: Any) -> Image.Image:
     """The picture of a run on a server."""
     # Hosts have a package of that name too.
     importlib.import_module("tests").__path__.append(str(ROOT / "tests"))
-    from tests.support.comfy_page import comfy_page
+    from tests.support.comfy_page import change_settings, comfy_page
 
+    change_settings(server, WITHOUT_MAP)
     with running_browser() as browser, comfy_page(browser, server, mode, size=SIZE) as opened:
         shot = Image.open(io.BytesIO(film_in_app(opened.page))).convert("RGB").crop(KEPT)
     return shot.resize((WIDTH, round(WIDTH * shot.height / shot.width)), Image.Resampling.LANCZOS)

@@ -114,9 +114,11 @@ def gigabytes(row: Mapping[str, Any], name: str = "subject_kv_gib_all", passes: 
 
 
 def files_take(workflow: Released) -> str:
-    """The size of a workflow's files, as its note has it."""
-    told = (remark for remark in workflow.remarks if remark.startswith(FILES_TAKE))
-    return next((remark.removeprefix(FILES_TAKE).rstrip(".") for remark in told), "see its page")
+    """The size of a workflow's files, as its note has it. Raises ValueError for a note without one."""
+    for remark in workflow.remarks:
+        if remark.startswith(FILES_TAKE):
+            return remark.removeprefix(FILES_TAKE).rstrip(".")
+    raise ValueError(f"{workflow.name}: no remark begins with '{FILES_TAKE}'")
 
 
 def readme_table() -> str:
@@ -158,27 +160,6 @@ def _workflows(workflows: Sequence[Released]) -> list[str]:
 
 def _memory(page: Page) -> list[str]:
     rows = [row for name, row in plan_rows().items() if page.has(name)]
-    if not rows:
-        return []
-    cells = [f"| {row['model']} | {gigabytes(row)} | {gigabytes(row, 'kv_gib_all')} |" for row in rows]
-    return [
-        "## Memory",
-        "",
-        "Keys and values of one source segment in GB: of a subject that fills 30 % of the picture, and of the whole "
-        "picture, which is what a film without a subject shares. With guidance it is twice as much, unless "
-        "`share_uncond` is off. By default a film has one source segment. Calculated for sharing in all blocks, from "
-        "[bench/results/plans.json](../../bench/results/plans.json).",
-        "",
-        "| Model | Subject, GB | Everything, GB |",
-        "|---|---|---|",
-        *cells,
-        "",
-    ]
-
-
-def _tested(page: Page) -> list[str]:
-    table = support_table(sorted(RESULTS.glob("families-*.json"))).splitlines()
-    rows = [line for line in table[2:] if line.split("|")[2].strip() in page.families]
     return [
         "## What was tested",
         "",

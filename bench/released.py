@@ -128,6 +128,21 @@ MOCHI = {
 SMALL_WAN = {"dim": 1536, "ffn_dim": 8960, "num_heads": 12, "num_layers": 30}
 LARGE_WAN = {"dim": 5120, "ffn_dim": 13824, "num_heads": 40, "num_layers": 40}
 LARGE_HUNYUAN = {"hidden_size": 3072, "num_heads": 24, "depth": 20, "depth_single_blocks": 40}
+HUNYUAN_15: dict[str, Any] = {
+    "hidden_size": 2048,
+    "num_heads": 16,
+    "depth": 54,
+    "depth_single_blocks": 0,
+    "in_channels": 65,
+    "out_channels": 32,
+    "vec_in_dim": None,
+    "context_in_dim": 3584,
+    "patch_size": [1, 1, 1],
+    "guidance_embed": False,
+    "byt5": True,
+    "use_cond_type_embedding": True,
+    "vision_in_dim": 1152,
+}
 
 RELEASED = (
     Released(
@@ -231,23 +246,18 @@ RELEASED = (
     Released(
         "HunyuanVideo 1.5 480x848 121 frames",
         "hunyuan_video.model",
-        hunyuan(
-            hidden_size=2048,
-            num_heads=16,
-            depth=54,
-            depth_single_blocks=0,
-            in_channels=65,
-            out_channels=32,
-            vec_in_dim=None,
-            context_in_dim=3584,
-            patch_size=[1, 1, 1],
-            guidance_embed=False,
-            byt5=True,
-            use_cond_type_embedding=True,
-            vision_in_dim=1152,
-        ),
+        hunyuan(**HUNYUAN_15),
         32,
         (31, 30, 53),
+        1000,
+        8192,
+    ),
+    Released(
+        "HunyuanVideo 1.5 720x1280 121 frames",
+        "hunyuan_video.model",
+        hunyuan(**HUNYUAN_15),
+        32,
+        (31, 45, 80),
         1000,
         8192,
     ),

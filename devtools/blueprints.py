@@ -52,10 +52,12 @@ class Blueprint:
         node, output = origin[0], _place(self.node(origin[0])["outputs"], origin[1])
         self.node(node)["outputs"][output]["links"].append(self._into(target, node, output, number))
 
-    def unlink(self, origin: Slot, number: int) -> None:
-        """Takes a link off the output that it came from, so that it can come from another."""
-        slot = self.node(origin[0])["outputs"][_place(self.node(origin[0])["outputs"], origin[1])]
-        slot["links"].remove(number)
+    def put_before_sampler(self) -> None:
+        """Gives the added node the timeline, and the sampler its latent in place of the segmenter's."""
+        self.link((SEGMENTER, "timeline"), (ADDED, "timeline"))
+        outputs = self.node(SEGMENTER)["outputs"]
+        outputs[_place(outputs, "latent")]["links"].remove(LATENT)
+        self.link((ADDED, "latent"), (SAMPLER, "latent_image"), LATENT)
 
     def add(self, kind: str, shape: Json, values: Sequence[Any]) -> None:
         """Puts a node in front of the sampler; `shape` has its inputs and outputs, names to types."""
@@ -166,10 +168,8 @@ def continue_a_video() -> Blueprint:
         },
         ("start", 1, 0),
     )
-    made.link((SEGMENTER, "timeline"), (ADDED, "timeline"))
-    made.unlink((SEGMENTER, "latent"), LATENT)
+    made.put_before_sampler()
     made.link((SEGMENTER, "latent"), (ADDED, "latent"))
-    made.link((ADDED, "latent"), (SAMPLER, "latent_image"), LATENT)
     made.ask("images", "IMAGE", [(ADDED, "images")])
     made.share("vae", (ADDED, "vae"))
     return made
@@ -192,9 +192,7 @@ def redo_a_beat() -> Blueprint:
         (2,),
     )
     made.node(ADDED)["inputs"][2]["widget"] = {"name": "beat"}
-    made.link((SEGMENTER, "timeline"), (ADDED, "timeline"))
-    made.unlink((SEGMENTER, "latent"), LATENT)
-    made.link((ADDED, "latent"), (SAMPLER, "latent_image"), LATENT)
+    made.put_before_sampler()
     made.ask("latent", "LATENT", [(ADDED, "latent")])
     made.ask("beat", "INT", [(ADDED, "beat")], 2)
     return made

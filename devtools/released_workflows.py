@@ -95,6 +95,8 @@ def expert_files(kind: str, lora: str | None) -> list[ModelFile]:
     ]
 
 
+# Sizes of files, here and below: the sum of those in the notes of ComfyUI's own templates for the same files
+# (comfyui-workflow-templates-json 0.1.123, whose GB are GiB), in GB.
 EXPERTS = (
     "The model has two experts, one for high and one for low noise. Both have a *Mask-Guided KV Share* of the same "
     "timeline. The masks that the first sampler finds reach the second through the conditioning; nothing has to be "
@@ -173,7 +175,11 @@ RELEASED: tuple[Released, ...] = (
         "Wan 2.2 A14B text to video",
         "Wan 2.2 A14B, text to video",
         expert_files("t2v", None),
-        [EXPERTS, "640 x 640 at 16 fps, 20 steps, 10 on each expert, cfg 3.5, shift 5 on both."],
+        [
+            EXPERTS,
+            "The files take 36 GB.",
+            "640 x 640 at 16 fps, 20 steps, 10 on each expert, cfg 3.5, shift 5 on both.",
+        ],
         lambda: wan_experts("wan22_a14b", "t2v", None),
     ),
     Released(
@@ -214,7 +220,7 @@ RELEASED: tuple[Released, ...] = (
                 ModelFile(GEMMA, "text_encoders", "Comfy-Org/ltx-2"),
                 ModelFile(LTX_UPSCALER, "latent_upscale_models", "Lightricks/LTX-2.3", ""),
             ],
-            [*remarks, LTX_AUDIO, LTX_STAGES],
+            [*remarks, LTX_AUDIO, "The files take 42 GB.", LTX_STAGES],
             graph,
         )
         for task, remarks, graph in (
@@ -287,9 +293,10 @@ def _what_it_makes(workflow: Released) -> str:
 
 
 def note(workflow: Released) -> str:
-    """What the workflow needs and does, for the MarkdownNote in it."""
+    """What the workflow needs and does, for the MarkdownNote in it. Names stand in italics: where nodes are drawn as
+    elements of the page, ComfyUI shows code in a note in blue on brown, which nobody can read."""
     rows = [f"| `{file.name}` | models/{file.folder} | [{file.repository}]({file.url}) |" for file in workflow.files]
-    return "\n".join(
+    text = "\n".join(
         [
             f"## {workflow.title}",
             "",
@@ -305,6 +312,7 @@ def note(workflow: Released) -> str:
             "",
         ]
     )
+    return text.replace("`", "*")
 
 
 def workflow_of(workflow: Released) -> Json:

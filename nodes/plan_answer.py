@@ -185,8 +185,8 @@ def _config(graph: Graph, sharer: GraphNode, problems: list[str], notes: list[st
                     )
                 else:
                     given[name] = _checked(node.kind, widgets[name], _value(graph, node, name))
-            given = {name: widget.default for name, widget in widgets.items() if not widget.optional} | given
-            config = maker.execute(**given)[0]
+            left = {name: widgets[name].default for name in widgets.keys() - given.keys() if not widgets[name].optional}
+            config = maker.execute(**given, **left)[0]
         except ValueError as reason:
             problems.append(str(reason))
             return None

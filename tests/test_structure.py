@@ -70,7 +70,7 @@ def test_every_room_of_the_core_has_tests() -> None:
 def test_folders_of_helpers_hold_no_tests() -> None:
     for path in TEST_MODULES:
         assert path.relative_to(TESTS).parts[0] not in HELPERS
-    helpers = [path for path in MODULES if path not in TEST_MODULES and path != TESTS / "conftest.py"]
+    helpers = [path for path in MODULES if path not in TEST_MODULES and path.name != "conftest.py"]
     assert helpers
     for path in helpers:
         assert path.relative_to(TESTS).parts[0] in HELPERS, f"{path.relative_to(ROOT)} holds no test"

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from bench.families import RESULTS
-from bench.model_pages import BEGIN, END, PAGES, ROWS, facts, gigabytes, plan_rows, readme_table, replaced
+from bench.model_pages import BEGIN, END, PAGES, ROWS, facts, files_take, gigabytes, plan_rows, readme_table, replaced
 from devtools.released_workflows import RELEASED
 
 
@@ -31,6 +31,20 @@ def test_every_layout_that_has_results_is_on_one_page() -> None:
     assert len(layouts) > 40
     for layout in layouts:
         assert tables.count(f"\n| {layout} | ") == 1, layout
+
+
+def test_every_page_says_what_was_tested_and_no_table_is_empty() -> None:
+    for page in PAGES:
+        told = facts(page).partition("## What was tested")[2]
+        assert "[contracts](../compatibility.md#contracts)" in told, page.name
+        assert told.count("|---|") != 1 or told.count("\n| ") > 1, page.name
+
+
+def test_the_size_of_files_is_that_of_the_note_or_an_error() -> None:
+    known = {workflow.name: workflow for workflow in RELEASED}
+    assert files_take(known["Wan 2.1 1.3B text to video"]) == "9.8 GB"
+    with pytest.raises(ValueError, match="CogVideoX-2B as in DiTCtrl"):
+        files_take(known["CogVideoX-2B as in DiTCtrl"])
 
 
 def test_memory_is_in_gigabytes_and_twice_with_guidance() -> None:

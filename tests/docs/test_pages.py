@@ -17,7 +17,7 @@ REPOSITORY = "https://github.com/kv-share/kv-share"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FOR_ARTISTS = [
     ROOT / "README.md",
-    *(ROOT / "docs" / f"{name}.md" for name in ("compatibility", "concepts", "nodes", "troubleshooting")),
+    *(ROOT / "docs" / f"{name}.md" for name in ("compatibility", "concepts", "editing", "nodes", "troubleshooting")),
     *sorted((ROOT / "docs" / "models").glob("*.md")),
 ]
 """Pages on which every name of a node, an input, an option or a template is checked."""
@@ -30,13 +30,16 @@ BLUEPRINTS = {path.stem for path in (ROOT / "subgraphs").glob("*.json")}
 SCHEMAS = node_schemas()
 OPTIONS = {str(option) for schema in SCHEMAS for item in schema.inputs for option in getattr(item, "options", ())}
 
-INPUTS_OF_THE_HOST = {"frames_number", "frame_rate", "trim_latent"}
+INPUTS_OF_THE_HOST = {"amount", "denoise", "dim", "frame_rate", "frames_number", "index", "trim_latent"}
 """Inputs of ComfyUI's own nodes that pages name."""
-CODE = {"custom_nodes", "fox", "transformer"}
+CODE = {"custom_nodes", "euler", "euler_ancestral", "fox", "res_multistep", "transformer", "uni_pc"}
 """Other words in the type of code."""
 OF_THE_FRONTEND = {
     "Extensions",
     "Templates",
+    "View details",
+    "Subgraph blueprints",
+    "Comfy Blueprints",
     "Run",
     "Wan 2.2",
     "LTX-2.3",
@@ -45,8 +48,8 @@ OF_THE_FRONTEND = {
     "CogVideoX-2B",
 }
 """Of ComfyUI's window, and beginnings of names of templates."""
-SAID = {"KV Share", "Red fox", "i", "italics", "kv-share", "kvshare", "timeline"}
-"""Other words in italics."""
+SAID = {"KV Share", "More of this beat", "Red fox", "Word weights", "i", "italics", "kv-share", "kvshare", "timeline"}
+"""Other words in italics, two of them of the timeline editor."""
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())

@@ -20,6 +20,8 @@ WITHOUT_DOWNLOADS = [path for path in WORKFLOWS if path.stem not in {workflow.na
 """Those of the models that come with the pack; tests/nodes/test_released_workflows.py runs the others."""
 FIRST_LIGHT = ROOT / "example_workflows" / "First light.json"
 REDO = ROOT / "example_workflows" / "Redo a beat.json"
+SAVE_VIDEO, BORDERS, TITLE = 142, 20, 30
+"""Height of a Save Video node without its film, what of its width the film leaves, and height of a title."""
 
 
 def api_workflow(server: Server, steps: int = 2) -> dict[str, Any]:
@@ -49,6 +51,34 @@ def test_every_example_has_a_thumbnail() -> None:
     for workflow in WORKFLOWS:
         with Image.open(workflow.with_suffix(".jpg")) as thumbnail:
             assert min(thumbnail.size) >= 200
+
+
+def test_notes_are_written_without_code_marks() -> None:
+    """Where nodes are drawn as elements of the page, ComfyUI shows code in a note in blue on brown."""
+    saved = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in WORKFLOWS}
+    notes = {
+        name: node["widgets_values"][0]
+        for name, workflow in saved.items()
+        for node in workflow["nodes"]
+        if node["type"] == "MarkdownNote"
+    }
+    assert notes.keys() == saved.keys()
+    assert [name for name, text in notes.items() if "`" in text] == []
+
+
+@pytest.mark.parametrize("path", WITHOUT_DOWNLOADS, ids=lambda path: path.stem)
+def test_the_film_under_a_save_video_node_covers_no_other_node(path: Path) -> None:
+    """On the canvas the node grows after a run, by the film as wide as the node; these films are square."""
+    nodes = json.loads(path.read_text(encoding="utf-8"))["nodes"]
+    for node in nodes:
+        if node["type"] != "SaveVideo":
+            continue
+        (left, top), wide = node["pos"], node["size"][0]
+        lowest = top + SAVE_VIDEO + wide - BORDERS
+        for other in nodes:
+            (x, y), width = other["pos"], other["size"][0]
+            beside = x >= left + wide or x + width <= left
+            assert beside or y <= top or y - TITLE > lowest, f"{other['type']} {other['id']}"
 
 
 def short(server: Server, path: Path, steps: int = 2) -> dict[str, Any]:

@@ -114,7 +114,7 @@ def test_the_note_names_every_file_with_its_folder(workflow: Released) -> None:
     (note,) = [node for node in saved(workflow)["nodes"] if node["type"] == "MarkdownNote"]
     (text,) = note["widgets_values"]
     for file in workflow.files:
-        assert f"| `{file.name}` | models/{file.folder} | " in text
+        assert f"| *{file.name}* | models/{file.folder} | " in text
 
 
 @named()

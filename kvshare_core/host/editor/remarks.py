@@ -106,8 +106,9 @@ def missing_loras(timeline: Timeline) -> list[Remark]:
 
 
 def unnamed_subject(plan: SharePlan, cost: str) -> Remark | None:
-    """A remark where a plan shares everything since nothing names a subject; cost: what that takes, in words."""
-    if not plan.shares or plan.guided:
+    """A remark where a plan shares everything since nothing names a subject; cost: what that takes, in words. An edit
+    keeps everything but the word on purpose."""
+    if not plan.shares or plan.guided or plan.config.is_edit:
         return None
     ways = tuple(
         {"label": f"Subject: {word}", "kind": "line", "text": f"subject: {word}"}

@@ -30,6 +30,7 @@ from tests.support.present import known
 from tests.support.random_scripts import random_script
 
 SHORT: dict[Unit, float] = {"seconds": 20.0, "frames": 200.0, "latent frames": 50.0}
+EXAMPLES = sorted((ROOT / "example_workflows").glob("*.json"))
 FIRST_LIGHT = ROOT / "example_workflows" / "First light.json"
 
 
@@ -113,6 +114,19 @@ def test_route_answers_for_the_graph(server: Server) -> None:
     assert "start_layer" in ask(server, {"graph": graph, "node": node})["problems"][0]["message"]
 
 
+@pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.stem)
+def test_route_answers_for_every_example(server: Server, file: Path) -> None:
+    """Also where settings nodes follow each other, whose first input is a link and has no default."""
+    info = client.object_info(server.url)
+    saved = json.loads(file.read_text(encoding="utf-8"))
+    if lacking := {node["type"] for node in saved["nodes"]} - info.keys() - {"MarkdownNote", "Note", "Reroute"}:
+        pytest.skip(f"this ComfyUI lacks {', '.join(sorted(lacking))}")
+    graph = client.to_api_format(saved, info)
+    segmenters = [name for name, one in graph.items() if one["class_type"] == "LongVideoSegmenter"]
+    answers = [ask(server, {"graph": graph, "node": node}) for node in segmenters]
+    assert answers and all(answer["segments"] and not answer["problems"] for answer in answers)
+
+
 def told(text: str, subject: str = "", **config: Any) -> dict[str, Any]:
     """The plan of a small film whose MaskGuidedKVShare is node 7."""
     film = Film(text, width=96, height=96)
@@ -163,6 +177,11 @@ def test_sharing_everything_is_told_with_its_cost_and_words_to_name() -> None:
     assert [way["text"] for way in warning["ways"]] == ["subject: red", "subject: fox"]
     assert not named["warnings"]
     assert everything["sharing"]["extra"] > named["sharing"]["extra"]
+
+
+def test_an_edit_that_keeps_everything_is_not_told_to_name_a_subject() -> None:
+    text = "a red fox runs\n[cut]\na grey fox runs"
+    assert not told(text, is_edit=True)["warnings"] and told(text)["warnings"]
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,6 @@
 """Films of several real worker processes are, bit for bit, those of one."""
 
-from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -27,19 +25,10 @@ from tests.support.worker_films import (
     film,
     film_timeline,
     sample,
-    start_ray,
-    stop_ray,
     tiny_model,
 )
 
 pytestmark = pytest.mark.usefixtures("ray")
-
-
-@pytest.fixture(scope="module")
-def ray() -> Iterator[ModuleType]:
-    started = start_ray()
-    yield started
-    stop_ray(started)
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -23,20 +23,13 @@ from kvshare_core.host.workers.messages import Done
 from kvshare_core.host.workers.pool import pool_of
 from kvshare_core.host.workers.settings import Patience, WorkerSettings
 from kvshare_core.host.workers.workers import with_workers
-from tests.support.worker_films import film, film_timeline, sample, start_ray, stop_ray, tiny_model
+from tests.support.worker_films import film, film_timeline, sample, tiny_model
 
 SIX = film_timeline("fox runs\n" * 6)
 SHARED = KVShareConfig(share_background=True)
 TWO = WorkerSettings(workers=2)
 LONGEST_END = 60.0
 """Seconds in which processes have to be gone."""
-
-
-@pytest.fixture(scope="module")
-def ray() -> Iterator[ModuleType]:
-    started = start_ray()
-    yield started
-    stop_ray(started)
 
 
 @pytest.fixture(scope="module")
