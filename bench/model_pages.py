@@ -160,6 +160,27 @@ def _workflows(workflows: Sequence[Released]) -> list[str]:
 
 def _memory(page: Page) -> list[str]:
     rows = [row for name, row in plan_rows().items() if page.has(name)]
+    if not rows:
+        return []
+    cells = [f"| {row['model']} | {gigabytes(row)} | {gigabytes(row, 'kv_gib_all')} |" for row in rows]
+    return [
+        "## Memory",
+        "",
+        "Keys and values of one source segment in GB: of a subject that fills 30 % of the picture, and of the whole "
+        "picture, which is what a film without a subject shares. With guidance it is twice as much, unless "
+        "`share_uncond` is off. By default a film has one source segment. Calculated for sharing in all blocks, from "
+        "[bench/results/plans.json](../../bench/results/plans.json).",
+        "",
+        "| Model | Subject, GB | Everything, GB |",
+        "|---|---|---|",
+        *cells,
+        "",
+    ]
+
+
+def _tested(page: Page) -> list[str]:
+    table = support_table(sorted(RESULTS.glob("families-*.json"))).splitlines()
+    rows = [line for line in table[2:] if line.split("|")[2].strip() in page.families]
     return [
         "## What was tested",
         "",
