@@ -3,7 +3,7 @@
 python -m bench.accuracy [--captions 200] [--models cross-attention] [--json FILE]
 python -m bench.accuracy --few-steps --steps 8 --cfg 1    # with the models' LoRAs for few steps
 python -m bench.accuracy --checkpoint FILE     # a training run in progress, without a host and a VAE
-python -m bench.accuracy --vit3d FILE          # a model of pixels, in its own size, enlarged to that of the others
+python -m bench.accuracy --vit3d FILE          # another ViT3D than the embedded one
 """
 
 import argparse
@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 
 from devtools.environment import find_host
+from devtools.inprocess import enter_host
 from kvshare_core.embedded.detector import Detection, detect, detect_pair
 from kvshare_core.embedded.latents import fit_basis
-from kvshare_core.embedded.scenes import ATTRIBUTES, FRAME_SIDE, caption, pair_caption, sample_pairs, sample_scenes
+from kvshare_core.embedded.scenes import ATTRIBUTES, caption, pair_caption, sample_pairs, sample_scenes
 from kvshare_core.embedded.vocabulary import PAIR_WORDS
 
 from .form import Row, make_result, publish, show_progress
@@ -147,12 +147,6 @@ def log_line(step: int, guidance: float, rows: Sequence[Row], detections: Sequen
     return f"step={step} captions={len(detections)} cfg={guidance:g} found={found} {figures}"
 
 
-def enlarged(videos: torch.Tensor) -> torch.Tensor:
-    """Videos [n, f, 3, h, w] in the size that the detector was made for."""
-    frames = F.interpolate(videos.flatten(0, 1), (FRAME_SIDE, FRAME_SIDE), mode="bilinear")
-    return frames.unflatten(0, videos.shape[:2])
-
-
 def of_model(model: Model, subjects: int, rows: Sequence[Row]) -> list[Row]:
     """Rows of a table of several models."""
     return [{"model": model, "subjects": subjects, **row} for row in rows]
@@ -194,16 +188,15 @@ def main() -> None:
             with options.log.open("a", encoding="utf-8") as log:
                 log.write(log_line(lean.step, options.cfg, rows, detections) + "\n")
     elif options.vit3d:
-        pipeline, side = load_pixel_pipeline(options.vit3d)
-
-        def sample_pixels(prompts: list[str], seed: int) -> torch.Tensor:
-            return enlarged(pipeline.single_clips(prompts, seed, *settings, side=side))
-
+        own = load_pixel_pipeline(options.vit3d)
         tasks = make_tasks(options.captions, options.seed)
-        rows, videos, detections = measure_accuracy(tasks, sample_pixels, options.batch, options.seed)
+        rows, videos, detections = measure_accuracy(
+            tasks, lambda prompts, seed: own.single_clips(prompts, seed, *settings), options.batch, options.seed
+        )
         publish(make_result("accuracy", options.seed, rows, find_host()), options.json)
     else:
         # A checkpoint is measured where there is no host.
+        enter_host(find_host())
         from kvshare_core.embedded.clip import knows_patterns
         from kvshare_core.embedded.model import DRAWS_PAIRS, with_few_steps
 
@@ -212,8 +205,7 @@ def main() -> None:
         for model in options.models or models_of(find_host()):
             pipeline = load_pipeline(model)
             if options.few_steps:
-                lora = with_few_steps(pipeline.model, model)
-                pipeline = Pipeline(pipeline.host, lora, pipeline.clip, pipeline.vae)
+                pipeline = pipeline.with_model(with_few_steps(pipeline.model, model))
 
             def sample(prompts: list[str], seed: int, pipeline: Pipeline = pipeline) -> torch.Tensor:
                 return pipeline.single_clips(prompts, seed, *settings)

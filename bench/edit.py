@@ -9,9 +9,10 @@ Edits are of clips that the model makes itself, and of given ones, which are ren
     kept        share of the other words that are seen as in the original
     moved       how far the subject is from the original's, in frame sides
     background  how much the picture changes beside both subjects, in 0..1
-    far         of weighed clips, how far the subject is from the weighed colour, in RGB
+    far         where a colour is weighed, how far the subject is from it, in RGB
+    side        where a size is weighed, the side of a square as large as the subject, in frame sides
 
-Each has an interval. Weighed clips leave the sizes and patterns of their subjects open.
+Each has an interval. Prompts that weigh a colour leave size and pattern open, those that weigh a size the pattern.
 """
 
 import argparse
@@ -26,15 +27,18 @@ from kvshare_core.config import KVShareConfig
 
 from .confidence import interval, mean
 from .edit_runs import Given, Way, edit_clips, weighed_clips
-from .edit_scenes import FIRST_SEED, Edit, look_at, look_at_colour, make_edits, originals, weighed_prompt
+from .edit_scenes import FIRST_SEED, Edit, look_at, look_at_weighed, make_edits, originals, weighed_prompt
 from .form import Row, Value, make_result, pack_version, publish, show_progress
 from .kept import CHANGED
 from .methods import OFF, PAPER
 from .pipeline import BOTH_KINDS, MODELS, Model, Pipeline, load_pipeline
 
 SCENES, BATCH = 32, 8
-WEIGHTS = (0.0, 0.5, 1.0, 2.0, 4.0)
-COLUMNS = ("done", "kept", "moved", "background", "far")
+WEIGHTS = (0.0, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0)
+WEIGHED = ("colour", "size")
+REWEIGHT = "reweight"
+"""Name of the weighed clips among the ways."""
+COLUMNS = ("done", "kept", "moved", "background", "far", "side")
 
 PAPER_EDIT = replace(PAPER, order="lockstep", is_edit=True)
 """The paper's edit at the scale of another model."""
@@ -96,11 +100,11 @@ class Kept:
         return self._found[name]
 
 
-def batches(edits: Sequence[Edit]) -> list[list[Edit]]:
-    """Edits that can be made together, since they change the same word of their prompts."""
+def batches(edits: Sequence[Edit], likeness: Callable[[Edit], str]) -> list[list[Edit]]:
+    """Edits that are made together: those of the same `likeness`."""
     alike: dict[str, list[Edit]] = {}
     for edit in edits:
-        alike.setdefault(edit.swapped, []).append(edit)
+        alike.setdefault(likeness(edit), []).append(edit)
     return [together[start : start + BATCH] for together in alike.values() for start in range(0, len(together), BATCH)]
 
 
@@ -118,7 +122,8 @@ def jobs(model: Model, scenes: int, only: Sequence[str] = ()) -> list[Job]:
     edits, drawn = make_edits(scenes)
     videos, subjects = originals(drawn)
     found: list[Job] = []
-    for batch in batches(edits):
+    # Edits of the same word of their prompts can be sampled together.
+    for batch in batches(edits, lambda edit: edit.swapped):
         places = [edit.place for edit in batch]
         given = Given(videos[places], subjects[places])
         for way in ways():
@@ -126,10 +131,18 @@ def jobs(model: Model, scenes: int, only: Sequence[str] = ()) -> list[Job]:
                 cell = Cell(model, "given" if way.given else "generated", way.name)
                 make = partial(_edited, way=way, batch=batch, given=given if way.given else None)
                 found.append(Job(cell, places[0], make))
-        for weight in WEIGHTS if not only or "reweight" in only else ():
-            cell = Cell(model, "reweight", f"weight {weight:g}")
-            found.append(Job(cell, places[0], partial(_weighed, batch=batch, weight=weight)))
+    for attribute in WEIGHED if not only or REWEIGHT in only else ():
+        for batch in batches(edits, partial(_weighed_clips_name, attribute)):
+            for weight in WEIGHTS:
+                cell = Cell(model, _weighed_clips_name(attribute, batch[0]), f"weight {weight:g}")
+                make = partial(_weighed, batch=batch, attribute=attribute, weight=weight)
+                found.append(Job(cell, batch[0].place, make))
     return found
+
+
+def _weighed_clips_name(attribute: str, edit: Edit) -> str:
+    """Sizes are measured word by word: one makes the subject larger and the other smaller."""
+    return f"weighed {edit.words[attribute] if attribute == 'size' else attribute}"
 
 
 def measure(models: Sequence[Model], only: Sequence[str], scenes: int, kept: Kept) -> dict[Cell, list[Found]]:
@@ -148,16 +161,20 @@ def measure(models: Sequence[Model], only: Sequence[str], scenes: int, kept: Kep
 
 def _edited(pipeline: Pipeline, way: Way, batch: Sequence[Edit], given: Given | None) -> list[Found]:
     clips = edit_clips(pipeline, way, [edit.script(way.guided) for edit in batch], [edit.seed for edit in batch], given)
-    return [asdict(look_at(edit, *clip)) | {"far": []} for edit, clip in zip(batch, clips, strict=True)]
+    return [_all_columns(asdict(look_at(edit, *clip))) for edit, clip in zip(batch, clips, strict=True)]
 
 
-def _weighed(pipeline: Pipeline, batch: Sequence[Edit], weight: float) -> list[Found]:
-    prompts = [weighed_prompt(edit, weight) for edit in batch]
+def _weighed(pipeline: Pipeline, batch: Sequence[Edit], attribute: str, weight: float) -> list[Found]:
+    prompts = [weighed_prompt(edit, attribute, weight) for edit in batch]
     clips = weighed_clips(pipeline, prompts, [edit.seed for edit in batch])
     return [
-        {**{name: [] for name in COLUMNS}, **look_at_colour(clip, edit.words["colour"])}
+        _all_columns(look_at_weighed(clip, attribute, edit.words[attribute]))
         for edit, clip in zip(batch, clips, strict=True)
     ]
+
+
+def _all_columns(found: Found) -> Found:
+    return {**{name: [] for name in COLUMNS}, **found}
 
 
 def rows_of(found: Mapping[Cell, Sequence[Found]]) -> list[Row]:

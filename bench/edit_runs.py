@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from kvshare_core.config import KVShareConfig
-from kvshare_core.embedded.scenes import FPS, FRAME_SIDE
+from kvshare_core.embedded.scenes import FPS
 from kvshare_core.script.parsing import parse_script
 from kvshare_core.timeline.holding import hold_original
 from kvshare_core.timeline.planning import plan_timeline
@@ -57,10 +57,9 @@ def edit_clips(
         plans.append(make_plan(timeline, way.config, "", None))
         encoded.append(conditioning)
     timeline = plans[0].timeline
-    latent, mask = empty_latent(info, timeline, FRAME_SIDE, FRAME_SIDE, len(films)), None
+    latent, mask = empty_latent(info, timeline, pipeline.side, pipeline.side, len(films)), None
     if given is not None:
-        pictures = given.videos.movedim(2, -1)
-        clips = torch.cat([pipeline.vae.encode(clip).to(latent) for clip in pictures])
+        clips = pipeline.encode(given.videos).to(latent)
         latent, mask = hold_original(timeline, latent, None, clips)
         if way.masked:
             held = [hold_original(timeline, latent[:1], None, clips[:1], subject)[1] for subject in given.subjects]
@@ -90,7 +89,7 @@ def weighed_clips(pipeline: Pipeline, prompts: Sequence[str], seeds: Sequence[in
         encoded.append(conditioning)
     if any(plan.weights != plans[0].weights for plan in plans):
         raise ValueError("clips made together must weigh words at the same places")
-    latent = empty_latent(info, plans[0].timeline, FRAME_SIDE, FRAME_SIDE, len(prompts))
+    latent = empty_latent(info, plans[0].timeline, pipeline.side, pipeline.side, len(prompts))
     patched, _ = apply(pipeline.model, plans[0])
     samples = pipeline.sample(
         patched, latent, seeds, joined([one for one, _ in encoded]), encoded[0][1], STEPS, GUIDANCE

@@ -100,20 +100,23 @@ def background(original: torch.Tensor, edited: torch.Tensor, before: Detection, 
     return [float(difference[beside].mean())] if bool(beside.any()) else []
 
 
-def weighed_prompt(edit: Edit, weight: float) -> str:
-    """A scene's prompt with its colour weighed; size and pattern are left open."""
-    said: set[str] = {name for name in SAID if name != "size"}
-    return f"{caption(edit.words, said)} | weight: {edit.words['colour']} {weight:g}"
+def weighed_prompt(edit: Edit, attribute: str, weight: float) -> str:
+    """A scene's prompt with its colour or size weighed. The pattern is left open, and where the colour is weighed the
+    size too."""
+    said = {name for name in SAID if name != "size" or attribute == "size"}
+    return f"{caption(edit.words, said)} | weight: {edit.words[attribute]} {weight:g}"
 
 
-def look_at_colour(video: torch.Tensor, colour: str) -> dict[str, list[float]]:
-    """Whether the subject of a video [f, 3, h, w] has a colour, and how far it is from it in RGB, nothing without a
-    subject."""
+def look_at_weighed(video: torch.Tensor, attribute: str, word: str) -> dict[str, list[float]]:
+    """Of a video [f, 3, h, w] whether its subject shows the word, how far it is from that colour in RGB, and for a size
+    the side of a square as large, in frame sides; nothing without a subject."""
     seen = detect(video)
+    found: dict[str, list[float]] = {"done": [float(getattr(seen, attribute) == word)], "far": [], "side": []}
     if not seen.found:
-        return {"done": [0.0], "far": []}
+        return found
     masks = seen.masks > 0.5
     shown = masks.flatten(1).any(1)
+    if attribute == "size":
+        return {**found, "side": [float(masks[shown].float().mean((1, 2)).sqrt().mean())]}
     mean = core_colours(video[shown], masks[shown]).mean(0)
-    away = (mean - COLOUR_VALUES[COLOURS.index(colour)]).norm()
-    return {"done": [float(seen.colour == colour)], "far": [float(away)]}
+    return {**found, "far": [float((mean - COLOUR_VALUES[COLOURS.index(word)]).norm())]}

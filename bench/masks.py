@@ -35,6 +35,8 @@ from .storyboards import Storyboard, make_storyboard
 
 CLIPS, QUICK_CLIPS = 24, 3
 FIRST_SEED = 600
+PROBED = tuple(model for model in MODELS if model != "vit3d")
+"""The models that read the text in every block; the probe refuses others."""
 LEVELS = (0, 1, 3, 6, 10, 15)
 """Steps, of pipeline.STEPS, that are looked at."""
 THRESHOLD = MaskSettings().thres
@@ -153,14 +155,14 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description="what finds the subject")
     parser.add_argument("--clips", type=int, default=CLIPS, help="a multiple of the number of shapes")
-    parser.add_argument("--models", nargs="+", choices=MODELS, help="which embedded models; all that the host knows")
+    parser.add_argument("--models", nargs="+", choices=PROBED, help="which embedded models; all that the host knows")
     parser.add_argument("--json", type=Path, help="write the results here")
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_CLIPS} clips")
     options = parser.parse_args()
     count = QUICK_CLIPS if options.quick else options.clips
     if count < len(SHAPES) or count % len(SHAPES):
         parser.error(f"--clips must be a multiple of {len(SHAPES)}")
-    models = options.models or models_of(find_host())
+    models = options.models or [model for model in models_of(find_host()) if model in PROBED]
     rows = [row for model in models for row in measure(model, clips(count))]
     publish(make_result("masks", FIRST_SEED, rows, find_host()), options.json)
 

@@ -22,6 +22,15 @@ COMPATIBILITY = ROOT / "docs" / "compatibility.md"
 BEGIN = "<!-- Begin of what `python3 dev.py bench model_pages` writes -->"
 END = "<!-- End of what `python3 dev.py bench model_pages` writes -->"
 NOT_RUN = "Released weights have not been run by this project, and nothing has run on CUDA yet."
+TINY = (
+    f"{NOT_RUN} Each layout below is a tiny model with random weights, built by ComfyUI's own classes. On each ComfyUI "
+    "that has it, it holds the"
+)
+OWN = (
+    "The embedded model was run, on a CPU. Each layout below is a tiny model with random weights. On each ComfyUI it "
+    "holds the"
+)
+"""How a page tells what its layouts hold, of models that others released and of the pack's own."""
 FILES_TAKE = "The files take "
 """How the remark of a workflow begins that gives the size of its files."""
 
@@ -29,11 +38,12 @@ FILES_TAKE = "The files take "
 @dataclass(frozen=True)
 class Page:
     """A page of docs/models: the model families that it is about, and how the names of their models begin in the list
-    of workflows and in bench/results/plans.json."""
+    of workflows and in bench/results/plans.json. tested: what was."""
 
     name: str
     families: tuple[str, ...]
     models: str
+    tested: str = TINY
 
     @property
     def file(self) -> Path:
@@ -61,6 +71,7 @@ PAGES = (
     Page("cosmos", ("cosmos", "cosmos_predict2"), "Cosmos"),
     Page("kandinsky", ("kandinsky5",), "Kandinsky"),
     Page("stable-diffusion", ("unet",), "Storyboard of stills"),
+    Page("vit3d", ("vit3d",), "ViT3D", OWN),
 )
 
 
@@ -170,19 +181,10 @@ def _memory(page: Page) -> list[str]:
 def _tested(page: Page) -> list[str]:
     table = support_table(sorted(RESULTS.glob("families-*.json"))).splitlines()
     rows = [line for line in table[2:] if line.split("|")[2].strip() in page.families]
-    if not rows:
-        return [
-            "## What was tested",
-            "",
-            f"{NOT_RUN} The tests hold tiny models of these layouts, with random weights and built by ComfyUI's own "
-            f"classes, to the [contracts](../{COMPATIBILITY.name}#contracts).",
-        ]
     return [
         "## What was tested",
         "",
-        f"{NOT_RUN} Each layout below is a tiny model with random weights, built by ComfyUI's own classes. On each "
-        "ComfyUI that has it, it holds the "
-        f"[contracts](../{COMPATIBILITY.name}#contracts).",
+        f"{page.tested} [contracts](../{COMPATIBILITY.name}#contracts).",
         "",
         *table[:2],
         *rows,

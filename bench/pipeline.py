@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
+import torch.nn.functional as F
 
 from devtools.environment import find_host
 from devtools.inprocess import enter_host
 from kvshare_core.config import KVShareConfig
+from kvshare_core.embedded.files import VIT3D_FILE, WEIGHTS, weight_file
 from kvshare_core.embedded.scenes import FPS, FRAME_SIDE
 from kvshare_core.probe.figures import ProbeSettings
 from kvshare_core.probe.watchers import ProbedCall
@@ -23,9 +25,10 @@ from kvshare_core.timeline.timeline import FRAME_DIM, Timeline
 from .methods import Method
 from .spans import own_pictures, seam_pictures
 
-Model = Literal["cross-attention", "joint-attention", "one-stream-attention"]
+Model = Literal["cross-attention", "joint-attention", "one-stream-attention", "vit3d"]
 MODELS: tuple[Model, ...] = get_args(Model)
-"""The embedded models, by how their video looks at the text."""
+"""The embedded models that draw without a given image, by how their video looks at the text; and the one whose frames
+are rows of attention."""
 BOTH_KINDS: tuple[Model, ...] = ("cross-attention", "joint-attention")
 """One model of each kind of attention, which all hosts have."""
 
@@ -36,7 +39,8 @@ GUIDANCE = 4.0
 
 def models_of(host: Path) -> tuple[Model, ...]:
     """The embedded models whose layout the host in folder `host` knows."""
-    return MODELS if (host / "comfy" / "ldm" / "cogvideo").is_dir() else BOTH_KINDS
+    known = (host / "comfy" / "ldm" / "cogvideo").is_dir()
+    return tuple(model for model in MODELS if known or model != "one-stream-attention")
 
 
 @dataclass(frozen=True)
@@ -96,13 +100,15 @@ class HostLacksPromptsError(Exception):
 
 
 class Pipeline:
-    """The embedded model with its text encoder and VAE, on the host in folder `host`."""
+    """An embedded model with its text encoder and VAE, on the host in folder `host`. side: of its frames in pixels;
+    what it draws is enlarged to that of the others, which the detector was made for."""
 
-    def __init__(self, host: Path, model: Any, clip: Any, vae: Any):
+    def __init__(self, host: Path, model: Any, clip: Any, vae: Any, side: int = FRAME_SIDE):
         self.host = host
         self.model = model
         self.clip = clip
         self.vae = vae
+        self.side = side
 
     def generate(
         self,
@@ -176,7 +182,7 @@ class Pipeline:
             patched, record = apply(self.model, plans[0])
 
         start = time.perf_counter()
-        latent = empty_latent(info, timeline, FRAME_SIDE, FRAME_SIDE, len(films))
+        latent = empty_latent(info, timeline, self.side, self.side, len(films))
         samples = self.sample(patched, latent, seeds, positive, negative, steps, cfg)
         videos = self.decode(samples)
         seconds = (time.perf_counter() - start) / len(films)
@@ -188,9 +194,9 @@ class Pipeline:
 
     @torch.inference_mode()
     def single_clips(
-        self, prompts: Sequence[str], seed: int, steps: int = STEPS, cfg: float = GUIDANCE, side: int = FRAME_SIDE
+        self, prompts: Sequence[str], seed: int, steps: int = STEPS, cfg: float = GUIDANCE
     ) -> torch.Tensor:
-        """Videos [n, f, 3, side, side] of one segment each, sampled together by the unpatched model; the noise of
+        """Videos [n, f, 3, h, w] of one segment each, sampled together by the unpatched model; the noise of
         place i is that of `seed` + i."""
         from kvshare_core.host.conditioning.encoding import empty_latent, encode
         from kvshare_core.host.loading.model_info import model_info
@@ -199,7 +205,7 @@ class Pipeline:
         timeline = plan_timeline(parse_script(prompts[0]), info.native_frames, 0, FPS, info.compression[0])
         encoded = [encode(self.clip, prompt) for prompt in prompts]
         positive = [[torch.cat([cond[0][0] for cond in encoded]), dict(encoded[0][0][1])]]
-        latent = empty_latent(info, timeline, side, side, len(prompts))
+        latent = empty_latent(info, timeline, self.side, self.side, len(prompts))
         seeds = range(seed, seed + len(prompts))
         samples = self.sample(self.model, latent, seeds, positive, encode(self.clip, ""), steps, cfg)
         return self.decode(samples)
@@ -220,7 +226,7 @@ class Pipeline:
         timeline = plan_timeline(parse_script(prompt), info.native_frames, 0, FPS, info.compression[0])
         timeline, positive, negative = encode_timeline(self.clip, timeline, "")
         plan = make_plan(timeline, KVShareConfig(), subject, None)
-        latent = empty_latent(info, timeline, FRAME_SIDE, FRAME_SIDE, 1)
+        latent = empty_latent(info, timeline, self.side, self.side, 1)
         run = ProbeRun(self.model, family, info, plan, ProbeSettings(seed, steps, cfg, SCHEDULER))
         scores: dict[int, Mapping[int, torch.Tensor]] = {}
         effects: dict[int, torch.Tensor] = {}
@@ -252,7 +258,7 @@ class Pipeline:
 
         model = self.model.clone()
         model.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "bench", show)
-        return Pipeline(self.host, model, self.clip, self.vae)
+        return self.with_model(model)
 
     def sample(
         self,
@@ -294,11 +300,26 @@ class Pipeline:
 
         _, info = model_info(self.model)
         timeline = plan_timeline(parse_script("clip"), info.native_frames, 0, FPS, info.compression[0])
-        return empty_latent(info, timeline, FRAME_SIDE, FRAME_SIDE, 1)
+        return empty_latent(info, timeline, self.side, self.side, 1)
 
     def decode(self, samples: torch.Tensor) -> torch.Tensor:
-        """Latents to videos [n, f, 3, h, w] in 0..1."""
-        return self.vae.decode(samples).float().cpu().movedim(-1, 2)
+        """Latents to videos [n, f, 3, h, w] in 0..1, h and w FRAME_SIDE."""
+        return _resized(self.vae.decode(samples).float().cpu().movedim(-1, 2), FRAME_SIDE)
+
+    def encode(self, videos: torch.Tensor) -> torch.Tensor:
+        """The latents of videos [n, f, 3, h, w] in 0..1."""
+        return torch.cat([self.vae.encode(video) for video in _resized(videos, self.side).movedim(2, -1)])
+
+    def with_model(self, model: Any) -> "Pipeline":
+        """The same with another MODEL."""
+        return Pipeline(self.host, model, self.clip, self.vae, self.side)
+
+
+def _resized(videos: torch.Tensor, side: int) -> torch.Tensor:
+    if videos.shape[-1] == side:
+        return videos
+    frames = F.interpolate(videos.flatten(0, 1), (side, side), mode="bilinear", antialias=True)
+    return frames.unflatten(0, videos.shape[:2])
 
 
 def load_pipeline(model: Model | Literal["image-to-video"] = "cross-attention") -> Pipeline:
@@ -309,18 +330,23 @@ def load_pipeline(model: Model | Literal["image-to-video"] = "cross-attention") 
     from kvshare_core.host.loading.model_files import EMBEDDED, EMBEDDED_MODELS
 
     name = next(name for name, attention in EMBEDDED_MODELS.items() if attention == model)
-    return Pipeline(host, *load_video_model(name, EMBEDDED, EMBEDDED, "default"))
+    loaded = load_video_model(name, EMBEDDED, EMBEDDED, "default")
+    return Pipeline(host, *loaded, FRAME_SIDE if model != "vit3d" else _trained_side(weight_file(WEIGHTS, VIT3D_FILE)))
 
 
-def load_pixel_pipeline(file: Path) -> tuple[Pipeline, int]:
-    """The same of a ViT3D file, and the side of the frames that it was trained on. Raises ValueError for another
-    file."""
+def load_pixel_pipeline(file: Path) -> Pipeline:
+    """The same of another ViT3D file. Raises ValueError for a file that is none."""
     host = find_host()
     enter_host(host)
-    from kvshare_core.embedded.vit3d_model import load_vit3d, load_vit3d_clip, pixel_vae, vit3d_content
+    from kvshare_core.embedded.vit3d_model import load_vit3d, load_vit3d_clip, pixel_vae
 
-    side = vit3d_content(file).shape.height
-    return Pipeline(host, load_vit3d(file), load_vit3d_clip(file), pixel_vae()), side
+    return Pipeline(host, load_vit3d(file), load_vit3d_clip(file), pixel_vae(), _trained_side(file))
+
+
+def _trained_side(file: Path) -> int:
+    from kvshare_core.embedded.vit3d_model import vit3d_content
+
+    return vit3d_content(file).shape.height
 
 
 def host_windows(model: Any, timeline: Timeline) -> Any:

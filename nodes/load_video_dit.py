@@ -36,7 +36,8 @@ class LoadVideoDiT(io.ComfyNode):
                     "for a sharded model, its first file. The embedded models are a few megabytes and draw moving "
                     "coloured shapes: 'embedded' is built like Wan, 'embedded (joint attention)' like HunyuanVideo, "
                     "'embedded (one-stream attention)' like CogVideoX (needs a newer ComfyUI), 'embedded (image)' "
-                    "like the image-to-video models of Wan 2.2.",
+                    "like the image-to-video models of Wan 2.2. 'embedded (ViT3D)' draws pixels, best 8 "
+                    "frames of 32 x 32.",
                 ),
                 io.Combo.Input(
                     "text_encoder",

@@ -15,6 +15,7 @@ IMAGE_FEW_STEPS_FILE = "image_few_steps.safetensors"
 JOINT_FEW_STEPS_FILE = "joint_few_steps.safetensors"
 ONE_STREAM_FEW_STEPS_FILE = "one_stream_few_steps.safetensors"
 VAE_FILE = "vae.safetensors"
+VIT3D_FILE = "vit3d.safetensors"
 RESULTS_FILE = "results.json"
 
 

@@ -4,7 +4,8 @@ They are trained on the same generated scenes: `cross-attention` in the layout o
 text in a call of their own; `image-to-video` in that of Wan 2.2's image-to-video models, with the same text encoder;
 `joint-attention` in the layout of HunyuanVideo, whose video and text tokens attend to each other in one call; and
 `one-stream-attention` in the layout of CogVideoX, where they share all weights too, which older hosts do not have. The
-last two also draw two subjects. All use the same VAE file.
+last two also draw two subjects. All four use the same VAE file. `vit3d`, the model of the user's notes, draws pixels
+and attends within a frame and over time in turns.
 """
 
 from collections.abc import Mapping
@@ -31,22 +32,27 @@ from .files import (
     TEXT_ENCODER_FILE,
     TRANSFORMER_FILE,
     VAE_FILE,
+    VIT3D_FILE,
     WEIGHTS,
     weight_file,
 )
+from .latents import NATIVE_LATENT_FRAMES
 from .layouts import SIGMA_SHIFT, with_unread_inputs
 from .vae import COGVIDEOX_SCALE, HUNYUAN_SCALE, in_scale
+from .vit3d_model import load_vit3d, load_vit3d_clip, pixel_vae
 
-EmbeddedKind = Literal["cross-attention", "image-to-video", "joint-attention", "one-stream-attention"]
+EmbeddedKind = Literal["cross-attention", "image-to-video", "joint-attention", "one-stream-attention", "vit3d"]
 CROSS_ATTENTION: EmbeddedKind = "cross-attention"
 IMAGE_TO_VIDEO: EmbeddedKind = "image-to-video"
 JOINT_ATTENTION: EmbeddedKind = "joint-attention"
 ONE_STREAM_ATTENTION: EmbeddedKind = "one-stream-attention"
+VIT3D: EmbeddedKind = "vit3d"
 MODEL_FILES: dict[EmbeddedKind, tuple[str, str]] = {
     CROSS_ATTENTION: (TRANSFORMER_FILE, TEXT_ENCODER_FILE),
     IMAGE_TO_VIDEO: (IMAGE_TRANSFORMER_FILE, TEXT_ENCODER_FILE),
     JOINT_ATTENTION: (JOINT_TRANSFORMER_FILE, JOINT_TEXT_ENCODER_FILE),
     ONE_STREAM_ATTENTION: (ONE_STREAM_TRANSFORMER_FILE, ONE_STREAM_TEXT_ENCODER_FILE),
+    VIT3D: (VIT3D_FILE, VIT3D_FILE),
 }
 """Transformer and text encoder of each model."""
 FEW_STEPS_FILES: Mapping[EmbeddedKind, str] = {
@@ -63,6 +69,10 @@ LATENT_SCALES: Mapping[EmbeddedKind, float] = {
 """Latent scales of the layouts other than Wan's."""
 DRAWS_PAIRS = (JOINT_ATTENTION, ONE_STREAM_ATTENTION)
 """Models that were trained on scenes with two subjects."""
+NATIVE_FRAMES: Mapping[EmbeddedKind, int] = {
+    kind: NATIVE_LATENT_FRAMES for kind in (CROSS_ATTENTION, IMAGE_TO_VIDEO, JOINT_ATTENTION, ONE_STREAM_ATTENTION)
+}
+"""Latent frames that the models were trained on, where their files do not say it."""
 
 
 class EmbeddedModel(NamedTuple):
@@ -95,6 +105,8 @@ def load_embedded(
             "or choose another model."
         )
     transformer, text_encoder = (weight_file(weights, name) for name in MODEL_FILES[kind])
+    if kind == VIT3D:
+        return EmbeddedModel(load_vit3d(transformer, model_options), load_vit3d_clip(text_encoder), pixel_vae())
     model = load_transformer(transformer, dict(model_options or {}))
     if kind == ONE_STREAM_ATTENTION:
         # The host would sample it as CogVideoX, which predicts something else.

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from bench import edit as bench_edit
-from bench.edit import BATCH, COLUMNS, SCENES, WEIGHTS, Cell, Found, Kept, batches, jobs, rows_of, ways
+from bench.edit import BATCH, COLUMNS, SCENES, WEIGHED, WEIGHTS, Cell, Found, Kept, batches, jobs, rows_of, ways
 from bench.edit_runs import Given, Way, edit_clips, weighed_clips
-from bench.edit_scenes import SAID, look_at, look_at_colour, make_edits, originals, weighed_prompt
+from bench.edit_scenes import SAID, look_at, look_at_weighed, make_edits, originals, weighed_prompt
 from bench.pipeline import load_pipeline
 from kvshare_core.embedded.scenes import COLOUR_VALUES, render
 from kvshare_core.embedded.vocabulary import COLOURS, SHAPES
@@ -27,7 +27,7 @@ def test_an_edit_changes_one_word_and_both_kinds_alike_often() -> None:
             script = parse_script(edit.script(guided))
             assert [beat.prompt for beat in script.beats] == list(edit.prompts)
             assert all((beat.subjects is not None) == guided for beat in script.beats)
-    for batch in batches(edits):
+    for batch in batches(edits, lambda edit: edit.swapped):
         assert len(batch) <= BATCH and len({edit.swapped for edit in batch}) == 1
 
 
@@ -54,7 +54,8 @@ def test_a_video_without_a_subject_gives_nothing_to_its_distance() -> None:
     videos, _ = originals(scenes)
     empty = torch.full_like(videos[0], 0.3)
     assert look_at(edit, videos[0], empty).moved == []
-    assert look_at_colour(empty, "red") == {"done": [0.0], "far": []}
+    for attribute, word in (("colour", "red"), ("size", "large")):
+        assert look_at_weighed(empty, attribute, word) == {"done": [0.0], "far": [], "side": []}
 
 
 def test_how_far_a_subject_is_from_a_colour() -> None:
@@ -62,21 +63,32 @@ def test_how_far_a_subject_is_from_a_colour() -> None:
     videos, _ = originals(scenes)
     for edit, video in zip(edits, videos, strict=True):
         own, others = edit.words["colour"], [colour for colour in COLOURS if colour != edit.words["colour"]]
-        assert look_at_colour(video, own)["far"][0] < 0.05
+        assert look_at_weighed(video, "colour", own)["far"][0] < 0.05
         for other in others:
             apart = (COLOUR_VALUES[COLOURS.index(own)] - COLOUR_VALUES[COLOURS.index(other)]).norm()
-            assert look_at_colour(video, other)["far"][0] == pytest.approx(float(apart), abs=0.05)
-        script = parse_script(weighed_prompt(edit, 1.5))
-        assert [(one.words, one.weight) for one in script.beats[0].weights] == [(own, 1.5)]
+            assert look_at_weighed(video, "colour", other)["far"][0] == pytest.approx(float(apart), abs=0.05)
+        for attribute in WEIGHED:
+            script = parse_script(weighed_prompt(edit, attribute, 1.5))
+            assert [(one.words, one.weight) for one in script.beats[0].weights] == [(edit.words[attribute], 1.5)]
+
+
+def test_how_large_a_subject_is() -> None:
+    edits, scenes = make_edits(4)
+    videos, masks = render(scenes)
+    for edit, video, mask in zip(edits, videos, masks, strict=True):
+        seen = look_at_weighed(video, "size", edit.words["size"])
+        assert seen["done"] == [1.0]
+        assert seen["side"][0] == pytest.approx(float((mask > 0.5).float().mean((1, 2)).sqrt().mean()), abs=0.02)
 
 
 def test_every_way_is_made_of_every_scene_once() -> None:
     assert len({(way.name, way.given) for way in ways()}) == len(ways())
     found = jobs("cross-attention", 6)
     assert len({(job.cell, job.first) for job in found}) == len(found)
-    assert {job.cell.clips for job in found} == {"generated", "given", "reweight"}
-    assert len(found) == len(batches(make_edits(6)[0])) * (len(ways()) + len(WEIGHTS))
-    assert {job.cell.clips for job in jobs("cross-attention", 2, ["reweight"])} == {"reweight"}
+    weighed = {"weighed colour", "weighed large", "weighed small"}
+    assert {job.cell.clips for job in found} == {"generated", "given"} | weighed
+    assert len(found) == 2 * len(ways()) + 3 * len(WEIGHTS)
+    assert {job.cell.clips for job in jobs("cross-attention", 6, ["reweight"])} == weighed
 
 
 def test_rows_have_means_and_intervals_and_finished_batches_are_kept(
@@ -108,5 +120,5 @@ def test_clips_of_the_real_model_are_edited_and_weighed(monkeypatch: pytest.Monk
     beside = subjects[0] == 0
     assert (original - videos[0]).abs().mean() < 0.05
     assert (edited - original).abs().mean(1)[beside].mean() < (edited - original).abs().mean(1)[~beside].mean()
-    plain, heavy = weighed_clips(pipeline, [weighed_prompt(colour, weight) for weight in (4.0, 4.0)], [1, 2])
+    plain, heavy = weighed_clips(pipeline, [weighed_prompt(colour, "colour", weight) for weight in (4.0, 4.0)], [1, 2])
     assert plain.shape == heavy.shape and set(SAID) == set(colour.words) - {"pattern"}

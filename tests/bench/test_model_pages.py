@@ -5,7 +5,19 @@ import json
 import pytest
 
 from bench.families import RESULTS
-from bench.model_pages import BEGIN, END, PAGES, ROWS, facts, files_take, gigabytes, plan_rows, readme_table, replaced
+from bench.model_pages import (
+    BEGIN,
+    COMPATIBILITY,
+    END,
+    PAGES,
+    ROWS,
+    facts,
+    files_take,
+    gigabytes,
+    plan_rows,
+    readme_table,
+    replaced,
+)
 from devtools.released_workflows import RELEASED
 
 
@@ -36,8 +48,8 @@ def test_every_layout_that_has_results_is_on_one_page() -> None:
 def test_every_page_says_what_was_tested_and_no_table_is_empty() -> None:
     for page in PAGES:
         told = facts(page).partition("## What was tested")[2]
-        assert "[contracts](../compatibility.md#contracts)" in told, page.name
-        assert told.count("|---|") != 1 or told.count("\n| ") > 1, page.name
+        assert f"{COMPATIBILITY.name}#contracts" in told, page.name
+        assert told.count("\n| ") > 1, page.name
 
 
 def test_the_size_of_files_is_that_of_the_note_or_an_error() -> None:

@@ -34,7 +34,7 @@ from kvshare_core.config import (
     MemorySettings,
 )
 from kvshare_core.embedded.clip import load_text_encoder
-from kvshare_core.embedded.latents import NATIVE_LATENT_FRAMES
+from kvshare_core.embedded.model import NATIVE_FRAMES
 from kvshare_core.embedded.text import WORD_WIDTH
 from kvshare_core.embedded.vocabulary import WORDS
 from kvshare_core.host.loading.model_files import EMBEDDED, EMBEDDED_IMAGE, EMBEDDED_MODELS
@@ -42,6 +42,7 @@ from kvshare_core.probe.measured_preset import read_preset
 from kvshare_core.record.record import KVShareRecord, RecordedMasks, RecordedSubject
 from tests.support.node_calls import NODES, run_node, segmenter_inputs, shown_name
 from tests.support.present import known
+from tests.support.workflow_runs import VIT3D_FRAMES
 from tests.tiny.models import Sampling, tiny_text_encoder, tiny_wan
 
 INPUTS = {
@@ -583,7 +584,7 @@ def test_the_embedded_models_run_through_all_nodes(name: str) -> None:
     model, clip, vae, _ = run_node("LoadVideoDiT", **names)
     changes = {"sampling_num_frames": 0, "prompts": "a red circle moves right\na red circle moves left"}
     timeline, positive, negative, latent, _ = run_node("LongVideoSegmenter", **segmenter_inputs(model, clip, **changes))
-    assert timeline.window == NATIVE_LATENT_FRAMES
+    assert timeline.window == NATIVE_FRAMES.get(EMBEDDED_MODELS[name], VIT3D_FRAMES)
     patched, record = run_node("MaskGuidedKVShare", model=model, timeline=timeline, subject="circle")
     samples = Sampling().run(patched, positive, negative, tuple(latent["samples"].shape))
     with torch.inference_mode():

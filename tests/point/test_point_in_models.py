@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from kv_share.nodes.attention_mask_preview import AttentionMaskPreview
-from kvshare_core.embedded.model import CROSS_ATTENTION, IMAGE_TO_VIDEO, MODEL_FILES, load_embedded
+from kvshare_core.embedded.model import CROSS_ATTENTION, IMAGE_TO_VIDEO, MODEL_FILES, VIT3D, load_embedded
 from kvshare_core.host.files.viewer import PREFIX
 from kvshare_core.timeline.timeline import Timeline
 from tests.support.node_calls import run_node, segmenter_inputs
@@ -20,7 +20,7 @@ FILM = "a red circle moving right over night\n{how}a blue square moving down ove
 
 @pytest.fixture(scope="module", params=MODEL_FILES)
 def embedded(request: pytest.FixtureRequest) -> tuple[bool, Any]:
-    return request.param not in (CROSS_ATTENTION, IMAGE_TO_VIDEO), load_embedded(known(request.param))
+    return request.param not in (CROSS_ATTENTION, IMAGE_TO_VIDEO, VIT3D), load_embedded(known(request.param))
 
 
 def point_told(embedded: Any, frame_of: Callable[[Timeline], int], how: str = "") -> dict[str, Any]:

@@ -3,10 +3,13 @@
 from typing import Any
 
 from kvshare_core.embedded.latents import BLOCK_FRAMES, NATIVE_LATENT_FRAMES
+from kvshare_core.host.loading.model_files import EMBEDDED_VIT3D
 from kvshare_core.script.parsing import parse_script
 from kvshare_core.timeline.planning import plan_timeline
 
 FRAMES = "frames"
+VIT3D_FRAMES = 8
+"""The length that the embedded ViT3D was trained on."""
 
 
 def planned_frames(workflow: dict[str, Any], decoder: str) -> int:
@@ -15,8 +18,9 @@ def planned_frames(workflow: dict[str, Any], decoder: str) -> int:
     cut = node["inputs"] if node["class_type"] == "LatentCut" else None
     sampler = node["inputs"] if cut is None else workflow[cut["samples"][0]]["inputs"]
     inputs = workflow[sampler["positive"][0]]["inputs"]
-    script = parse_script(inputs["prompts"])
-    plan = plan_timeline(script, NATIVE_LATENT_FRAMES, inputs["overlap_size"], inputs["fps"], BLOCK_FRAMES)
+    pixels = workflow[inputs["model"][0]]["inputs"].get("diffusion_model") == EMBEDDED_VIT3D
+    native, block = (VIT3D_FRAMES, 1) if pixels else (NATIVE_LATENT_FRAMES, BLOCK_FRAMES)
+    plan = plan_timeline(parse_script(inputs["prompts"]), native, inputs["overlap_size"], inputs["fps"], block)
     if cut is None:
         return plan.frames
     assert (cut["index"], cut["index"] + cut["amount"]) in [(beat.start, beat.stop) for beat in plan.beats]

@@ -31,6 +31,7 @@ from ..files import (
     TEXT_ENCODER_FILE,
     TRANSFORMER_FILE,
     VAE_FILE,
+    VIT3D_FILE,
     WEIGHTS,
     weight_file,
 )
@@ -60,7 +61,7 @@ FEW_STEPS = {
     ),
 }
 """The part of DENOISERS that each is made from, with the shift that the host samples it with, its recipe and file."""
-VIT3D, VIT3D_FILE = "vit3d", "vit3d.safetensors"
+VIT3D = "vit3d"
 WORK = Path(__file__).resolve().parents[3] / ".dev" / "training"
 
 
@@ -138,10 +139,14 @@ def train_vit3d(options: argparse.Namespace, device: torch.device) -> None:
         material = vit3d.ClipMaterial(clips, recipe, recipe.seed)
         checkpoint = options.work / f"{VIT3D}_{options.clips.resolve().name}.pt"
     model = vit3d.train_vit3d(recipe, material, checkpoint, device, Progress(VIT3D), options.backbone)
-    file = options.output / VIT3D_FILE if options.clips is None else options.work / f"{checkpoint.stem}.safetensors"
+    if options.clips is None:
+        file, results = options.output / VIT3D_FILE, options.output / RESULTS_FILE
+    else:
+        file = options.work / f"{checkpoint.stem}.safetensors"
+        results = file.with_suffix(".json")
     vit3d.save_trained(model, recipe, material.words, file)
     entry = {"recipe": asdict(recipe), "parameters": parameter_count(model), "loss": checkpoint_loss(checkpoint)}
-    record(file.with_suffix(".json"), VIT3D, {**entry, **versions(device)})
+    record(results, VIT3D, {**entry, **versions(device)})
     sys.stdout.write(f"{file}: put it into ComfyUI's models/checkpoints\n")
 
 

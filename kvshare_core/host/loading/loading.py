@@ -10,8 +10,7 @@ import folder_paths
 import torch
 
 from ...choices import wrong_choice
-from ...embedded.latents import NATIVE_LATENT_FRAMES
-from ...embedded.model import load_embedded
+from ...embedded.model import NATIVE_FRAMES, load_embedded
 from ...embedded.vit3d_file import read_vit3d
 from ...embedded.vit3d_model import load_vit3d, load_vit3d_clip, pixel_vae
 from ...families import UnsupportedModelError
@@ -67,8 +66,9 @@ def load_video_model(
         raise ValueError(wrong_choice("weight_dtype", weight_dtype, tuple(WEIGHT_DTYPES)))
     _check_together(diffusion_model, text_encoder, vae, text_encoder_2)
     if diffusion_model in EMBEDDED_MODELS:
-        embedded = load_embedded(EMBEDDED_MODELS[diffusion_model], model_options=WEIGHT_DTYPES[weight_dtype])
-        embedded.model.set_attachments(NATIVE_FRAMES_ATTACHMENT, NATIVE_LATENT_FRAMES)
+        kind = EMBEDDED_MODELS[diffusion_model]
+        embedded = load_embedded(kind, model_options=WEIGHT_DTYPES[weight_dtype])
+        embedded.model.set_attachments(NATIVE_FRAMES_ATTACHMENT, NATIVE_FRAMES.get(kind))
         return (_from_here(embedded.model, diffusion_model, weight_dtype), *embedded[1:])
     files = find_model(diffusion_model)
     if _is_whole(diffusion_model, files):

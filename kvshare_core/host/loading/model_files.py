@@ -13,6 +13,7 @@ from ...embedded.model import (
     IMAGE_TO_VIDEO,
     JOINT_ATTENTION,
     ONE_STREAM_ATTENTION,
+    VIT3D,
     EmbeddedKind,
     is_available,
 )
@@ -23,6 +24,7 @@ EMBEDDED = "embedded"
 EMBEDDED_JOINT = "embedded (joint attention)"
 EMBEDDED_ONE_STREAM = "embedded (one-stream attention)"
 EMBEDDED_IMAGE = "embedded (image)"
+EMBEDDED_VIT3D = "embedded (ViT3D)"
 """Names of the other small models; their text encoders and VAEs are named EMBEDDED too."""
 
 EMBEDDED_MODELS: Mapping[str, EmbeddedKind] = {
@@ -30,6 +32,7 @@ EMBEDDED_MODELS: Mapping[str, EmbeddedKind] = {
     EMBEDDED_JOINT: JOINT_ATTENTION,
     EMBEDDED_ONE_STREAM: ONE_STREAM_ATTENTION,
     EMBEDDED_IMAGE: IMAGE_TO_VIDEO,
+    EMBEDDED_VIT3D: VIT3D,
 }
 """The models that ship with the pack, by their names in the list."""
 

@@ -12,8 +12,7 @@ import comfy.utils
 import torch
 
 from ...embedded.files import WEIGHTS, weight_file
-from ...embedded.latents import NATIVE_LATENT_FRAMES
-from ...embedded.model import MODEL_FILES
+from ...embedded.model import MODEL_FILES, NATIVE_FRAMES
 from ...embedded.vit3d_file import read_vit3d
 from ...embedded.vit3d_model import ViT3DConfig
 from ...families import UnsupportedModelError, find_family
@@ -51,9 +50,11 @@ def facts_of(name: str) -> ModelFacts | None:
     Raises families.UnsupportedModelError for a model in which keys cannot be shared.
     """
     if name in EMBEDDED_MODELS:
-        file = weight_file(WEIGHTS, MODEL_FILES[EMBEDDED_MODELS[name]][0])
-        found = model_facts((str(file),))
-        return found and replace(found, info=replace(found.info, native_frames=NATIVE_LATENT_FRAMES))
+        kind = EMBEDDED_MODELS[name]
+        found = model_facts((str(weight_file(WEIGHTS, MODEL_FILES[kind][0])),))
+        if found is None or kind not in NATIVE_FRAMES:
+            return found
+        return replace(found, info=replace(found.info, native_frames=NATIVE_FRAMES[kind]))
     if name not in diffusion_model_names():
         return None
     try:
