@@ -322,8 +322,7 @@ def run_forwards(shape: ForwardShape, device: torch.device, way: str, forwards: 
             if way == "fetched when asked for" and device.type == "cuda":
                 # Python runs ahead of the device, so that even this transfer would begin early by itself.
                 torch.cuda.current_stream(device).synchronize()
-            if ahead and block + 1 < shape.blocks:
-                bank.prefetch(keys_of(segment - 1, block + 1))
+            bank.let_go()
             found: list[StoredTokens] = []
             for latent, own in enumerate(keys_of(segment, block)):
                 entry = bank.get(replace(own, segment=segment - 1))
@@ -336,6 +335,9 @@ def run_forwards(shape: ForwardShape, device: torch.device, way: str, forwards: 
             )
             seen = attention(subject, torch.cat([key, *foreign_key], 2), torch.cat([value, *foreign_value], 2))
             output = torch.cat([seen, attention(others, key, value)], 2)
+            found.clear()
+            if ahead and block + 1 < shape.blocks:
+                bank.prefetch(keys_of(segment - 1, block + 1))
         if segment:
             watch.mark()
     return Forwards(statistics.median(watch.milliseconds()), bank.peak_bytes, output)

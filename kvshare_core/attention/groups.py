@@ -138,14 +138,14 @@ def sharing_groups(
         return _unguided(own, subjects[0], builder)
     background = _foreign_tokens(sources, [entry.background for entry in sources], rules)
     assignments = [
-        (split.background, background if rules.share_background else ForeignTokens()),
+        (split.background, background if rules.share_background else NOTHING),
         *zip(split.subjects, subjects, strict=True),
     ]
-    if not any(builder.sees_foreign(seen) for _, seen in assignments):
+    if not any(seen.count for _, seen in assignments):
         return None
     texts = _foreign_tokens(sources, [entry.text for entry in sources], rules).texts
     video = [tokens for seen in (*subjects, background) for tokens in seen.video]
-    beside = ForeignTokens(texts, video) if texts else ForeignTokens()
+    beside = ForeignTokens(texts, video) if texts else NOTHING
     sequence = split.in_sequence(own.video.start, own.unweighed_outside)
     return _guided(builder, assignments, sequence, beside, frame_tokens)
 
@@ -206,17 +206,24 @@ class ForeignTokens:
     texts: Sequence[StoredTokens] = ()
     video: Sequence[StoredTokens] = ()
 
+    @cached_property
+    def count(self) -> int:
+        """How many tokens there are."""
+        return sum(tokens.key.shape[TOKEN_DIM] for tokens in (*self.texts, *self.video))
+
+
+NOTHING = ForeignTokens()
+
 
 def _foreign_tokens(
     sources: Sequence[BankEntry], parts: Sequence[StoredTokens | None], rules: SharingRules
 ) -> ForeignTokens:
     """What is seen of the `sources` by queries that see `parts` of them, one or None for each."""
-    texts = [
-        entry.text
-        for entry, part in zip(sources, parts, strict=True)
-        if rules.share_text and part is not None and entry.text is not None
-    ]
-    return ForeignTokens(texts, [part for part in parts if part is not None])
+    video = [part for part in parts if part is not None]
+    if not rules.share_text:
+        return ForeignTokens((), video)
+    pairs = zip(sources, parts, strict=True)
+    return ForeignTokens([entry.text for entry, part in pairs if part is not None and entry.text is not None], video)
 
 
 @dataclass(frozen=True)
@@ -240,11 +247,6 @@ class GroupBuilder:
         texts, video = (self.foreign_parts(part) for part in (ForeignTokens(seen.texts), ForeignTokens((), seen.video)))
         return outside_groups(self.own, self._own_bias if texts or video else 0.0, texts, video)
 
-    @staticmethod
-    def sees_foreign(seen: ForeignTokens) -> bool:
-        """Whether there is any token of `seen`."""
-        return any(tokens.key.shape[TOKEN_DIM] > 0 for tokens in (*seen.texts, *seen.video))
-
     def foreign_parts(self, seen: ForeignTokens, weight: float = 1.0) -> list[KeyValuePart]:
         """The parts of `seen`, without empty ones; weight: what they count for at full strength."""
         bias = math.log(self.rules.strength * weight)
@@ -261,27 +263,26 @@ class GroupBuilder:
     def parts_of(self, seen: ForeignTokens, same_kind: SameKindTokens | None = None) -> tuple[KeyValuePart, ...] | None:
         """All parts for queries that see `seen`; None when nothing foreign is among them, or no query is there in mode
         `swap`. Without `same_kind` the whole video is of one kind."""
-        foreign = self.foreign_parts(seen)
-        if not foreign:
+        if not seen.count:
             return None
         if self.rules.mode == "extend":
-            return (*self.own.seen_by_video(), *foreign)
+            return (*self.own.seen_by_video(), *self.foreign_parts(seen))
         if self.rules.mode == "swap":
             if same_kind is not None and same_kind.tokens.numel() == 0:
                 return None
-            return self._swapped(seen, sum(part.key.shape[TOKEN_DIM] for part in foreign), same_kind)
+            return self._swapped(seen, same_kind)
         replaced = self._own_bias
         outside = self.own.outside_parts(replaced if seen.texts else 0.0)
-        return (*outside, self.own.video_part(replaced), *foreign)
+        return (*outside, self.own.video_part(replaced), *self.foreign_parts(seen))
 
-    def _swapped(self, seen: ForeignTokens, count: int, same_kind: SameKindTokens | None) -> tuple[KeyValuePart, ...]:
-        """All parts where `count` source tokens take over a part of what the own tokens of their kind count for."""
+    def _swapped(self, seen: ForeignTokens, same_kind: SameKindTokens | None) -> tuple[KeyValuePart, ...]:
+        """All parts where source tokens take over a part of what the own tokens of their kind count for."""
         if same_kind is None:
             kept, same = self.own.outside_parts(), self.own.video_part(self._own_bias)
         else:
             rest, same = same_kind.parts or self.own_parts(same_kind)
             kept = [rest, *self.own.word_parts()]
-        return (*kept, same, *self.foreign_parts(seen, same.count / count))
+        return (*kept, same, *self.foreign_parts(seen, same.count / seen.count))
 
 
 def _unguided(own: OwnTokens, seen: ForeignTokens, builder: GroupBuilder) -> Iterator[QueryGroup] | None:
@@ -290,7 +291,7 @@ def _unguided(own: OwnTokens, seen: ForeignTokens, builder: GroupBuilder) -> Ite
         return None
     if own.outside is None or (seen.texts and own.words is None):
         return iter([QueryGroup(None, parts)])
-    beside = builder.outside_groups(seen if seen.texts else ForeignTokens())
+    beside = builder.outside_groups(seen if seen.texts else NOTHING)
     return iter([QueryGroup(own.video_queries, parts), *beside])
 
 

@@ -47,7 +47,7 @@ class KeyValuePart:
     @property
     def count(self) -> int:
         """How many keys there are."""
-        return self.key.shape[TOKEN_DIM] if self.tokens is None else len(self.tokens)
+        return self.key.shape[TOKEN_DIM] if self.tokens is None else self.tokens.shape[0]
 
     def taken(self) -> "KeyValuePart":
         """The same part with the keys that count and no others."""
@@ -159,9 +159,10 @@ def merge(results: dict[Weight, OutputWithLogSumExp]) -> torch.Tensor:
         weights = weights * weights.new_tensor(gains).view(-1, 1, 1, 1, 1)
     rows, heads, tokens, width = merged.shape
     if merged.numel() <= MERGED_ELEMENTS:
-        total = outputs[0] * weights[0]
-        for output, weight in zip(outputs[1:], weights[1:], strict=True):
-            total += output * weight
+        products = [output * weight for output, weight in zip(outputs, weights.unbind(), strict=True)]
+        total = products[0]
+        for product in products[1:]:
+            total += product
         return total.to(merged.dtype)
     size = chunk_length(rows * heads * width, max(MERGED_ELEMENTS, merged.numel() // MERGED_PARTS))
     for start in range(0, tokens, size):

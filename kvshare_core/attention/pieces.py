@@ -3,6 +3,8 @@ queries and outputs which sharing makes stay small beside the call's own output.
 
 from dataclasses import dataclass
 
+from ..bank.bank import EVERY_HEAD
+
 PIECES = 6
 """Pieces that a large call is divided into."""
 
@@ -24,6 +26,6 @@ def divide(rows: int, heads: int, key_heads: int, tokens: int, head_dim: int) ->
     """How a call is divided whose queries are [rows, heads, tokens, head_dim]."""
     pieces = min(PIECES, -(-rows * heads * tokens * head_dim // LEAST_ELEMENTS))
     if pieces <= 1:
-        return Division(False, (slice(0, key_heads),))
+        return Division(False, (EVERY_HEAD,))
     each = -(-key_heads // -(-pieces // rows))
     return Division(True, tuple(slice(first, min(first + each, key_heads)) for first in range(0, key_heads, each)))

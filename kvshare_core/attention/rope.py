@@ -14,6 +14,7 @@ one into the other.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import torch
@@ -43,7 +44,7 @@ class RopeScheme:
     frame_spans: tuple[float, ...] = (1.0,)
     picture_side: float | None = None
 
-    @property
+    @cached_property
     def pairs(self) -> int:
         """Channel pairs that rotate; the first 2 * pairs channels of a head."""
         return sum(len(axis) for axis in self.frequencies)
@@ -116,16 +117,17 @@ def apply_rotation(key: torch.Tensor, scheme: RopeScheme, rotation: Rotation) ->
     rows, heads, tokens, head_dim = key.shape
     cosine, sine, working = rotation.cosine, rotation.sine, working_dtype(key)
     rotated = 2 * scheme.pairs
+    firsts, seconds = _channel_pairs(scheme)
     result = torch.empty_like(key)
     if rotated < head_dim:
         result[..., rotated:] = key[..., rotated:]
     chunk = chunk_length(rows * heads * rotated)
     for start in range(0, tokens, chunk):
         here = slice(start, start + chunk)
-        first, second = _channel_pairs(key[:, :, here, :rotated].to(working), scheme)
-        new_first, new_second = _channel_pairs(result[:, :, here, :rotated], scheme)
-        new_first.copy_(first * cosine[here] - second * sine[here])
-        new_second.copy_(first * sine[here] + second * cosine[here])
+        first, second = key[:, :, here, firsts].to(working), key[:, :, here, seconds].to(working)
+        along, across = cosine[here], sine[here]
+        result[:, :, here, firsts].copy_(first * along - second * across)
+        result[:, :, here, seconds].copy_(first * across + second * along)
     return result
 
 
@@ -142,11 +144,12 @@ def _angles(scheme: RopeScheme, offset: torch.Tensor) -> torch.Tensor:
     )
 
 
-def _channel_pairs(tensor: torch.Tensor, scheme: RopeScheme) -> tuple[torch.Tensor, torch.Tensor]:
-    """Views of the first and of the second channel of every pair."""
+def _channel_pairs(scheme: RopeScheme) -> tuple[slice, slice]:
+    """The first and the second channels of all pairs."""
+    pairs = scheme.pairs
     if scheme.layout == "interleaved":
-        return tensor[..., 0::2], tensor[..., 1::2]
-    return tensor[..., : scheme.pairs], tensor[..., scheme.pairs :]
+        return slice(0, 2 * pairs, 2), slice(1, 2 * pairs, 2)
+    return slice(0, pairs), slice(pairs, 2 * pairs)
 
 
 def position_offsets(

@@ -13,6 +13,9 @@ from ..config import MemorySettings
 from .fp8 import quantise, restore
 from .pinned_memory import Fetched, HostCopy, HostLane, Slabs
 
+EVERY_HEAD = slice(None)
+"""All heads of a tensor."""
+
 Chunk = tuple[int, int]
 """A part of the host's batch: the list of conditioning it comes from and its place in that list."""
 
@@ -40,9 +43,9 @@ class StoredTokens:
     tokens: torch.Tensor
 
     def __post_init__(self) -> None:
-        counts = {self.key.shape[2], self.value.shape[2], len(self.tokens)}
-        if len(counts) > 1:
-            raise ValueError(f"stored tokens: keys, values and places are of {sorted(counts)} tokens")
+        counts = self.key.shape[2], self.value.shape[2], self.tokens.shape[0]
+        if counts[0] != counts[1] or counts[0] != counts[2]:
+            raise ValueError(f"stored tokens: keys, values and places are of {sorted(set(counts))} tokens")
 
     def on(self, device: torch.device) -> "StoredTokens":
         """The same tokens with keys and values on `device`."""
@@ -87,6 +90,8 @@ class BankEntry:
 
     def of_heads(self, heads: slice) -> "BankEntry":
         """The same entry with some key heads alone, not copied."""
+        if heads == EVERY_HEAD:
+            return self
         return BankEntry.of_parts([None if part is None else part.of_heads(heads) for part in self.parts], self.origin)
 
 
@@ -137,8 +142,8 @@ class KeyValueBank:
         self.memory = memory or MemorySettings()
         self._budget = budget_bytes
         self._slabs = slabs
-        self._ahead: tuple[Sequence[BankKey], Sequence[BankKey]] = ((), ())
-        """What the last two calls of `prefetch` asked for."""
+        self._ahead: Sequence[BankKey] = ()
+        """What the last call of `prefetch` asked for."""
         self._lock = threading.Lock()
         self._entries: dict[BankKey, _Stored] = {}
         self._lanes: dict[torch.device, HostLane] = {}
@@ -221,19 +226,24 @@ class KeyValueBank:
 
     def prefetch(self, keys: Sequence[BankKey]) -> None:
         """Starts bringing entries back to their device, each for its next reader; absent ones are passed over. What
-        `get` returned before is used no more, and what the call before the last one brought back and nobody read leaves
-        the device again: no more than two calls' entries are there."""
+        `get` returned before is used no more, and what the call before brought back and nobody read leaves the device
+        again, unless there are several devices, each with readers of its own: one call's entries are there."""
         with self._lock:
             self._take_back()
-            unread, last = self._ahead
-            for key in unread:
-                if key not in last and key not in keys:
-                    self._leave(key)
-            self._ahead = last, keys
+            for key in self._ahead if len(self._lanes) < 2 else ():
+                self._leave(key)
+            self._ahead = keys
             for key in keys:
                 stored = self._entries.get(key)
                 if stored is not None:
                     self._fetch(stored)
+
+    def let_go(self) -> None:
+        """Gives the memory of what was put before, and has gone to the computer's, back to the device's computation,
+        which waits for that where it has to."""
+        with self._lock:
+            for lane in self._lanes.values():
+                lane.let_go()
 
     def leave_device(self) -> bool:
         """Moves every entry into the computer's memory and keeps later ones there too. Whether any entry moved.
@@ -270,6 +280,7 @@ class KeyValueBank:
 
     def keep_segments(self, is_wanted: Callable[[int], bool]) -> None:
         """Releases the entries of all segments but the wanted. What `get` returned before is used no more."""
+        self.let_go()
         with self._lock:
             self._take_back()
             for key in [key for key in self._entries if not is_wanted(key.segment)]:

@@ -83,10 +83,10 @@ class HostLane:
     `slabs` could pin none, transfers are right and slow: CUDA lets the CPU wait for them.
 
     The CPU runs ahead of the device, and memory that only the device has yet to finish with cannot be used again. So
-    that tensors do not pile up there, the lane keeps those that it handed over, and those that it copies away, until
-    `take_back`. From then on its stream waits for what the caller has queued, so that later fetches get the memory of
-    the former, and the caller's stream waits for the copies, so that its next results get the memory of the latter; the
-    CPU waits for neither.
+    that tensors do not pile up there, the lane keeps those that it handed over until `take_back`, and those that it
+    copies away until `let_go`. From then on its stream waits for what the caller has queued, so that later fetches get
+    the memory of the former, and the caller's stream waits for the copies, so that its next results get the memory of
+    the latter; the CPU waits for neither.
 
     Not thread-safe: the owner serialises calls.
     """
@@ -150,14 +150,17 @@ class HostLane:
         return fetched.tensors
 
     def take_back(self) -> None:
-        """Makes the memory of everything handed over free for later fetches, and that of everything saved for the
-        caller. The caller has queued all its work with the former, and queues no more."""
-        for leaving in self._leaving:
-            leaving.made_on.wait_event(leaving.done)
-        self._leaving.clear()
+        """Makes the memory of everything handed over free for later fetches. The caller has queued all its work with
+        it, and queues no more."""
         if self._stream is not None and self._handed_over:
             self._stream.wait_stream(torch.cuda.current_stream(self.device))
             self._handed_over.clear()
+
+    def let_go(self) -> None:
+        """Makes the memory of everything saved free for the caller, whose work from here on waits for the copies."""
+        for leaving in self._leaving:
+            leaving.made_on.wait_event(leaving.done)
+        self._leaving.clear()
 
     def release(self, copy: HostCopy) -> None:
         """Makes the copy's pages free for later ones, also while a transfer of theirs is still under way."""
@@ -167,6 +170,7 @@ class HostLane:
     def close(self) -> None:
         """Gives all memory back once transfers have ended. Every copy has been released; the lane may be used again."""
         self.take_back()
+        self.let_go()
         if self._stream is not None and self._slabs:
             self._stream.synchronize()
         self._free.clear()

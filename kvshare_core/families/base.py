@@ -62,7 +62,7 @@ class AttentionCall:
     """What the host tells of the call, its transformer options, and the model's inputs that are no tensors."""
 
     grid: tuple[int, int, int] = (0, 0, 0)
-    """Tokens of the segment's video as masks have them: frames, height, width. Known to `classify`."""
+    """Tokens of the segment's video as masks have them: frames, height, width."""
 
     @property
     def query_tokens(self) -> int:

@@ -234,11 +234,11 @@ TOKENS_AROUND = frozenset({"context_latents", "reference_latent", "reference_mot
 
 def _tokens_around_video(diffusion_model: Any, inputs: Shapes) -> tuple[int, int]:
     """Numbers of tokens before the video's and after them in the model's sequence."""
+    if TOKENS_AROUND.isdisjoint(inputs):
+        return 0, 0
     patch: tuple[int, ...] = tuple(diffusion_model.patch_size)
     kind = type(diffusion_model).__name__
     before = after = 0
-    if not TOKENS_AROUND & inputs.keys():
-        return before, after
     after = sum(
         _tokens(shape, patch) for name in ("time_dim_concat", "context_latents") for shape in inputs.get(name, ())
     )

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from ..attention.parts import (
     empty_output,
     group_outputs,
 )
+from ..bank.bank import EVERY_HEAD
 from ..families.base import (
     BLOCK_INDEX,
     BLOCK_KIND,
@@ -33,8 +35,6 @@ from ..families.base import (
 from .forward import Forward, Layout
 from .rows import alike, stretches, take_rows
 from .view import View
-
-EVERY_HEAD = slice(None)
 
 OVER_VIDEO = ("self", "joint")
 """Kinds of calls in which the video attends to itself."""
@@ -51,7 +51,7 @@ class AttentionContext:
     """Attends as the host would have done."""
     lse_attention: LogSumExpAttention
 
-    @property
+    @cached_property
     def view(self) -> View:
         """How the call has the video."""
         name, views = (self.site.grid, self.site.frames_as_rows), self.forward.cache.views
@@ -59,7 +59,7 @@ class AttentionContext:
             views[name] = View(self.forward.grid, self.site.grid or self.forward.grid, self.site.frames_as_rows)
         return views[name]
 
-    @property
+    @cached_property
     def video(self) -> slice:
         """Where the video's tokens lie in the sequence of a row."""
         return slice(self.site.video_start, self.site.video_start + self.view.tokens)
@@ -69,7 +69,7 @@ class AttentionContext:
         """Batch rows of each chunk."""
         return self.forward.batch.latents * self.view.rows
 
-    @property
+    @cached_property
     def conditional_rows(self) -> slice | None:
         """The batch rows with the segment's own prompt; None when the batch has none."""
         return self.view.rows_of(self.forward.batch.conditional_rows)
@@ -109,17 +109,20 @@ class AttentionContext:
 
     def query(self, rows: Sequence[int], key_heads: slice = EVERY_HEAD) -> torch.Tensor:
         """Queries of some batch rows, of the heads that attend to some key heads."""
-        return take_rows(self.call.query, rows)[:, self.query_heads(key_heads)]
+        return _of_heads(take_rows(self.call.query, rows), self.query_heads(key_heads))
 
     def query_heads(self, key_heads: slice) -> slice:
         """The heads whose queries attend to the keys of `key_heads`."""
+        if key_heads == EVERY_HEAD:
+            return EVERY_HEAD
         each = self.call.query.shape[1] // self.call.key.shape[1]
         start, stop, _ = key_heads.indices(self.call.key.shape[1])
         return slice(start * each, stop * each)
 
     def own_tokens(self, rows: Sequence[int], mask: KeyMask, key_heads: slice = EVERY_HEAD) -> OwnTokens:
         """Keys and values of some batch rows, which `mask` holds for, and of some heads."""
-        key, value = (take_rows(tensor, rows)[:, key_heads] for tensor in (self.call.key, self.call.value))
+        key = _of_heads(take_rows(self.call.key, rows), key_heads)
+        value = _of_heads(take_rows(self.call.value, rows), key_heads)
         known = mask.outside, mask.visible, mask.visible_outside, mask.key_bias, mask.words
         return OwnTokens(key, value, self.video, *known)
 
@@ -172,8 +175,8 @@ class CallOutput:
             self._whole = empty_output(query, piece)
         heads = self._context.query_heads(key_heads)
         for first, count in stretches(rows):
-            there = self._whole[rows[first] : rows[first] + count, heads]
-            part = piece[first : first + count]
+            there = _of_heads(take_rows(self._whole, rows[first : first + count]), heads)
+            part = piece if count == piece.shape[0] else piece[first : first + count]
             if tokens is None:
                 there.copy_(part)
             else:
@@ -195,6 +198,11 @@ class CallOutput:
                 self.put(rows, EVERY_HEAD, tokens, piece)
         assert self._whole is not None
         return self._whole
+
+
+def _of_heads(tensor: torch.Tensor, heads: slice) -> torch.Tensor:
+    """Some heads of a tensor, not copied."""
+    return tensor if heads == EVERY_HEAD else tensor[:, heads]
 
 
 def next_site(family: Family, diffusion_model: Any, forward: Forward, call: AttentionCall) -> CallSite:
@@ -236,7 +244,7 @@ def _site_of(
     if number is None:
         raise UnexpectedCallError("no place among those that the model's own blocks make")
     tokens = forward.lead_tokens + forward.video_tokens
-    site = family.classify(diffusion_model, number, replace(call, grid=forward.grid), tokens, forward.text.tokens)
+    site = family.classify(diffusion_model, number, call, tokens, forward.text.tokens)
     _check_rows(site, forward, call)
     return replace(site, video_start=site.video_start + forward.lead_tokens) if forward.lead_tokens else site
 

@@ -1,7 +1,5 @@
 """What a segment leaves in the key/value bank, and what another sees of it."""
 
-from dataclasses import replace
-
 import torch
 
 from ..attention.groups import OwnTokens
@@ -45,7 +43,7 @@ def imported_entry(plan: SharePlan, segment: int, source: int, entry: BankEntry)
         part if source in sources else None for part, sources in zip(entry.subjects, part_sources.subjects, strict=True)
     )
     background = entry.background if source in part_sources.background else None
-    return replace(entry, subjects=subjects, background=background)
+    return BankEntry(subjects, background, entry.text, entry.origin)
 
 
 def _drop_tokens(places: torch.Tensor, part: float, forward: Forward, row: int) -> torch.Tensor:

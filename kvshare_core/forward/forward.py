@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 
@@ -32,7 +33,7 @@ class Batch:
     alone: bool = True
     """Whether no other forward of the segment runs at the same time."""
 
-    @property
+    @cached_property
     def conditional_rows(self) -> slice | None:
         """The batch rows with the segment's own prompt; None when the batch has none."""
         for index, chunk in enumerate(self.chunks):
@@ -119,7 +120,7 @@ class Forward:
     """Tokens of reference frames in front of the video, as part of the same latent."""
     cache: ForwardCache = field(default_factory=ForwardCache, compare=False, repr=False)
 
-    @property
+    @cached_property
     def video_tokens(self) -> int:
         return math.prod(self.grid)
 

@@ -29,6 +29,9 @@ class SharedRow:
 
 def grouped(work: list[SharedRow]) -> Iterator[list[SharedRow]]:
     """Rows that can go through one attention call, call by call."""
+    if len(work) == 1:
+        yield work
+        return
     groups: dict[tuple[object, ...], list[SharedRow]] = {}
     for item in work:
         groups.setdefault(item.likeness, []).append(item)
@@ -77,6 +80,8 @@ def stretches(indices: Sequence[int]) -> Iterator[tuple[int, int]]:
 
 def take_rows(tensor: torch.Tensor, indices: Sequence[int]) -> torch.Tensor:
     """The batch rows `indices`, ascending; no copy where they stand together."""
+    if len(indices) == tensor.shape[0]:
+        return tensor
     if indices[-1] - indices[0] == len(indices) - 1:
         return tensor[indices[0] : indices[-1] + 1]
     return torch.cat([tensor[index : index + 1] for index in indices])

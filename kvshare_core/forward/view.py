@@ -16,6 +16,7 @@ frame of its sources. The text's keys of such a call are repeated for every fram
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -36,27 +37,27 @@ class View:
     """The grid of the block; of as many frames."""
     frames_as_rows: bool = False
 
-    @property
+    @cached_property
     def is_plain(self) -> bool:
         """Whether the call has rows and tokens of the masks' grid."""
         return self.block == self.masks and not self.frames_as_rows
 
-    @property
+    @cached_property
     def rows(self) -> int:
         """Batch rows of each latent."""
         return self.block[0] if self.frames_as_rows else 1
 
-    @property
+    @cached_property
     def grid(self) -> Grid:
         """The tokens of the video in one row."""
         return (1, *self.block[1:]) if self.frames_as_rows else self.block
 
-    @property
+    @cached_property
     def tokens(self) -> int:
         """How many tokens of the video a row has."""
         return math.prod(self.grid)
 
-    @property
+    @cached_property
     def frame_tokens(self) -> int:
         """How many of them are of one frame."""
         return self.block[1] * self.block[2]

@@ -51,7 +51,8 @@ def _part_bytes(part: BlockPart, text_tokens: int, element_size: int) -> int:
     plan, info = fitted.plan, fitted.info
     tokens = video_tokens + (text_tokens if info.joint else 0)
     division = divide(rows, info.heads, info.heads, tokens, info.head_dim)
-    heads = max(part.stop - part.start for part in division.key_heads) * (1 if division.by_row else rows)
+    together = max(len(range(info.heads)[part]) for part in division.key_heads)
+    heads = together * (1 if division.by_row else rows)
     most, fewest_subject, most_subject = 0, min(subject_tokens), max(subject_tokens)
     for index in range(len(plan.timeline.segments)):
         parts = plan.part_sources(index)

@@ -1,5 +1,6 @@
 """Shares keys and values in one attention call: stores the segment's own, fetches those of its sources, attends."""
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -59,7 +60,9 @@ class CallSharer:
             self._warn_of_early_negative(context.forward)
             tally.reasons.add("subject")
             return None
-        self.prefetch(context.forward, context.site.block + 1)
+        # With a bank in the computer's memory two blocks at most are on the device: the source's that is attended to
+        # and the segment's own on its way out. The next source's comes when the former is done with.
+        self.bank.let_go()
         rows, heads, tokens, head_dim = context.call.query.shape
         division = divide(rows, heads, context.call.key.shape[1], tokens, head_dim)
         output, found = CallOutput(context), False
@@ -68,6 +71,7 @@ class CallSharer:
             self._attend(context, shared, splits[shared[0].row], division, output)
             # Before the next rows' keys are fetched.
             shared.clear()
+        self.prefetch(context.forward, context.site.block + 1)
         if output.is_empty:
             if context.forward.sources:
                 tally.reasons.add("absent" if found else "keys")
@@ -78,16 +82,18 @@ class CallSharer:
     def prefetch(self, forward: Forward, block: int) -> None:
         """Starts fetching what `forward` attends to in the first block that shares, from `block` on."""
         info = self._settings.info
-        following = next((shared for shared in self._settings.blocks if shared >= block), None)
-        if following is None or not forward.shares:
+        blocks = self._settings.blocks
+        place = bisect_left(blocks, block)
+        if place == len(blocks) or not forward.shares:
             return
+        rows = forward.batch.latents * (forward.grid[0] if info.frames_as_rows else 1)
         try:
             self.bank.prefetch(
                 [
-                    BankKey(source, following, chunk, row)
+                    BankKey(source, blocks[place], chunk, row)
                     for source in forward.sources
                     for chunk in forward.batch.chunks
-                    for row in range(forward.batch.latents * (forward.grid[0] if info.frames_as_rows else 1))
+                    for row in range(rows)
                 ]
             )
         except torch.OutOfMemoryError:
@@ -164,10 +170,9 @@ class CallSharer:
         """Fetches the sources of batch row `index` and stores the row's own keys and values; the row, if there was
         something to fetch."""
         forward, device = context.forward, context.call.key.device
-        segment = forward.segment.index
-        key = BankKey(segment, context.site.block, chunk, row)
+        segment, block = forward.segment.index, context.site.block
         fetched = [
-            (source, self._within_memory(context, partial(self.bank.get, replace(key, segment=source))))
+            (source, self._within_memory(context, partial(self.bank.get, BankKey(source, block, chunk, row))))
             for source in forward.sources
         ]
         found = [
@@ -176,6 +181,7 @@ class CallSharer:
             if entry is not None
         ]
         if forward.consumers != 0:
+            key = BankKey(segment, block, chunk, row)
             self._within_memory(context, partial(self._store, context, key, index, mask, split))
         if not found:
             return []
@@ -242,13 +248,13 @@ class CallSharer:
         distance is found for every row alone, so that it does not depend on the host's batches, for all heads, and once
         per forward, unless every block has masks of its own."""
         forward = context.forward
-        own = context.own_tokens([row.index], row.mask)
         block = self._masks_of(context) if context.view.is_plain else context.site.block
         offsets = forward.cache.offsets
         moved: list[BankEntry] = []
         for source, entry in zip(row.sources, row.entries, strict=True):
             name = block, row.index, source
             if name not in offsets:
+                own = context.own_tokens([row.index], row.mask)
                 gap = self._plan.gap(source, forward.segment.index)
                 offsets[name] = self._mover.offsets(entry, own, split, context.view.grid, gap, context.site.origin)
             moved.append(self._mover.move(entry.of_heads(key_heads), offsets[name]))

@@ -3,6 +3,7 @@
 import pytest
 
 from kvshare_core.attention.pieces import LEAST_ELEMENTS, PIECES, divide
+from kvshare_core.bank.bank import EVERY_HEAD
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 8])
@@ -20,6 +21,6 @@ def test_pieces_are_all_heads_once_and_few(rows: int, key_heads: int, grouped: i
 
 
 def test_small_calls_are_not_divided() -> None:
-    assert divide(2, 8, 4, 64, 64).key_heads == (slice(0, 4),)
+    assert divide(2, 8, 4, 64, 64).key_heads == (EVERY_HEAD,)
     assert not divide(2, 8, 4, LEAST_ELEMENTS // (2 * 8 * 64), 64).by_row
     assert divide(2, 8, 4, LEAST_ELEMENTS // (2 * 8 * 64) + 1, 64).by_row

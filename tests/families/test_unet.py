@@ -55,7 +55,7 @@ def called(place: int, grid: tuple[int, int], keys: int | None = None, rows: int
     tokens = grid[0] * grid[1]
     query, key = torch.zeros(rows, 1, tokens, 4), torch.zeros(rows, 1, keys or tokens, 4)
     told = {"block": block.part, "block_index": block.depth, "activations_shape": [rows, 32, *grid]}
-    return AttentionCall(query, key, key, options={**told, **options})
+    return AttentionCall(query, key, key, options={**told, **options}, grid=(3, 4, 4))
 
 
 def told(calls: list[AttentionCall], text: int = 5) -> list[CallSite | UnexpectedCallError]:

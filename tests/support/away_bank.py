@@ -1,5 +1,9 @@
 """A bank whose device is the CPU and whose entries still move away from it."""
 
+from contextlib import nullcontext
+from typing import Any
+
+import pytest
 import torch
 
 from kvshare_core.bank.bank import KeyValueBank
@@ -15,3 +19,26 @@ class AwayBank(KeyValueBank):
 
     def _lane(self, device: torch.device) -> HostLane | None:
         return self.lane(device)
+
+
+class Streams:
+    """Takes the place of CUDA's streams: what the lane's waits for, and nothing else."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch):
+        self.waits = 0
+        self.events = 0
+        monkeypatch.setattr(torch.cuda, "Event", lambda: self)
+        monkeypatch.setattr(torch.cuda, "current_stream", lambda device: self)
+        monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
+
+    def wait_stream(self, stream: Any) -> None:
+        self.waits += 1
+
+    def wait_event(self, event: Any) -> None:
+        self.events += 1
+
+    def record(self, stream: Any) -> None:
+        pass
+
+    def synchronize(self) -> None:
+        self.waits += 1

@@ -14,6 +14,7 @@ from comfy.cli_args import args as host_options
 from ...families.base import BLOCK_INDEX, BLOCK_KIND, BLOCK_PART, BLOCK_SHAPE, AttentionCall, BlockName
 from ...families.model_inputs import InputLayout
 from ...forward.forward import Forward
+from ...forward.view import Grid
 from ...session.early_blocks import EarlyBlocks
 from ..conditioning.mixing import TEXT
 from .compiler import Attend, CompilerOff, outside_records
@@ -27,6 +28,9 @@ HostAttention = Callable[..., torch.Tensor]
 
 POSITIONS = 6
 """Arguments without a name that the host's attention has been called with, at most; later ones change the layout."""
+
+MASK_KINDS, SCALE_KINDS = (torch.Tensor, type(None)), (float, int, type(None))
+"""What the arguments `mask` and `scale` of such a call may be."""
 
 COMPILER_OFF = CompilerOff(host_options)
 """One for the process, as the switch is."""
@@ -90,7 +94,8 @@ def apply_model_wrapper(opened: Callable[[ModelInputs], OpenedForward | None]) -
         inputs = kwargs if c_crossattn is None else {**kwargs, TEXT: c_crossattn}
         diffusion_model = executor.class_obj.diffusion_model
         own_backend = layers_backend(diffusion_model)
-        override = attention_override(outside_records(found.attend), found.unread, options, inputs, own_backend)
+        attend, grid = outside_records(found.attend), found.forward.grid
+        override = attention_override(attend, found.unread, options, inputs, grid, own_backend)
         # What the host wrote there in an earlier call of the model must not pass for this one's.
         told = (BLOCK_INDEX, BLOCK_KIND, BLOCK_PART, BLOCK_SHAPE)
         options = {name: value for name, value in options.items() if name not in told}
@@ -166,11 +171,12 @@ def attention_override(
     unread: Callable[[str], None],
     options: dict[str, Any],
     inputs: Mapping[str, Any],
+    grid: Grid,
     own_backend: HostAttention | None = None,
 ) -> HostAttention:
     """An override that calls `attend` for one forward, and otherwise the override that was there before; without one,
     calls go on to `own_backend`, or to the host's. unread: is told of calls that go on because their arguments are not
-    known here; inputs: the model's, by name."""
+    known here; inputs: the model's, by name; grid: as in AttentionCall."""
     previous = options.get("optimized_attention_override")
     shapes = input_shapes(inputs)
     others = {name: value for name, value in inputs.items() if name not in shapes}
@@ -182,7 +188,7 @@ def attention_override(
             unread(unknown)
             return following(*args, **kwargs)
         site = _HostCall(following, args, kwargs)
-        output = attend(site.call(previous is not None, shapes, others), site.attend)
+        output = attend(site.call(previous is not None, shapes, others, grid), site.attend)
         return following(*args, **kwargs) if output is None else site.laid_out(output)
 
     return override
@@ -190,33 +196,40 @@ def attention_override(
 
 def _unknown_in(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str | None:
     """What _HostCall cannot read of a call's arguments; None where it can read all of them."""
-    if len(args) < 3 or not all(isinstance(one, torch.Tensor) for one in args[:3]):
+    count = len(args)
+    if count < 3 or not _are_tensors(*args[:3]):
         return "does not begin with query, key and value"
-    if len(args) > POSITIONS:
-        return f"has {len(args)} arguments without a name"
-    heads = args[3] if len(args) > 3 else kwargs.get("heads")
-    if not isinstance(heads, int) or heads < 1 or (len(args) > 3 and "heads" in kwargs):
+    if count > POSITIONS:
+        return f"has {count} arguments without a name"
+    heads = args[3] if count > 3 else kwargs.get("heads")
+    if not isinstance(heads, int) or heads < 1 or (count > 3 and "heads" in kwargs):
         return "does not say how many heads it has"
-    mask = args[4] if len(args) > 4 else kwargs.get("mask")
-    if not isinstance(mask, torch.Tensor | None) or (len(args) > 4 and "mask" in kwargs):
+    mask = args[4] if count > 4 else kwargs.get("mask")
+    if not isinstance(mask, MASK_KINDS) or (count > 4 and "mask" in kwargs):
         return "has a mask of another kind"
-    if not isinstance(kwargs.get("scale"), float | int | None):
+    if not isinstance(kwargs.get("scale"), SCALE_KINDS):
         return "has a scale of another kind"
     split = bool(kwargs.get("skip_reshape", False))
     return None if _fit(heads, split, *args[:3]) else "has tensors of other shapes"
 
 
+def _are_tensors(query: Any, key: Any, value: Any) -> bool:
+    tensor = torch.Tensor
+    return isinstance(query, tensor) and isinstance(key, tensor) and isinstance(value, tensor)
+
+
 def _fit(heads: int, split: bool, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> bool:
     """Whether tensors have the shapes of one attention in _HostCall's flat or split layout."""
-    if {query.ndim, key.ndim, value.ndim} != {4 if split else 3} or query.shape[0] != key.shape[0]:
+    queries, keys, values = query.shape, key.shape, value.shape
+    if not len(queries) == len(keys) == len(values) == (4 if split else 3) or queries[0] != keys[0]:
         return False
     if split:
-        there, width = key.shape[1], query.shape[-1]
-        fits = query.shape[1] == heads and key.shape[-1] == width and key.shape[:3] == value.shape[:3]
+        there, width = keys[1], queries[-1]
+        fits = queries[1] == heads and keys[-1] == width and keys[:3] == values[:3]
     else:
-        width = query.shape[-1] // heads
-        there = key.shape[-1] // max(width, 1)
-        fits = query.shape[-1] == heads * width and key.shape[-1] == there * width and key.shape == value.shape
+        width = queries[-1] // heads
+        there = keys[-1] // max(width, 1)
+        fits = queries[-1] == heads * width and keys[-1] == there * width and keys == values
     return fits and width > 0 and there > 0 and heads % there == 0
 
 
@@ -236,14 +249,14 @@ class _HostCall:
         self.split_input = bool(self.kwargs.pop("skip_reshape", False))
         self.split_output = bool(self.kwargs.pop("skip_output_reshape", False))
 
-    def call(self, overridden: bool, shapes: Shapes, others: Mapping[str, Any]) -> AttentionCall:
+    def call(self, overridden: bool, shapes: Shapes, others: Mapping[str, Any], grid: Grid) -> AttentionCall:
         """The call with split tensors; others: inputs of the model that have no shapes."""
         query, key, value = self.tensors
         if not self.split_input:
             width = query.shape[-1] // self.heads
-            query, key, value = (_split(tensor, width) for tensor in self.tensors)
+            query, key, value = _split(query, width), _split(key, width), _split(value, width)
         options = {**others, **(self.kwargs.get("transformer_options") or {})}
-        return AttentionCall(query, key, value, self.mask, self.kwargs.get("scale"), overridden, shapes, options)
+        return AttentionCall(query, key, value, self.mask, self.kwargs.get("scale"), overridden, shapes, options, grid)
 
     def attend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
         """The host's attention, without its mask, of other split tensors, with as many heads as these have; split

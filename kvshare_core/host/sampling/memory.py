@@ -36,9 +36,8 @@ class ExpectedBytes:
 DEVICE_SHARE = 4
 """If the user sets no budget, place `auto` takes at most this fraction (1 / n) of the device's memory."""
 
-BLOCKS_ON_THE_WAY = 3
-"""Blocks whose entries are on the device though they are kept elsewhere: one is read, one is fetched ahead and one is
-saved."""
+BLOCKS_ON_THE_WAY = 2
+"""Blocks whose entries are on the device though they are kept elsewhere: one is read or fetched ahead, one is saved."""
 
 
 def bank_budget(memory: MemorySettings, device: torch.device) -> int | None:

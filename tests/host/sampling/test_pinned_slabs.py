@@ -86,10 +86,10 @@ def test_where_the_host_pins_nothing_the_memory_is_ordinary(
     ("place", "budget", "blocks", "reserved"),
     [
         ("device", 10, 10, 100),
-        ("cpu", None, 10, 30),
+        ("cpu", None, 10, 20),
         ("cpu", None, 2, 100),
         ("auto", None, 10, 100),
-        ("auto", 40, 10, 70),
+        ("auto", 40, 10, 60),
         ("auto", 90, 10, 100),
         ("cpu", None, 0, 100),
     ],
