@@ -173,6 +173,11 @@ class KeyValueBank:
         return self._device_peak
 
     @property
+    def moves(self) -> bool:
+        """Whether entries have been moved off the device, so that `prefetch` may have something to fetch."""
+        return bool(self._lanes)
+
+    @property
     def reserved_bytes(self) -> int:
         """Bytes of the computer's memory taken for entries off the device, also while no entry uses them."""
         return sum(lane.allocated_bytes for lane in self._lanes.values())

@@ -193,17 +193,16 @@ def _passes_options(diffusion_model: Any) -> bool:
 def _layout(diffusion_model: Any, inputs: Shapes) -> tuple[int, tuple[Attention, ...], tuple[int, ...]]:
     """Number of blocks, calls of each, and how many VACE blocks run after each."""
     blocks = len(diffusion_model.blocks)
-    cycle: list[Attention] = ["self", "text"]
+    cycle: tuple[Attention, ...] = ("self", "text")
     if diffusion_model.model_type == "i2v":
-        cycle.insert(1, "image")
-    if type(diffusion_model).__name__ == "HumoWanModel" and "audio_embed" in inputs:
-        cycle.append("audio")
-    control_blocks = [0] * blocks
-    if "vace_context" in inputs:
-        # One VACE block for each control video, [batch, videos, channels, frames, height, width].
-        for block in diffusion_model.vace_layers_mapping:
-            control_blocks[block] = inputs["vace_context"][0][1]
-    return blocks, tuple(cycle), tuple(control_blocks)
+        cycle = ("self", "image", "text")
+    if "audio_embed" in inputs and type(diffusion_model).__name__ == "HumoWanModel":
+        cycle = (*cycle, "audio")
+    if "vace_context" not in inputs:
+        return blocks, cycle, (0,) * blocks
+    # One VACE block for each control video, [batch, videos, channels, frames, height, width].
+    controlled, videos = diffusion_model.vace_layers_mapping, inputs["vace_context"][0][1]
+    return blocks, cycle, tuple(videos if block in controlled else 0 for block in range(blocks))
 
 
 @cache

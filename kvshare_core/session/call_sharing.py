@@ -84,7 +84,7 @@ class CallSharer:
         info = self._settings.info
         blocks = self._settings.blocks
         place = bisect_left(blocks, block)
-        if place == len(blocks) or not forward.shares:
+        if place == len(blocks) or not forward.shares or not self.bank.moves:
             return
         rows = forward.batch.latents * (forward.grid[0] if info.frames_as_rows else 1)
         try:

@@ -78,7 +78,8 @@ class Features:
     def along(self, direction: torch.Tensor) -> torch.Tensor:
         """How far every token lies in each direction [rows, heads x head_dim, subjects]: float32 [subjects, rows,
         tokens]."""
-        return torch.cat([part @ direction for _, part in self._parts()], dim=1).permute(2, 0, 1)
+        found = [part @ direction for _, part in self._parts()]
+        return (found[0] if len(found) == 1 else torch.cat(found, dim=1)).permute(2, 0, 1)
 
     def _parts(self) -> Iterator[tuple[slice, torch.Tensor]]:
         for tokens in self._slices:

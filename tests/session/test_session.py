@@ -126,7 +126,9 @@ def assert_same(one: Sequence[tuple[Evaluation, Outputs]], other: Sequence[tuple
 
 
 class WatchedBank(KeyValueBank):
-    """Remembers what was asked of it, in order."""
+    """Remembers what was asked of it, in order; also to fetch what it has on the device."""
+
+    moves = True
 
     def __init__(self, bank: KeyValueBank):
         super().__init__(bank.memory)
