@@ -58,6 +58,7 @@ def ways() -> tuple[Way, ...]:
         Way("ours", OURS, guided=True),
         Way("ours, no subject", OURS),
         Way("ours, extend", replace(OURS, mode="extend", end_percent=1.0)),
+        Way("ours, early, word twice", replace(OURS, end_percent=0.3), weight=2.0),
     )
     of_given = (
         Way("one noise, from 80 %", OFF, noise="same", given=True, denoise=0.8),
@@ -160,7 +161,8 @@ def measure(models: Sequence[Model], only: Sequence[str], scenes: int, kept: Kep
 
 
 def _edited(pipeline: Pipeline, way: Way, batch: Sequence[Edit], given: Given | None) -> list[Found]:
-    clips = edit_clips(pipeline, way, [edit.script(way.guided) for edit in batch], [edit.seed for edit in batch], given)
+    films = [edit.script(way.guided, way.weight) for edit in batch]
+    clips = edit_clips(pipeline, way, films, [edit.seed for edit in batch], given)
     return [_all_columns(asdict(look_at(edit, *clip))) for edit, clip in zip(batch, clips, strict=True)]
 
 

@@ -19,7 +19,7 @@ from .pipeline import GUIDANCE, STEPS, Pipeline, joined
 class Way:
     """A way to edit. guided: whether the subject is named; noise: of the timeline; given: whether of clips that are
     given; denoise: part of the noise schedule that is sampled, 1 for all; masked: whether nothing but the original's
-    subject may change."""
+    subject may change; weight: what the changed word counts for."""
 
     name: str
     config: KVShareConfig
@@ -28,6 +28,7 @@ class Way:
     given: bool = False
     denoise: float = 1.0
     masked: bool = False
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -33,11 +33,12 @@ class Edit:
         """What describes the scene, and its edit."""
         return caption(self.words, set(SAID)), caption({**self.words, self.swapped: self.wanted}, set(SAID))
 
-    def script(self, guided: bool) -> str:
-        """A film of both; guided: whether it names the subject in each."""
+    def script(self, guided: bool, weight: float = 1.0) -> str:
+        """A film of both; guided: whether it names the subject in each; weight: what the changed word counts for."""
         shapes = self.words["shape"], self.wanted if self.swapped == "shape" else self.words["shape"]
         named = [f" | subject: it = {shape}" if guided else "" for shape in shapes]
-        return "\n[cut]\n".join(prompt + subject for prompt, subject in zip(self.prompts, named, strict=True))
+        weighed = f" | weight: {self.wanted} {weight:g}" if weight != 1 else ""
+        return "\n[cut]\n".join(prompt + subject for prompt, subject in zip(self.prompts, named, strict=True)) + weighed
 
 
 def make_edits(count: int) -> tuple[list[Edit], Scenes]:

@@ -27,6 +27,8 @@ def test_an_edit_changes_one_word_and_both_kinds_alike_often() -> None:
             script = parse_script(edit.script(guided))
             assert [beat.prompt for beat in script.beats] == list(edit.prompts)
             assert all((beat.subjects is not None) == guided for beat in script.beats)
+            weighed = parse_script(edit.script(guided, 2.0)).beats
+            assert [[(one.words, one.weight) for one in beat.weights] for beat in weighed] == [[], [(edit.wanted, 2.0)]]
     for batch in batches(edits, lambda edit: edit.swapped):
         assert len(batch) <= BATCH and len({edit.swapped for edit in batch}) == 1
 
