@@ -152,3 +152,38 @@ def test_the_cost_table_is_the_results_file() -> None:
         cells = " | ".join(f"{ratio:.2f}" for ratio in ratios)
         assert f"| {row['shape']} | {row['path']} | {row['p']:g} | {cells} |" in QUALITY_AND_COST
     assert found["command"] in QUALITY_AND_COST
+
+
+def test_the_tables_of_edits_and_of_weights_are_the_results_file() -> None:
+    page = (ROOT / "docs" / "editing.md").read_text(encoding="utf-8")
+    files = [results("edit"), results("edit-early")]
+    rows: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in (row for found in files for row in found["rows"]):
+        rows.setdefault((row["clips"], row["way"]), []).append(row)
+
+    def cell(clips: str, way: str, name: str, digits: int) -> str:
+        return " / ".join(f"{row[name]:.{digits}f}" for row in rows[clips, way])
+
+    edits = [clips_and_way for clips_and_way in rows if clips_and_way[0] in ("generated", "given")]
+    weights = {way for _, way in rows if way.startswith("weight ")}
+    assert len(edits) > 10 and len(weights) > 4
+    for clips, way in edits:
+        figures = (("done", 2), ("kept", 2), ("moved", 3), ("background", 3))
+        assert f"| {clips} | {way} | {' | '.join(cell(clips, way, *figure) for figure in figures)} |" in page
+    for way in weights:
+        figures = (("colour", "done", 2), ("colour", "far", 3), ("large", "side", 3), ("small", "side", 3))
+        cells = " | ".join(cell(f"weighed {weighed}", way, *figure) for weighed, *figure in figures)
+        assert f"| {way.removeprefix('weight ')} | {cells} |" in page
+    assert all(found["command"] in page for found in files)
+
+
+def test_what_is_said_of_films_of_pixels_is_the_results_files() -> None:
+    told = page("docs/models/vit3d.md")
+    accuracy, films = results("accuracy-vit3d"), results("quality-vit3d")
+    least = min(row["accuracy"] for row in accuracy["rows"])
+    assert f"{100 * least:.1f} % or more of the words" in told
+    for row in films["rows"]:
+        if row["method"] in ("windows", "kvshare", "concat"):
+            cells = " | ".join(f"{row[name]:.2f}" for name in ("colour", "appearance", "adherence", "motion"))
+            assert f"| {row['beats']} | {row['method']} | {cells} |" in told
+    assert accuracy["command"] in told and films["command"] in told
