@@ -157,7 +157,7 @@ def test_without_ray_the_node_says_how_to_install_it(folder: Path, monkeypatch: 
     def missing(name: str) -> Any:
         raise ImportError(name)
 
-    monkeypatch.setattr(pool.importlib, "import_module", missing)
+    monkeypatch.setattr(pool, "import_module", missing)
     patched, _ = film(tiny_model(folder), SIX, KVShareConfig())
     with pytest.raises(ValueError, match="python -m pip install ray"):
         run_node("KVShareWorkers", model=patched, address="local", workers=2, memory_gib=0.0)
