@@ -198,11 +198,12 @@ def main() -> None:
         # A checkpoint is measured where there is no host.
         enter_host(find_host())
         from kvshare_core.embedded.clip import knows_patterns
-        from kvshare_core.embedded.model import DRAWS_PAIRS, with_few_steps
+        from kvshare_core.embedded.model import DRAWS_PAIRS, FEW_STEPS_FILES, with_few_steps
 
         table: list[Row] = []
         videos, detections = [], []
-        for model in options.models or models_of(find_host()):
+        wanted = options.models or models_of(find_host())
+        for model in [model for model in wanted if not options.few_steps or model in FEW_STEPS_FILES]:
             pipeline = load_pipeline(model)
             if options.few_steps:
                 pipeline = pipeline.with_model(with_few_steps(pipeline.model, model))
