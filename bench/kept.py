@@ -4,22 +4,32 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from .form import pack_version
 from .methods import Method
 from .pipeline import Model
+from .settings import Setting
 
 CHANGED = "+)"
 """How form.pack_version ends when the checkout has changes."""
 
-Cell = tuple[Model, int, str, str]
-"""Model, beats, join and method: what a row of a table is about."""
+
+class Cell(NamedTuple):
+    """What a row of a table is about; `setting` is one's name."""
+
+    setting: str
+    model: Model
+    beats: int
+    join: str
+    method: str
 
 
 @dataclass(frozen=True)
 class Task:
     """Some storyboards to be made by one method, which `making` is."""
 
+    setting: Setting
     model: Model
     beats: int
     join: str
@@ -29,7 +39,7 @@ class Task:
 
     @property
     def cell(self) -> Cell:
-        return self.model, self.beats, self.join, self.method
+        return Cell(self.setting.name, self.model, self.beats, self.join, self.method)
 
 
 @dataclass(frozen=True)

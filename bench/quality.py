@@ -1,10 +1,11 @@
 """Identity, the prompt, and what sharing costs besides: storyboards of three and five beats by every method.
 
-python -m bench.quality [--storyboards 64] [--json FILE] [--quick] [--keep FILE]
+python -m bench.quality [--settings 20-steps 8-steps 4-steps] [--storyboards N] [--json FILE] [--quick] [--keep FILE]
 
-Every storyboard leaves colour, pattern and size of its subject open. Identity has three figures: appearance (colour and
-pattern), size, and both. Methods get the same prompts and the same noise. Two
-processes share the work where there are two cores.
+It samples in 20 steps with guidance, and in 8 and in 4 steps at cfg 1 with the models' LoRAs for few steps, by fewer
+methods. Every storyboard leaves colour, pattern and size of its subject open. Identity has three figures: appearance
+(colour and pattern), size, and both. Methods get the same prompts and the same noise. Two processes share the work
+where there are two cores; how much is made of what is printed first.
 """
 
 import argparse
@@ -12,8 +13,9 @@ import multiprocessing
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from functools import cache
-from itertools import repeat
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -25,12 +27,16 @@ from .embedder import Embedder, load_embedder
 from .form import Row, Value, make_result, publish, show_progress
 from .kept import Cell, Kept, Seen, Task
 from .measures import Measured, adherence, identity, keeps_appearance, keeps_colour, keeps_size, mean_speed, seam_ratios
-from .methods import METHODS, Method
-from .pipeline import BOTH_KINDS, MODELS, STEPS, HostLacksPromptsError, Model, Pipeline, load_pipeline
+from .methods import METHODS
+from .pipeline import BOTH_KINDS, MODELS, HostLacksPromptsError, Model, models_of
+from .settings import FEW_STEP_PARTS, GUIDED, SETTINGS, Setting, missing, pipeline_of
 from .storyboards import JOINS, SCENES, make_storyboard, measure_clip
 
 BEATS = (3, 5)
-STORYBOARDS, QUICK_STORYBOARDS = 64, 6
+STORYBOARDS, LARGE_STORYBOARDS, QUICK_STORYBOARDS = 16, 6, 8
+"""Of each length, in the full form and for the models of LARGE, and in the quick form."""
+LARGE: tuple[Model, ...] = ("one-stream-attention",)
+"""Models with so many tokens that the full form has less of them."""
 BATCH = 8
 """Storyboards that are made together."""
 FIRST_SEED = 2000
@@ -40,6 +46,8 @@ JUDGED = ("identity", "appearance", "size", "adherence", "leak")
 """Figures with an interval."""
 MASKED, UNMASKED = "kvshare", "kvshare_nomask"
 """The two methods whose difference is what the mask does."""
+COMPARED = ("isolated", "concat", "ditctrl", UNMASKED, MASKED)
+"""The methods that the aims are about: all that is made where there is no time for more."""
 
 
 def look_at(measured: Measured, embed: side_effects.Embed) -> Seen:
@@ -63,19 +71,20 @@ def look_at(measured: Measured, embed: side_effects.Embed) -> Seen:
     )
 
 
-def run_task(task: Task, steps: int) -> list[Seen] | None:
+def run_task(task: Task) -> list[Seen] | None:
     """Makes and measures the storyboards of a task; None where the host has not what the method needs."""
     torch.set_num_threads(1)
     storyboards = [make_storyboard(seed, task.beats) for seed in task.seeds]
     join = "overlap" if task.making.host_windows else task.join
     try:
-        clips = pipeline_of(task.model).generate_all(
+        clips = pipeline_of(task.model, task.setting.few_steps).generate_all(
             [storyboard.lines(join) for storyboard in storyboards],
             task.seeds,
             overlap=JOINS[join],
             method=task.making,
             subjects=[storyboard.shape for storyboard in storyboards],
-            steps=steps,
+            steps=task.setting.steps,
+            cfg=task.setting.cfg,
         )
     except HostLacksPromptsError:
         return None
@@ -89,25 +98,45 @@ def embedder() -> Embedder:
     return load_embedder()
 
 
-@cache
-def pipeline_of(model: Model) -> Pipeline:
-    """The model of this process."""
-    return load_pipeline(model)
+@dataclass(frozen=True)
+class Share:
+    """What is made of one model by one setting: so many storyboards of each length, in beats, by some of METHODS."""
+
+    setting: Setting
+    model: Model
+    storyboards: int
+    lengths: tuple[int, ...]
+    methods: tuple[str, ...]
+
+    def __str__(self) -> str:
+        lengths = " and of ".join(map(str, self.lengths))
+        methods = ", ".join(self.methods)
+        return f"{self.setting.name}, {self.model}: {self.storyboards} storyboards of {lengths} beats by {methods}"
 
 
-def tasks_of(
-    models: Sequence[Model],
-    lengths: Sequence[int],
-    join: str,
-    methods: Mapping[str, Method],
-    seeds: Sequence[int],
-) -> list[Task]:
-    """All that is to be made, in parts of BATCH storyboards; lengths: beats of a storyboard."""
+def shares_of(
+    settings: Sequence[Setting], models: Sequence[Model], quick: bool, storyboards: int | None = None
+) -> list[Share]:
+    """What is made in the full or the quick form; storyboards: of each length, in place of the form's own number. A
+    model that there is no LoRA for few steps for is sampled by the others of the settings."""
+    shares: list[Share] = []
+    for setting, model in product(settings, models):
+        if setting.few_steps and model not in FEW_STEP_PARTS:
+            continue
+        brief = quick or model in LARGE
+        count = storyboards or (QUICK_STORYBOARDS if quick else LARGE_STORYBOARDS if brief else STORYBOARDS)
+        lengths = BEATS[:1] if brief else BEATS
+        shares.append(Share(setting, model, count, lengths, COMPARED if brief or setting != GUIDED else (*METHODS,)))
+    return shares
+
+
+def tasks_of(share: Share, join: str, first_seed: int = FIRST_SEED) -> list[Task]:
+    """All that a share consists of, in parts of BATCH storyboards."""
+    seeds = range(first_seed, first_seed + share.storyboards)
     return [
-        Task(model, beats, join, name, method, part)
-        for model in models
-        for beats in lengths
-        for name, method in methods.items()
+        Task(share.setting, share.model, beats, join, name, METHODS[name], part)
+        for beats in share.lengths
+        for name in share.methods
         for part in parts_of(seeds, beats)
     ]
 
@@ -125,26 +154,25 @@ def parts_of(seeds: Sequence[int], beats: int) -> list[tuple[int, ...]]:
 
 
 def rows_of(found: Mapping[Cell, Sequence[Seen]], seed: int) -> list[Row]:
-    """One row for every model, number of beats and method, and one for what the mask adds."""
+    """One row for every setting, model, number of beats and method, and one for what the mask adds."""
     rows: list[Row] = []
-    for (model, beats, join, method), seen in found.items():
-        isolated = found[model, beats, join, "isolated"]
+    for cell, seen in found.items():
+        isolated = found[cell._replace(method="isolated")]
         columns = {name: [one.contributions[name] for one in seen] for name in seen[0].contributions}
         figures = {name: confidence.mean(values) for name, values in columns.items()}
         intervals = {name: confidence.interval(columns[name], seed) for name in JUDGED}
-        rows.append(
-            row_of((model, beats, join, method), figures, intervals, mean_speed_of(seen) / mean_speed_of(isolated))
-        )
-    for model, beats, join in dict.fromkeys(cell[:3] for cell in found):
-        first, second = found[model, beats, join, MASKED], found[model, beats, join, UNMASKED]
+        rows.append(row_of(cell, figures, intervals, mean_speed_of(seen) / mean_speed_of(isolated)))
+    for cell in dict.fromkeys(cell._replace(method=f"{MASKED} - {UNMASKED}") for cell in found):
+        first, second = (found[cell._replace(method=method)] for method in (MASKED, UNMASKED))
         pairs = {
-            name: tuple([one.contributions[name] for one in seen] for seen in (first, second))
+            name: ([one.contributions[name] for one in first], [one.contributions[name] for one in second])
             for name in first[0].contributions
         }
         figures = {name: _difference(*pair) for name, pair in pairs.items()}
         intervals = {name: confidence.interval_of_difference(*pairs[name], seed) for name in JUDGED}
-        motion = (mean_speed_of(first) - mean_speed_of(second)) / mean_speed_of(found[model, beats, join, "isolated"])
-        rows.append(row_of((model, beats, join, f"{MASKED} - {UNMASKED}"), figures, intervals, motion))
+        isolated = found[cell._replace(method="isolated")]
+        motion = (mean_speed_of(first) - mean_speed_of(second)) / mean_speed_of(isolated)
+        rows.append(row_of(cell, figures, intervals, motion))
     return rows
 
 
@@ -152,8 +180,8 @@ def row_of(
     cell: Cell, figures: Mapping[str, float | None], intervals: Mapping[str, list[float] | None], motion: float
 ) -> Row:
     """A row of the table; `NAME_ci` is the 95 % interval of NAME."""
-    model, beats, join, method = cell
-    row: dict[str, Value] = {"model": model, "beats": beats, "join": join, "method": method}
+    setting, model, beats, join, method = cell
+    row: dict[str, Value] = {"setting": setting, "model": model, "beats": beats, "join": join, "method": method}
     for name, value in figures.items():
         row[name] = value
         if name in intervals:
@@ -173,12 +201,12 @@ def _difference(first: confidence.Contributions, second: confidence.Contribution
     return None if one is None or other is None else one - other
 
 
-def measure(tasks: Sequence[Task], steps: int, processes: int, kept: Kept) -> dict[Cell, list[Seen]]:
+def measure(tasks: Sequence[Task], processes: int, kept: Kept) -> dict[Cell, list[Seen]]:
     """What every cell's storyboards show, in the order of the tasks; tasks that are `kept` are not made again."""
     waiting = [task for task in tasks if task not in kept]
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, context) as pool:
-        results = pool.map(run_task, waiting, repeat(steps))
+        results = pool.map(run_task, waiting)
         for done, (task, seen) in enumerate(zip(waiting, results, strict=True), start=1 + len(tasks) - len(waiting)):
             kept.put(task, seen)
             show_progress(done, len(tasks), "batches")
@@ -193,20 +221,27 @@ def measure(tasks: Sequence[Task], steps: int, processes: int, kept: Kept) -> di
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description="identity, adherence and side effects of every method")
-    parser.add_argument("--storyboards", type=int, default=STORYBOARDS, help="of each length, by each method")
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=BOTH_KINDS, help="which embedded models")
+    parser.add_argument("--storyboards", type=int, help="of each length, by each method, whatever the model")
+    parser.add_argument("--models", nargs="+", choices=MODELS, help="which embedded models")
+    parser.add_argument("--settings", nargs="+", choices=tuple(SETTINGS), default=tuple(SETTINGS), help="how to sample")
     parser.add_argument("--join", choices=tuple(JOINS), default=SCENES, help="how segments meet")
     parser.add_argument("--processes", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--json", type=Path, help="write the results here")
-    parser.add_argument("--quick", action="store_true", help="a tenth of it")
+    parser.add_argument("--quick", action="store_true", help="few storyboards, of three beats, on two models")
     parser.add_argument("--keep", type=Path, help="keep finished batches in this file, and go on from it")
     options = parser.parse_args()
-    storyboards = QUICK_STORYBOARDS if options.quick else options.storyboards
-    if storyboards < 1 or options.processes < 1:
+    if options.processes < 1 or (options.storyboards is not None and options.storyboards < 1):
         parser.error("--storyboards and --processes must be at least 1")
-    seeds = range(FIRST_SEED, FIRST_SEED + storyboards)
-    tasks = tasks_of(options.models, BEATS, options.join, METHODS, seeds)
-    found = measure(tasks, STEPS, options.processes, Kept(options.keep))
+    drawing: list[Model] = [model for model in models_of(find_host()) if model != "vit3d"]
+    models: Sequence[Model] = options.models or (BOTH_KINDS if options.quick else drawing)
+    settings = [SETTINGS[name] for name in options.settings]
+    shares = shares_of(settings, models, options.quick, options.storyboards)
+    problem = missing((share.model for share in shares if share.setting.few_steps), settings)
+    if problem is not None or not shares:
+        parser.error(problem or f"the models have no LoRA for few steps; choose --settings {GUIDED.name}")
+    print(*shares, sep="\n", flush=True)
+    tasks = [task for share in shares for task in tasks_of(share, options.join)]
+    found = measure(tasks, options.processes, Kept(options.keep))
     publish(make_result("quality", FIRST_SEED, rows_of(found, FIRST_SEED), find_host()), options.json)
 
 

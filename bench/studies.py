@@ -1,6 +1,7 @@
 """What each setting does: the shipped settings with one of them changed at a time, in storyboards of three beats.
 
-python -m bench.studies [--study NAME ...] [--models NAME ...] [--storyboards 16] [--json FILE] [--figures FOLDER]
+python -m bench.studies [--study NAME ...] [--models NAME ...] [--setting 20-steps] [--storyboards 16] [--json FILE]
+    [--figures FOLDER]
 
 Its storyboards are none of those whose figures are published: on these, settings were chosen.
 """
@@ -20,6 +21,7 @@ from .kept import Cell, Kept, Seen, Task
 from .methods import METHODS, Method
 from .pipeline import BOTH_KINDS, MODELS, STEPS, Model
 from .quality import mean_speed_of, measure, parts_of
+from .settings import GUIDED, SETTINGS, Setting, missing
 from .storyboards import JOINS, SCENES
 
 BEATS = 3
@@ -58,8 +60,9 @@ def part(start: int, stop: int) -> str:
     return f"from {start}" if stop == -1 else f"{start} to {stop - 1}"
 
 
-def studies() -> Mapping[str, tuple[Variant, ...]]:
-    """All studies by name."""
+def studies(steps: int = STEPS) -> Mapping[str, tuple[Variant, ...]]:
+    """All studies by name, of films that are sampled in so many steps."""
+    quarter, half = steps // 4, steps // 2
     shipped = Variant("shipped", METHODS["kvshare"])
     unguided = Variant("everything", replace(METHODS["kvshare"], guided=False))
     return {
@@ -98,7 +101,7 @@ def studies() -> Mapping[str, tuple[Variant, ...]]:
         "token dropout": tuple(with_config(number(value), token_dropout=value) for value in (0.0, 0.25, 0.5)),
         "steps": tuple(
             with_config(part(start, stop), start_step=start, end_step=stop)
-            for start, stop in ((0, -1), (0, 5), (0, 10), (5, -1), (10, -1))
+            for start, stop in ((0, -1), (0, quarter), (0, half), (quarter, -1), (half, -1))
         ),
         "blocks": tuple(
             with_config(part(start, stop), start_layer=start, end_layer=stop)
@@ -109,12 +112,14 @@ def studies() -> Mapping[str, tuple[Variant, ...]]:
     }
 
 
-def tasks_of(models: Sequence[Model], chosen: Mapping[str, Sequence[Variant]], seeds: Sequence[int]) -> list[Task]:
+def tasks_of(
+    setting: Setting, models: Sequence[Model], chosen: Mapping[str, Sequence[Variant]], seeds: Sequence[int]
+) -> list[Task]:
     """What the studies need, each computation once, and isolated segments to compare motion with."""
     isolated = Variant("isolated", METHODS["isolated"], "cut")
     needed = dict.fromkeys((variant.method, variant.join) for variants in chosen.values() for variant in variants)
     return [
-        Task(model, BEATS, join, name_of(method), method, part)
+        Task(setting, model, BEATS, join, name_of(method), method, part)
         for model in models
         for method, join in dict.fromkeys([(isolated.method, isolated.join), *needed])
         for part in parts_of(seeds, BEATS)
@@ -129,13 +134,13 @@ def name_of(method: Method) -> str:
 def rows_of(chosen: Mapping[str, Sequence[Variant]], found: Mapping[Cell, Sequence[Seen]]) -> list[Row]:
     """One row for every variant on every model."""
     rows: list[Row] = []
-    models = dict.fromkeys(model for model, *_ in found)
+    made_by: dict[tuple[str, Model], None] = dict.fromkeys((cell.setting, cell.model) for cell in found)
     for study, variants in chosen.items():
-        for model in models:
-            isolated = mean_speed_of(found[model, BEATS, "cut", name_of(METHODS["isolated"])])
+        for setting, model in made_by:
+            isolated = mean_speed_of(found[Cell(setting, model, BEATS, "cut", name_of(METHODS["isolated"]))])
             for variant in variants:
-                seen = found[model, BEATS, variant.join, name_of(variant.method)]
-                row: dict[str, Value] = {"study": study, "model": model, "variant": variant.name}
+                seen = found[Cell(setting, model, BEATS, variant.join, name_of(variant.method))]
+                row: dict[str, Value] = {"study": study, "setting": setting, "model": model, "variant": variant.name}
                 for name in seen[0].contributions:
                     values = [one.contributions[name] for one in seen]
                     row[name] = mean(values)
@@ -152,6 +157,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="one setting changed at a time")
     parser.add_argument("--study", nargs="+", choices=tuple(everything), default=tuple(everything))
     parser.add_argument("--models", nargs="+", choices=MODELS, default=BOTH_KINDS, help="which embedded models")
+    parser.add_argument("--setting", choices=tuple(SETTINGS), default=GUIDED.name, help="how films are sampled")
     parser.add_argument("--storyboards", type=int, default=STORYBOARDS)
     parser.add_argument("--processes", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--json", type=Path, help="write the results here")
@@ -160,10 +166,15 @@ def main() -> None:
     options = parser.parse_args()
     if options.storyboards < 1 or options.processes < 1:
         parser.error("--storyboards and --processes must be at least 1")
-    chosen = {name: everything[name] for name in options.study}
+    setting = SETTINGS[options.setting]
+    problem = missing(options.models, [setting])
+    if problem is not None:
+        parser.error(problem)
+    chosen = {name: studies(setting.steps)[name] for name in options.study}
     seeds = range(FIRST_SEED, FIRST_SEED + options.storyboards)
     kept = Kept(options.keep)
-    rows = rows_of(chosen, measure(tasks_of(options.models, chosen, seeds), STEPS, options.processes, kept))
+    tasks = tasks_of(setting, options.models, chosen, seeds)
+    rows = rows_of(chosen, measure(tasks, options.processes, kept))
     publish(make_result("studies", FIRST_SEED, rows, find_host()), options.json)
     if options.figures is not None:
         from .figures import draw_studies

@@ -8,10 +8,24 @@ import torch
 
 from bench.embedder import load_embedder
 from bench.form import make_result
-from bench.kept import Seen
+from bench.kept import Cell, Seen
 from bench.measures import adherence, identity, seam
 from bench.methods import METHODS
-from bench.quality import BATCH, BEATS, JUDGED, MASKED, UNMASKED, look_at, rows_of, tasks_of
+from bench.quality import (
+    BATCH,
+    BEATS,
+    COMPARED,
+    JUDGED,
+    LARGE,
+    MASKED,
+    UNMASKED,
+    Share,
+    look_at,
+    rows_of,
+    shares_of,
+    tasks_of,
+)
+from bench.settings import GUIDED, SETTINGS
 from bench.side_effects import leaks
 from tests.support.measured_beats import beat, measured
 
@@ -27,14 +41,31 @@ def seen(good: bool) -> Seen:
 
 
 def test_every_storyboard_is_made_once_by_every_method_with_the_same_seeds() -> None:
-    tasks = tasks_of(["cross-attention"], BEATS, "overlap", METHODS, range(40, 40 + BATCH + 3))
+    share = Share(GUIDED, "cross-attention", BATCH + 3, BEATS, tuple(METHODS))
+    tasks = tasks_of(share, "overlap", 40)
     cells = {task.cell for task in tasks}
-    assert cells == {("cross-attention", beats, "overlap", method) for beats in BEATS for method in METHODS}
+    assert cells == {(GUIDED.name, share.model, beats, "overlap", method) for beats in BEATS for method in METHODS}
     seeds = {cell: [seed for task in tasks if task.cell == cell for seed in task.seeds] for cell in cells}
     assert len({tuple(found) for found in seeds.values()}) == 1
     (first,) = {tuple(found) for found in seeds.values()}
     assert len(set(first)) == BATCH + 3
     assert all(task.making is METHODS[task.method] for task in tasks)
+
+
+def test_what_is_made_is_less_in_few_steps_on_large_models_and_in_the_quick_form() -> None:
+    settings = tuple(SETTINGS.values())
+    models = ("cross-attention", "joint-attention", *LARGE, "vit3d")
+    full = {(share.setting.name, share.model): share for share in shares_of(settings, models, quick=False)}
+    assert {name for name, model in full if model == "vit3d"} == {GUIDED.name}
+    for (name, model), share in full.items():
+        everything = name == GUIDED.name and model not in LARGE
+        assert share.methods == (tuple(METHODS) if everything else COMPARED)
+        assert share.lengths == (BEATS[:1] if model in LARGE else BEATS)
+        assert f"{share.storyboards} storyboards" in str(share) and share.methods[-1] in str(share)
+    for share in shares_of(settings, models, quick=True):
+        assert (share.methods, share.lengths) == (COMPARED, BEATS[:1])
+    assert {share.storyboards for share in shares_of(settings, models, quick=False, storyboards=64)} == {64}
+    assert {MASKED, UNMASKED, "isolated"} <= set(COMPARED) < set(METHODS)
 
 
 def test_measures_are_those_of_the_detected_scenes() -> None:
@@ -49,10 +80,12 @@ def test_measures_are_those_of_the_detected_scenes() -> None:
 
 def test_rows_have_means_intervals_and_the_difference_that_the_mask_makes() -> None:
     good, bad = seen(True), seen(False)
-    found = {("cross-attention", 3, "overlap", method): [bad] * 4 for method in METHODS}
-    found["cross-attention", 3, "overlap", MASKED] = [good] * 4
-    found["cross-attention", 3, "overlap", UNMASKED] = [good, bad, bad, bad]
+    cells = {method: Cell("8-steps", "cross-attention", 3, "overlap", method) for method in METHODS}
+    found = {cell: [bad] * 4 for cell in cells.values()}
+    found[cells[MASKED]] = [good] * 4
+    found[cells[UNMASKED]] = [good, bad, bad, bad]
     rows = rows_of(found, 0)
+    assert {row["setting"] for row in rows} == {"8-steps"}
     assert [row["method"] for row in rows] == [*METHODS, f"{MASKED} - {UNMASKED}"]
     by_method = {row["method"]: row for row in rows}
     assert by_method[MASKED]["identity"] == 1 and by_method["isolated"]["identity"] == 0

@@ -13,6 +13,7 @@ from bench.kept import Kept, Seen, Task
 from bench.methods import METHODS
 from bench.pipeline import BOTH_KINDS
 from bench.quality import BATCH, look_at, parts_of
+from bench.settings import GUIDED, SETTINGS
 from bench.storyboards import make_storyboard
 from bench.studies import BEATS, Variant, rows_of, studies, tasks_of
 from tests.support.measured_beats import beat, measured
@@ -26,16 +27,18 @@ def seen(good: bool) -> Seen:
     return look_at(measured(shown if good else wrong, shown, overlap=2), lambda frames: frames.mean((2, 3)))
 
 
-def test_every_variant_differs_from_the_others_of_its_study_and_the_shipped_settings_are_in_each() -> None:
-    for study, variants in studies().items():
+@pytest.mark.parametrize("steps", [setting.steps for setting in SETTINGS.values()])
+def test_every_variant_differs_from_the_others_of_its_study_and_the_shipped_settings_are_in_each(steps: int) -> None:
+    for study, variants in studies(steps).items():
         made = [(variant.method, variant.join) for variant in variants]
         assert len(set(made)) == len(made) > 1, study
         assert len({variant.name for variant in variants}) == len(variants), study
         assert METHODS["kvshare"] in [variant.method for variant in variants], study
+        assert all(variant.method.config.end_step <= steps for variant in variants), study
 
 
 def test_what_studies_have_in_common_is_made_once() -> None:
-    tasks = tasks_of(BOTH_KINDS, studies(), SEEDS)
+    tasks = tasks_of(GUIDED, BOTH_KINDS, studies(), SEEDS)
     assert len({repr(task) for task in tasks}) == len(tasks)
     shipped = [task for task in tasks if task.making == METHODS["kvshare"] and task.join == "scenes"]
     assert sorted(seed for task in shipped for seed in task.seeds) == sorted([*SEEDS] * len(BOTH_KINDS))
@@ -57,14 +60,15 @@ def small_study() -> tuple[dict[str, Sequence[Variant]], dict[str, list[Seen]]]:
 
 def test_rows_tell_the_variants_apart_and_are_drawn(tmp_path: Path) -> None:
     chosen, shown = small_study()
-    found = {("isolated", model): shown["good"] for model in BOTH_KINDS}
+    setting = SETTINGS["8-steps"]
     cells = {
         task.cell: shown["good" if task.making != chosen["mask"][1].method else "bad"]
-        for task in tasks_of(BOTH_KINDS, chosen, SEEDS)
+        for task in tasks_of(setting, BOTH_KINDS, chosen, SEEDS)
     }
-    assert len(cells) == len(found) * 3
+    assert len(cells) == len(BOTH_KINDS) * 3
     rows = rows_of(chosen, cells)
     assert [(row["model"], row["variant"]) for row in rows] == [(model, name) for model in BOTH_KINDS for name in shown]
+    assert {row["setting"] for row in rows} == {setting.name}
     by_name = {row["variant"]: row for row in rows}
     assert (by_name["good"]["identity"], by_name["bad"]["identity"]) == (1, 0)
     assert by_name["good"]["motion"] == pytest.approx(1)
@@ -78,7 +82,7 @@ def test_rows_tell_the_variants_apart_and_are_drawn(tmp_path: Path) -> None:
 def test_a_stopped_benchmark_resumes_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "kept.jsonl"
     monkeypatch.setattr(kept, "pack_version", lambda: "1 (abc)")
-    tasks = [Task(model, BEATS, "scenes", "kvshare", METHODS["kvshare"], (1, 2)) for model in BOTH_KINDS]
+    tasks = [Task(GUIDED, model, BEATS, "scenes", "kvshare", METHODS["kvshare"], (1, 2)) for model in BOTH_KINDS]
     first = Kept(file)
     assert tasks[0] not in first
     first.put(tasks[0], [seen(True)])
@@ -87,6 +91,7 @@ def test_a_stopped_benchmark_resumes_where_it_was(tmp_path: Path, monkeypatch: p
     assert all(task in again for task in tasks)
     assert again.get(tasks[0]) == [seen(True)] and again.get(tasks[1]) is None
     assert replace(tasks[0], seeds=(1, 3)) not in again
+    assert replace(tasks[0], setting=SETTINGS["8-steps"]) not in again
     for other in ("1 (abd)", "1 (abc+)"):
         monkeypatch.setattr(kept, "pack_version", lambda other=other: other)
         fresh = Kept(file)

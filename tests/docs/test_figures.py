@@ -7,6 +7,7 @@ from typing import Any
 from bench.families import support_table
 from bench.model_pages import pages
 from bench.pipeline import BOTH_KINDS
+from bench.settings import GUIDED, setting_of
 from devtools.environment import ROOT
 
 MEASURES = ("identity", "adherence", "seam", "motion", "leak", "mask_iou")
@@ -48,11 +49,21 @@ def cells_of(row: dict[str, Any]) -> str:
     return " | ".join([row["method"], *("-" if row[name] is None else f"{row[name]:.2f}" for name in MEASURES)])
 
 
+def shown_methods() -> dict[tuple[str, str], dict[str, Any]]:
+    """The rows in 20 steps with guidance of films of SHOWN_BEATS, by model and method."""
+    rows = results("quality")["rows"]
+    shown = [row for row in rows if row["beats"] == SHOWN_BEATS and setting_of(row) == GUIDED.name]
+    return {(row["model"], row["method"]): row for row in shown}
+
+
 def test_the_table_of_methods_is_the_results_file() -> None:
     found = results("quality")
+    laboratory = (ROOT / "docs" / "laboratory.md").read_text(encoding="utf-8")
     for row in found["rows"]:
-        if row["beats"] == SHOWN_BEATS:
+        if row["beats"] == SHOWN_BEATS and setting_of(row) == GUIDED.name:
             assert f"| {row['model']} | {cells_of(row)} |" in QUALITY_AND_COST
+        elif row["beats"] == SHOWN_BEATS:
+            assert f"| {row['setting']} | {row['model']} | {cells_of(row)} |" in laboratory
     assert found["command"] in QUALITY_AND_COST
 
 
@@ -60,7 +71,7 @@ def test_the_table_of_the_third_model_is_its_results_file() -> None:
     page = (ROOT / "docs" / "laboratory.md").read_text(encoding="utf-8")
     found = results("quality-one-stream")
     for row in found["rows"]:
-        if row["beats"] == SHOWN_BEATS and " - " not in row["method"]:
+        if row["beats"] == SHOWN_BEATS and setting_of(row) == GUIDED.name and " - " not in row["method"]:
             assert f"| {cells_of(row)} |" in page
     assert found["command"] in page
 
@@ -91,7 +102,7 @@ def test_the_table_of_what_finds_the_subject_is_its_results_file() -> None:
 
 def test_what_the_laboratory_says_is_reached_is_the_results_file() -> None:
     page = (ROOT / "docs" / "laboratory.md").read_text(encoding="utf-8")
-    shown = {(row["model"], row["method"]): row for row in results("quality")["rows"] if row["beats"] == SHOWN_BEATS}
+    shown = shown_methods()
     for aim, name, digits in AIMS:
         (line,) = [line for line in page.splitlines() if line.startswith(f"| {aim}")]
         for model, cell in zip(BOTH_KINDS, line.split("|")[2:4], strict=True):
@@ -102,7 +113,7 @@ def test_what_the_laboratory_says_is_reached_is_the_results_file() -> None:
 
 
 def test_what_the_readme_says_of_quality_is_the_results_file() -> None:
-    shown = {(row["model"], row["method"]): row for row in results("quality")["rows"] if row["beats"] == SHOWN_BEATS}
+    shown = shown_methods()
 
     told = page("README.md").replace("**", "")
     for label, method in READMES_METHODS.items():
