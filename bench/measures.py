@@ -28,7 +28,8 @@ class Measured:
     what was seen in them, `frames` [f, 3, h, w] the whole video, and `seams` one entry per pair of neighbouring
     segments: the first picture in which the later one weighs at least one half, or None where they share no frames.
     `attention` [f, h, w] is the subject that the attention found, None where it followed none, and `latents` the
-    pictures [first, last) of each latent frame.
+    pictures [first, last) of each latent frame. `search_cost` is the model's evaluations that looked for the subject,
+    per evaluation of the video.
     Raises ValueError when the lengths do not fit together.
     """
 
@@ -39,6 +40,7 @@ class Measured:
     spans: tuple[tuple[int, int], ...]
     attention: torch.Tensor | None = None
     latents: tuple[tuple[int, int], ...] = ()
+    search_cost: float = 0.0
 
     def __post_init__(self) -> None:
         if not len(self.said) == len(self.detections) == len(self.spans) == len(self.seams) + 1:

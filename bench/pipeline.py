@@ -22,6 +22,7 @@ from kvshare_core.session.sampling_run import SamplingRun
 from kvshare_core.timeline.planning import plan_timeline
 from kvshare_core.timeline.timeline import FRAME_DIM, Timeline
 
+from .evaluations import Evaluations
 from .methods import Method
 from .spans import own_pictures, seam_pictures
 
@@ -45,13 +46,15 @@ def models_of(host: Path) -> tuple[Model, ...]:
 
 @dataclass(frozen=True)
 class Clip:
-    """One video: `frames` [f, 3, h, w] in 0..1, its plan, the seconds it took (sampling and decoding), and the subject
-    masks [f, h, w] that the attention found, None when it followed no subject."""
+    """One video: `frames` [f, 3, h, w] in 0..1, its plan, the seconds it took (sampling and decoding), the subject
+    masks [f, h, w] that the attention found, None when it followed no subject, and the evaluations that looked for it,
+    per evaluation of the film."""
 
     frames: torch.Tensor
     timeline: Timeline
     seconds: float
     masks: torch.Tensor | None
+    search_cost: float = 0.0
 
     @property
     def segment_frames(self) -> tuple[tuple[int, int], ...]:
@@ -181,14 +184,15 @@ class Pipeline:
         else:
             patched, record = apply(self.model, plans[0])
 
+        evaluations = Evaluations()
         start = time.perf_counter()
         latent = empty_latent(info, timeline, self.side, self.side, len(films))
-        samples = self.sample(patched, latent, seeds, positive, negative, steps, cfg)
+        samples = self.sample(evaluations.counted(patched), latent, seeds, positive, negative, steps, cfg)
         videos = self.decode(samples)
         seconds = (time.perf_counter() - start) / len(films)
         masks = None if record is None else _masks(record, videos)
         return [
-            Clip(video, plan.timeline, seconds, None if masks is None else masks[place])
+            Clip(video, plan.timeline, seconds, None if masks is None else masks[place], evaluations.search_cost)
             for place, (video, plan) in enumerate(zip(videos, plans, strict=True))
         ]
 

@@ -66,6 +66,7 @@ def look_at(measured: Measured, embed: side_effects.Embed) -> Seen:
             "frozen": side_effects.frozen(measured),
             "repeated": side_effects.repeated(measured),
             "cscv_lite": side_effects.cscv_lite(measured, embed),
+            "search_cost": [measured.search_cost],
         },
         mean_speed([measured]),
     )

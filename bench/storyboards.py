@@ -74,4 +74,6 @@ def measure_clip(storyboard: Storyboard, clip: Clip) -> Measured:
     """Detects every segment of a storyboard's video in the pictures where its weight is at least one half."""
     said = tuple(storyboard.said[segment.beat] for segment in clip.timeline.segments)
     detections = tuple(detect(clip.frames[start:stop]) for start, stop in clip.segment_frames)
-    return Measured(said, detections, clip.frames, clip.seams, clip.segment_frames, clip.masks, clip.latents)
+    return Measured(
+        said, detections, clip.frames, clip.seams, clip.segment_frames, clip.masks, clip.latents, clip.search_cost
+    )
