@@ -3,7 +3,7 @@
 import inspect
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -77,13 +77,34 @@ class Clip:
 class Pointing:
     """A clip of one segment: its `frames` [f, 3, h, w] in 0..1, the pictures [first, last) of each of its latents, and
     by step what pointed at the subject while it was made: by block the score of its words [tokens], and the effect of
-    hiding them [tokens]; by block also the attention values of its tokens [1, heads, tokens, head_dim]."""
+    hiding them [tokens]; by block also the attention values of its tokens [1, heads, tokens, head_dim]. The clip began
+    with `given` latent frames that were not made."""
 
     frames: torch.Tensor
     latents: tuple[tuple[int, int], ...]
     scores: Mapping[int, Mapping[int, torch.Tensor]]
     effects: Mapping[int, torch.Tensor]
     values: Mapping[int, Mapping[int, torch.Tensor]]
+    given: int = 0
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """The first latent frames of a clip, so many as `frames`, that are given. held: these frames [1, channels, frames,
+    h, w], which the noise mask holds; None for a model that takes an image, which `conditioning` has, as values of the
+    positive and of the negative one."""
+
+    frames: int
+    held: torch.Tensor | None = None
+    conditioning: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    def hold(self, latent: torch.Tensor) -> dict[str, Any]:
+        """`latent` [1, channels, f, h, w] of a clip as a sampler takes it."""
+        if self.held is None:
+            return {"samples": latent}
+        latent, mask = latent.clone(), torch.ones_like(latent[:, :1])
+        latent[:, :, : self.frames], mask[:, :, : self.frames] = self.held, 0.0
+        return {"samples": latent, "noise_mask": mask}
 
 
 class KeepValues:
@@ -216,7 +237,13 @@ class Pipeline:
 
     @torch.inference_mode()
     def pointing(
-        self, prompt: str, subject: str, seed: int, levels: Sequence[int], steps: int = STEPS, cfg: float = GUIDANCE
+        self,
+        prompt: str,
+        subject: str,
+        seed: int,
+        levels: Sequence[int],
+        steps: int = STEPS,
+        begin: Beginning | None = None,
     ) -> Pointing:
         """A clip of `prompt` by the unpatched model, looked at in the steps `levels`, rising."""
         import comfy.sample
@@ -231,7 +258,11 @@ class Pipeline:
         timeline, positive, negative = encode_timeline(self.clip, timeline, "")
         plan = make_plan(timeline, KVShareConfig(), subject, None)
         latent = empty_latent(info, timeline, self.side, self.side, 1)
-        run = ProbeRun(self.model, family, info, plan, ProbeSettings(seed, steps, cfg, SCHEDULER))
+        begin = begin or Beginning(0)
+        positive, negative = (
+            [[text, {**extra, **begin.conditioning}] for text, extra in entries] for entries in (positive, negative)
+        )
+        run = ProbeRun(self.model, family, info, plan, ProbeSettings(seed, steps, GUIDANCE, SCHEDULER))
         scores: dict[int, Mapping[int, torch.Tensor]] = {}
         effects: dict[int, torch.Tensor] = {}
         values: dict[int, Mapping[int, torch.Tensor]] = {}
@@ -244,9 +275,9 @@ class Pipeline:
             values[level.step] = kept.values
 
         noise = comfy.sample.prepare_noise(latent, seed)
-        samples = run.sample(noise, positive, negative, {"samples": latent}, look, levels, steps)
+        samples = run.sample(noise, positive, negative, begin.hold(latent), look, levels, steps)
         spans = tuple(timeline.picture_range(frame, frame + 1) for frame in range(timeline.latent_frames))
-        return Pointing(self.decode(samples)[0], spans, scores, effects, values)
+        return Pointing(self.decode(samples)[0], spans, scores, effects, values, begin.frames)
 
     def watched(self, look: Callable[[SamplingRun, int], None]) -> "Pipeline":
         """The same, and before each forward of a run of `generate`, `look` is shown the run's session and the bytes

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench import masks
-from bench.masks import CLIPS, Found, clips, judge, overlap, rank, rows_of
+from bench.image_films import make_film
+from bench.masks import CLIPS, Found, beginning_of, clips, judge, overlap, rank, rows_of
 from bench.pipeline import Pointing, load_pipeline
 from kvshare_core.embedded.vocabulary import SHAPES
 from tests.support.measured_beats import beat, render_beat
@@ -89,3 +91,43 @@ def test_maps_of_a_clip_are_collected_while_the_embedded_model_samples_it() -> N
     assert all(value.shape[:3:2] == (1, tokens) for value in found.values[3].values()) and len(found.values[3]) == 8
     plain = pipeline.single_clips([board.prompts[0]], board.seed, steps=5)[0]
     assert torch.equal(found.frames, plain)
+
+
+def test_given_and_made_frames_are_judged_apart() -> None:
+    frames = render_beat(beat(), 17)
+    true = truth_of(frames)
+    clip = replace(pointing(frames, true), given=2)
+    upside_down = true.clone().view(len(LATENTS), -1)
+    upside_down[:2] = ~upside_down[:2]
+    clip = replace(clip, effects={3: upside_down.flatten().float()})
+    found = {part: judge(clip, None, part)[3, "effect"] for part in ("all", "made", "given")}
+    assert found["made"] == Found(1.0, 1.0) and found["given"] == Found(0.0, 0.0)
+    assert 0 < found["all"].rank < 1
+    (row,) = [row for row in rows_of("cross-attention", [judge(clip, None, "made")], "held", "made")][:1]
+    assert (row["begin"], row["frames"], row["rank"]) == ("held", "made", 1.0)
+
+
+def test_a_clip_that_begins_with_held_frames_keeps_them() -> None:
+    board = clips(3)[0]
+    pipeline = load_pipeline()
+    begin = beginning_of(pipeline, board, "held")
+    assert begin is not None and begin.held is not None and begin.frames == begin.held.shape[2] == masks.HELD_FRAMES
+    found = pipeline.pointing(board.prompts[0], board.shape, board.seed, (1,), steps=4, begin=begin)
+    given = found.latents[masks.HELD_FRAMES - 1][1]
+    shown = pipeline.decode(begin.held)[0]
+    # Later frames reach a little into the decoder's view of the last of them.
+    assert (found.frames[: given - 4] - shown[: given - 4]).abs().mean() < 0.03
+    assert found.given == masks.HELD_FRAMES and len(found.effects[1]) == 36 * len(found.latents)
+    plain = pipeline.pointing(board.prompts[0], board.shape, board.seed, (1,), steps=4)
+    assert (found.frames[given:] - plain.frames[given:]).abs().mean() > 0.01
+
+
+def test_a_clip_that_begins_with_an_image_shows_it() -> None:
+    board = clips(3)[0]
+    pipeline = load_pipeline("image-to-video")
+    image = make_film(board.seed).image[0].movedim(-1, 0)
+    begin = beginning_of(pipeline, board, "image")
+    found = pipeline.pointing(board.prompts[0], board.shape, board.seed, (1,), steps=6, begin=begin)
+    assert found.given == 1
+    assert (found.frames[0] - image).abs().mean() < 0.06
+    assert beginning_of(pipeline, board, "noise") is None
