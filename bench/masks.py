@@ -212,10 +212,11 @@ def main() -> None:
     count = QUICK_CLIPS if options.quick else options.clips
     if count < len(SHAPES) or count % len(SHAPES):
         parser.error(f"--clips must be a multiple of {len(SHAPES)}")
-    models = options.models or [model for model in models_of(find_host()) if model in PROBED]
+    models: Sequence[Model] = options.models or [model for model in models_of(find_host()) if model in PROBED]
     rows: list[Row] = []
     for begin in options.begin:
-        for model in (IMAGE_MODEL,) if begin == "image" else models:
+        chosen: Sequence[Model | ImageModel] = [IMAGE_MODEL] if begin == "image" else models
+        for model in chosen:
             rows += measure(model, clips(count), begin)
     publish(make_result("masks", FIRST_SEED, rows, find_host()), options.json)
 
