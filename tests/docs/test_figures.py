@@ -101,6 +101,21 @@ def test_the_table_of_what_finds_the_subject_is_its_results_file() -> None:
     assert found["command"] in page
 
 
+def test_the_table_of_held_frames_is_its_results_file() -> None:
+    page = (ROOT / "docs" / "laboratory.md").read_text(encoding="utf-8")
+    found = results("masks-held")
+    ranks: dict[tuple[str, str, str], dict[str, list[str]]] = {}
+    for row in found["rows"]:
+        if row["step"] in SHOWN_STEPS:
+            of_clips = ranks.setdefault((row["model"], row["begin"], row["frames"]), {})
+            of_clips.setdefault(row["source"], []).append(f"{row['rank']:.2f}")
+    assert len(ranks) == 9
+    for clips, of_sources in ranks.items():
+        cells = [" ".join(of_sources[source]) for source in ("effect", "first look", "all blocks")]
+        assert f"| {' | '.join((*clips, *cells))} |" in page
+    assert found["command"] in page
+
+
 def test_what_the_laboratory_says_is_reached_is_the_results_file() -> None:
     page = (ROOT / "docs" / "laboratory.md").read_text(encoding="utf-8")
     shown = shown_methods()
