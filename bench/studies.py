@@ -98,6 +98,7 @@ def studies(steps: int = STEPS) -> Mapping[str, tuple[Variant, ...]]:
             *(with_config(name, position=name) for name in ("centred", "same", "matched", "frame")),
             with_config("gap of 5", position="gap", position_gap=5),
         ),
+        "key contrast": tuple(with_config(number(value), key_contrast=value) for value in (0.9, 1.0, 1.1, 1.2)),
         "token dropout": tuple(with_config(number(value), token_dropout=value) for value in (0.0, 0.25, 0.5)),
         "steps": tuple(
             with_config(part(start, stop), start_step=start, end_step=stop)

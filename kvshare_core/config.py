@@ -35,6 +35,8 @@ STORE_DTYPES: tuple[str, ...] = get_args(StoreDtype)
 WHEN_OUT_OF_MEMORY: tuple[str, ...] = get_args(WhenOutOfMemory)
 REWEIGHT_FORMS: tuple[str, ...] = get_args(ReweightForm)
 MAX_STRENGTH = 10.0
+MAX_CONTRAST = 2.0
+"""Highest contrast of source keys."""
 MAX_INDEX = 10_000
 """Largest step or block that can be named."""
 _LONGEST_INDEX = 1000
@@ -249,6 +251,8 @@ class KVShareConfig:
         multiplies their probabilities and leaves the sum as it comes out (weighed_words.py).
     reweight_token_idx, reweight_scale: text tokens by their places, and the weight that they have in all prompts but
         the first, or in the only one (names of the paper's code); the script's own weights are words.
+    key_contrast: how far a source subject's keys are moved from their mean, as a factor, 0 to MAX_CONTRAST; 1 leaves
+        them, more lets queries tell the source's parts apart more sharply (contrast.py).
     measured_on: what layer_idx and attn_map_layer_idx were measured on, None where they were not; other models refuse
         them.
     maps: which attention maps are kept for files.
@@ -287,6 +291,7 @@ class KVShareConfig:
     reweight_form: ReweightForm = "normalised"
     reweight_token_idx: tuple[int, ...] = ()
     reweight_scale: float = 1.0
+    key_contrast: float = 1.0
 
     def __post_init__(self) -> None:
         _check_choice("mode", self.mode, MODES)
@@ -306,6 +311,7 @@ class KVShareConfig:
         _check_range("drift_control", self.drift_control, 1.0)
         _check_choice("reweight_form", self.reweight_form, REWEIGHT_FORMS)
         _check_range("reweight_scale", self.reweight_scale, MAX_STRENGTH)
+        _check_range("key_contrast", self.key_contrast, MAX_CONTRAST)
         _check_indices("reweight_token_idx", self.reweight_token_idx)
         if self.drift_control > 0 and self.order == "chain":
             raise ValueError(

@@ -2,6 +2,7 @@ from comfy_api.latest import io
 
 from ..kvshare_core.config import (
     LAYER_PRESETS,
+    MAX_CONTRAST,
     MAX_STRENGTH,
     MODES,
     POSITIONS,
@@ -204,6 +205,18 @@ class KVShareConfigNode(io.ComfyNode):
                     "weight does too little.",
                     **rare(),
                 ),
+                io.Float.Input(
+                    "key_contrast",
+                    default=DEFAULTS.key_contrast,
+                    min=0.0,
+                    max=MAX_CONTRAST,
+                    step=0.05,
+                    optional=True,
+                    tooltip="How sharply the subject tells the source's parts apart. 1 leaves the source's keys as "
+                    "they are; a little more keeps colour, pattern and size better. Raise it to 1.1 if the subject "
+                    "changes its looks, lower it if seams show.",
+                    **rare(),
+                ),
             ],
             outputs=[config_output()],
         )
@@ -236,6 +249,7 @@ class KVShareConfigNode(io.ComfyNode):
         share_subject: bool = DEFAULTS.share_subject,
         is_edit: bool = DEFAULTS.is_edit,
         reweight_form: str = DEFAULTS.reweight_form,
+        key_contrast: float = DEFAULTS.key_contrast,
     ) -> io.NodeOutput:
         with named_errors("KV Sharing Config"):
             return io.NodeOutput(
@@ -265,5 +279,6 @@ class KVShareConfigNode(io.ComfyNode):
                     share_subject=share_subject,
                     is_edit=is_edit,
                     reweight_form=reweight_form,  # pyright: ignore[reportArgumentType]
+                    key_contrast=key_contrast,
                 )
             )

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import torch
 
+from ..attention.contrast import with_contrast
 from ..attention.groups import sharing_groups
 from ..attention.key_masks import ODD_MASK, KeyMask
 from ..attention.pieces import Division, divide
@@ -257,5 +258,6 @@ class CallSharer:
                 own = context.own_tokens([row.index], row.mask)
                 gap = self._plan.gap(source, forward.segment.index)
                 offsets[name] = self._mover.offsets(entry, own, split, context.view.grid, gap, context.site.origin)
-            moved.append(self._mover.move(entry.of_heads(key_heads), offsets[name]))
+            kept = entry.of_heads(key_heads)
+            moved.append(with_contrast(self._mover.move(kept, offsets[name]), self._plan.config.key_contrast, kept))
         return moved

@@ -92,6 +92,7 @@ INPUTS = {
         "share_subject",
         "is_edit",
         "reweight_form",
+        "key_contrast",
     ],
     "KVShareMaskSettings": [
         "config",
@@ -367,6 +368,7 @@ CHOSEN = {
     "share_subject": False,
     "is_edit": True,
     "reweight_form": "paper",
+    "key_contrast": 1.2,
     "reweight_token_idx": "3, 5-6",
     "reweight_scale": 0.5,
     "out_of_memory": "save_memory",
@@ -438,6 +440,7 @@ CONFIGS = st.builds(
     position=st.sampled_from(POSITIONS),
     token_dropout=st.floats(0, 0.9),
     drift_control=st.floats(0, 1),
+    key_contrast=st.floats(0, 2),
     masks=st.builds(
         MaskSettings,
         kind=st.sampled_from(MASK_KINDS),
@@ -509,6 +512,7 @@ def test_the_nodes_make_a_video_under_the_stock_sampler(model: Any, clip: Any) -
         {"position": "matched", "token_dropout": 0.3},
         {"position": "frame"},
         {"drift_control": 0.5},
+        {"key_contrast": 1.5},
         {"order": "sources_first"},
         {"order": "chain"},
     ],

@@ -144,7 +144,11 @@ class Oracle:
         keys = [
             key,
             *(
-                self._moved(forward, theirs[0], video, source, (owners, theirs[2]), site.origin - theirs[3])
+                self._contrasted(
+                    self._moved(forward, theirs[0], video, source, (owners, theirs[2]), site.origin - theirs[3]),
+                    video,
+                    theirs[2],
+                )
                 for source, theirs in zip(sources, stored, strict=True)
             ),
         ]
@@ -156,6 +160,18 @@ class Oracle:
     def _strength(self, target: int) -> float:
         said = self.plan.timeline.beats[self.plan.timeline.segments[target].beat].script.strength
         return self.plan.config.strength if said is None else said
+
+    def _contrasted(self, key: torch.Tensor, video: range, owners: torch.Tensor | None) -> torch.Tensor:
+        """The keys of every subject of `owners`, -1 the background, further from their mean; None for one subject."""
+        if owners is None:
+            owners = torch.zeros(len(video), dtype=torch.long)
+        key = key.double().clone()
+        for subject in range(int(owners.max()) + 1):
+            places = (owners == subject).nonzero().squeeze(1) + video.start
+            if len(places):
+                mean = key[:, :, places].mean(2, keepdim=True)
+                key[:, :, places] = mean + self.plan.config.key_contrast * (key[:, :, places] - mean)
+        return key
 
     def _moved(
         self,

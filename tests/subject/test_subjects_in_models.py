@@ -61,11 +61,14 @@ def sample(case: FamilyCase, plan: SharePlan, **options: Any) -> torch.Tensor:
     return Sampling(**options).run(patched, case.positive(timeline), case.negative(timeline), case.shape(timeline))
 
 
-@pytest.mark.parametrize("name", FILMS)
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [*((name, {}) for name in FILMS), *((name, {"key_contrast": 1.3}) for name in FILMS)],
+)
 def test_every_call_of_a_film_equals_the_dense_reference_of_its_script(
-    case: FamilyCase, name: str, monkeypatch: pytest.MonkeyPatch
+    case: FamilyCase, name: str, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan = make_plan(FILMS[name], SHARED, "", None)
+    plan = make_plan(FILMS[name], replace(SHARED, **changes), "", None)
     family, _ = model_info(model_of(case.name))
     scheme = family.rope_scheme(model_of(case.name).get_model_object("diffusion_model"), {})
     oracle = Oracle(plan, scheme)

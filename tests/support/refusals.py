@@ -246,6 +246,7 @@ def _wrong_settings() -> Iterator[Callable[[], object]]:
         {"reweight_form": "both"},
         {"reweight_scale": 99.0},
         {"reweight_token_idx": (-1,)},
+        {"key_contrast": 2.5},
     )
     yield from (lambda one=one: KVShareConfig(**one) for one in configs)
     maps: Sequence[dict[str, Any]] = ({"keep": "some"}, {"step_idx": (-1,)})

@@ -51,6 +51,7 @@ CONFIGURATIONS = {
     "extend with the background": KVShareConfig(mode="extend", strength=1.0, share_background=True),
     "drift control": KVShareConfig(drift_control=0.5),
     "sources first": KVShareConfig(order="sources_first"),
+    "contrast of keys": KVShareConfig(key_contrast=1.2, position="same"),
     "chain": KVShareConfig(order="chain"),
     "ditctrl": replace(DITCTRL, start_step=0, end_step=-1, start_layer=1, end_layer=2),
 }
