@@ -24,7 +24,7 @@ PROBE_TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-3, torch.float16: 2e-2
 
 def working_dtype(tensor: torch.Tensor) -> torch.dtype:
     """The tensor's own precision, at least float32."""
-    return torch.promote_types(tensor.dtype, torch.float32)
+    return torch.float64 if tensor.dtype == torch.float64 else torch.float32
 
 
 QUERIES_AT_ONCE = 1024
