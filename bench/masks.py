@@ -29,7 +29,7 @@ from kvshare_core.config import MaskSettings
 from kvshare_core.embedded.detector import detect
 from kvshare_core.embedded.scenes import FRAMES
 from kvshare_core.embedded.vocabulary import SHAPES
-from kvshare_core.subject.appearance import Features, choose_examples, example_weights, mean_value
+from kvshare_core.subject.appearance import Features, choose_examples, contrasts, example_weights, mean_value
 from kvshare_core.subject.maps import normalise_over_clip, standardised
 
 from .confidence import interval, mean
@@ -110,11 +110,11 @@ def scores_of(pointing: Pointing) -> Iterator[tuple[Place, torch.Tensor]]:
 def first_looks(pointing: Pointing, other: Pointing) -> Iterator[tuple[Place, torch.Tensor]]:
     """How much every token is like the subject of the `other` clip in the same step, [tokens]."""
     for step, values in pointing.values.items():
-        weights = example_weights(choose_examples(standardised(other.effects[step][None, None])))
+        counts = contrasts(example_weights(choose_examples(standardised(other.effects[step][None, None]))))
         total = torch.zeros_like(other.effects[step])
         for block, value in values.items():
             there = other.values[step][block]
-            directions = Features(there, mean_value(there)).directions(weights)
+            directions = Features(there, mean_value(there)).directions(counts)
             total += standardised(Features(value, mean_value(value)).along(directions))[0, 0]
         yield (step, "first look"), total
 

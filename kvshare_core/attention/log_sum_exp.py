@@ -24,7 +24,7 @@ PROBE_TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-3, torch.float16: 2e-2
 
 def working_dtype(tensor: torch.Tensor) -> torch.dtype:
     """The tensor's own precision, at least float32."""
-    return torch.promote_types(tensor.dtype, torch.float32)
+    return torch.float64 if tensor.dtype == torch.float64 else torch.float32
 
 
 QUERIES_AT_ONCE = 1024
@@ -82,7 +82,16 @@ def _over_keys(
         weight = weight * shrunk + scores.sum(-1, keepdim=True)
         output = output.mul_(shrunk).add_(scores @ value[:, :, here].to(working))
         highest = peak
+        # Before those of the next keys are computed.
+        del scores
     return output / weight, (highest + weight.log())[..., 0]
+
+
+def chunked_bytes(rows: int, head_dim: int) -> int:
+    """The most that `chunked` holds beside its arguments, its output and its sums, of more keys than QUERIES_AT_ONCE:
+    scores and keys of a chunk, and for its queries four tensors like them."""
+    scores, keys = chunk_length(1), chunk_length(QUERIES_AT_ONCE) * head_dim
+    return torch.float32.itemsize * (scores + keys + 4 * rows * QUERIES_AT_ONCE * head_dim)
 
 
 def flash_cpu(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float) -> OutputWithLogSumExp:

@@ -114,7 +114,7 @@ def attend(
         results[weight] = lse_attention(query, part.key, part.value, scale, part.key_bias)
         # Before the next part is copied.
         del part
-    return merge(results).to(query.dtype)
+    return merge(results)
 
 
 def _join(parts: Sequence[KeyValuePart]) -> KeyValuePart:
@@ -154,24 +154,26 @@ def merge(results: dict[Weight, OutputWithLogSumExp]) -> torch.Tensor:
     merged, gains = outputs[0], [gain for _, gain in results]
     if len(outputs) == 1:
         return merged if gains[0] == 1 else merged * gains[0]
-    weights = torch.stack([total + bias for (bias, _), (_, total) in results.items()]).softmax(dim=0)[..., None]
+    totals = [total if bias == 0 else total + bias for (bias, _), (_, total) in results.items()]
+    weights = torch.stack(totals).softmax(dim=0)[..., None]
     if any(gain != 1 for gain in gains):
         weights = weights * weights.new_tensor(gains).view(-1, 1, 1, 1, 1)
     rows, heads, tokens, width = merged.shape
     if merged.numel() <= MERGED_ELEMENTS:
-        products = [output * weight for output, weight in zip(outputs, weights.unbind(), strict=True)]
-        total = products[0]
-        for product in products[1:]:
-            total += product
-        return total.to(merged.dtype)
+        return _weighted_sum(outputs, weights.unbind()).to(merged.dtype)
     size = chunk_length(rows * heads * width, max(MERGED_ELEMENTS, merged.numel() // MERGED_PARTS))
     for start in range(0, tokens, size):
         here = slice(start, start + size)
-        total = outputs[0][:, :, here] * weights[0, :, :, here]
-        for output, weight in zip(outputs[1:], weights[1:], strict=True):
-            total += output[:, :, here] * weight[:, :, here]
-        merged[:, :, here] = total
+        merged[:, :, here] = _weighted_sum([output[:, :, here] for output in outputs], weights[:, :, :, here].unbind())
     return merged
+
+
+def _weighted_sum(outputs: Sequence[torch.Tensor], weights: Sequence[torch.Tensor]) -> torch.Tensor:
+    """The sum of `outputs` times their `weights`, in the precision of the weights."""
+    total = outputs[0] * weights[0]
+    for output, weight in zip(outputs[1:], weights[1:], strict=True):
+        total.addcmul_(output.to(total.dtype), weight)
+    return total
 
 
 MERGED_ELEMENTS, MERGED_PARTS = 1 << 20, 8

@@ -126,8 +126,8 @@ def apply_rotation(key: torch.Tensor, scheme: RopeScheme, rotation: Rotation) ->
         here = slice(start, start + chunk)
         first, second = key[:, :, here, firsts].to(working), key[:, :, here, seconds].to(working)
         along, across = cosine[here], sine[here]
-        result[:, :, here, firsts].copy_(first * along - second * across)
-        result[:, :, here, seconds].copy_(first * across + second * along)
+        result[:, :, here, firsts] = (first * along).addcmul_(second, across, value=-1)
+        result[:, :, here, seconds] = (first * across).addcmul_(second, along)
     return result
 
 

@@ -6,6 +6,7 @@
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 
@@ -20,8 +21,7 @@ Chunk = tuple[int, int]
 """A part of the host's batch: the list of conditioning it comes from and its place in that list."""
 
 
-@dataclass(frozen=True)
-class BankKey:
+class BankKey(NamedTuple):
     """Where keys came from."""
 
     segment: int

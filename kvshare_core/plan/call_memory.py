@@ -7,6 +7,7 @@ tokens of one tensor (queries, keys, values or outputs) of the heads that are co
 
 from collections.abc import Sequence
 
+from ..attention.log_sum_exp import chunked_bytes
 from ..attention.parts import MERGED_ELEMENTS, MERGED_PARTS
 from ..attention.pieces import divide
 from .block_parts import BlockPart, block_parts
@@ -43,6 +44,19 @@ def call_bytes(
         return 0
     parts = block_parts(fitted, subject_tokens, video_tokens, rows)
     return max((_part_bytes(part, text_tokens, element_size) for part in parts if part.fitted.blocks), default=0)
+
+
+def unfused_bytes(fitted: FittedPlan, video_tokens: int, text_tokens: int, rows: int) -> int:
+    """What such a call holds besides where the device has no kernel that tells the log-sum-exp of its scores
+    (attention/log_sum_exp.py); arguments as for `call_bytes`."""
+    if not fitted.plan.shares or rows == 0:
+        return 0
+    most = 0
+    for part in block_parts(fitted, (), video_tokens, rows):
+        info, tokens = part.fitted.info, part.video_tokens + (text_tokens if part.fitted.info.joint else 0)
+        division = divide(part.rows, info.heads, info.heads, tokens, info.head_dim)
+        most = max(most, chunked_bytes(1 if division.by_row else part.rows, info.head_dim))
+    return most
 
 
 def _part_bytes(part: BlockPart, text_tokens: int, element_size: int) -> int:

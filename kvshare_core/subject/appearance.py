@@ -7,6 +7,7 @@ in docs/laboratory.md.) Weights and scores are [subjects, rows, tokens].
 """
 
 from collections.abc import Iterator
+from functools import reduce
 
 import torch
 
@@ -35,15 +36,22 @@ def example_weights(examples: Examples) -> torch.Tensor:
     return wanted / wanted.sum(-1, keepdim=True)
 
 
-def likeness(value: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+def contrasts(weights: torch.Tensor) -> torch.Tensor:
+    """What each token counts for in the direction from everything else to each subject, float32 [rows, subjects,
+    tokens]. Everything else is the mean of the other subjects' examples and of the rest; weights: `example_weights`."""
+    subjects, rest = weights.chunk(2, dim=1)
+    others = (subjects.sum(1, keepdim=True) - subjects + rest) / subjects.shape[1]
+    return subjects - others
+
+
+def likeness(value: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
     """How much more every token resembles a subject than everything else, float32 [subjects, rows, tokens].
 
-    value: [rows, heads, tokens, head_dim] of one attention call; weights: `example_weights`. Tokens are compared by the
-    cosine of what sets them apart from the clip's mean; everything else is the mean of the other subjects' examples and
-    of the rest.
+    value: [rows, heads, tokens, head_dim] of one attention call; counts: `contrasts` of the examples. Tokens are
+    compared by the cosine of what sets them apart from the clip's mean.
     """
     features = Features(value, mean_value(value))
-    return features.along(features.directions(weights))
+    return features.along(features.directions(counts))
 
 
 def mean_value(value: torch.Tensor) -> torch.Tensor:
@@ -65,15 +73,10 @@ class Features:
         self._slices = [slice(start, start + size) for start in range(0, tokens, size)]
         self._only = _features(value, mean) if len(self._slices) == 1 else None
 
-    def directions(self, weights: torch.Tensor) -> torch.Tensor:
-        """The directions from everything else to each subject, float32 [rows, heads x head_dim, subjects]; weights: as
+    def directions(self, counts: torch.Tensor) -> torch.Tensor:
+        """The directions from everything else to each subject, float32 [rows, heads x head_dim, subjects]; counts: as
         for `likeness`."""
-        sums = torch.zeros(*weights.shape[:2], self._mean.shape[1], device=weights.device)
-        for tokens, part in self._parts():
-            sums += weights[..., tokens] @ part
-        subjects, rest = sums.chunk(2, dim=1)
-        others = (subjects.sum(1, keepdim=True) - subjects + rest) / subjects.shape[1]
-        return (subjects - others).transpose(1, 2)
+        return reduce(torch.add, (counts[..., tokens] @ part for tokens, part in self._parts())).transpose(1, 2)
 
     def along(self, direction: torch.Tensor) -> torch.Tensor:
         """How far every token lies in each direction [rows, heads x head_dim, subjects]: float32 [subjects, rows,
@@ -89,7 +92,7 @@ class Features:
 def _features(value: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:
     """Unit vectors [rows, tokens, heads x head_dim] of some tokens' values without the clip's mean."""
     features = value.transpose(1, 2).flatten(2).float() - mean[:, None]
-    return features.div_(features.norm(dim=-1, keepdim=True).clamp_min_(SHORTEST))
+    return features.div_(torch.linalg.vector_norm(features, dim=-1, keepdim=True).clamp_min_(SHORTEST))
 
 
 SHORTEST = 1e-12

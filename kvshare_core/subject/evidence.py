@@ -8,6 +8,7 @@ from collections.abc import Collection
 import torch
 
 from ..forward.call import AttentionContext
+from ..forward.view import View
 from ..plan.share_plan import SharePlan
 from ..record.record import Examples
 from . import appearance, maps
@@ -32,7 +33,7 @@ class Evidence:
         self.first_look = FirstLook(plan, blocks)
         """What the subjects look like in the segments that found them."""
         self._by_first_look: set[int] = set()
-        self._weights: dict[int, tuple[Examples, torch.Tensor]] = {}
+        self._counts: dict[tuple[int, View], tuple[Examples, torch.Tensor]] = {}
 
     @property
     def segments(self) -> Collection[int]:
@@ -65,11 +66,9 @@ class Evidence:
             return False
         # Over the whole clip, also where frames are rows: a frame alone may have no example.
         value = context.view.clip(context.call.value[rows, :, context.video])
-        weights = context.view.to_block(self._weights_of(forward.segment.index, examples, value.device))
-        if not context.view.is_plain:
-            weights = weights / weights.sum(-1, keepdim=True)
-        likeness = context.view.clip_to_masks(appearance.likeness(value, weights))
-        _add(self._likeness, forward.segment.index, maps.standardised(likeness))
+        counts = self._counts_of(index, context.view, examples, value.device)
+        likeness = context.view.clip_to_masks(appearance.likeness(value, counts))
+        _add(self._likeness, index, maps.standardised(likeness))
         return True
 
     def look_first(self, context: AttentionContext) -> bool:
@@ -89,11 +88,15 @@ class Evidence:
         _add(self._likeness, index, maps.standardised(likeness))
         return True
 
-    def _weights_of(self, index: int, examples: Examples, device: torch.device) -> torch.Tensor:
-        """`appearance.example_weights` of segment `index` on `device`, made once for all blocks."""
-        known = self._weights.get(index)
+    def _counts_of(self, index: int, view: View, examples: Examples, device: torch.device) -> torch.Tensor:
+        """`appearance.contrasts` of segment `index` in the grid of a block, on `device`; made once for all blocks that
+        have the video alike."""
+        known = self._counts.get((index, view))
         if known is None or known[0] is not examples or known[1].device != device:
-            known = self._weights[index] = examples, appearance.example_weights(examples.to(device))
+            weights = view.to_block(appearance.example_weights(examples.to(device)))
+            # Examples that a coarser grid has taken together count less there.
+            weights = weights if view.is_plain else weights / weights.sum(-1, keepdim=True)
+            known = self._counts[index, view] = examples, appearance.contrasts(weights)
         return known[1]
 
     def score(self, index: int) -> torch.Tensor:
@@ -114,7 +117,7 @@ class Evidence:
 
     def drop_scores(self) -> None:
         """Drops the scores of the running model call."""
-        for store in (self._words, self._likeness, self._weights, self._by_first_look):
+        for store in (self._words, self._likeness, self._counts, self._by_first_look):
             store.clear()
         self.first_look.forget_tokens()
 

@@ -71,7 +71,8 @@ class FirstLook:
             features = appearance.Features(sampled.value, sampled.mean)
             weights = weights.index_select(-1, sampled.places)
             # Of an example that was not kept, or has no token of its own in the block's grid, nothing is left.
-            found = features.directions(weights / weights.sum(-1, keepdim=True).clamp_min(appearance.SHORTEST))
+            weights = weights / weights.sum(-1, keepdim=True).clamp_min(appearance.SHORTEST)
+            found = features.directions(appearance.contrasts(weights))
             for place, number in new:
                 self._directions.setdefault(number, {})[block] = found[..., place]
 

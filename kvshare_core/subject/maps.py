@@ -108,8 +108,11 @@ def _columns(probabilities: torch.Tensor, columns: Sequence[int]) -> torch.Tenso
 def standardised(score: torch.Tensor) -> torch.Tensor:
     """Scores [..., tokens] as deviations from the mean of their row in units of its spread, so that the maps of all
     blocks count alike when they are added up; a flat row becomes zero."""
-    centred = score - score.mean(-1, keepdim=True)
-    return centred / centred.square().mean(-1, keepdim=True).sqrt().clamp(min=1e-6)
+    if score.numel() == 0:
+        # A segment that shows no subject; torch would warn of a spread of nothing.
+        return score
+    spread, mean = torch.std_mean(score, dim=-1, correction=0, keepdim=True)
+    return (score - mean) / spread.clamp_min_(1e-6)
 
 
 def normalise_over_clip(score: torch.Tensor) -> torch.Tensor:

@@ -118,11 +118,11 @@ class OverlapAdd:
             self.weight[place : place + count] += weights[first : first + count]
 
     def result(self, elsewhere: torch.Tensor | None = None) -> torch.Tensor:
-        """The blended tensor; elsewhere: its values where nothing was added. Raises ValueError when that is needed but
-        None."""
+        """The blended tensor, in the memory of the sums, which it ends. elsewhere: its values where nothing was added.
+        Raises ValueError when that is needed but None."""
         shape = [1] * self.total.ndim
         shape[self.dim] = len(self.weight)
-        blended = self.total / upload(self.weight.to(self.total.dtype), self.total.device).reshape(shape)
+        blended = self.total.div_(upload(self.weight.to(self.total.dtype), self.total.device).reshape(shape))
         covered = self.weight > 0
         if bool(covered.all()):
             return blended

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from kvshare_core import devices
 from kvshare_core.attention import log_sum_exp
-from kvshare_core.attention.log_sum_exp import KERNELS, LogSumExpAttention, chunked, flash_cpu
+from kvshare_core.attention.log_sum_exp import KERNELS, QUERIES_AT_ONCE, LogSumExpAttention, chunked, flash_cpu
 from kvshare_core.attention.parts import KeyValuePart, QueryGroup, attend, attend_groups, take_tokens
 from tests.oracles.dense_reference import dense_attention, heads_together
 
@@ -242,6 +242,16 @@ def test_the_chunked_kernel_takes_many_queries_at_once_however_many_keys_there_a
     monkeypatch.setattr(log_sum_exp, "QUERIES_AT_ONCE", 4)
     again, _ = chunked(query, key, value, 0.5)
     torch.testing.assert_close(again, found)
+
+
+@pytest.mark.parametrize(("rows", "heads"), [(1, 1), (1, 40), (2, 40), (21, 5)])
+def test_the_chunked_kernel_takes_as_many_queries_at_full_size(rows: int, heads: int) -> None:
+    """75,600 keys are those of 81 frames in 720p."""
+    query, key = (torch.empty(rows, heads, tokens, 128, device="meta") for tokens in (1500, 75_600))
+    with Products() as products:
+        chunked(query, key, key, 0.1, torch.empty(rows, 75_600, device="meta"))
+    assert {queries for queries, _ in products.sizes} == {QUERIES_AT_ONCE, 1500 - QUERIES_AT_ONCE}
+    assert QUERIES_AT_ONCE >= 64
 
 
 def test_the_chunked_kernel_copes_with_keys_that_a_bias_hides(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,7 +73,7 @@ def test_entries_come_back_bit_for_bit_for_every_reader_and_are_gone_after_the_l
     make_bank: Callable[[], KeyValueBank], dtype: torch.dtype
 ) -> None:
     bank = make_bank()
-    keys = [replace(KEY, row=row) for row in range(3)]
+    keys = [KEY._replace(row=row) for row in range(3)]
     entries = [full_entry(4 + row, dtype) for row in range(3)]
     for key, entry in zip(keys, entries, strict=True):
         bank.put(key, entry, consumers=2)
@@ -133,7 +133,7 @@ def test_each_device_has_one_lane_to_the_computers_memory(monkeypatch: pytest.Mo
     device = torch.device("meta")
     bank = KeyValueBank(AWAY)
     for row in range(2):
-        bank.put(replace(KEY, row=row), full_entry(3, device=device), consumers=1)
+        bank.put(KEY._replace(row=row), full_entry(3, device=device), consumers=1)
     assert LaneWithoutCopies.made == [device]
     found = bank.get(KEY)
     assert found is not None and [part.key.device for part in found.parts if part is not None] == [device] * 3
@@ -141,7 +141,7 @@ def test_each_device_has_one_lane_to_the_computers_memory(monkeypatch: pytest.Mo
 
 def test_every_part_of_a_key_tells_entries_apart() -> None:
     bank = KeyValueBank()
-    keys = [KEY, replace(KEY, segment=1), replace(KEY, block=0), replace(KEY, chunk=(1, 0)), replace(KEY, row=1)]
+    keys = [KEY, KEY._replace(segment=1), KEY._replace(block=0), KEY._replace(chunk=(1, 0)), KEY._replace(row=1)]
     entries = [full_entry(3) for _ in keys]
     for key, entry in zip(keys, entries, strict=True):
         bank.put(key, entry, consumers=1)
@@ -205,12 +205,12 @@ def test_segments_are_released_and_the_peak_outlives_them(make_bank: Callable[[]
     bank = make_bank()
     entries = [full_entry(3 + segment) for segment in range(4)]
     for segment, entry in enumerate(entries):
-        bank.put(replace(KEY, segment=segment), entry, consumers=5)
-    bank.prefetch([replace(KEY, segment=1), replace(KEY, segment=2)])
+        bank.put(KEY._replace(segment=segment), entry, consumers=5)
+    bank.prefetch([KEY._replace(segment=1), KEY._replace(segment=2)])
     bank.keep_segments(lambda segment: segment in {0, 2})
     assert bank.held_bytes == size_of(entries[0]) + size_of(entries[2])
-    assert_same(bank.get(replace(KEY, segment=2)), entries[2])
-    assert bank.get(replace(KEY, segment=1)) is None
+    assert_same(bank.get(KEY._replace(segment=2)), entries[2])
+    assert bank.get(KEY._replace(segment=1)) is None
     bank.clear()
     assert (len(bank), bank.held_bytes, bank.device_bytes) == (0, 0, 0)
     assert bank.peak_bytes == sum(size_of(entry) for entry in entries)
@@ -221,10 +221,10 @@ def test_auto_keeps_on_the_device_what_fits_its_budget_and_the_rest_away() -> No
     size = 2 * entry.subjects[0].key.nbytes
     bank = AwayBank(MemorySettings(place="auto"), budget_bytes=2 * size)
     for row in range(4):
-        bank.put(replace(KEY, row=row), entry, consumers=1)
+        bank.put(KEY._replace(row=row), entry, consumers=1)
     assert (bank.device_bytes, bank.held_bytes) == (2 * size, 4 * size_of(entry))
     bank.get(KEY)
-    bank.put(replace(KEY, row=9), entry, consumers=1)
+    bank.put(KEY._replace(row=9), entry, consumers=1)
     assert (bank.device_bytes, bank.peak_device_bytes) == (2 * size, 2 * size)
 
 
@@ -246,7 +246,7 @@ def test_a_prefetched_copy_counts_on_the_device_until_it_is_handed_out(memory: M
     bank.put(KEY, entry, consumers=2)
     held = bank.held_bytes
     assert bank.device_bytes == 0
-    bank.prefetch([replace(KEY, row=7), KEY, KEY])
+    bank.prefetch([KEY._replace(row=7), KEY, KEY])
     payload = held - sum(tensor.nbytes for tensor in tensors_of(entry) if tensor.dtype == torch.int64)
     assert (bank.device_bytes, bank.held_bytes) == (payload, held)
     first = bank.get(KEY)
@@ -276,12 +276,12 @@ def test_memory_off_the_device_is_reused_by_entries_of_other_sizes(passes: list[
     for sizes in passes:
         entries = [BankEntry((stored(tokens, heads=1, head_dim=2),)) for tokens in sizes]
         for row, entry in enumerate(entries):
-            bank.put(replace(KEY, row=row), entry, consumers=1)
+            bank.put(KEY._replace(row=row), entry, consumers=1)
         pages = sum(-(-2 * entry.subjects[0].key.nbytes // PAGE_BYTES) for entry in entries)
         most_pages = max(most_pages, pages)
         assert bank.reserved_bytes == -(-most_pages // SLAB_PAGES) * SLAB_PAGES * PAGE_BYTES
         for row, entry in enumerate(entries):
-            assert_same(bank.get(replace(KEY, row=row)), entry)
+            assert_same(bank.get(KEY._replace(row=row)), entry)
 
 
 def test_entries_may_be_put_and_read_inside_and_outside_of_inference_mode() -> None:
@@ -311,7 +311,7 @@ def test_threads_share_a_bank(memory: MemorySettings) -> None:
 
     def work(row: int) -> None:
         for segment in range(60):
-            key = replace(KEY, row=row, segment=segment)
+            key = KEY._replace(row=row, segment=segment)
             bank.put(key, entry, consumers=2)
             bank.prefetch([key])
             assert_same(bank.get(key), entry)
@@ -574,13 +574,13 @@ def test_on_cuda_entries_survive_transfers_beside_computation(place: str) -> Non
             key = (busy[:1024] + row).reshape(1, 16, 1024, 128)
             entry = BankEntry((StoredTokens(key, key * 2, torch.arange(1024)),))
             expected.append(BankEntry((StoredTokens(key.clone(), key * 2, torch.arange(1024)),)))
-            bank.put(replace(KEY, row=row), entry, consumers=2)
+            bank.put(KEY._replace(row=row), entry, consumers=2)
             del key, entry
         for _ in range(2):
             for row in range(8):
                 bank.let_go()
-                assert_same(bank.get(replace(KEY, row=row)), expected[row])
-                bank.prefetch([replace(KEY, row=row + 1)])
+                assert_same(bank.get(KEY._replace(row=row)), expected[row])
+                bank.prefetch([KEY._replace(row=row + 1)])
                 weight @ weight
         assert (bank.held_bytes, bank.device_bytes) == (0, 0)
 
@@ -605,10 +605,10 @@ def test_entries_leave_the_device_unchanged_and_later_ones_follow() -> None:
     held = bank.held_bytes
     assert bank.leave_device() and not bank.leave_device()
     assert (bank.held_bytes, bank.device_bytes) == (held, 0)
-    bank.put(replace(KEY, row=1), second, consumers=1)
+    bank.put(KEY._replace(row=1), second, consumers=1)
     assert bank.device_bytes == 0
     for row, entry in ((0, first), (0, first), (1, second)):
-        assert_same(bank.get(replace(KEY, row=row)), entry)
+        assert_same(bank.get(KEY._replace(row=row)), entry)
     assert (len(bank), bank.held_bytes) == (0, 0)
 
 
@@ -660,7 +660,7 @@ def test_what_is_saved_leaves_the_device_with_the_next_block(monkeypatch: pytest
         for row in range(2):
             entry = full_entry(5)
             saved.update(one.untyped_storage() for one in tensors_of(entry) if one.dtype != torch.int64)
-            bank.put(replace(KEY, block=block, row=row), entry, consumers=1)
+            bank.put(KEY._replace(block=block, row=row), entry, consumers=1)
             del entry
         assert len(saved) == 12
         assert streams.events == waited
@@ -672,13 +672,13 @@ def test_what_nobody_reads_leaves_the_device(monkeypatch: pytest.MonkeyPatch) ->
     bank = AwayBank(AWAY)
     entry = full_entry(5)
     for block in range(4):
-        bank.put(replace(KEY, block=block), entry, consumers=1)
+        bank.put(KEY._replace(block=block), entry, consumers=1)
     each = sum(tensor.nbytes for tensor in tensors_of(entry) if tensor.dtype != torch.int64)
     for block in range(4):
-        bank.prefetch([replace(KEY, block=block)])
+        bank.prefetch([KEY._replace(block=block)])
         assert bank.device_bytes == each
     for block in range(4):
-        assert_same(bank.get(replace(KEY, block=block)), entry)
+        assert_same(bank.get(KEY._replace(block=block)), entry)
     assert (len(bank), bank.device_bytes) == (0, 0)
 
 
@@ -729,15 +729,15 @@ def test_one_block_at_a_time_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None
     entry, blocks, rows = full_entry(5), 6, 2
     for block in range(blocks):
         for row in range(rows):
-            bank.put(replace(KEY, block=block, row=row), entry, consumers=1)
+            bank.put(KEY._replace(block=block, row=row), entry, consumers=1)
     of_a_block = rows * sum(tensor.dtype != torch.int64 for tensor in tensors_of(entry))
-    bank.prefetch([replace(KEY, block=0, row=row) for row in range(rows)])
+    bank.prefetch([KEY._replace(block=0, row=row) for row in range(rows)])
     for block in range(blocks):
         for row in range(rows):
-            assert_same(bank.get(replace(KEY, block=block, row=row)), entry)
+            assert_same(bank.get(KEY._replace(block=block, row=row)), entry)
         assert len(fetched) == of_a_block
         before = streams.waits
-        bank.prefetch([replace(KEY, block=block + 1, row=row) for row in range(rows)])
+        bank.prefetch([KEY._replace(block=block + 1, row=row) for row in range(rows)])
         assert streams.waits - before == 1
         assert len(fetched) == (of_a_block if block + 1 < blocks else 0)
     bank.clear()

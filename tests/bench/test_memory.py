@@ -6,9 +6,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from bench.memory import DEFAULTS, IN_FP8, Model, configurations, measure, model_of
+from bench.memory import DEFAULTS, GIB, IN_FP8, ON_META, Model, configurations, measure, model_of, shared_plan
 from bench.released import RELEASED
 from kvshare_core.attention import pieces
+from kvshare_core.attention.log_sum_exp import LogSumExpAttention
+from kvshare_core.plan.call_memory import unfused_bytes
+from kvshare_core.plan.model_fit import fit_plan
 
 MOST = 2.0
 """Most that a shared call may hold, over what the model's own call holds."""
@@ -54,6 +57,18 @@ def test_keys_that_are_restored_from_8_bits_are_part_of_the_prediction(model: Mo
     peak, predicted, without = row["peak_gib"], row["predicted_gib"], plain["predicted_gib"]
     assert isinstance(peak, float) and isinstance(predicted, float) and isinstance(without, float)
     assert max(peak, without) <= predicted <= 2 * peak, (row, plain)
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+def test_a_device_without_a_fused_kernel_holds_more_as_predicted(model: Model, rows: int) -> None:
+    """No kernel is known of the meta device."""
+    fused = measure(model, DEFAULTS, 0.1, rows)
+    unfused = measure(model, DEFAULTS, 0.1, rows, replace(ON_META, attention=LogSumExpAttention))
+    more = unfused_bytes(fit_plan(shared_plan(model, DEFAULTS, 0.1), model.info), model.tokens, 0, rows) / GIB
+    peak, predicted, without = unfused["peak_gib"], unfused["predicted_gib"], fused["peak_gib"]
+    assert isinstance(peak, float) and isinstance(predicted, float) and isinstance(without, float)
+    assert peak - without > more / 2
+    assert predicted < peak <= predicted + more, (unfused, more)
 
 
 def test_rotations_of_keys_are_part_of_the_prediction() -> None:

@@ -7,7 +7,14 @@ from hypothesis import strategies as st
 
 from kvshare_core.record.record import Examples
 from kvshare_core.subject import appearance, maps
-from kvshare_core.subject.appearance import EXAMPLE_PART, REST_PART, choose_examples, example_weights, likeness
+from kvshare_core.subject.appearance import (
+    EXAMPLE_PART,
+    REST_PART,
+    choose_examples,
+    contrasts,
+    example_weights,
+    likeness,
+)
 
 
 def random_tensor(seed: int, *shape: int) -> torch.Tensor:
@@ -34,7 +41,7 @@ def looks_like(value: torch.Tensor, examples: Examples, subject: int, row: int) 
 def test_likeness_is_that_of_plain_loops(subjects: int, rows: int, heads: int, tokens: int, seed: int) -> None:
     value = random_tensor(seed, rows, heads, tokens, 6)
     examples = choose_examples(random_tensor(seed + 1, subjects, rows, tokens))
-    found = likeness(value, example_weights(examples))
+    found = likeness(value, contrasts(example_weights(examples)))
     for subject in range(subjects):
         for row in range(rows):
             expected = looks_like(value, examples, subject, row)
@@ -44,9 +51,9 @@ def test_likeness_is_that_of_plain_loops(subjects: int, rows: int, heads: int, t
 def test_likeness_does_not_depend_on_the_size_of_its_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     value = random_tensor(0, 2, 2, 50, 4)
     examples = choose_examples(random_tensor(1, 2, 2, 50))
-    whole = likeness(value, example_weights(examples))
+    whole = likeness(value, contrasts(example_weights(examples)))
     monkeypatch.setattr(appearance, "MAP_CHUNK_ELEMENTS", 7 * 2 * 8)
-    torch.testing.assert_close(likeness(value, example_weights(examples)), whole, rtol=0, atol=1e-5)
+    torch.testing.assert_close(likeness(value, contrasts(example_weights(examples))), whole, rtol=0, atol=1e-5)
 
 
 @given(st.integers(3, 60), st.integers(0, 99))
@@ -70,7 +77,7 @@ def test_a_subject_is_found_whole_from_a_few_of_its_tokens() -> None:
     value = 0.5 * random_tensor(2, 1, 1, 200, 16) + torch.where(subject[:, None], 1.0, -1.0) * random_tensor(3, 16)
     vague = torch.zeros(1, 1, 200)
     vague[..., 20:40] = 1.0
-    score = likeness(value, example_weights(choose_examples(vague)))[0, 0]
+    score = likeness(value, contrasts(example_weights(choose_examples(vague))))[0, 0]
     assert score[subject].min() > score[~subject].max()
 
 

@@ -136,7 +136,9 @@ def test_appearance_masks_start_from_word_effects_and_continue_with_examples(kin
                 continue
             drawn = [model.tensors(0, "plain", number, COND, row)[2] for row in range(rows)]
             value = torch.cat(drawn)[:, :, site.video_start : site.video_start + 12]
-            score += standardised(appearance.likeness(value, appearance.example_weights(examples)))
+            score += standardised(
+                appearance.likeness(value, appearance.contrasts(appearance.example_weights(examples)))
+            )
 
 
 def test_each_subject_has_the_effect_of_its_own_words_and_an_absent_one_none() -> None:

@@ -165,7 +165,9 @@ def test_appearance_masks_start_from_maps_and_continue_with_examples(rows: int, 
             own = AttentionCall(own.query, own.query, own.query)
             watcher.tracker.add_likeness(watcher.context(forward, own, CallSite(block, "self")))
             if examples is not None:
-                looks += counted_rows(appearance.likeness(own.value[:rows], appearance.example_weights(examples)))
+                looks += counted_rows(
+                    appearance.likeness(own.value[:rows], appearance.contrasts(appearance.example_weights(examples)))
+                )
         call = watcher.watch(forward, seed + number)
         for row in range(rows):
             words[0, row] = watcher.contrast(call, row, FOX, REAL)

@@ -79,6 +79,15 @@ def test_a_single_segment_passes_through_bit_for_bit() -> None:
     assert torch.equal(sums.result(), whole)
 
 
+def test_the_blended_tensor_takes_the_memory_of_the_sums() -> None:
+    sums = OverlapAdd(torch.zeros(1, 2, 5), 2)
+    sums.add(0, torch.ones(1, 2, 5), torch.full((5,), 2.0, dtype=torch.float64))
+    memory = sums.total.data_ptr()
+    blended = sums.result()
+    assert torch.equal(blended, torch.ones(1, 2, 5))
+    assert blended.data_ptr() == memory
+
+
 def test_an_uncovered_frame_is_an_error() -> None:
     sums = OverlapAdd(torch.zeros(1, 4), 1)
     sums.add(0, torch.ones(1, 3), torch.ones(3).double())
@@ -103,6 +112,8 @@ def test_segments_are_added_and_divided_on_the_device_of_the_latent() -> None:
     sums = OverlapAdd(latent, 2)
     sums.add(0, latent[..., :3], weights_of_whole(3, 0, 1))
     assert sums.result(latent).device == latent.device
+    sums = OverlapAdd(latent, 2)
+    sums.add(0, latent[..., :3], weights_of_whole(3, 0, 1))
     sums.add(2, latent[..., 2:], weights_of_whole(3, 1, 0))
     assert (sums.result().device, sums.result().dtype) == (latent.device, latent.dtype)
 

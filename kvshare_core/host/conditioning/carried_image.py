@@ -32,12 +32,13 @@ class KnownFrames:
 
     @staticmethod
     def none_of(latent: torch.Tensor) -> "KnownFrames":
-        """Nothing is known of a video like `latent`."""
-        return KnownFrames(torch.zeros_like(latent), torch.zeros(latent.shape[FRAME_DIM], dtype=torch.bool))
+        """Nothing is known of a video like `latent`; takes no memory until it is copied."""
+        nothing = latent.new_zeros(()).expand(latent.shape)
+        return KnownFrames(nothing, torch.zeros(latent.shape[FRAME_DIM], dtype=torch.bool))
 
     def copy(self) -> "KnownFrames":
-        """The same frames, to `add` others to."""
-        return KnownFrames(self.latent.clone(), self.known.clone())
+        """The same frames in memory of their own, to `add` others to."""
+        return KnownFrames(self.latent.clone(memory_format=torch.contiguous_format), self.known.clone())
 
     def add(self, segment: Segment, prediction: torch.Tensor) -> None:
         """Adds, in place, the frames that count of a segment, as it was predicted, where nothing was known."""

@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from comfy.model_management import get_total_memory
 
+from ...attention.log_sum_exp import KERNELS
 from ...config import MemorySettings, format_indices
 from ...families.base import FamilyInfo
 from ...plan.bank_size import plan_bytes
-from ...plan.call_memory import call_bytes
+from ...plan.call_memory import call_bytes, unfused_bytes
 from ...plan.model_fit import FittedPlan
 from ...plan.share_plan import SharePlan
 from ...subject.maps import mask_to_tokens
@@ -62,7 +63,10 @@ def expected_bytes(fitted: FittedPlan, guider: Any, noise_shape: Sequence[int]) 
     video, text = math.prod(grid), _text_tokens(guider.conds)
     rows, every_row = (noise_shape[0] * _chunks(guider, plan, every) for every in (plan.config.share_uncond, True))
     size, exact = plan_bytes(fitted, subject, video, text, rows, element_size)
-    return ExpectedBytes(size, exact, call_bytes(fitted, subject, video, text, every_row, element_size))
+    call = call_bytes(fitted, subject, video, text, every_row, element_size)
+    if guider.model_patcher.load_device.type not in KERNELS:
+        call += unfused_bytes(fitted, video, text, every_row)
+    return ExpectedBytes(size, exact, call)
 
 
 def report(expected: ExpectedBytes, blocks: Sequence[int]) -> None:

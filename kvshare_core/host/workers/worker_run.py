@@ -169,7 +169,7 @@ class WorkerRun:
             lists,
             self._run,
             handler.image_channels if message.images else None,
-            KnownFrames.none_of(latent.video) if message.images else KnownFrames(latent.video, torch.zeros(0)),
+            KnownFrames.none_of(latent.video).copy() if message.images else KnownFrames(latent.video, torch.zeros(0)),
             self._given,
         )
 

@@ -94,6 +94,7 @@ def test_only_frames_that_count_become_known_and_are_taken() -> None:
     frames.add(Segment(1, 1, 6, 5), prediction + 10)
     assert frames.known.tolist() == [True, True, True, True, True, False, True, True]
     assert frames.latent[0, 0, :, 0, 0].tolist() == [13, 14, 2, 3, 4, 0, 11, 12]
+    assert nothing.latent.untyped_storage().nbytes() < frames.latent.untyped_storage().nbytes() == frames.latent.nbytes
     part = frames.of_segment(Segment(2, 2, 1, 5, shown=(3, 6)))
     assert part.known.tolist() == [False, False, True, True, False]
     assert not bool(nothing.known.any() or nothing.latent.any())
