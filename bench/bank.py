@@ -325,7 +325,7 @@ def run_forwards(shape: ForwardShape, device: torch.device, way: str, forwards: 
             bank.let_go()
             found: list[StoredTokens] = []
             for latent, own in enumerate(keys_of(segment, block)):
-                entry = bank.get(replace(own, segment=segment - 1))
+                entry = bank.get(own._replace(segment=segment - 1))
                 if entry is not None:
                     found += [part for part in entry.subjects if part is not None]
                 kept = (tensor[latent : latent + 1].index_select(2, index) for tensor in (key, value))

@@ -157,7 +157,8 @@ def test_routing_between_equal_texts_changes_nothing(name: str) -> None:
             share(model, timeline, OFF, "")
         return
     found = case.run(Sampling(), share(model, timeline, OFF, "")[0], *arguments)
-    torch.testing.assert_close(found, expected, rtol=0, atol=2e-4)
+    # Some of the random models leave values in the hundreds.
+    torch.testing.assert_close(found, expected, rtol=2e-6, atol=2e-4)
 
 
 @pytest.mark.parametrize(("lengths", "cfg", "batch"), [((6, 6), 3.0, 1), ((4, 7), 3.0, 2), ((7, 4), 1.0, 1)])
