@@ -11,6 +11,7 @@ where there are two cores; how much is made of what is printed first.
 import argparse
 import multiprocessing
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ from .kept import Cell, Kept, Seen, Task
 from .measures import Measured, adherence, identity, keeps_appearance, keeps_colour, keeps_size, mean_speed, seam_ratios
 from .methods import METHODS
 from .pipeline import BOTH_KINDS, MODELS, HostLacksPromptsError, Model, models_of
-from .settings import FEW_STEP_PARTS, GUIDED, SETTINGS, Setting, missing, pipeline_of
+from .settings import FEW_STEP_PARTS, GUIDED, SETTINGS, Setting, missing, pipeline_of, usable
 from .storyboards import JOINS, SCENES, make_storyboard, measure_clip
 
 BEATS = (3, 5)
@@ -224,7 +225,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="identity, adherence and side effects of every method")
     parser.add_argument("--storyboards", type=int, help="of each length, by each method, whatever the model")
     parser.add_argument("--models", nargs="+", choices=MODELS, help="which embedded models")
-    parser.add_argument("--settings", nargs="+", choices=tuple(SETTINGS), default=tuple(SETTINGS), help="how to sample")
+    parser.add_argument(
+        "--settings", nargs="+", choices=tuple(SETTINGS), help="how to sample; all that there are LoRAs for"
+    )
     parser.add_argument("--join", choices=tuple(JOINS), default=SCENES, help="how segments meet")
     parser.add_argument("--processes", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--json", type=Path, help="write the results here")
@@ -235,7 +238,11 @@ def main() -> None:
         parser.error("--storyboards and --processes must be at least 1")
     drawing: list[Model] = [model for model in models_of(find_host()) if model != "vit3d"]
     models: Sequence[Model] = options.models or (BOTH_KINDS if options.quick else drawing)
-    settings = [SETTINGS[name] for name in options.settings]
+    settings, left_out = (
+        usable(models) if options.settings is None else ([SETTINGS[name] for name in options.settings], None)
+    )
+    if left_out is not None:
+        print(left_out, file=sys.stderr)
     shares = shares_of(settings, models, options.quick, options.storyboards)
     problem = missing((share.model for share in shares if share.setting.few_steps), settings)
     if problem is not None or not shares:

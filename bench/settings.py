@@ -62,6 +62,14 @@ def missing(models: Iterable[Model], settings: Iterable[Setting], weights: Path 
     return f"LoRAs for few steps are missing ({'; '.join(problems)}). Make them, or choose {GUIDED.name}."
 
 
+def usable(models: Iterable[Model], weights: Path = WEIGHTS) -> tuple[list[Setting], str | None]:
+    """The settings for which no LoRA of `models` is missing, those that have none aside, and what is missing for the
+    others; None where nothing is."""
+    made = [model for model in models if model in FEW_STEP_PARTS]
+    problem = missing(made, SETTINGS.values(), weights)
+    return [setting for setting in SETTINGS.values() if not (setting.few_steps and problem)], problem
+
+
 @cache
 def pipeline_of(model: Model, few_steps: bool, weights: Path = WEIGHTS) -> Pipeline:
     """The model of this process, with its LoRA for few steps, from the folder `weights`, where that is wanted. Raises

@@ -12,7 +12,7 @@ from bench.kept import Task
 from bench.methods import METHODS
 from bench.pipeline import load_pipeline
 from bench.quality import run_task
-from bench.settings import FEW_STEP_PARTS, GUIDED, SETTINGS, missing, pipeline_of, setting_of
+from bench.settings import FEW_STEP_PARTS, GUIDED, SETTINGS, missing, pipeline_of, setting_of, usable
 from kvshare_core.embedded.files import TRANSFORMER_FILE, WEIGHTS
 from kvshare_core.embedded.model import FEW_STEPS_FILES
 from kvshare_core.embedded.training.__main__ import FEW_STEPS
@@ -57,6 +57,13 @@ def test_missing_loras_are_named_with_the_command_that_makes_them(tmp_path: Path
     assert missing(["cross-attention"], everything, tmp_path) is None
     told = missing(["cross-attention", "joint-attention"], everything, tmp_path)
     assert told is not None and "train joint-few-steps" in told and "denoiser-few-steps" not in told
+
+
+def test_settings_whose_loras_are_missing_are_left_out_and_named(tmp_path: Path) -> None:
+    settings, told = usable(["cross-attention", "vit3d"], tmp_path)
+    assert settings == [GUIDED] and told is not None and "train denoiser-few-steps" in told and "vit3d" not in told
+    (tmp_path / FEW_STEPS_FILES["cross-attention"]).touch()
+    assert usable(["cross-attention", "vit3d"], tmp_path) == ([*SETTINGS.values()], None)
 
 
 def test_a_row_from_before_there_were_settings_is_guided() -> None:
